@@ -1,0 +1,100 @@
+"""Flight recorder: a ring of trace records for each node, in RAM, readable after its death.
+
+A record is four words: time, event number with 32 bits of context, and two arguments. The ring has
+one writer, its node, and overwrites the oldest. ``mask`` says which events are recorded: a few
+cheap ones always, all of them while somebody traces (the orchestrator writes the mask).
+
+What the numbers mean (name, format, reason) is a table of the node's room: ``Tracepoint``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bus.ram import RECORD_WORDS, RECORDS
+
+ALL_EVENTS = (1 << 63) - 1
+_HEADER = 8
+
+
+class Tracepoint(NamedTuple):
+    """One event: its number is its bit in the mask (0..62)."""
+
+    number: int
+    name: str
+    doc: str
+    always: bool = False
+
+
+class Record(NamedTuple):
+    """One trace record as read back."""
+
+    time_ns: int
+    event: int
+    context: int
+    a: int
+    b: int
+
+
+def always_mask(table: Mapping[str, Tracepoint]) -> int:
+    """Mask of the events that are recorded even when nobody traces."""
+    return sum(1 << t.number for t in table.values() if t.always)
+
+
+def table(*points: Tracepoint) -> dict[str, Tracepoint]:
+    """Tracepoints by name; numbers must differ."""
+    assert len({p.number for p in points}) == len(points), "two tracepoints with one number"
+    return {p.name: p for p in points}
+
+
+class Recorder:
+    """Writer and reader of one ring."""
+
+    def __init__(self, words: memoryview) -> None:
+        self._words = words
+
+    @property
+    def mask(self) -> int:
+        """Which events are recorded, bit n for event n."""
+        value: int = self._words[1]
+        return value
+
+    @mask.setter
+    def mask(self, value: int) -> None:
+        self._words[1] = value
+
+    def record(self, time_ns: int, event: int, context: int = 0, a: int = 0, b: int = 0) -> None:
+        """Append one record if its event is in the mask."""
+        words = self._words
+        if not words[1] >> event & 1:
+            return
+        count: int = words[0]
+        at = _HEADER + count % RECORDS * RECORD_WORDS
+        words[at] = time_ns
+        words[at + 1] = event << 32 | context
+        words[at + 2] = a
+        words[at + 3] = b
+        words[0] = count + 1
+
+    @property
+    def count(self) -> int:
+        """Records ever written."""
+        value: int = self._words[0]
+        return value
+
+    def read(self, since: int = 0) -> tuple[list[Record], int, int]:
+        """Records from number ``since`` on: (records, next number, records overwritten unread)."""
+        words = self._words
+        count = self.count
+        first = max(since, count - RECORDS + 1, 0)
+        out = []
+        for number in range(first, count):
+            at = _HEADER + number % RECORDS * RECORD_WORDS
+            time_ns, head, a, b = words[at : at + RECORD_WORDS].tolist()
+            out.append(Record(time_ns, head >> 32, head & 0xFFFF_FFFF, a, b))
+        overrun = self.count - RECORDS + 1 - first
+        if overrun > 0:  # written over while we read
+            out = out[overrun:]
+            first += overrun
+        return out, count, first - since

@@ -1,0 +1,130 @@
+"""The page of counters of a CPU: everything a dashboard shows without asking the CPU."""
+
+from __future__ import annotations
+
+from bus.ram import Field, Schema
+
+NR_IRQS = 256
+NICS_MAX = 8
+LATENCY_BUCKETS = 32
+RUN_QUEUE_ROWS = 6
+
+#: Architecture rows of /proc/interrupts that are counted, in the order of ``arch_irqs``.
+ARCH_IRQS = (
+    "NMI", "LOC", "SPU", "PMI", "IWI", "RTR", "RES", "CAL", "TLB", "TRM", "THR", "DFR",
+    "MCE", "MCP", "ERR", "MIS", "PIN", "NPI", "PIW",
+)  # fmt: skip
+
+#: What the CPU is doing (word ``context``).
+CONTEXTS = ("idle", "task", "softirq", "hardirq", "nmi", "stalled", "offline")
+
+#: Names follow enum skb_drop_reason where Linux has one; order is the order of words.
+DROP_REASONS = (
+    "NEIGH_FAILED", "NEIGH_QUEUEFULL", "DEV_READY", "BOND_NO_SLAVE", "BOND_INACTIVE",
+    "QDISC_DROP", "TX_RING_RESET", "OTHERHOST", "UNHANDLED_PROTO", "IP_INHDR", "IP_CSUM",
+    "PKT_TOO_SMALL", "IP_NOROUTE", "ICMP_CSUM", "NO_SOCKET", "SOCKET_RCVBUFF", "CPU_BACKLOG",
+    "NETFILTER_DROP", "HANDOVER_FULL", "RX_RING_RESET", "NOT_SPECIFIED",
+)  # fmt: skip
+
+CPU_SCHEMA = Schema(
+    (
+        # what it is doing now
+        Field("context", "index into CONTEXTS"),
+        Field("depth", "frames on the context stack"),
+        Field("preempt_count", "as of the last boundary"),
+        Field("irq_enabled", "IF"),
+        Field("softirq_pending", "__softirq_pending, bit n = vector n"),
+        Field("current_pid", "0 is the idle task"),
+        Field("current_comm", "name of the current task", 2),
+        Field("current_nice", "nice + 20 of the current task"),
+        Field("hardirq_now", "1 + irq being handled; 0 none"),
+        Field("softirq_now", "1 + softirq vector being run; 0 none"),
+        Field("napi_now", "ifindex | queue << 16 | polled << 32 | weight << 48; 0 none"),
+        Field("nr_running", "runnable tasks, the current one included, idle excluded"),
+        Field("online", "1 from the moment it is in cpu_online_mask"),
+        Field("stalled_on", "1 + NIC number whose completion it waits for; 0 none"),
+        # time in each context
+        Field("boundaries", "instruction boundaries passed"),
+        Field("hardirq_ns", "time in hard interrupts"),
+        Field("softirq_ns", "time in softirqs"),
+        Field("task_ns", "time in tasks"),
+        # interrupts
+        Field("irqs", "kstat_irqs of this CPU, by irq number", NR_IRQS),
+        Field("arch_irqs", "by ARCH_IRQS", len(ARCH_IRQS)),
+        Field("softirqs", "actions run, by vector", 10),
+        Field("softirqs_raised", "raises, by vector", 10),
+        Field("ksoftirqd_wakeups", ""),
+        Field("ksoftirqd_runs", "__do_softirq calls made by ksoftirqd"),
+        Field("irq_latency", "MSI received to handler: bucket n counts [2^n, 2^(n+1)) ns",
+              LATENCY_BUCKETS),
+        Field("softirq_restarts", "passes after the first in __do_softirq"),
+        # local APIC
+        Field("irr", "256 bits", 4),
+        Field("isr", "256 bits", 4),
+        Field("lapic_in", "Interrupt messages taken from the bus"),
+        Field("lapic_accepted", "set a bit in IRR"),
+        Field("lapic_merged", "IRR bit was set already"),
+        Field("lapic_disabled", "dropped: APIC software-disabled"),
+        Field("lapic_illegal", "dropped: vector below 16 or reserved delivery mode"),
+        Field("lapic_other", "INIT, STARTUP, NMI: outside IRR"),
+        Field("lapic_timer", "local timer expiries (accepted or merged, not from the bus)"),
+        Field("vectors_taken", "vectors acknowledged (IRR to ISR)"),
+        Field("msi_no_handler", "vector without an irq: 'No irq handler for vector'"),
+        Field("ipi_sent", "ICR writes"),
+        # scheduler, timers
+        Field("ctxt", "context switches"),
+        Field("wakeups_remote", "wake-ups sent to another CPU by IPI"),
+        Field("timers_run", "timer callbacks"),
+        Field("run_queue", "rows of pid, nice + 20, runtime_ns, comm, comm",
+              RUN_QUEUE_ROWS * 5),
+        # workqueue pool (normal) of this CPU
+        Field("wq_workers", "nr_workers"),
+        Field("wq_idle", "nr_idle"),
+        Field("wq_running", "nr_running of the pool"),
+        Field("wq_worklist", "works waiting"),
+        Field("wq_delayed", "delayed works on a timer"),
+        Field("wq_executed", "works run"),
+        Field("wq_last_ns", "clock when the last work began"),
+        Field("wq_last_work", "its function", 4),
+        # softnet_stat
+        Field("softnet", "processed dropped time_squeeze cpu_collision received_rps flow_limit", 6),
+        # ledger: [other, request, reply] each
+        Field("icmp_sent", "given to the network stack by sockets of this CPU", 3),
+        Field("icmp_generated", "made by the kernel itself", 3),
+        Field("delivered", "queued on the socket that wanted it", 3),
+        Field("handover_out", "skbs given to another CPU", 3),
+        Field("handover_in", "skbs taken from another CPU", 3),
+        Field("tx_posted", "by NIC: descriptors handed to the NIC", 3 * NICS_MAX),
+        Field("rx_polled", "by NIC: frames taken from its rings", 3 * NICS_MAX),
+        Field("drops", "by DROP_REASONS", 3 * len(DROP_REASONS)),
+        Field("sock_dups", "further copies for further sockets", 3),
+        # PCIe
+        Field("mmio_writes", "by NIC: posted writes sent", NICS_MAX),
+        Field("mmio_reads", "by NIC: reads sent", NICS_MAX),
+        Field("mmio_all_ones", "by NIC: reads answered with all ones because the link is lost",
+              NICS_MAX),
+        Field("mmio_timeouts", "by NIC: reads answered with all ones after the completion timeout",
+              NICS_MAX),
+        Field("mmio_lost", "by NIC: posted writes that nobody took", NICS_MAX),
+        # the boot CPU's view of the network, for the overview
+        Field("nic_flags", "by NIC: 1 registered, 2 IFF_UP, 4 carrier, 8 slave, 16 removed",
+              NICS_MAX),
+        Field("bond_present", ""),
+        Field("bond_mode", ""),
+        Field("bond_active", "1 + NIC number of curr_active_slave; 0 none"),
+        Field("bond_miimon_ms", ""),
+        Field("bond_next_mii_ns", "clock of the next MII look"),
+        Field("bond_slave_link", "by NIC: 1 + BOND_LINK_ value; 0 not a slave", NICS_MAX),
+        Field("bond_failures", "by NIC: link_failure_count", NICS_MAX),
+        # the last ping started on this CPU
+        Field("ping_running", ""),
+        Field("ping_sent", ""),
+        Field("ping_received", ""),
+        Field("ping_duplicates", ""),
+        Field("ping_interval_ns", ""),
+        Field("ping_last_sent_ns", ""),
+        Field("ping_last_reply_ns", ""),
+        Field("ping_last_rtt_ns", ""),
+        Field("ping_window", "bit n: the n-th last request was answered"),
+    )
+)  # fmt: skip

@@ -1,0 +1,24 @@
+"""The ledger's classes: every frame is an echo request, an echo reply or something else.
+
+Nodes count frames by class at every hand-over (before sending, after taking) and at every place
+where one can end. A field of three words in a page is such a counter: [other, request, reply].
+"""
+
+from __future__ import annotations
+
+OTHER, REQUEST, REPLY = 0, 1, 2
+
+_KIND = {8: REQUEST, 0: REPLY}
+
+
+def classify(frame: bytes) -> int:
+    """Class of an untagged Ethernet frame (fragments after the first count as other)."""
+    if (
+        len(frame) > 34
+        and frame[12:14] == b"\x08\x00"
+        and frame[23] == 1
+        and frame[14] == 0x45
+        and not (frame[20] & 0x1F or frame[21])
+    ):
+        return _KIND.get(frame[34], OTHER)
+    return OTHER

@@ -1,0 +1,106 @@
+"""What a machine is made of, as plain values that every room of ``nodes`` may read.
+
+The orchestrator makes these from a TOML file; nodes get them when they are built. Nothing here says
+where or how a node runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bus.ram import Layout
+
+#: Name of the orchestrator on the bus.
+CONTROL = "ctl"
+APIC = "apic"
+LAN = "lan"
+
+QUEUES_MAX = 16
+RING_ENTRIES = 512
+#: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries.
+QUEUE_DMA_BYTES = 2 * RING_ENTRIES * (16 + 2048)
+#: Loss and traffic are accounted in three classes (see ``nodes.ledger``).
+CLASSES = ("other", "request", "reply")
+
+
+class NicSettings(NamedTuple):
+    """One 82599 in one PCIe slot; ``slot`` n is function 0000:0(n+1):00.0."""
+
+    name: str
+    slot: int
+    mac: bytes
+    hotplug: bool = False
+
+    @property
+    def pci_name(self) -> str:
+        return f"0000:{self.slot + 1:02x}:00.0"
+
+
+class BondSettings(NamedTuple):
+    """bond0, in bonding's own words; times in ms."""
+
+    name: str = "bond0"
+    slaves: tuple[str, ...] = ()
+    mode: str = "active-backup"
+    miimon: int = 100
+    updelay: int = 0
+    downdelay: int = 0
+    use_carrier: int = 1
+    primary: str = ""
+    num_grat_arp: int = 1
+    address: str = "192.168.1.10/24"
+
+
+class GatewaySettings(NamedTuple):
+    """The host behind the switch that answers ARP and ICMP echo."""
+
+    mac: bytes = bytes.fromhex("020000000001")
+    addresses: tuple[str, ...] = tuple(f"192.168.1.{n}" for n in range(1, 9))
+
+
+class MachineSettings(NamedTuple):
+    """A whole machine. ``era`` names a preset of ``nodes.cpu.kernel.params``; ``overrides`` are
+    single behaviours set on top of it, as (name, value)."""
+
+    name: str
+    era: str
+    cpus: int
+    nics: tuple[NicSettings, ...]
+    bond: BondSettings | None
+    gateway: GatewaySettings
+    overrides: tuple[tuple[str, str], ...] = ()
+    completion_timeout_ms: int = 1000
+    hostname: str = "m1"
+
+    @property
+    def cpu_names(self) -> tuple[str, ...]:
+        return tuple(f"cpu{n}" for n in range(self.cpus))
+
+    @property
+    def nic_names(self) -> tuple[str, ...]:
+        return tuple(nic.name for nic in self.nics)
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """All nodes in the order in which they are listed everywhere."""
+        return (*self.cpu_names, APIC, *self.nic_names, LAN)
+
+    @property
+    def queues(self) -> int:
+        """Queue pairs that the driver uses of each NIC."""
+        return min(self.cpus, QUEUES_MAX)
+
+    def peers(self, name: str) -> tuple[str, ...]:
+        """Nodes that ``name`` is wired to (besides the orchestrator)."""
+        if name in self.cpu_names:
+            return (APIC, *self.nic_names)
+        if name == APIC:
+            return (*self.cpu_names, *self.nic_names)
+        if name == LAN:
+            return self.nic_names
+        return (*self.cpu_names, APIC, LAN)
+
+    def layout(self) -> Layout:
+        """Layout of the machine's RAM."""
+        dma = len(self.nics) * (self.queues * QUEUE_DMA_BYTES + 65536)
+        return Layout(self.node_names, self.cpus, len(self.nics), dma)

@@ -1,0 +1,130 @@
+"""A machine as its operator sees it: the same interface over processes and over the simulation.
+
+``pump`` is the only place where time passes: it lets the machine live and collects what it says.
+Everything that takes a while (a request, a job, a scenario) is written as a loop around it, so no
+thread is needed anywhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bus.ram import Ram
+from nodes.machine import MachineSettings
+
+
+class NodeState(NamedTuple):
+    """State of one node's process."""
+
+    name: str
+    pid: int | None  # None in the simulation
+    incarnation: int
+    alive: bool
+    frozen: bool
+    silent: bool  # does not answer heartbeats
+    signal: int | None  # that ended it
+    exit_code: int | None
+    since_ns: int  # clock at the start, or at the end if it is dead
+
+
+@dataclass
+class Request:
+    """A question to a node, answered some time during ``pump``; ``failed`` says why it is not."""
+
+    node: str
+    number: int
+    done: bool = False
+    ok: bool = False
+    value: Any = None
+    failed: str = ""
+
+
+@dataclass
+class Job:
+    """A program running as a task on a CPU."""
+
+    cpu: str
+    number: int
+    argv: tuple[str, ...]
+    output: list[tuple[int, str]] = field(default_factory=list)  # (stream, text), taken by readers
+    exit_code: int | None = None
+    failed: str = ""  # the CPU died under it, or there is no such program
+
+    @property
+    def done(self) -> bool:
+        return self.exit_code is not None or bool(self.failed)
+
+    def take(self) -> list[tuple[int, str]]:
+        """Output since the last call."""
+        output, self.output = self.output, []
+        return output
+
+
+class Machine(ABC):
+    """One running machine."""
+
+    runtime: str  # "processes" or "simulation"
+    settings: MachineSettings
+    ram: Ram
+
+    @abstractmethod
+    def now_ns(self) -> int:
+        """The machine's clock: monotonic, or virtual."""
+
+    @abstractmethod
+    def pump(self, until_ns: int, stop: Callable[[], bool] | None = None) -> None:
+        """Live until ``until_ns``, or until ``stop()`` is true after something happened."""
+
+    @abstractmethod
+    def ask(self, node: str, what: str) -> Request:
+        """Ask a node for a snapshot."""
+
+    @abstractmethod
+    def cable(self, nic: str, inserted: bool) -> Request:
+        """Pull or plug the cable at the switch."""
+
+    @abstractmethod
+    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
+        """Start a program of the emulated machine."""
+
+    @abstractmethod
+    def signal(self, job: Job, signo: int) -> None:
+        """Send a signal to a job."""
+
+    @abstractmethod
+    def kill(self, node: str) -> None:
+        """SIGKILL."""
+
+    @abstractmethod
+    def freeze(self, node: str) -> None:
+        """SIGSTOP."""
+
+    @abstractmethod
+    def thaw(self, node: str) -> None:
+        """SIGCONT."""
+
+    @abstractmethod
+    def restart(self, node: str) -> None:
+        """A new process for a dead node, the next incarnation; returns when it is ready."""
+
+    @abstractmethod
+    def state(self, node: str) -> NodeState:
+        """State of the node's process."""
+
+    @abstractmethod
+    def archived_page(self, node: str, incarnation: int) -> dict[str, int | list[int]] | None:
+        """Page that an earlier incarnation left behind, as ``Page.as_dict`` with its schema."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all nodes and leave nothing behind."""
+
+    def wait(self, done: Callable[[], bool], timeout_ms: int) -> bool:
+        """Pump until ``done()``; False when ``timeout_ms`` of the machine's time passed first."""
+        deadline = self.now_ns() + timeout_ms * 1_000_000
+        if not done():
+            self.pump(deadline, done)
+        return done()
