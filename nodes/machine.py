@@ -20,6 +20,7 @@ RING_ENTRIES = 512
 #: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries.
 QUEUE_DMA_BYTES = 2 * RING_ENTRIES * (16 + 2048)
 #: Loss and traffic are accounted in three classes (see ``nodes.ledger``).
+GATEWAY_ADDRESSES = tuple(f"192.168.1.{number}" for number in range(1, 9))
 CLASSES = ("other", "request", "reply")
 
 
@@ -55,7 +56,7 @@ class GatewaySettings(NamedTuple):
     """The host behind the switch that answers ARP and ICMP echo."""
 
     mac: bytes = bytes.fromhex("020000000001")
-    addresses: tuple[str, ...] = tuple(f"192.168.1.{n}" for n in range(1, 9))
+    addresses: tuple[str, ...] = GATEWAY_ADDRESSES
 
 
 class MachineSettings(NamedTuple):
