@@ -135,7 +135,8 @@ class Schema:
         Field("rejected", "messages dropped: they did not fit the vocabulary"),
         Field("errors", "exceptions that ended a turn (a fault of ours)"),
         Field("control_ns", "time spent answering control requests"),
-        Field("common_spare", "", 2),
+        Field("links_up", "peers that can be reached (process runtime)"),
+        Field("common_spare", ""),
     )
 
     def __init__(self, fields: Iterable[Field]) -> None:

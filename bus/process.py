@@ -1,0 +1,322 @@
+"""Runtime of the product: one node in one operating-system process, ZeroMQ, the wall clock.
+
+The loop: wait for a message or the node's next timer, drain the whole inbox, let the node take one
+turn, send at most one ZeroMQ message to each peer. What counts for speed is the number of wake-ups,
+and that between them there is nothing but these steps.
+
+Waiting: all descriptors (the inbox's, the monitors') are in one epoll set. Without a timer the
+process blocks in ``epoll_wait``; with one it blocks in ``select`` on the set, because epoll and
+ZeroMQ's own poll count in whole milliseconds. ZeroMQ's descriptors are edge-triggered: they tell of
+news only after the socket was read until it was empty, so the inbox is always drained before the
+next wait. An idle node uses no CPU time.
+
+A node begins when the orchestrator says so, by its first ``Heartbeat``: that is when every process
+of the machine is connected, so that nothing of a machine's first moments is lost. Until then its
+page says ``starting`` and how many links are up.
+
+No input ends a node: what does not fit is counted (``rejected``, ``stale``), the fault is written
+to the node's log with its sender, and dropped. An exception out of the node itself is our fault:
+it is logged, counted in ``errors``, and ends the process with ``EXIT_FAULT``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import select
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import zmq
+
+from bus.codec import BATCH_BYTES_MAX, MESSAGES_MAX, decode_batch, encode_batch
+from bus.links import (
+    CONTROL_INCARNATION,
+    CONTROL_NUMBER,
+    EVENTS,
+    HEADER_BYTES,
+    NOBLOCK,
+    POLLIN,
+    Inbox,
+    Link,
+    header,
+)
+from bus.messages import Heartbeat, HeartbeatAck, PeerBack, PeerLost, Shutdown
+from bus.node import BUDGET, NOW, Node, Surroundings
+from bus.ram import COMMON_SCHEMA, Layout, Ram
+from bus.simulation import Place
+
+CONTROL = "ctl"
+EXIT_FAULT = 3
+#: Batches taken in one drain; the rest comes after the turn, so that a flood cannot stop a node.
+DRAIN_BATCHES = 256
+#: Lines about faults of others that the log takes in one second.
+LOG_LINES_PER_S = 20
+
+STARTING, RUNNING, ENDED = 1, 2, 3
+
+_STATE = COMMON_SCHEMA.index("state")
+_LINKS_UP = COMMON_SCHEMA.index("links_up")
+_TURNS = COMMON_SCHEMA.index("turns")
+_WAKEUPS = COMMON_SCHEMA.index("wakeups")
+_MSGS_IN = COMMON_SCHEMA.index("msgs_in")
+_MSGS_OUT = COMMON_SCHEMA.index("msgs_out")
+_SEND_FULL = COMMON_SCHEMA.index("send_full")
+_SEND_DEAD = COMMON_SCHEMA.index("send_dead")
+_STALE = COMMON_SCHEMA.index("stale")
+_REJECTED = COMMON_SCHEMA.index("rejected")
+_ERRORS = COMMON_SCHEMA.index("errors")
+
+
+class Plan(NamedTuple):
+    """All that a process must know to be a node."""
+
+    name: str
+    incarnation: int
+    place: Place
+    layout: Layout
+    ram_path: str
+    listen_fd: int
+    socket_directory: str  # short: together with a node's name at most 107 bytes
+    control_pid: int
+    seed: str
+
+
+class FaultLog:
+    """Lines to standard error about what others did wrong, a bounded number in each second."""
+
+    def __init__(self, name: str, clock: Callable[[], int]) -> None:
+        self._name = name
+        self._clock = clock
+        self._second = 0
+        self._lines = 0
+        self._unsaid = 0
+
+    def write(self, text: str) -> None:
+        second = self._clock() // 1_000_000_000
+        if second != self._second:
+            if self._unsaid:
+                self._print(f"{self._unsaid} more faults, not listed")
+            self._second, self._lines, self._unsaid = second, 0, 0
+        self._lines += 1
+        if self._lines <= LOG_LINES_PER_S:
+            self._print(text)
+        else:
+            self._unsaid += 1
+
+    def _print(self, text: str) -> None:
+        print(f"{self._clock() / 1e9:.6f} {self._name}: {text}", file=sys.stderr, flush=True)
+
+
+class NodeProcess:
+    """One node, its links, and the loop that drives it."""
+
+    def __init__(self, plan: Plan) -> None:
+        clock = time.monotonic_ns
+        self.incarnation = plan.incarnation
+        self.ram = Ram.open(plan.ram_path, plan.layout)
+        self.ram.set_pid(plan.name, os.getpid())
+        page = self.ram.page(plan.name)
+        page["incarnation"] = plan.incarnation
+        page["started_ns"] = clock()
+        page["state"] = STARTING
+        self.words = page.words
+        self.clock = clock
+        self.log = FaultLog(plan.name, clock)
+        self.went = False
+        self.ended = False
+        self._control_pid = plan.control_pid
+        self._inbox: list[tuple[str, Any]] = []
+        self._more = False
+        rng = random.Random(plan.seed)
+        self.node: Node = plan.place.build(
+            Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0)
+        )
+        self._header = header(self.ram.number(plan.name))
+        self._senders = {header(self.ram.number(p)): p for p in plan.place.peers}
+        self._senders[header(CONTROL_NUMBER)] = CONTROL
+        self._connect(plan)
+
+    def _connect(self, plan: Plan) -> None:
+        context: zmq.Context[Any] = zmq.Context()
+        where = plan.socket_directory
+        self._bus = Inbox(context, plan.listen_fd, f"{where}/{plan.name}")
+        self._links = {
+            peer: Link(context, peer, f"{where}/{peer}") for peer in (CONTROL, *plan.place.peers)
+        }
+        self._by_monitor = {link.monitor_fd: link for link in self._links.values()}
+        self._epoll = select.epoll()
+        for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
+            self._epoll.register(fd, select.EPOLLIN)
+        # News that came before the registration would not be told again.
+        for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
+            self._look(fd)
+
+    # -- the loop
+
+    def run(self) -> int:
+        """Wait for the go, then live; the exit code."""
+        while not (self.went or self.ended):
+            for fd, _ in self._epoll.poll():
+                self._look(fd)
+        self.words[_STATE] = RUNNING
+        try:
+            self._live()
+        except Exception:
+            self.words[_ERRORS] += 1
+            traceback.print_exc()
+            return EXIT_FAULT
+        self.words[_STATE] = ENDED
+        return 0
+
+    def _live(self) -> None:
+        node, words, clock, look = self.node, self.words, self.clock, self._look
+        turn, send = node.turn, self._send
+        wait, sleep, waiting = self._epoll.poll, select.select, (self._epoll.fileno(),)
+        wake: int | None = NOW
+        while not self.ended:
+            if self._more or wake == NOW:
+                ready = wait(0, 64)
+            elif wake is None:
+                ready = wait(None, 64)
+                words[_WAKEUPS] += 1
+            else:
+                left_ns = wake - clock()
+                if left_ns > 0:
+                    sleep(waiting, (), (), left_ns * 1e-9)
+                    words[_WAKEUPS] += 1
+                ready = wait(0, 64)
+            for fd, _ in ready:
+                look(fd)
+            if self._more:
+                self._drain()
+            inbox = self._inbox
+            if inbox:
+                self._inbox = []
+            elif wake is None or wake > clock():
+                continue
+            words[_TURNS] += 1
+            wake = turn(inbox, BUDGET)
+            outbox = node.outbox
+            if outbox:
+                node.outbox = {}
+                for peer, messages in outbox.items():
+                    send(peer, messages)
+
+    # -- out
+
+    def _send(self, peer: str, messages: list[Any]) -> None:
+        link = self._links[peer]
+        if not link.up:
+            self.words[_SEND_DEAD] += len(messages)
+            self.node.undelivered(peer, messages, True)
+            return
+        data = self._header + encode_batch(self.incarnation, link.incarnation, messages)
+        if len(data) <= BATCH_BYTES_MAX and len(messages) <= MESSAGES_MAX and link.send(data):
+            self.words[_MSGS_OUT] += len(messages)
+            return
+        self.words[_SEND_FULL] += len(messages)
+        self.node.undelivered(peer, messages, False)
+
+    # -- in
+
+    def _look(self, fd: int) -> None:
+        """Something happened at the descriptor ``fd``."""
+        if fd == self._bus.fd:
+            self._drain()
+        elif fd in self._by_monitor:
+            self._link_changed(self._by_monitor[fd])
+        else:
+            for fault in self._bus.faults(self._is_member):
+                self._reject(fault)
+
+    def _drain(self) -> None:
+        receive, events, take = self._bus.receive, self._bus.events, self._take
+        self._more = False
+        try:
+            take(receive(NOBLOCK))
+        except zmq.Again:
+            return
+        for _ in range(DRAIN_BATCHES):
+            if not events(EVENTS) & POLLIN:
+                return
+            take(receive(NOBLOCK))
+        self._more = True
+
+    def _take(self, data: bytes) -> None:
+        """One batch from the wire into the inbox."""
+        sender = self._senders.get(data[:HEADER_BYTES])
+        if sender is None or len(data) > BATCH_BYTES_MAX:
+            self._reject(f"{len(data)} bytes of {sender or 'nobody of its peers'}: not a batch")
+            return
+        batch = decode_batch(data[HEADER_BYTES:])
+        for fault in batch.faults:
+            self._reject(f"{sender}: {fault}")
+        messages = batch.messages
+        if not messages:
+            return
+        if sender == CONTROL:
+            messages = [m for m in messages if not self._control(m)]
+        elif batch.sender_incarnation != self.ram.incarnation(sender):
+            self.words[_STALE] += len(messages)
+            return
+        if batch.receiver_incarnation != self.incarnation:
+            self.words[_STALE] += len(messages)
+            return
+        self.words[_MSGS_IN] += len(messages)
+        put = self._inbox.append
+        for message in messages:
+            put((sender, message))
+
+    def _control(self, message: Any) -> bool:
+        """What the runtime answers itself."""
+        if type(message) is Heartbeat:
+            self.went = True
+            self._send(CONTROL, [HeartbeatAck(message.sequence)])
+            return True
+        if type(message) is Shutdown:
+            self.ended = True
+            return True
+        return False
+
+    def _link_changed(self, link: Link) -> None:
+        for change in link.changes():
+            if link.peer == CONTROL:
+                link.incarnation = CONTROL_INCARNATION
+                continue
+            if change.up:
+                link.incarnation = self.ram.incarnation(link.peer)
+                self._inbox.append((link.peer, PeerBack(link.incarnation)))
+            else:
+                self._drain()  # what the peer said before it died comes first
+                self._inbox.append((link.peer, PeerLost(link.incarnation)))
+        self.words[_LINKS_UP] = sum(
+            link.up for link in self._links.values() if link.peer != CONTROL
+        )
+        if self._links[CONTROL].up:
+            self._send(CONTROL, [HeartbeatAck(0)])  # "look at my page"
+
+    def _reject(self, fault: str) -> None:
+        self.words[_REJECTED] += 1
+        self.log.write(fault)
+
+    def _is_member(self, pid: int) -> bool:
+        return pid == self._control_pid or any(pid == self.ram.pid(name) for name in self.ram)
+
+
+def run(plan: Plan) -> int:
+    """Be the node of ``plan`` until it ends; the exit code of the process."""
+    try:
+        process = NodeProcess(plan)
+        gc.collect()
+        gc.freeze()
+        # What lives long is frozen; a collection now and then looks at young objects only.
+        gc.set_threshold(20_000, 20, 20)
+        return process.run()
+    except Exception:
+        traceback.print_exc()
+        return EXIT_FAULT
