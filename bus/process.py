@@ -142,6 +142,7 @@ class NodeProcess:
         self._connect(plan)
 
     def _connect(self, plan: Plan) -> None:
+        self._epoll = select.epoll()  # first: ``select`` takes descriptors below 1024 only
         context: zmq.Context[Any] = zmq.Context()
         where = plan.socket_directory
         self._bus = Inbox(context, plan.listen_fd, f"{where}/{plan.name}")
@@ -149,10 +150,9 @@ class NodeProcess:
             peer: Link(context, peer, f"{where}/{peer}") for peer in (CONTROL, *plan.place.peers)
         }
         self._by_monitor = {link.monitor_fd: link for link in self._links.values()}
-        self._epoll = select.epoll()
         for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
             self._epoll.register(fd, select.EPOLLIN)
-        # News that came before the registration would not be told again.
+        # ZeroMQ's descriptors tell of news only after a first look.
         for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
             self._look(fd)
 
@@ -163,7 +163,6 @@ class NodeProcess:
         while not (self.went or self.ended):
             for fd, _ in self._epoll.poll():
                 self._look(fd)
-        self.words[_STATE] = RUNNING
         try:
             self._live()
         except Exception:
@@ -259,14 +258,13 @@ class NodeProcess:
         messages = batch.messages
         if not messages:
             return
+        if batch.receiver_incarnation != self.incarnation or (
+            sender != CONTROL and batch.sender_incarnation != self.ram.incarnation(sender)
+        ):
+            self.words[_STALE] += len(messages)
+            return
         if sender == CONTROL:
             messages = [m for m in messages if not self._control(m)]
-        elif batch.sender_incarnation != self.ram.incarnation(sender):
-            self.words[_STALE] += len(messages)
-            return
-        if batch.receiver_incarnation != self.incarnation:
-            self.words[_STALE] += len(messages)
-            return
         self.words[_MSGS_IN] += len(messages)
         put = self._inbox.append
         for message in messages:
@@ -275,7 +273,9 @@ class NodeProcess:
     def _control(self, message: Any) -> bool:
         """What the runtime answers itself."""
         if type(message) is Heartbeat:
-            self.went = True
+            if not self.went:
+                self.went = True
+                self.words[_STATE] = RUNNING
             self._send(CONTROL, [HeartbeatAck(message.sequence)])
             return True
         if type(message) is Shutdown:
@@ -294,9 +294,9 @@ class NodeProcess:
             else:
                 self._drain()  # what the peer said before it died comes first
                 self._inbox.append((link.peer, PeerLost(link.incarnation)))
-        self.words[_LINKS_UP] = sum(
-            link.up for link in self._links.values() if link.peer != CONTROL
-        )
+        up = sum(1 << self.ram.number(n) for n, li in self._links.items() if li.up and n != CONTROL)
+        self.words[_LINKS_UP] = up & 0xFFFF_FFFF_FFFF_FFFF
+        self.words[_LINKS_UP + 1] = up >> 64
         if self._links[CONTROL].up:
             self._send(CONTROL, [HeartbeatAck(0)])  # "look at my page"
 

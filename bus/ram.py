@@ -135,8 +135,7 @@ class Schema:
         Field("rejected", "messages dropped: they did not fit the vocabulary"),
         Field("errors", "exceptions that ended a turn (a fault of ours)"),
         Field("control_ns", "time spent answering control requests"),
-        Field("links_up", "peers that can be reached (process runtime)"),
-        Field("common_spare", ""),
+        Field("links_up", "bit n: node number n can be reached (process runtime)", 2),
     )
 
     def __init__(self, fields: Iterable[Field]) -> None:

@@ -1,0 +1,92 @@
+"""Questions and jobs that are out at the nodes: what both kinds of machine keep book of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from bus.messages import Cable, Reply, Signal, Snapshot, Spawn, TaskExit, TaskOutput
+from nodes.machine import LAN
+from orchestrator.machine import Job, Request
+
+
+class Desk:
+    """Numbers requests and jobs, and files the answers."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._requests: dict[int, Request] = {}
+        self._jobs: dict[int, Job] = {}
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def ask(self, node: str, what: str) -> tuple[Request, Snapshot]:
+        """A question for a snapshot and the message that carries it."""
+        request = Request(node, self._next())
+        self._requests[request.number] = request
+        return request, Snapshot(request.number, what)
+
+    def cable(self, port: str, inserted: bool) -> tuple[Request, Cable]:
+        """A hand at the switch; the LAN answers."""
+        request = Request(LAN, self._next())
+        self._requests[request.number] = request
+        return request, Cable(request.number, port, int(inserted))
+
+    def spawn(self, cpu: str, argv: tuple[str, ...]) -> tuple[Job, Spawn]:
+        """A program for ``cpu``."""
+        job = Job(cpu, self._next(), argv)
+        self._jobs[job.number] = job
+        return job, Spawn(job.number, argv)
+
+    def signal(self, job: Job, signo: int) -> Signal:
+        """A signal for a job."""
+        return Signal(job.number, signo)
+
+    def file(self, sender: str, message: Any) -> None:
+        """Take what a node said; answers to nothing that is out are ignored."""
+        if type(message) is Reply:
+            request = self._requests.get(message.request)
+            if request is not None and request.node == sender:
+                del self._requests[message.request]
+                self._answer(request, message)
+        elif type(message) is TaskOutput:
+            job = self._jobs.get(message.request)
+            if job is not None and job.cpu == sender:
+                job.output.append((message.stream, message.text))
+        elif type(message) is TaskExit:
+            job = self._jobs.get(message.request)
+            if job is not None and job.cpu == sender:
+                del self._jobs[message.request]
+                job.exit_code = message.code
+
+    @staticmethod
+    def _answer(request: Request, reply: Reply) -> None:
+        try:
+            value = msgpack.unpackb(reply.value, strict_map_key=False)
+        except Exception as error:  # whatever msgpack raises, the node's bytes are at fault
+            request.failed = f"{request.node} answered nonsense ({type(error).__name__})"
+        else:
+            request.ok = bool(reply.ok)
+            request.value = value
+            if not request.ok:
+                request.failed = str(value)
+        request.done = True
+
+    def fail(self, out: Request | Job, why: str) -> None:
+        """It could not even be sent, or its node died."""
+        if isinstance(out, Request):
+            self._requests.pop(out.number, None)
+            out.done = True
+        else:
+            self._jobs.pop(out.number, None)
+        out.failed = why
+
+    def node_died(self, node: str, why: str) -> None:
+        """Everything that is out at ``node`` fails."""
+        for request in [r for r in self._requests.values() if r.node == node]:
+            self.fail(request, why)
+        for job in [j for j in self._jobs.values() if j.cpu == node]:
+            self.fail(job, why)

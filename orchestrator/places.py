@@ -1,0 +1,46 @@
+"""Which node sits at which place: what kind of machine is modelled by what, and wired to whom.
+
+The builders are ``functools.partial`` of node classes, so they can be pickled: reading them back in
+the fork server is what imports the nodes' modules there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bus.ram import Schema
+from bus.simulation import Place
+from nodes.machine import APIC, LAN, MachineSettings
+
+
+def places(settings: MachineSettings) -> dict[str, Place]:
+    """All nodes of a machine, in the order of ``settings.node_names``."""
+    from nodes.apic.node import ApicNode
+    from nodes.cpu.core import CpuNode
+    from nodes.lan.node import LanNode
+    from nodes.nic.node import NicNode
+
+    builders = {
+        **{
+            name: partial(CpuNode, machine=settings, number=number)
+            for number, name in enumerate(settings.cpu_names)
+        },
+        APIC: partial(ApicNode, machine=settings),
+        **{nic.name: partial(NicNode, machine=settings, nic=nic) for nic in settings.nics},
+        LAN: partial(LanNode, machine=settings),
+    }
+    return {name: Place(builders[name], settings.peers(name)) for name in settings.node_names}
+
+
+def schema_of(name: str) -> Schema:
+    """What the words in the page of node ``name`` mean."""
+    from nodes.apic.page import APIC_SCHEMA
+    from nodes.cpu.page import CPU_SCHEMA
+    from nodes.lan.page import LAN_SCHEMA
+    from nodes.nic.page import NIC_SCHEMA
+
+    if name == APIC:
+        return APIC_SCHEMA
+    if name == LAN:
+        return LAN_SCHEMA
+    return CPU_SCHEMA if name.startswith("cpu") else NIC_SCHEMA
