@@ -1,0 +1,230 @@
+"""The 82599 itself: one port, without PCIe and without a network around it.
+
+Whoever owns a device gives it memory (``Dma``), takes its messages (MSI-X vector n, or one line),
+its frames and its laser, tells it of light, frames, bus mastering and time, and reads and writes
+its registers. Our PCIe function (``pcie``) and bus node (``node``) are one such owner; a transport
+that puts the device into a guest's PCIe slot is another.
+
+A turn: ``begin(now, mask)``, then any of the calls, then ``finish()``; ``next_ns()`` says when the
+device wants the next turn without a call.
+
+Resets (datasheet 4.2): CTRL.RST puts every register back, drops what is in the packet buffer and
+loads the EEPROM; CTRL.LNK_RST does the same and negotiates the link anew. Neither touches the MSI-X
+table. Both bits read 0 at once. CTRL.GIO_DIS stops all DMA and messages until a reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bus.recorder import Recorder
+from nodes.ledger import classify
+from nodes.nic import trace
+from nodes.nic.dma import Dma
+from nodes.nic.eeprom import Eeprom
+from nodes.nic.interrupts import Interrupts, Now
+from nodes.nic.link import Link
+from nodes.nic.page import NIC_SCHEMA
+from nodes.nic.receive import Receive
+from nodes.nic.regfile import RegisterFile
+from nodes.nic.registers import CSR_BYTES, KEYS
+from nodes.nic.statistics import LOCAL_FAULTS, Statistics
+from nodes.nic.transmit import Transmit
+
+_GIO_DIS, _LNK_RST, _RST = 1 << 2, 1 << 3, 1 << 26
+_STATUS_GIO = 1 << 19
+_LPBK = 1 << 15
+_INIT_DONE = 1 << 3  # FDIRCTRL
+#: Queues whose doorbells take the short way.
+_FAST_QUEUES = 16
+
+_RESETS = NIC_SCHEMA.index("resets")
+_EICR = NIC_SCHEMA.index("eicr")
+_EIMS = NIC_SCHEMA.index("eims")
+_EICR_VECTORS = NIC_SCHEMA.index("eicr_vectors")
+_EIMS_VECTORS = NIC_SCHEMA.index("eims_vectors")
+_RXEN = NIC_SCHEMA.index("rxen")
+_TXEN = NIC_SCHEMA.index("txen")
+_DRV_LOAD = NIC_SCHEMA.index("drv_load")
+_RX_IN = NIC_SCHEMA.index("rx_frames_in")
+_TX_OUT = NIC_SCHEMA.index("tx_frames_out")
+
+
+class Outside(NamedTuple):
+    """What the device's owner takes from it."""
+
+    message: Callable[[int], None]  # MSI-X vector
+    line: Callable[[bool], None]  # INTx or MSI
+    unpend: Callable[[int], None]  # clear pending bits of these vectors
+    wire: Callable[[bytes], None]  # a frame without FCS
+    laser: Callable[[bool], None]
+
+
+class Device:
+    """One port. ``words`` is its page, ``dma`` its way into memory."""
+
+    def __init__(
+        self, words: memoryview, dma: Dma, recorder: Recorder, mac: bytes, outside: Outside
+    ) -> None:
+        self.now = Now()
+        self.regs = RegisterFile()
+        self.dma = dma
+        self._words = words
+        self._recorder = recorder
+        self._outside = outside
+        self._bus_master = False
+        now, regs = self.now, self.regs
+        self.statistics = Statistics(regs)
+        self.eeprom = Eeprom(regs, now, mac)
+        self.interrupts = Interrupts(
+            regs, now, words, outside.message, outside.line, outside.unpend
+        )
+        self.transmit = Transmit(
+            regs, now, words, dma, self.interrupts, self.statistics, recorder, self._send
+        )
+        self.receive = Receive(regs, now, words, dma, self.interrupts, self.statistics, recorder)
+        self.interrupts.flush = self.transmit.flush
+        self.link = Link(
+            regs, now, words, recorder, self.interrupts, self._link_changed, self._laser_changed
+        )
+        regs.attach("CTRL", after=self._after_ctrl)
+        regs.attach("STATUS", read=self._read_status)
+        regs.attach("FDIRCTRL", after=self._after_fdirctrl)
+        for name in ("RXCTRL", "DMATXCTL", "CTRL_EXT"):
+            regs.attach(name, after=lambda i, value: self._publish_enables())
+        self._fast: dict[int, tuple[Callable[[int, int], None], int]] = {}
+        for q in range(_FAST_QUEUES):
+            self._fast[KEYS["TDT"][q]] = (self.transmit.doorbell, q)
+            self._fast[KEYS["RDT"][q]] = (self.receive.doorbell, q)
+
+    # -- turns
+
+    def begin(self, now_ns: int, trace_mask: int) -> None:
+        """Time has come to ``now_ns``: timers that ran out act now."""
+        self.now.ns = now_ns
+        self.now.trace = trace_mask
+        if not self.link.up:
+            self.link.look()
+        self.interrupts.expire()
+
+    def finish(self) -> int:
+        """Do what the writes of this turn asked for; number of frames fetched."""
+        frames = self.transmit.run() if self.transmit.dirty else 0
+        words, interrupts = self._words, self.interrupts
+        words[_EICR] = interrupts.eicr
+        words[_EIMS] = interrupts.eims
+        words[_EICR_VECTORS] = interrupts.pending
+        words[_EIMS_VECTORS] = interrupts.enabled
+        return frames
+
+    def next_ns(self) -> int | None:
+        """When the device wants a turn by itself."""
+        timer = self.interrupts.next_ns()
+        link = self.link.next_ns()
+        if timer is None:
+            return link
+        return timer if link is None else min(timer, link)
+
+    # -- registers
+
+    def read32(self, offset: int) -> int:
+        """A register read. All ones beyond the CSRs, where an absent flash would be."""
+        value = self.regs.read(offset & ~3) if offset < CSR_BYTES else 0xFFFF_FFFF
+        if self.now.trace >> trace.MMIO_READ & 1:
+            self._recorder.record(self.now.ns, trace.MMIO_READ, a=offset, b=value)
+        return value
+
+    def write32(self, offset: int, value: int) -> None:
+        """A register write; accesses that are not 32-bit aligned are ignored."""
+        if self.now.trace >> trace.MMIO_WRITE & 1:
+            self._recorder.record(self.now.ns, trace.MMIO_WRITE, a=offset, b=value)
+        fast = self._fast.get(offset)
+        if fast is not None:
+            fast[0](fast[1], value & 0xFFFF)
+        elif not offset & 3 and offset < CSR_BYTES:
+            self.regs.write(offset, value)
+
+    def _after_ctrl(self, index: int, value: int) -> None:
+        if value & (_RST | _LNK_RST):
+            self._recorder.record(self.now.ns, trace.RESET, a=value)
+            self.reset(negotiate=bool(value & _LNK_RST))
+        else:
+            self._allow()
+
+    def _read_status(self, index: int) -> int:
+        return 0 if self.regs.get("CTRL") & _GIO_DIS else _STATUS_GIO
+
+    def _after_fdirctrl(self, index: int, value: int) -> None:
+        self.regs.put("FDIRCTRL", 0, value | _INIT_DONE)
+
+    def _publish_enables(self) -> None:
+        get, words = self.regs.get, self._words
+        words[_RXEN] = get("RXCTRL") & 1
+        words[_TXEN] = get("DMATXCTL") & 1
+        words[_DRV_LOAD] = get("CTRL_EXT") >> 28 & 1
+
+    # -- resets and bus mastering
+
+    def reset(self, negotiate: bool) -> None:
+        """Everything back to its reset value; ``negotiate``: the link too."""
+        self._words[_RESETS] += 1
+        self.regs.clear()
+        self.interrupts.reset()
+        self.statistics.reset()
+        self.transmit.reset()
+        for name, value in (("RXPBSIZE", 0x80000), ("TXPBSIZE", 0x28000), ("TXPBTHRESH", 0x96)):
+            self.regs.put(name, 0, value)
+        self.receive.reset()
+        self.eeprom.load()
+        self._publish_enables()
+        self.link.reset(negotiate)
+        self._allow()
+
+    def set_bus_master(self, on: bool) -> None:
+        """Command register's BME, and not in D3: without it neither DMA nor messages."""
+        self._bus_master = on
+        self._allow()
+
+    def _allow(self) -> None:
+        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS
+        self.transmit.allowed = allowed
+        self.receive.allowed = allowed
+        self.interrupts.set_allowed(allowed)
+        if allowed:
+            self.transmit.resume()
+            self.receive.drain()
+
+    # -- the wire
+
+    def light(self, on: bool) -> None:
+        """The far end's light."""
+        self.link.set_light(on)
+
+    def frame(self, frame: bytes) -> None:
+        """A frame from the wire, without FCS."""
+        kind = classify(frame)
+        self._words[_RX_IN + kind] += 1
+        self.receive.frame(frame, kind)
+
+    def _send(self, frame: bytes, kind: int) -> None:
+        self._words[_TX_OUT + kind] += 1
+        if self.regs.get("HLREG0") & _LPBK:
+            self._words[_RX_IN + kind] += 1
+            self.receive.frame(frame, kind)
+            return
+        if self.now.trace >> trace.TX_WIRE & 1:
+            self._recorder.record(self.now.ns, trace.TX_WIRE, a=trace.packet_key(frame))
+        self._outside.wire(frame)
+
+    def _link_changed(self, up: bool) -> None:
+        if not up:
+            self.statistics.totals[LOCAL_FAULTS] += 1
+        self.transmit.link_up = up
+        self.receive.link_up = up
+        if up:
+            self.transmit.resume()
+
+    def _laser_changed(self, on: bool) -> None:
+        self.transmit.laser = on
+        self._outside.laser(on)

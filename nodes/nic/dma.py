@@ -1,0 +1,134 @@
+"""The only way of the NIC into memory: the windows that the driver mapped, as an IOMMU sees them.
+
+Physical addresses are offsets in RAM. Each access must lie in one mapped window (windows that
+touch count as one); anything else is refused and counted. The table is read again when its
+generation changed, looked at once for each frame (``sync``): a frame's accesses see one table, as
+an IOMMU invalidation waits for what is in flight.
+
+Everything a CPU may look at at the same time is stored as one aligned word.
+"""
+
+from __future__ import annotations
+
+from bus.ram import Iommu, Ram, Window
+from nodes.nic.page import NIC_SCHEMA
+
+_READS = NIC_SCHEMA.index("dma_reads")
+_READ_BYTES = NIC_SCHEMA.index("dma_read_bytes")
+_WRITES = NIC_SCHEMA.index("dma_writes")
+_WRITE_BYTES = NIC_SCHEMA.index("dma_write_bytes")
+_REFUSED = NIC_SCHEMA.index("dma_refused")
+
+
+def _merged(windows: list[Window], limit: int) -> list[Window]:
+    """Windows inside memory, sorted, neighbours of the same kind joined."""
+    out: list[Window] = []
+    for window in sorted(windows):
+        if window.address + window.size > limit:
+            continue
+        if out:
+            last = out[-1]
+            if last.address + last.size == window.address and last.writable == window.writable:
+                out[-1] = Window(last.address, last.size + window.size, last.writable)
+                continue
+        out.append(window)
+    return out
+
+
+class Dma:
+    """Reads and writes by physical address; None or False says that the access was refused."""
+
+    def __init__(self, ram: Ram, iommu: Iommu, words: memoryview) -> None:
+        self._bytes = ram.bytes
+        self._words32 = ram.words32
+        self._words64 = ram.words64
+        self._limit = ram.layout.total_bytes
+        self._iommu = iommu
+        self._page = words
+        self._generation = -1
+        self._windows: list[Window] = []
+        #: (begin, end, writable) of the window last used in each 4 KiB page
+        self._near: dict[int, tuple[int, int, bool]] = {}
+
+    def sync(self) -> None:
+        """Take over a changed table. One that is being changed is taken over when it is done."""
+        generation = self._iommu.generation
+        if generation != self._generation and not generation & 1:
+            self._windows = _merged(self._iommu.windows(), self._limit)
+            self._near.clear()
+            self._generation = generation
+
+    def windows(self) -> list[Window]:
+        """What is mapped now."""
+        self.sync()
+        return list(self._windows)
+
+    def _allowed(self, address: int, size: int, write: bool) -> bool:
+        near = self._near.get(address >> 12)
+        if (
+            near is not None
+            and near[0] <= address
+            and address + size <= near[1]
+            and (near[2] or not write)
+        ):
+            return True
+        for window in self._windows:
+            end = window.address + window.size
+            if (
+                window.address <= address
+                and address + size <= end
+                and (window.writable or not write)
+            ):
+                self._near[address >> 12] = (window.address, end, window.writable)
+                return True
+        self._page[_REFUSED] += 1
+        return False
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """``size`` bytes of a buffer."""
+        if not self._allowed(address, size, False):
+            return None
+        page = self._page
+        page[_READS] += 1
+        page[_READ_BYTES] += size
+        return bytes(self._bytes[address : address + size])
+
+    def write(self, address: int, data: bytes) -> bool:
+        """Store into a buffer."""
+        size = len(data)
+        if not self._allowed(address, size, True):
+            return False
+        page = self._page
+        page[_WRITES] += 1
+        page[_WRITE_BYTES] += size
+        self._bytes[address : address + size] = data
+        return True
+
+    def writable(self, address: int, size: int) -> bool:
+        """May ``size`` bytes be stored there? Counted as refused if not."""
+        return self._allowed(address, size, True)
+
+    def descriptor(self, address: int) -> tuple[int, int] | None:
+        """The two 64-bit words of a descriptor; ``address`` is a multiple of 16."""
+        if not self._allowed(address, 16, False):
+            return None
+        words = self._words64
+        at = address >> 3
+        return words[at], words[at + 1]
+
+    def write_back(self, address: int, first: int, second: int) -> bool:
+        """Both words of a descriptor, each as one aligned store; DD is in the second."""
+        if not self._allowed(address, 16, True):
+            return False
+        words = self._words64
+        at = address >> 3
+        words[at] = first
+        words[at + 1] = second
+        return True
+
+    def store32(self, address: int, value: int) -> bool:
+        """One aligned 32-bit store."""
+        if not self._allowed(address, 4, True):
+            return False
+        self._words32[address >> 2] = value
+        return True

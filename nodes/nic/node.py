@@ -1,0 +1,169 @@
+"""A NIC on the bus: an 82599 in its PCIe slot with a fibre to the switch.
+
+It takes register and configuration accesses from the CPUs, answers reads with completions, sends
+its interrupts as posted writes to the interrupt controller, and frames and light to the switch. A
+read is answered after all writes before it in the inbox took effect; doorbells are worked off when
+the inbox is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bus.messages import (
+    CfgRead,
+    CfgWrite,
+    Completion,
+    EthFrame,
+    LinkState,
+    MemRead,
+    MemWrite,
+    MsiWrite,
+    PeerBack,
+    PeerLost,
+    Snapshot,
+)
+from bus.node import Inbox, Node, Surroundings
+from bus.recorder import Recorder
+from nodes.answers import answer
+from nodes.ledger import classify
+from nodes.machine import APIC, LAN, MachineSettings, NicSettings
+from nodes.nic.device import Device, Outside
+from nodes.nic.dma import Dma
+from nodes.nic.msix import Msix
+from nodes.nic.page import NIC_SCHEMA
+from nodes.nic.pcie import Function
+from nodes.nic.snapshot import SNAPSHOTS
+
+SPEED_MBPS = 10000
+
+_MMIO_WRITES = NIC_SCHEMA.index("mmio_writes")
+_MMIO_READS = NIC_SCHEMA.index("mmio_reads")
+_CONFIG_WRITES = NIC_SCHEMA.index("config_writes")
+_CONFIG_READS = NIC_SCHEMA.index("config_reads")
+_UNEXPECTED = NIC_SCHEMA.index("unexpected")
+_COMPLETIONS_LOST = NIC_SCHEMA.index("completions_lost")
+_TX_LOST = {True: NIC_SCHEMA.index("tx_lost_peer_dead"),
+            False: NIC_SCHEMA.index("tx_lost_peer_full")}  # fmt: skip
+_MSI_LOST = {True: NIC_SCHEMA.index("msi_lost_peer_dead"),
+             False: NIC_SCHEMA.index("msi_lost_peer_full")}  # fmt: skip
+
+
+class NicNode(Node):
+    """One NIC of a machine."""
+
+    def __init__(self, around: Surroundings, machine: MachineSettings, nic: NicSettings) -> None:
+        super().__init__(around)
+        self.page = self.ram.page(self.name, NIC_SCHEMA)
+        self.settings = nic
+        words = self.page.words
+        self._words = words
+        self._switch_there = False
+        self._recorder = Recorder(self.ram.recorder_words(self.name))
+        dma = Dma(self.ram, self.ram.iommu(nic.slot), words)
+        self.msix = Msix(words, self._recorder, self._msi)
+        self.function = Function(words, self.msix, nic.mac, self._msi)
+        outside = Outside(
+            message=self.msix.message,
+            line=self.function.line,
+            unpend=self.msix.clear,
+            wire=self._wire,
+            laser=self._laser,
+        )
+        self.device = Device(words, dma, self._recorder, nic.mac, outside)
+        self.msix.now = self.device.now
+        self.function.device = self.device
+        self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
+            MemRead: self._mem_read,
+            CfgRead: self._cfg_read,
+            CfgWrite: self._cfg_write,
+            LinkState: self._link_state,
+            PeerBack: self._peer_back,
+            PeerLost: self._peer_lost,
+            Snapshot: self._snapshot,
+        }
+        self.device.begin(self.clock(), self._recorder.mask)
+        self.device.reset(negotiate=True)
+
+    def turn(self, inbox: Inbox, budget: int) -> int | None:
+        device, words = self.device, self._words
+        device.begin(self.clock(), self._recorder.mask)
+        mem_write, frame = self.function.mem_write, device.frame
+        for sender, message in inbox:
+            kind = type(message)
+            if kind is MemWrite:
+                words[_MMIO_WRITES] += 1
+                mem_write(*message)
+            elif kind is EthFrame:
+                if sender == LAN:
+                    frame(message.frame)
+                else:
+                    words[_UNEXPECTED] += 1
+            else:
+                handler = self._handlers.get(kind)
+                if handler is None:
+                    words[_UNEXPECTED] += 1
+                else:
+                    handler(sender, message)
+        self.steps = len(inbox) + device.finish()
+        return device.next_ns()
+
+    # -- what comes in
+
+    def _mem_read(self, sender: str, message: MemRead) -> None:
+        self._words[_MMIO_READS] += 1
+        value = self.function.mem_read(message.bar, message.offset)
+        self.post(sender, Completion(message.tag, value))
+
+    def _cfg_read(self, sender: str, message: CfgRead) -> None:
+        self._words[_CONFIG_READS] += 1
+        value = self.function.config_read(message.offset, message.size_bytes)
+        self.post(sender, Completion(message.tag, value))
+
+    def _cfg_write(self, sender: str, message: CfgWrite) -> None:
+        self._words[_CONFIG_WRITES] += 1
+        self.function.config_write(message.offset, message.size_bytes, message.value)
+        self.post(sender, Completion(message.tag, 0))
+
+    def _link_state(self, sender: str, message: LinkState) -> None:
+        if sender == LAN:
+            self.device.light(bool(message.up))
+        else:
+            self._words[_UNEXPECTED] += 1
+
+    def _peer_back(self, sender: str, message: PeerBack) -> None:
+        if sender == LAN:
+            self._switch_there = True
+            self._laser(self.device.link.laser)
+
+    def _peer_lost(self, sender: str, message: PeerLost) -> None:
+        if sender == LAN:
+            self._switch_there = False
+            self.device.light(False)
+
+    def _snapshot(self, sender: str, message: Snapshot) -> None:
+        self.post(sender, answer(message, SNAPSHOTS, self))
+
+    # -- what goes out
+
+    def _msi(self, address: int, data: int) -> None:
+        self.post(APIC, MsiWrite(address, data))
+
+    def _wire(self, frame: bytes) -> None:
+        self.post(LAN, EthFrame(frame))
+
+    def _laser(self, on: bool) -> None:
+        if self._switch_there:  # told when it comes up
+            self.post(LAN, LinkState(int(on), SPEED_MBPS))
+
+    def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
+        words = self._words
+        for message in messages:
+            kind = type(message)
+            if kind is EthFrame:
+                words[_TX_LOST[dead] + classify(message.frame)] += 1
+            elif kind is MsiWrite:
+                words[_MSI_LOST[dead]] += 1
+            elif kind is Completion:
+                words[_COMPLETIONS_LOST] += 1

@@ -1,0 +1,104 @@
+"""Storage behind the register table, and the place where behaviour is attached to it.
+
+A write first follows the access rule of its row; a unit of the device may then be told (``after``)
+or take the write over entirely (``write``); a read may be computed (``read``). Values that equal
+the reset value need no storage, so a reset is a ``clear``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nodes.nic.registers import BY_NAME, DECODE, KEYS
+
+Read = Callable[[int], int]  # (index) -> value
+Write = Callable[[int, int], None]  # (index, value as written)
+
+
+class RegisterFile:
+    """BAR0's registers of one port. Offsets must be multiples of 4."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, int] = {}
+        self._read: dict[str, Read] = {}
+        self._write: dict[str, Write] = {}
+        self._after: dict[str, list[Write]] = {}
+
+    def attach(
+        self,
+        name: str,
+        read: Read | None = None,
+        write: Write | None = None,
+        after: Write | None = None,
+    ) -> None:
+        """Attach behaviour to a row; KeyError if the table has none of this name.
+
+        Several units may want to be told of a write, but one alone computes or takes it."""
+        register = BY_NAME[name]
+        if read is not None:
+            if name in self._read:
+                raise ValueError(f"reads of {name} are computed already")
+            self._read[register.name] = read
+        if write is not None:
+            if name in self._write:
+                raise ValueError(f"writes of {name} are taken already")
+            self._write[register.name] = write
+        if after is not None:
+            self._after.setdefault(register.name, []).append(after)
+
+    def read(self, offset: int) -> int:
+        """A 32-bit read with its side effects."""
+        slot = DECODE.get(offset)
+        if slot is None:
+            return self._values.get(offset, 0)
+        register, index, key = slot
+        hook = self._read.get(register.name)
+        if hook is not None:
+            return hook(index)
+        value = self._values.get(key, register.reset)
+        if register.access == "RC":
+            self._values[key] = 0
+        elif register.access == "RS":
+            self._values[key] = value | 1
+        elif register.access == "WO":
+            return 0
+        return value
+
+    def write(self, offset: int, value: int) -> None:
+        """A 32-bit write with its side effects."""
+        slot = DECODE.get(offset)
+        if slot is None:
+            self._values[offset] = value
+            return
+        register, index, key = slot
+        hook = self._write.get(register.name)
+        if hook is not None:
+            hook(index, value & register.mask)
+            return
+        access, mask = register.access, register.mask
+        if access not in ("RO", "RC"):
+            old = self._values.get(key, register.reset)
+            if access == "W1C":
+                self._values[key] = old & ~(value & mask)
+            elif access == "W1S":
+                self._values[key] = old | (value & mask)
+            else:
+                self._values[key] = (old & ~mask | value & mask) & ~register.self_clearing
+        for after in self._after.get(register.name, ()):
+            after(index, value)
+
+    def get(self, name: str, index: int = 0) -> int:
+        """Stored value, without side effects."""
+        return self._values.get(KEYS[name][index], BY_NAME[name].reset)
+
+    def put(self, name: str, index: int, value: int) -> None:
+        """Store as hardware does: no rule, no side effect."""
+        self._values[KEYS[name][index]] = value
+
+    def clear(self) -> None:
+        """All registers to their reset values."""
+        self._values.clear()
+
+    def stored(self) -> dict[int, int]:
+        """Every stored value by address, for a snapshot."""
+        return dict(self._values)
