@@ -1,0 +1,199 @@
+"""The interrupt controller: takes MSI writes and ICR writes, sends interrupt messages to CPUs.
+
+It knows only ids and messages: which CPU accepts what is the business of each local APIC. Messages
+to a CPU that cannot take them are counted by name. A decoded (address, data) pair is kept, since a
+NIC sends the same few again and again; arbitrated ones are decided anew each time.
+
+Left out: I/O APIC pins (no device of the machine uses INTx), interrupt remapping, hot-plug slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bus.messages import IcrWrite, Interrupt, MsiWrite, PeerBack, PeerLost, PeerSilent, Snapshot
+from bus.node import IDLE, Inbox, Node, Surroundings
+from bus.recorder import Recorder
+from nodes.answers import answer
+from nodes.apic import ipi, msi, trace
+from nodes.apic.destination import Destinations
+from nodes.apic.page import APIC_SCHEMA, CPUS_MAX, IPI_DROPS, LAST_ROWS, MSI_DROPS, NICS_MAX
+from nodes.machine import MachineSettings
+
+ROUTES_KEPT = 1024
+TABLE_ROWS = 4096
+_OTHERS = 255
+_CPU_SOURCE = 64
+
+_MSI_IN = APIC_SCHEMA.index("msi_in")
+_MSI_COPIES = APIC_SCHEMA.index("msi_copies")
+_MSI_ROUTED = APIC_SCHEMA.index("msi_routed")
+_IPI_IN = APIC_SCHEMA.index("ipi_in")
+_IPI_COPIES = APIC_SCHEMA.index("ipi_copies")
+_IPI_ROUTED = APIC_SCHEMA.index("ipi_routed")
+_KIND = {mode: APIC_SCHEMA.index(f"ipi_{kind}") for mode, kind in ipi.KIND.items()}
+_DROP = {name: APIC_SCHEMA.index(name) for name in (*MSI_DROPS, *IPI_DROPS)}
+_LOST = {True: APIC_SCHEMA.index("lost_dead"), False: APIC_SCHEMA.index("lost_full")}
+_VECTORS = APIC_SCHEMA.index("vectors")
+_LAST_COUNT = APIC_SCHEMA.index("last_count")
+_LAST = APIC_SCHEMA.index("last")
+_UNEXPECTED = APIC_SCHEMA.index("unexpected")
+
+
+class Route(NamedTuple):
+    """Where a message goes: CPUs, and the one message that each of them gets."""
+
+    cpus: tuple[int, ...]
+    message: Interrupt
+    drop: str
+
+
+class ApicNode(Node):
+    """The interrupt controller of a machine of at most 64 CPUs."""
+
+    def __init__(self, around: Surroundings, machine: MachineSettings) -> None:
+        super().__init__(around)
+        if machine.cpus > CPUS_MAX:
+            raise ValueError(f"{machine.cpus} CPUs; the interrupt controller knows {CPUS_MAX}")
+        self.page = self.ram.page(self.name, APIC_SCHEMA)
+        self.machine = machine
+        self._words = self.page.words
+        self._recorder = Recorder(self.ram.recorder_words(self.name))
+        self._trace = 0
+        self._now_ns = 0
+        self._cpu_names = machine.cpu_names
+        self._cpu_number = {name: n for n, name in enumerate(machine.cpu_names)}
+        self._nic_number = {name: min(n, NICS_MAX) for n, name in enumerate(machine.nic_names)}
+        self._destinations = Destinations(machine.cpus)
+        self._routes: dict[tuple[int, int], Route] = {}
+        #: (source, vector, CPU) -> messages, for the snapshot
+        self.table: dict[tuple[str, int, int], int] = {}
+
+    def turn(self, inbox: Inbox, budget: int) -> int | None:
+        self._now_ns = self.clock()
+        self._trace = self._recorder.mask
+        for sender, message in inbox:
+            kind = type(message)
+            if kind is MsiWrite:
+                self._msi(sender, message)
+            elif kind is IcrWrite and sender in self._cpu_number:
+                self._ipi(sender, message.icr)
+            elif kind is Snapshot:
+                self.post(sender, answer(message, SNAPSHOTS, self))
+            elif kind not in (PeerBack, PeerLost, PeerSilent):
+                self._words[_UNEXPECTED] += 1
+        self.steps = len(inbox)
+        return IDLE
+
+    # -- MSI
+
+    def _msi(self, sender: str, message: MsiWrite) -> None:
+        words = self._words
+        source = self._nic_number.get(sender, NICS_MAX)
+        words[_MSI_IN + source] += 1
+        if self._trace >> trace.MSI & 1:
+            self._recorder.record(self._now_ns, trace.MSI, source, message.address, message.data)
+        route = self._routes.get(message)
+        if route is None:
+            route = self._decode(message)
+        if route.drop:
+            self._drop(route.drop)
+            return
+        words[_MSI_COPIES] += len(route.cpus) - 1
+        for cpu in route.cpus:
+            words[_MSI_ROUTED + cpu] += 1
+            self._hand_over(sender, source if source < NICS_MAX else _OTHERS, cpu, route.message)
+
+    def _decode(self, message: MsiWrite) -> Route:
+        wanted = msi.decode(message.address, message.data)
+        cpus = self._destinations.match(wanted.destination, wanted.logical)
+        drop = wanted.drop or ("" if cpus else "msi_drop_no_target")
+        mode = msi.FIXED if wanted.mode == msi.LOWEST else wanted.mode
+        interrupt = Interrupt(wanted.vector, mode, wanted.trigger)
+        if wanted.one and not drop:
+            return Route(self._destinations.arbitrate(cpus), interrupt, "")
+        route = Route(cpus, interrupt, drop)
+        if len(self._routes) >= ROUTES_KEPT:
+            self._routes.clear()
+        self._routes[message] = route
+        return route
+
+    # -- IPI
+
+    def _ipi(self, sender: str, icr: int) -> None:
+        words = self._words
+        source = self._cpu_number[sender]
+        words[_IPI_IN + source] += 1
+        if self._trace >> trace.IPI & 1:
+            self._recorder.record(self._now_ns, trace.IPI, source, icr)
+        command = ipi.decode(icr)
+        cpus = self._targets(source, command)
+        if command.drop or not cpus:
+            self._drop(command.drop or "ipi_drop_no_target")
+            return
+        mode = msi.FIXED if command.mode == msi.LOWEST else command.mode
+        message = Interrupt(command.vector, mode, 0)
+        words[_IPI_COPIES] += len(cpus) - 1
+        words[_KIND[command.mode]] += len(cpus)
+        for cpu in cpus:
+            words[_IPI_ROUTED + cpu] += 1
+            self._hand_over(sender, _CPU_SOURCE + source, cpu, message)
+
+    def _targets(self, source: int, command: ipi.Command) -> tuple[int, ...]:
+        everybody = tuple(range(self.machine.cpus))
+        if command.shorthand == ipi.SELF:
+            return (source,)
+        if command.shorthand == ipi.ALL:
+            return everybody
+        if command.shorthand == ipi.OTHERS:
+            cpus = everybody[:source] + everybody[source + 1 :]
+        else:
+            cpus = self._destinations.match(command.destination, command.logical)
+        return self._destinations.arbitrate(cpus) if command.mode == msi.LOWEST else cpus
+
+    # -- both
+
+    def _hand_over(self, sender: str, source: int, cpu: int, message: Interrupt) -> None:
+        words = self._words
+        vector = message.vector
+        words[_VECTORS + vector] += 1
+        count = words[_LAST_COUNT]
+        at = _LAST + count % LAST_ROWS * 2
+        words[at] = self._now_ns
+        words[at + 1] = source | cpu << 16 | vector << 32 | message.delivery_mode << 40
+        words[_LAST_COUNT] = count + 1
+        key = (sender, vector, cpu)
+        sent = self.table.get(key, 0)
+        if sent or len(self.table) < TABLE_ROWS:
+            self.table[key] = sent + 1
+        if self._trace >> trace.ROUTE & 1:
+            self._recorder.record(
+                self._now_ns, trace.ROUTE, a=vector | message.delivery_mode << 8, b=cpu
+            )
+        self.post(self._cpu_names[cpu], message)
+
+    def _drop(self, reason: str) -> None:
+        self._words[_DROP[reason]] += 1
+        if self._trace >> trace.DROP & 1:
+            number = (
+                MSI_DROPS.index(reason) if reason in MSI_DROPS else 16 + IPI_DROPS.index(reason)
+            )
+            self._recorder.record(self._now_ns, trace.DROP, a=number)
+
+    def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
+        cpu = self._cpu_number.get(peer)
+        if cpu is not None:
+            self._words[_LOST[dead] + cpu] += sum(type(m) is Interrupt for m in messages)
+
+
+def _state(apic: ApicNode) -> dict[str, Any]:
+    """Routing table: [source, vector, CPU, messages], the busiest first, at most 512 rows."""
+    rows = sorted(apic.table.items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "cpus": apic.machine.cpus,
+        "table": [[source, vector, cpu, n] for (source, vector, cpu), n in rows[:512]],
+    }
+
+
+SNAPSHOTS = {"state": _state}
