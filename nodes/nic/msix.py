@@ -30,6 +30,8 @@ _PENDING = NIC_SCHEMA.index("msi_pending")
 _CLEARED = NIC_SCHEMA.index("msi_cleared")
 _BY_VECTOR = NIC_SCHEMA.index("msi_by_vector")
 _PBA = NIC_SCHEMA.index("pba")
+#: Copies of table words for whoever looks at the page, by their offset in an entry.
+_COPIES = {0x0: NIC_SCHEMA.index("msix_address"), 0x8: NIC_SCHEMA.index("msix_data")}
 
 
 class Msix:
@@ -51,6 +53,8 @@ class Msix:
     def reset(self) -> None:
         """Reset of the function: all vectors masked, nothing pending."""
         self._table = [0, 0, 0, 1] * VECTORS
+        for copy in _COPIES.values():
+            self._words[copy : copy + VECTORS] = memoryview(bytes(8 * VECTORS)).cast("Q")
         self.enabled = self.function_masked = False
         self.clear((1 << VECTORS) - 1)
 
@@ -127,6 +131,9 @@ class Msix:
         if offset & 3 or offset >= TABLE_BYTES:
             return
         self._table[offset >> 2] = value
+        copy = _COPIES.get(offset & 0xC)
+        if copy is not None:
+            self._words[copy + (offset >> 4)] = value
         if offset & 0xC == 0xC and not value & 1:
             self.release()
 

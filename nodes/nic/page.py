@@ -90,14 +90,18 @@ NIC_SCHEMA = Schema(
         Field("causes", "causes by vector", VECTOR_ROWS),
         Field("moderated", "times a vector had to wait for its EITR", VECTOR_ROWS),
         Field("itr_ns", "interval by vector", VECTOR_ROWS),
+        Field("msix_address", "low address word of each entry of the MSI-X table", VECTOR_ROWS),
+        Field("msix_data", "data word of each entry of the MSI-X table", VECTOR_ROWS),
         # rings, as of the end of the last turn that touched them
         Field("tx_head", "TDH", QUEUE_ROWS),
         Field("tx_tail", "TDT", QUEUE_ROWS),
         Field("tx_size", "descriptors; 0 while disabled", QUEUE_ROWS),
+        Field("tx_base", "address of the ring", QUEUE_ROWS),
         Field("tx_packets", "by queue", QUEUE_ROWS),
         Field("rx_head", "RDH", QUEUE_ROWS),
         Field("rx_tail", "RDT", QUEUE_ROWS),
         Field("rx_size", "descriptors; 0 while disabled", QUEUE_ROWS),
+        Field("rx_base", "address of the ring", QUEUE_ROWS),
         Field("rx_packets", "by queue", QUEUE_ROWS),
         Field("rx_no_descriptor", "drops by queue", QUEUE_ROWS),
         # DMA

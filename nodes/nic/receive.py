@@ -70,6 +70,7 @@ _DROP = {name: (NIC_SCHEMA.index(name), i) for i, name in enumerate(RX_DROPS)}
 _HEAD = NIC_SCHEMA.index("rx_head")
 _TAIL = NIC_SCHEMA.index("rx_tail")
 _SIZE = NIC_SCHEMA.index("rx_size")
+_BASE = NIC_SCHEMA.index("rx_base")
 _PACKETS = NIC_SCHEMA.index("rx_packets")
 _NO_DESCRIPTOR = NIC_SCHEMA.index("rx_no_descriptor")
 
@@ -169,7 +170,7 @@ class Receive:
         self._queues = [None] * QUEUES
         self._touched.clear()
         words = self._words
-        for at in (_HEAD, _TAIL, _SIZE):
+        for at in (_HEAD, _TAIL, _SIZE, _BASE):
             for q in range(QUEUE_ROWS):
                 words[at + q] = 0
         self.filters.reset()
@@ -237,6 +238,7 @@ class Receive:
             words[_HEAD + q] = queue.head
             words[_TAIL + q] = queue.tail
             words[_SIZE + q] = queue.size if queue.enabled else 0
+            words[_BASE + q] = queue.base
 
     # -- frames
 

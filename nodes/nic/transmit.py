@@ -60,6 +60,7 @@ _DROP = {name: NIC_SCHEMA.index(name) for name in TX_DROPS}
 _HEAD = NIC_SCHEMA.index("tx_head")
 _TAIL = NIC_SCHEMA.index("tx_tail")
 _SIZE = NIC_SCHEMA.index("tx_size")
+_BASE = NIC_SCHEMA.index("tx_base")
 _PACKETS = NIC_SCHEMA.index("tx_packets")
 
 
@@ -129,7 +130,7 @@ class Transmit:
         self._queues = [None] * QUEUES
         self._dirty.clear()
         words = self._words
-        for at in (_HEAD, _TAIL, _SIZE):
+        for at in (_HEAD, _TAIL, _SIZE, _BASE):
             for q in range(QUEUE_ROWS):
                 words[at + q] = 0
 
@@ -215,6 +216,7 @@ class Transmit:
             words[_HEAD + q] = queue.head
             words[_TAIL + q] = queue.tail
             words[_SIZE + q] = queue.size if queue.enabled else 0
+            words[_BASE + q] = queue.base
 
     def _run_queue(self, queue: TxQueue) -> int:
         frames = 0
