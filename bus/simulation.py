@@ -119,6 +119,9 @@ class Simulation:
         seat.frozen = False
         seat.inbox.clear()
         seat.wake_ns = None
+        # What is on its way to it must not reach its successor, however soon that one starts.
+        self._heap[:] = [e for e in self._heap if e[2] != name or e[4] is None]
+        heapq.heapify(self._heap)
         self._tell_peers(seat, PeerLost(self.ram.incarnation(name)))
 
     def freeze(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """Which node sits at which place: what kind of machine is modelled by what, and wired to whom.
 
 The builders are ``functools.partial`` of node classes, so they can be pickled: reading them back in
-the fork server is what imports the nodes' modules there.
+the fork server is what imports the nodes' modules there. Whoever never builds a machine (a client
+of a running one) never imports them.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 from functools import partial
 
 from bus.ram import Schema
-from bus.simulation import Place
+from bus.simulation import NodeFactory, Place
 from nodes.machine import APIC, LAN, MachineSettings
 
 
 def places(settings: MachineSettings) -> dict[str, Place]:
     """All nodes of a machine, in the order of ``settings.node_names``."""
-    from nodes.apic.node import ApicNode
-    from nodes.cpu.core import CpuNode
-    from nodes.lan.node import LanNode
-    from nodes.nic.node import NicNode
+    from nodes.apic.node import ApicNode  # noqa: PLC0415
+    from nodes.cpu.core import CpuNode  # noqa: PLC0415
+    from nodes.lan.node import LanNode  # noqa: PLC0415
+    from nodes.nic.node import NicNode  # noqa: PLC0415
 
-    builders = {
+    builders: dict[str, NodeFactory] = {
         **{
             name: partial(CpuNode, machine=settings, number=number)
             for number, name in enumerate(settings.cpu_names)
@@ -34,10 +35,10 @@ def places(settings: MachineSettings) -> dict[str, Place]:
 
 def schema_of(name: str) -> Schema:
     """What the words in the page of node ``name`` mean."""
-    from nodes.apic.page import APIC_SCHEMA
-    from nodes.cpu.page import CPU_SCHEMA
-    from nodes.lan.page import LAN_SCHEMA
-    from nodes.nic.page import NIC_SCHEMA
+    from nodes.apic.page import APIC_SCHEMA  # noqa: PLC0415
+    from nodes.cpu.page import CPU_SCHEMA  # noqa: PLC0415
+    from nodes.lan.page import LAN_SCHEMA  # noqa: PLC0415
+    from nodes.nic.page import NIC_SCHEMA  # noqa: PLC0415
 
     if name == APIC:
         return APIC_SCHEMA

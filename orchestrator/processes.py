@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +58,7 @@ _LINKS_UP = COMMON_SCHEMA.index("links_up")
 _Out = TypeVar("_Out", Request, Job)
 
 
-class MachineLost(Exception):
+class MachineLostError(Exception):
     """The fork server died, and by that all nodes: only ``close`` makes sense now."""
 
 
@@ -131,7 +132,7 @@ class ProcessMachine(Machine):
         for name in self._places:
             link = Link(self._context, name, self.rundir.socket_path(name))
             self._links[name] = link
-            self.watch_fd(link.monitor_fd, lambda link=link: self._link_changed(link))
+            self.watch_fd(link.monitor_fd, partial(self._link_changed, link))
         self.watch_fd(self._bus.fd, self._drain)
         self.watch_fd(self._bus.monitor_fd, self._count_faults)
         for handler in tuple(self._handlers.values()):
@@ -147,7 +148,7 @@ class ProcessMachine(Machine):
         self._supervisor.start(orders)
         for order in orders:
             process = self._supervisor.processes[order.name]
-            self.watch_fd(process.pidfd, lambda process=process: self._bury(process))
+            self.watch_fd(process.pidfd, partial(self._bury, process))
         names = [order.name for order in orders]
         self._await(lambda: all(self._connected(n) for n in names), names, "did not connect")
         self._beat()
@@ -223,7 +224,7 @@ class ProcessMachine(Machine):
             self._epoll.unregister(fd)
 
     def pump(self, until_ns: int, stop: Callable[[], bool] | None = None) -> None:
-        """See ``Machine.pump``. ``MachineLost`` when the fork server was killed."""
+        """See ``Machine.pump``. ``MachineLostError`` when the fork server was killed."""
         waiting = (self._epoll.fileno(),)
         while True:
             now = time.monotonic_ns()
@@ -236,7 +237,7 @@ class ProcessMachine(Machine):
                 if handler is not None:  # another handler may have unwatched it
                     handler()
             if self._lost:
-                raise MachineLost(self._lost)
+                raise MachineLostError(self._lost)
             if time.monotonic_ns() >= self._next_beat_ns:
                 self._beat()
             if ready and stop is not None and stop():

@@ -25,6 +25,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,10 +132,8 @@ def remove_tree(path: Path) -> None:
     """Delete a run directory, and the directory above if it was the last one."""
     shutil.rmtree(path, ignore_errors=True)
     if path.parent in bases():
-        try:
+        with suppress(OSError):  # others run there
             path.parent.rmdir()
-        except OSError:
-            pass  # others run there
 
 
 def _claim(path: Path, needed_bytes: int) -> int:
@@ -208,10 +207,8 @@ def _check_room(fd: int, needed_bytes: int) -> None:
 
 def _read_info(path: Path) -> RunningMachine:
     info: Mapping[str, Any] = {}
-    try:
+    with suppress(OSError, ValueError):  # it is just starting or ending
         info = json.loads((path / _INFO).read_text())
-    except (OSError, ValueError):
-        pass  # it is just starting or ending
     return RunningMachine(
         path.name,
         path,

@@ -1,0 +1,161 @@
+"""A machine in the simulation: the same interface over virtual time, in this process.
+
+The same seed gives the same run byte for byte. What takes time in a machine of processes takes none
+here unless a table says so: ``LATENCY_NS`` is what a message takes on each kind of link, the bus's
+``STEP_NS`` what an instruction boundary of a CPU takes. pids do not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from bus.ram import COMMON_SCHEMA, Page, Schema
+from bus.simulation import Place, Simulation
+from nodes.machine import APIC, LAN, MachineSettings
+from orchestrator import places as known_places
+from orchestrator.desk import Desk
+from orchestrator.machine import Job, Machine, NodeState, Request
+
+_Out = TypeVar("_Out", Request, Job)
+
+SIGKILL = 9
+CPU, NIC = "cpu", "nic"
+
+#: One way, in ns, by (kind of sender, kind of receiver).
+LATENCY_NS: Mapping[tuple[str, str], int] = {
+    (CPU, NIC): 300,  # posted write or read request through the root complex
+    (NIC, CPU): 300,  # completion
+    (NIC, APIC): 250,  # MSI: a posted write upstream
+    (APIC, NIC): 300,
+    (APIC, CPU): 100,  # interrupt message
+    (CPU, APIC): 100,  # ICR write
+    (NIC, LAN): 500,  # serialisation of a small frame at 10 Gbit/s and some metres of fibre
+    (LAN, NIC): 500,
+}
+
+
+def link_latency(settings: MachineSettings) -> Callable[[str, str], int]:
+    """The latency function of a machine's links."""
+    kinds = {
+        **dict.fromkeys(settings.cpu_names, CPU),
+        **dict.fromkeys(settings.nic_names, NIC),
+        APIC: APIC,
+        LAN: LAN,
+    }
+
+    def latency(sender: str, receiver: str) -> int:
+        return LATENCY_NS[kinds[sender], kinds[receiver]]
+
+    return latency
+
+
+class SimulatedMachine(Machine):
+    """All nodes of ``settings`` over a virtual clock; arguments as in ``ProcessMachine``."""
+
+    runtime = "simulation"
+
+    def __init__(
+        self,
+        settings: MachineSettings,
+        places: Mapping[str, Place] | None = None,
+        *,
+        seed: int = 0,
+        schema_of: Callable[[str], Schema] | None = None,
+    ) -> None:
+        self.settings = settings
+        if schema_of is None:
+            schema_of = known_places.schema_of if places is None else lambda name: COMMON_SCHEMA
+        self._schema_of = schema_of
+        self._desk = Desk()
+        self._archive: dict[tuple[str, int], bytes] = {}
+        self._ends: dict[str, tuple[int, int | None, int | None]] = {}
+        seats = known_places.places(settings) if places is None else places
+        self.simulation = Simulation(settings.layout(), seats, link_latency(settings), seed)
+        self.ram = self.simulation.ram
+
+    def now_ns(self) -> int:
+        return self.simulation.now_ns
+
+    def pump(self, until_ns: int, stop: Callable[[], bool] | None = None) -> None:
+        """See ``Machine.pump``; virtual time goes on even when nothing happens."""
+
+        said = self.simulation.to_orchestrator
+
+        def after_turn() -> bool:
+            while said:
+                self._desk.file(*said.popleft())
+            return stop is not None and stop()
+
+        self.simulation.run_until(until_ns, after_turn)
+
+    # -- life and death
+
+    def _living(self, node: str) -> None:
+        if not self.simulation.alive(node):
+            raise ProcessLookupError(f"{node} is dead")
+
+    def kill(self, node: str) -> None:
+        self._living(node)
+        self.simulation.kill(node)
+        self._ends[node] = (self.now_ns(), SIGKILL, None)
+        self._desk.node_died(node, f"{node} died (SIGKILL)")
+
+    def freeze(self, node: str) -> None:
+        self._living(node)
+        self.simulation.freeze(node)
+
+    def thaw(self, node: str) -> None:
+        self._living(node)
+        self.simulation.thaw(node)
+
+    def restart(self, node: str) -> None:
+        if self.simulation.alive(node):
+            raise ValueError(f"{node} is alive")
+        words = bytes(self.ram.page(node).words)
+        self._archive[node, self.ram.incarnation(node)] = words
+        self.simulation.restart(node)
+        self._ends.pop(node, None)
+
+    def state(self, node: str) -> NodeState:
+        alive = self.simulation.alive(node)
+        frozen = alive and self.simulation.frozen(node)
+        started = self.ram.page(node)["started_ns"]
+        since, signo, code = self._ends.get(node, (started, None, None))
+        return NodeState(
+            node, None, self.ram.incarnation(node), alive, frozen, frozen, signo, code, since
+        )
+
+    def archived_page(self, node: str, incarnation: int) -> dict[str, int | list[int]] | None:
+        words = self._archive.get((node, incarnation))
+        if words is None:
+            return None
+        return Page(memoryview(words).cast("Q"), self._schema_of(node)).as_dict()
+
+    # -- talking
+
+    def ask(self, node: str, what: str) -> Request:
+        request, message = self._desk.ask(node, what)
+        return self._hand_over(node, message, request)
+
+    def cable(self, nic: str, inserted: bool) -> Request:
+        request, message = self._desk.cable(nic, inserted)
+        return self._hand_over(request.node, message, request)
+
+    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
+        job, message = self._desk.spawn(cpu, argv)
+        return self._hand_over(cpu, message, job)
+
+    def signal(self, job: Job, signo: int) -> None:
+        if not job.done and self.simulation.alive(job.cpu):
+            self.simulation.send(job.cpu, self._desk.signal(job, signo))
+
+    def _hand_over(self, node: str, message: Any, out: _Out) -> _Out:
+        if self.simulation.alive(node):
+            self.simulation.send(node, message)
+        else:
+            self._desk.fail(out, f"{node} is dead (SIGKILL)")
+        return out
+
+    def close(self) -> None:
+        """Nothing is left behind but memory."""
