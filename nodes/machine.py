@@ -72,6 +72,7 @@ class MachineSettings(NamedTuple):
     overrides: tuple[tuple[str, str], ...] = ()
     completion_timeout_ms: int = 1000
     hostname: str = "m1"
+    address: str = "192.168.1.10/24"  # of the first NIC, where there is no bond
 
     @property
     def cpu_names(self) -> tuple[str, ...]:

@@ -96,7 +96,10 @@ CPU_SCHEMA = Schema(
         Field("handover_in", "skbs taken from another CPU", 3),
         Field("tx_posted", "by NIC: descriptors handed to the NIC", 3 * NICS_MAX),
         Field("rx_polled", "by NIC: frames taken from its rings", 3 * NICS_MAX),
-        Field("drops", "by DROP_REASONS", 3 * len(DROP_REASONS)),
+        Field("drops", "by device (0: none or the bond, else 1 + NIC), then by DROP_REASONS",
+              3 * len(DROP_REASONS) * (NICS_MAX + 1)),
+        Field("rx_nohandler", "by device, as for drops", NICS_MAX + 1),
+        Field("rx_dropped", "by device, as for drops", NICS_MAX + 1),
         Field("sock_dups", "further copies for further sockets", 3),
         # PCIe
         Field("mmio_writes", "by NIC: posted writes sent", NICS_MAX),

@@ -1,0 +1,349 @@
+"""A CPU as a node: instruction boundaries, the stack of contexts, and the way to the devices.
+
+The core knows nothing of Linux but how its contexts are written (``kernel.percpu``). In a turn it
+resumes the topmost context again and again; between two resumptions lies an instruction boundary,
+where it first takes the local timer's deadline and then, if IF is set, the highest vector that the
+local APIC requests. A non-posted access stalls the core: no context runs, vectors only set IRR,
+until the completion arrives, or all ones do: at once when the device's link is lost, else after the
+completion timeout. The turn ends when there is nothing to run, at a stall, or with the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from bus.messages import (
+    SNAPSHOT_BYTES_MAX,
+    CfgRead,
+    CfgWrite,
+    Completion,
+    Interrupt,
+    MemRead,
+    MemWrite,
+    PeerBack,
+    PeerLost,
+    Reply,
+    Signal,
+    Snapshot,
+    Spawn,
+)
+from bus.node import IDLE, NOW, Inbox, Node, Surroundings
+from bus.recorder import always_mask
+from nodes.cpu import lapic as apic_modes
+from nodes.cpu.kernel import boot
+from nodes.cpu.kernel.irq.entry import interrupt
+from nodes.cpu.kernel.params import PRESETS, with_overrides
+from nodes.cpu.kernel.percpu import (
+    ALL_ONES,
+    CONTEXT_IDLE,
+    CONTEXT_STALLED,
+    SCHEDULE,
+    USER,
+    ConfigAccess,
+    Context,
+    Cpu,
+    MmioRead,
+    Pause,
+)
+from nodes.cpu.kernel.sched import schedule, show_run_queue, task_exit
+from nodes.cpu.lapic import LocalApic
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+from nodes.machine import MachineSettings
+
+_BOUNDARIES = CPU_SCHEMA.index("boundaries")
+_CONTEXT = CPU_SCHEMA.index("context")
+_DEPTH = CPU_SCHEMA.index("depth")
+_PREEMPT = CPU_SCHEMA.index("preempt_count")
+_IF = CPU_SCHEMA.index("irq_enabled")
+_PENDING = CPU_SCHEMA.index("softirq_pending")
+_STALLED_ON = CPU_SCHEMA.index("stalled_on")
+_LAPIC_IN = CPU_SCHEMA.index("lapic_in")
+_LAPIC_ILLEGAL = CPU_SCHEMA.index("lapic_illegal")
+_LAPIC_OTHER = CPU_SCHEMA.index("lapic_other")
+_LAPIC_TIMER = CPU_SCHEMA.index("lapic_timer")
+_READS = CPU_SCHEMA.index("mmio_reads")
+_WRITES = CPU_SCHEMA.index("mmio_writes")
+_ONES = CPU_SCHEMA.index("mmio_all_ones")
+_TIMEOUTS = CPU_SCHEMA.index("mmio_timeouts")
+_LOST = CPU_SCHEMA.index("mmio_lost")
+_CONTROL_NS = CPU_SCHEMA.index("control_ns")
+_MMIO_READ = TRACEPOINTS["mmio_read"].number
+
+
+class _Stall:
+    """The non-posted access the core waits for."""
+
+    def __init__(self, tag: int, nic: int, deadline_ns: int) -> None:
+        self.tag = tag
+        self.nic = nic
+        self.deadline_ns = deadline_ns
+
+
+class CpuNode(Node):
+    """One CPU process."""
+
+    def __init__(self, around: Surroundings, machine: MachineSettings, number: int) -> None:
+        super().__init__(around)
+        self.page = around.ram.page(around.name, CPU_SCHEMA)
+        self.words = self.page.words
+        params = with_overrides(PRESETS[machine.era], machine.overrides)
+        self.cpu = Cpu(
+            number,
+            machine,
+            params,
+            around.ram,
+            around.rng,
+            around.clock,
+            self.post,
+            around.step_ns,
+        )
+        self.cpu.lapic = LocalApic(self.page)
+        self.cpu.recorder.mask = always_mask(TRACEPOINTS)
+        self._nics = {name: i for i, name in enumerate(machine.nic_names)}
+        self._nic_names = machine.nic_names
+        self._tag = 0
+        self._stall: _Stall | None = None
+        self._resume: Any = None
+        self._running = False
+        self._pausing = False
+        self._arrived: dict[int, int] = {}
+        self._timeout_ns = machine.completion_timeout_ms * 1_000_000
+        self._handlers: dict[type, Callable[[str, Any], None]] = {
+            Interrupt: self._on_interrupt,
+            Completion: self._on_completion,
+            Snapshot: self._on_snapshot,
+            Spawn: self._on_spawn,
+            Signal: self._on_signal,
+            PeerLost: self._on_peer_lost,
+            PeerBack: self._on_peer_back,
+        }
+        boot.prepare(self.cpu)
+        if number == 0:
+            self._power_on()
+
+    def _power_on(self) -> None:
+        """The boot CPU at power-on, another at its STARTUP message."""
+        self._running = True
+        self.cpu.online = True
+        self.cpu.irqs_on = True
+        boot.start(self.cpu)
+
+    # -- the turn
+
+    def turn(self, inbox: Inbox, budget: int) -> int | None:
+        self.steps = self.cpu.steps = 0
+        handlers = self._handlers
+        for sender, message in inbox:
+            handler = handlers.get(type(message))
+            if handler is not None:
+                handler(sender, message)
+        cpu = self.cpu
+        if not self._running:
+            return IDLE
+        if self._stall is not None and not self._stall_over():
+            self._show(CONTEXT_STALLED)
+            return self._stall.deadline_ns
+        wake = self._run(budget)
+        words = self.words
+        words[_BOUNDARIES] += self.steps
+        if wake == NOW or self._pausing:
+            self._pausing = False
+            self._show(cpu.context)
+        elif self._stall is not None:
+            self._show(CONTEXT_STALLED)
+        else:
+            self._show(CONTEXT_IDLE)
+        return wake
+
+    def _run(self, budget: int) -> int | None:
+        """Pass up to ``budget`` boundaries; returns as ``turn`` does."""
+        cpu, lapic, stack = self.cpu, self.cpu.lapic, self.cpu.stack
+        value, self._resume = self._resume, None
+        now = cpu.now
+        while self.steps < budget:
+            deadline = lapic.deadline_ns
+            if deadline is not None and now() >= deadline:
+                lapic.deadline_ns = None
+                self.words[_LAPIC_TIMER] += 1
+                lapic.accept(cpu.params.local_timer_vector)
+            if lapic.intr and cpu.irqs_on and value is None:
+                vector = lapic.ack()
+                cpu.irqs_on = False
+                stack.append(interrupt(cpu, vector, self._arrived.pop(vector, 0)))
+            if stack:
+                frame: Context = stack[-1]
+            else:
+                current = cpu.current
+                if current is cpu.idle:
+                    if cpu.rq.runnable:
+                        schedule(cpu)
+                        continue
+                    cpu.need_resched = False
+                    cpu.enter_context(CONTEXT_IDLE)
+                    cpu.timers.enter_idle()
+                    return lapic.deadline_ns
+                assert current.gen is not None
+                frame = current.gen
+                current.user = False
+            self.steps += 1
+            cpu.steps = self.steps
+            try:
+                op = frame.send(value)
+            except StopIteration:
+                value = None
+                if stack:
+                    stack.pop()
+                    cpu.irqs_on = True  # iret: it was on, or this could not have been taken
+                    if not stack and cpu.need_resched and cpu.current.user:
+                        schedule(cpu)
+                else:
+                    task_exit(cpu, cpu.current)
+                    schedule(cpu)
+                continue
+            if op is None:
+                value = None
+                continue
+            if op is SCHEDULE:
+                schedule(cpu)
+                value = None
+            elif op is USER:
+                cpu.current.user = True
+                if cpu.need_resched:
+                    schedule(cpu)
+                value = None
+            elif type(op) is Pause:
+                value = None
+                if not (lapic.intr and cpu.irqs_on):
+                    deadline = lapic.deadline_ns
+                    self._pausing = True
+                    return op.until_ns if deadline is None else min(deadline, op.until_ns)
+            else:
+                value = self._access(op)
+                if self._stall is not None:
+                    return self._stall.deadline_ns
+        self._resume = value
+        return NOW
+
+    def _show(self, context: int) -> None:
+        """Publish what the core is doing; once a turn."""
+        words, cpu = self.words, self.cpu
+        words[_CONTEXT] = context
+        words[_DEPTH] = len(cpu.stack)
+        words[_PREEMPT] = cpu.preempt_count
+        words[_IF] = cpu.irqs_on
+        words[_PENDING] = cpu.softirq.pending
+
+    # -- PCIe
+
+    def _access(self, op: Any) -> int | None:
+        """Start a non-posted access; the value at once if the link is lost."""
+        cpu, nic = self.cpu, op.nic
+        self.words[_READS + nic] += 1
+        if cpu.lost_nics[nic]:
+            self.words[_ONES + nic] += 1
+            return ALL_ONES
+        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
+        message: Any
+        if isinstance(op, MmioRead):
+            cpu.trace(_MMIO_READ, nic, op.offset)
+            message = MemRead(tag, op.bar, op.offset)
+        elif isinstance(op, ConfigAccess) and op.value is None:
+            message = CfgRead(tag, op.offset, op.size_bytes)
+        else:
+            message = CfgWrite(tag, op.offset, op.size_bytes, op.value)
+        self.post(self._nic_names[nic], message)
+        self._stall = _Stall(tag, nic, cpu.now() + self._timeout_ns)
+        self.words[_STALLED_ON] = nic + 1
+        return None
+
+    def _stall_over(self) -> bool:
+        """End the stall if its time is out."""
+        stall = self._stall
+        assert stall is not None
+        if self.clock() < stall.deadline_ns:
+            return False
+        self.words[_TIMEOUTS + stall.nic] += 1
+        self._end_stall(ALL_ONES)
+        return True
+
+    def _end_stall(self, value: int) -> None:
+        self._stall = None
+        self.words[_STALLED_ON] = 0
+        self._resume = value
+
+    def _on_completion(self, _sender: str, message: Completion) -> None:
+        if self._stall is not None and message.tag == self._stall.tag:
+            self._end_stall(message.value)
+
+    def _on_peer_lost(self, sender: str, _event: PeerLost) -> None:
+        nic = self._nics.get(sender)
+        if nic is None:
+            return
+        self.cpu.lost_nics[nic] = True
+        if self._stall is not None and self._stall.nic == nic:
+            self.words[_ONES + nic] += 1
+            self._end_stall(ALL_ONES)
+
+    def _on_peer_back(self, sender: str, _event: PeerBack) -> None:
+        nic = self._nics.get(sender)
+        if nic is not None:
+            self.cpu.lost_nics[nic] = False
+
+    def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
+        """Posted writes that nobody took; a read among them fails as the link does."""
+        nic = self._nics.get(peer)
+        if nic is None:
+            return
+        for message in messages:
+            if isinstance(message, MemWrite):
+                self.words[_LOST + nic] += 1
+            elif dead and self._stall is not None and self._stall.tag == message.tag:
+                self.words[_ONES + nic] += 1
+                self._end_stall(ALL_ONES)
+
+    # -- interrupts
+
+    def _on_interrupt(self, _sender: str, message: Interrupt) -> None:
+        self.words[_LAPIC_IN] += 1
+        lapic, mode = self.cpu.lapic, message.delivery_mode
+        if mode in (apic_modes.FIXED, apic_modes.LOWEST):
+            if lapic.accept(message.vector):
+                self._arrived[message.vector] = self.cpu.now()
+        elif mode == apic_modes.INIT:
+            self.words[_LAPIC_OTHER] += 1
+            if self.cpu.number and not self._running:
+                lapic.reset()
+        elif mode == apic_modes.STARTUP:
+            self.words[_LAPIC_OTHER] += 1
+            if not self._running:
+                self._power_on()
+        elif mode == apic_modes.NMI:
+            self.words[_LAPIC_OTHER] += 1
+        else:
+            self.words[_LAPIC_ILLEGAL] += 1
+
+    # -- the orchestrator
+
+    def _on_snapshot(self, sender: str, message: Snapshot) -> None:
+        began = self.clock()
+        show_run_queue(self.cpu)
+        try:
+            value = boot.snapshot(self.cpu, message.what)
+            data: bytes = msgpack.packb(value)
+            ok = 1
+            if len(data) > SNAPSHOT_BYTES_MAX:
+                ok, data = 0, msgpack.packb(f"{message.what}: more than 64 KiB")
+        except LookupError as error:
+            ok, data = 0, msgpack.packb(str(error.args[0]))
+        self.post(sender, Reply(message.request, ok, data))
+        self.words[_CONTROL_NS] += self.clock() - began
+
+    def _on_spawn(self, _sender: str, message: Spawn) -> None:
+        boot.spawn(self.cpu, message.request, message.argv)
+
+    def _on_signal(self, _sender: str, message: Signal) -> None:
+        boot.signal(self.cpu, message.request, message.signo)

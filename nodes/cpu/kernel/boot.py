@@ -1,0 +1,178 @@
+"""Bringing a CPU's kernel up, and what the orchestrator may ask of it.
+
+The boot CPU's first task does what start_kernel and an init script do on a box with a bond: wake
+the other CPUs, probe the NICs, make bond0, enslave, give it its address and routes. Another CPU
+starts at its STARTUP message and reports itself through its page.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
+from nodes.cpu.kernel.drivers.ixgbe import watchdog
+from nodes.cpu.kernel.irq.desc import IrqTable
+from nodes.cpu.kernel.irq.vector import VectorSpace
+from nodes.cpu.kernel.net import device, napi, receive
+from nodes.cpu.kernel.net.arp import arp_solicit
+from nodes.cpu.kernel.net.bonding import main as bonding
+from nodes.cpu.kernel.net.bonding import monitor
+from nodes.cpu.kernel.net.icmp import unreachable
+from nodes.cpu.kernel.net.neighbour import NeighbourTable
+from nodes.cpu.kernel.net.netdevice import Net
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
+from nodes.cpu.kernel.smp import start_cpu
+from nodes.cpu.kernel.snapshot import snapshot
+from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, spawn_ksoftirqd
+from nodes.cpu.kernel.tables import publish, replica
+from nodes.cpu.kernel.timer import Timers, nanosleep
+from nodes.cpu.kernel.workqueue import Workqueues
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.programs.run import Programs, signal, spawn, start_waiting
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+__all__ = ["prepare", "signal", "snapshot", "spawn", "start"]
+
+CALLIN_POLL_NS = 200_000
+CALLIN_TIMEOUT_NS = 10_000_000_000
+RSS_KEY_BYTES = 40
+WAIT_ONLINE_NS, WAIT_ONLINE_POLL_NS = 5_000_000_000, 10_000_000
+
+_ONLINE = CPU_SCHEMA.index("online")
+
+
+def prepare(cpu: Cpu) -> None:
+    """Per-CPU variables, before anything runs."""
+    cpu.rq = RunQueue(cpu)
+    cpu.idle = cpu.current = Task(cpu, f"swapper/{cpu.number}", None)
+    cpu.timers = Timers(cpu)
+    cpu.softirq = SoftirqState(cpu)
+    cpu.irq = IrqTable()
+    cpu.vectors = VectorSpace(cpu.params)
+    cpu.wq = Workqueues(cpu)
+    cpu.programs = Programs()
+    cpu.net = Net(cpu)
+    cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
+    cpu.net.linkwatch = device.Linkwatch()
+    cpu.net.ixgbe_removed = watchdog.on_removal
+    cpu.softirq.open_softirq(TIMER_SOFTIRQ, lambda cpu: cpu.timers.run_timers())
+    napi.setup(cpu)
+    receive.setup(cpu)
+
+
+def start(cpu: Cpu) -> None:
+    """Power-on of the boot CPU, or start_secondary."""
+    cpu.lapic.enabled = True
+    cpu.online_cpus = [cpu.number] if cpu.boot else [0, cpu.number]
+    spawn_ksoftirqd(cpu)
+    cpu.wq.start()
+    cpu.words[_ONLINE] = 1
+    if cpu.boot:
+        key = cpu.params.rss_key
+        cpu.net.rss_key = bytes.fromhex(key) if key else cpu.rng.randbytes(RSS_KEY_BYTES)
+        kthread_run(cpu, "init", _init(cpu))
+
+
+@replica("online")
+def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> None:
+    """cpu_online_mask."""
+    cpu.online_cpus = list(numbers)
+
+
+@replica("running")
+def apply_running(cpu: Cpu, _key: int, _value: bool) -> None:
+    """SYSTEM_RUNNING: programs may start."""
+    start_waiting(cpu)
+
+
+def _init(cpu: Cpu) -> Context:
+    printk(cpu, f"Linux version {cpu.params.release} (bottomhalf)")
+    yield from _smp_init(cpu)
+    for nic in range(len(cpu.machine.nics)):
+        error = yield from ixgbe.probe(cpu, nic)
+        if error:
+            pci_name = cpu.machine.nics[nic].pci_name
+            printk(cpu, f"ixgbe {pci_name}: probe failed with error {error}", KERN_ERR)
+    if cpu.machine.bond is not None:
+        yield from _set_up_bond(cpu)
+    elif cpu.machine.nics:
+        yield from _set_up_single(cpu)
+    yield from _wait_online(cpu)
+    yield from publish(cpu, "running", 0, True)
+
+
+def _wait_online(cpu: Cpu) -> Context:
+    """What a network-online target does: programs start when the address has a carrier, or when
+    it is clear that it will not get one soon."""
+    give_up = cpu.now() + WAIT_ONLINE_NS
+    while cpu.now() < give_up:
+        devices = [cpu.net.devices[i] for i in cpu.net.addresses.values() if i in cpu.net.devices]
+        if all(dev.carrier for dev in devices):
+            return
+        yield from nanosleep(cpu, WAIT_ONLINE_POLL_NS)
+
+
+def _smp_init(cpu: Cpu) -> Context:
+    """Wake every other CPU and wait until it has called in."""
+    online = [0]
+    for number in range(1, cpu.machine.cpus):
+        start_cpu(cpu, number)
+    give_up = cpu.now() + CALLIN_TIMEOUT_NS
+    for number in range(1, cpu.machine.cpus):
+        words = cpu.ram.page(f"cpu{number}", CPU_SCHEMA).words
+        while not words[_ONLINE] and cpu.now() < give_up:
+            yield from nanosleep(cpu, CALLIN_POLL_NS)
+        if words[_ONLINE]:
+            online.append(number)
+        else:
+            printk(cpu, f"CPU{number}: Not responding", KERN_ERR)
+    cpu.online_cpus = online
+    yield from publish(cpu, "online", 0, tuple(online))
+    printk(cpu, f"smp: Brought up 1 node, {len(online)} CPUs")
+
+
+def _set_up_bond(cpu: Cpu) -> Context:
+    settings = cpu.machine.bond
+    assert settings is not None
+    bond = yield from bonding.bond_create(cpu, settings)
+    yield from _add_address(cpu, settings.address, bond.dev.ifindex)
+    monitor.start(cpu, bond)
+    for name in settings.slaves:
+        yield from enslave(cpu, name)
+
+
+def enslave(cpu: Cpu, name: str) -> Context:
+    """ip link set NAME master bond0; returns 0 or a negative errno."""
+    dev = cpu.net.device(name)
+    bond = next(iter(cpu.net.bonds.values()), None)
+    if dev is None or bond is None:
+        return -ixgbe.hw.ENODEV
+    error: int = yield from bonding.bond_enslave(cpu, bond, dev)
+    return error
+
+
+def _set_up_single(cpu: Cpu) -> Context:
+    """A machine without a bond: the first NIC carries the address."""
+    dev = cpu.net.device(cpu.machine.nics[0].name)
+    if dev is None or dev.adapter is None:
+        return
+    adapter = dev.adapter
+    yield from device.dev_open(cpu, dev, lambda: ixgbe.open_(cpu, adapter))
+    yield from _add_address(cpu, cpu.machine.address, dev.ifindex)
+
+
+def _add_address(cpu: Cpu, address: str, ifindex: int) -> Context:
+    """ip addr add, with the connected route and a default route through the gateway."""
+    interface = ipaddress.ip_interface(address)
+    network = interface.network
+    yield from publish(cpu, "address", interface.ip.packed, ifindex)
+    routes = [(int(network.network_address), int(network.netmask), 0, ifindex)]
+    if cpu.machine.gateway.addresses:
+        gateway = int(ipaddress.ip_address(cpu.machine.gateway.addresses[0]))
+        routes.append((0, 0, gateway, ifindex))
+    yield from publish(cpu, "routes", 0, tuple(routes))

@@ -1,0 +1,17 @@
+"""Busy waiting, as udelay and mdelay do it: the CPU is held, interrupts may come through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.percpu import Context, Pause
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+
+def mdelay(cpu: Cpu, ms: int) -> Context:
+    """Spin for ``ms`` milliseconds."""
+    end = cpu.now() + ms * 1_000_000
+    while cpu.now() < end:
+        yield Pause(end)

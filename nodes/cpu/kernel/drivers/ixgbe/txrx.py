@@ -1,0 +1,114 @@
+"""Interrupt and poll: ixgbe_msix_clean_rings, ixgbe_poll, ixgbe_clean_rx_irq."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.drivers.ixgbe import regs
+from nodes.cpu.kernel.drivers.ixgbe.adapter import (
+    BUFFER_BYTES,
+    RX_BYTES,
+    RX_NTC,
+    RX_PACKETS,
+    RX_TAIL,
+    Adapter,
+    Ring,
+)
+from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
+from nodes.cpu.kernel.net.napi import GRO_NORMAL_BATCH, Napi, napi_complete_done, napi_schedule
+from nodes.cpu.kernel.net.receive import eth_type_trans
+from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, received_skb
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.softirq import NET_TX_SOFTIRQ
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+from nodes.machine import RING_ENTRIES
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+IXGBE_RX_BUFFER_WRITE = 16
+
+_RX_POLLED = CPU_SCHEMA.index("rx_polled")
+_CLEAN = TRACEPOINTS["rx_clean"].number
+
+
+def msix_clean_rings(adapter: Adapter, queue: int) -> int:
+    """The queue vector's handler: no register access, the hardware masked the vector itself."""
+    napi_schedule(adapter.cpu, adapter.napi[queue])
+    return IRQ_HANDLED
+
+
+def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
+    """Clean both rings of a queue pair; returns the work to charge."""
+    netdev = cpu.net.devices.get(napi.ifindex)
+    adapter = netdev.adapter if netdev is not None else None
+    if adapter is None:
+        napi_complete_done(cpu, napi)
+        return 0
+    ring = adapter.rings[napi.queue]
+    if adapter.clean_tx(cpu, ring) and adapter.netdev.queue_stopped:
+        adapter.netdev.queue_stopped = False
+        cpu.softirq.raise_only(NET_TX_SOFTIRQ)
+    yield
+    work: int = yield from clean_rx_irq(cpu, adapter, ring, budget)
+    if work >= budget:
+        return budget
+    if napi_complete_done(cpu, napi) and not adapter.down:
+        adapter.irq_enable_queue(napi.queue)
+    old = cpu.params.time_squeeze == "loop-head"
+    return 0 if old else min(work, budget - 1)
+
+
+def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context:
+    """Take frames from the ring, give their buffers back, hand them to the stack."""
+    ram, netdev, state = cpu.ram, adapter.netdev, ring.state
+    words, words32, memory = ram.words64, ram.words32, ram.bytes
+    polled = _RX_POLLED + adapter.nic * 3
+    entry: int = words[state + RX_NTC]
+    done = octets = 0
+    batch: list[SkBuff] = []
+    while done < budget:
+        at = (ring.rx_desc >> 2) + entry * 4
+        status = words32[at + 2]
+        if not status & regs.RXD_STAT_DD:
+            break
+        length = words32[at + 3] & 0xFFFF
+        address = ring.rx_buffers + entry * BUFFER_BYTES
+        frame = bytes(memory[address : address + length])
+        words[at >> 1] = address
+        words[(at >> 1) + 1] = 0
+        skb = received_skb(frame, netdev)
+        cpu.words[polled + skb.cls] += 1
+        cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
+        entry = (entry + 1) % RING_ENTRIES
+        done += 1
+        if not status & regs.RXD_STAT_EOP or status & regs.RXD_ERR_RXE or length < 14:
+            count_drop(cpu, "PKT_TOO_SMALL", adapter.nic, skb.cls)
+            continue
+        octets += length
+        eth_type_trans(skb, netdev)
+        batch.append(skb)
+        words[state + RX_NTC] = entry
+        _refill(adapter, ring, entry)
+        if len(batch) >= GRO_NORMAL_BATCH:
+            yield from cpu.net.receive_list(cpu, batch)
+            batch = []
+        yield
+    words[state + RX_NTC] = entry
+    if done:
+        words[state + RX_PACKETS] += done
+        words[state + RX_BYTES] += octets
+    if batch:
+        yield from cpu.net.receive_list(cpu, batch)
+    return done
+
+
+def _refill(adapter: Adapter, ring: Ring, entry: int) -> None:
+    """Give buffers back to the NIC, sixteen at a time: tail is the last entry it may fill, + 1."""
+    words = adapter.cpu.ram.words64
+    tail: int = words[ring.state + RX_TAIL]
+    wanted = (entry - 1) % RING_ENTRIES
+    if (wanted - tail) % RING_ENTRIES >= IXGBE_RX_BUFFER_WRITE:
+        words[ring.state + RX_TAIL] = wanted
+        adapter.write_reg(regs.rx_queue(ring.queue) + 0x18, wanted)

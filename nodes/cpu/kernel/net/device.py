@@ -1,0 +1,135 @@
+"""Devices come, change and go: registration, open and close, carrier and linkwatch.
+
+All of it under RTNL, that is, in tasks of the boot CPU; every change is published to the replicas.
+After net/core/dev.c, net/sched/sch_generic.c (dev_activate) and net/core/link_watch.c: the carrier
+bit changes at once (bonding polls it), the queueing discipline follows when linkwatch runs: at once
+for a bond's slaves in 6.1, at most once a second before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.net.netdevice import IFF_UP, NetDevice
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.tables import publish
+from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.page import CPU_SCHEMA
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+LINKWATCH_WORK = 20  # atomic word
+NIC_REGISTERED, NIC_UP, NIC_CARRIER, NIC_SLAVE, NIC_REMOVED = 1, 2, 4, 8, 16
+
+_NIC_FLAGS = CPU_SCHEMA.index("nic_flags")
+
+
+class Linkwatch:
+    """Devices whose carrier changed and whose qdisc has not followed yet."""
+
+    def __init__(self) -> None:
+        self.pending: list[NetDevice] = []
+        self.next_event = 0
+        self.work = Work(LINKWATCH_WORK, "linkwatch_event", _linkwatch_event)
+
+
+def new_ifindex(cpu: Cpu) -> int:
+    ifindex = cpu.net.next_ifindex
+    cpu.net.next_ifindex += 1
+    return ifindex
+
+
+def register_netdevice(cpu: Cpu, dev: NetDevice) -> Context:
+    """Make the device known everywhere."""
+    cpu.net.devices[dev.ifindex] = dev
+    cpu.net.by_name[dev.name] = dev
+    yield from changed(cpu, dev)
+
+
+def unregister_netdevice(cpu: Cpu, dev: NetDevice) -> Context:
+    """NETDEV_UNREGISTER to the listeners, then gone."""
+    for listener in cpu.net.unregister_listeners:
+        yield from listener(cpu, dev)
+    if dev in cpu.net.linkwatch.pending:
+        cpu.net.linkwatch.pending.remove(dev)
+    for address, ifindex in list(cpu.net.addresses.items()):
+        if ifindex == dev.ifindex:
+            yield from publish(cpu, "address", address, 0)
+    yield from publish(cpu, "netdev", dev.ifindex, None)
+    if dev.nic is not None:
+        cpu.words[_NIC_FLAGS + dev.nic] = 0
+
+
+def changed(cpu: Cpu, dev: NetDevice) -> Context:
+    """Publish the device's shared state."""
+    yield from publish(cpu, "netdev", dev.ifindex, dev.shared())
+    if dev.nic is not None:
+        cpu.words[_NIC_FLAGS + dev.nic] = (
+            NIC_REGISTERED
+            | (NIC_UP if dev.flags & IFF_UP else 0)
+            | (NIC_CARRIER if dev.carrier else 0)
+            | (NIC_SLAVE if dev.master is not None else 0)
+            | (NIC_REMOVED if dev.adapter is not None and dev.adapter.removed else 0)
+        )
+
+
+def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Context:
+    """ip link set up: ndo_open, IFF_UP, dev_activate if there is carrier."""
+    if dev.flags & IFF_UP:
+        return 0
+    error: int = yield from ndo_open()
+    if error:
+        return error
+    dev.flags |= IFF_UP
+    dev.qdisc_active = dev.carrier
+    yield from changed(cpu, dev)
+    return 0
+
+
+def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Context:
+    """ip link set down."""
+    if not dev.flags & IFF_UP:
+        return
+    dev.qdisc_active = False
+    dev.flags &= ~IFF_UP
+    yield from changed(cpu, dev)
+    yield from ndo_stop()
+
+
+def carrier_on(cpu: Cpu, dev: NetDevice) -> Context:
+    """netif_carrier_on."""
+    if not dev.carrier:
+        dev.carrier = True
+        yield from changed(cpu, dev)
+        _fire(cpu, dev)
+
+
+def carrier_off(cpu: Cpu, dev: NetDevice) -> Context:
+    """netif_carrier_off."""
+    if dev.carrier:
+        dev.carrier = False
+        yield from changed(cpu, dev)
+        _fire(cpu, dev)
+
+
+def _fire(cpu: Cpu, dev: NetDevice) -> None:
+    watch = cpu.net.linkwatch
+    if dev not in watch.pending:
+        watch.pending.append(dev)
+    urgent = dev.carrier or (cpu.params.proc_format == "6.1" and dev.master is not None)
+    delay = 0 if urgent else max(0, watch.next_event - cpu.jiffies())
+    cpu.wq.queue_delayed_work(watch.work, delay)
+
+
+def _linkwatch_event(cpu: Cpu) -> Context:
+    watch = cpu.net.linkwatch
+    pending, watch.pending = watch.pending, []
+    watch.next_event = cpu.jiffies() + cpu.params.hz
+    for dev in pending:
+        active = dev.carrier and bool(dev.flags & IFF_UP)
+        if active != dev.qdisc_active:
+            dev.qdisc_active = active
+            yield from changed(cpu, dev)
+        yield

@@ -1,0 +1,94 @@
+"""Frames and socket data that move to another CPU: a handover buffer, a record, an IPI.
+
+Where Linux takes a lock and touches the other CPU's queue, this kernel gives the data to the CPU
+that owns the queue: ``enqueue_to_backlog`` for frames (receive: ARP goes to the boot CPU, which
+owns the neighbour table; transmit: frames whose neighbour only the boot CPU can resolve), and
+``sock_handover`` for data of a socket whose task lives elsewhere, which also wakes that task.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
+from nodes.cpu.kernel.net.socket import sock_queue_rcv
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
+from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+from nodes.ledger import classify
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV = 2, 3
+BACKLOG_RX, BACKLOG_TX = 0, 1
+NETDEV_MAX_BACKLOG = 1000
+
+_OUT = CPU_SCHEMA.index("handover_out")
+_IN = CPU_SCHEMA.index("handover_in")
+_DROPPED = CPU_SCHEMA.index("softnet") + 1
+_RPS = CPU_SCHEMA.index("softnet") + 4
+_HANDOVER = TRACEPOINTS["sock_handover"].number
+
+
+def enqueue_to_backlog(
+    cpu: Cpu, target: int, skb: SkBuff, kind: int, nexthop: bytes = b"\0\0\0\0"
+) -> Context:
+    """Give a frame to the backlog of CPU ``target``; ``kind`` is BACKLOG_RX or BACKLOG_TX."""
+    buffer = cpu.handover.put(skb.frame)
+    if buffer is None:
+        kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
+        return
+    cpu.words[_OUT + skb.cls] += 1
+    where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
+    record = [ENQUEUE_TO_BACKLOG, buffer, len(skb.frame), kind, where, skb.protocol, skb.pkt_type]
+    yield from call_function_single(cpu, target, record)
+
+
+@remote_function(ENQUEUE_TO_BACKLOG)
+def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
+    frame = cpu.ram.handover(source).take(record[1], record[2])
+    kind, where = record[3], record[4]
+    cls = classify(frame)
+    cpu.words[_IN + cls] += 1
+    cpu.words[_RPS] += 1
+    dev = cpu.net.devices.get(where & 0xFFFF)
+    if dev is None or len(cpu.net.backlog) >= NETDEV_MAX_BACKLOG:
+        cpu.words[_DROPPED] += 1
+        count_drop(cpu, "CPU_BACKLOG", None if dev is None else dev.nic, cls)
+        return None
+    skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
+    skb.protocol, skb.pkt_type = record[5], record[6]
+    cpu.net.backlog.append((kind, skb, (where >> 16).to_bytes(4, "big")))
+    cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+    return None
+
+
+def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff) -> Context:
+    """Queue the datagram on a socket of CPU ``target`` and wake its task there."""
+    buffer = cpu.handover.put(skb.frame)
+    if buffer is None:
+        kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
+        return
+    cpu.words[_OUT + skb.cls] += 1
+    cpu.trace(_HANDOVER, skb.key, target)
+    record = [SOCK_QUEUE_RCV, buffer, len(skb.frame), sock_id, skb.dev.ifindex, skb.tstamp_ns]
+    yield from queue_remote_wakeup(cpu, target, record)
+
+
+@remote_function(SOCK_QUEUE_RCV)
+def _queue_rcv(cpu: Cpu, source: int, record: list[int]) -> Context | None:
+    frame = cpu.ram.handover(source).take(record[1], record[2])
+    cls = classify(frame)
+    cpu.words[_IN + cls] += 1
+    dev = cpu.net.devices.get(record[4])
+    sock = cpu.net.sockets.get(record[3])
+    if dev is None or sock is None:
+        count_drop(cpu, "NO_SOCKET", None, cls)
+        return None
+    skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
+    skb.tstamp_ns = record[5]
+    sock_queue_rcv(cpu, sock, skb)
+    return None

@@ -1,0 +1,83 @@
+"""IPv4 output: routes, headers, LOCAL_OUT and POST_ROUTING, after net/ipv4/{route,ip_output}.c.
+
+Every packet carries DF and no options; fragmentation comes with the network issue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from nodes.cpu.kernel.net.checksum import checksum
+from nodes.cpu.kernel.net.neighbour import neigh_output
+from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.netfilter import LOCAL_OUT, POST_ROUTING, nf_hook
+from nodes.cpu.kernel.net.skbuff import SkBuff
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+from nodes.ledger import OTHER, REPLY, REQUEST
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+IPPROTO_ICMP = 1
+DEFAULT_TTL = 64
+#: Room for the Ethernet header; its type is already right.
+ETHERNET_ROOM = bytes(12) + b"\x08\x00"
+
+_SENT = CPU_SCHEMA.index("icmp_sent")
+_GENERATED = CPU_SCHEMA.index("icmp_generated")
+_OUTPUT = TRACEPOINTS["ip_output"].number
+_CLASS = {8: REQUEST, 0: REPLY}
+
+
+class Route(NamedTuple):
+    """What a route lookup gives."""
+
+    dev: NetDevice
+    nexthop: bytes
+    source: bytes
+    daddr: bytes
+
+
+def ip_route_output(cpu: Cpu, daddr: bytes) -> Route | None:
+    """Route to ``daddr``; None: network is unreachable."""
+    wanted = int.from_bytes(daddr, "big")
+    net = cpu.net
+    for network, mask, gateway, ifindex in net.routes:
+        if wanted & mask == network:
+            dev = net.devices.get(ifindex)
+            source = next((a for a, index in net.addresses.items() if index == ifindex), None)
+            if dev is None or source is None:
+                return None
+            return Route(dev, gateway.to_bytes(4, "big") if gateway else daddr, source, daddr)
+    return None
+
+
+def ip_send_icmp(
+    cpu: Cpu, route: Route, message: bytes, *, ttl: int = DEFAULT_TTL, tos: int = 0, sock: bool
+) -> Context:
+    """Put an IPv4 header before an ICMP message and send it; ``sock``: a socket asked for it."""
+    if cpu.params.ip_id == "zero":
+        ident = 0
+    else:
+        ident = cpu.net.ip_id = cpu.net.ip_id % 0xFFFF + 1
+    total = 20 + len(message)
+    head = (
+        b"\x45%c%c%c%c%c\x40\x00%c\x01\x00\x00"
+        % (tos, total >> 8, total & 0xFF, ident >> 8, ident & 0xFF, ttl)
+        + route.source
+        + route.daddr
+    )
+    check = checksum(head)
+    frame = ETHERNET_ROOM + head[:10] + check.to_bytes(2, "big") + head[12:] + message
+    cls = _CLASS.get(message[0], OTHER)
+    key = cls << 32 | int.from_bytes(message[4:8], "big") if cls else 0
+    skb = SkBuff(frame, route.dev, cls, key)
+    skb.protocol = 0x0800
+    cpu.words[(_SENT if sock else _GENERATED) + cls] += 1
+    nf_hook(cpu, LOCAL_OUT)
+    cpu.trace(_OUTPUT, key, route.dev.ifindex)
+    nf_hook(cpu, POST_ROUTING)
+    yield
+    yield from neigh_output(cpu, skb, route.nexthop)

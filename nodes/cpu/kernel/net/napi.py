@@ -1,0 +1,125 @@
+"""NAPI and the two network softirqs, after net/core/dev.c.
+
+A driver's interrupt schedules its ``Napi`` on this CPU's poll list; NET_RX polls each with its
+weight until the budget or the time is used up. NAPI_STATE_SCHED is an atomic word in RAM, so that a
+queue is polled by one CPU at a time wherever its interrupt went. The backlog carries frames that
+other CPUs handed over, both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.net.handover import BACKLOG_RX
+from nodes.cpu.kernel.net.neighbour import neigh_output
+from nodes.cpu.kernel.net.xmit import qdisc_run
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+NETDEV_BUDGET, NAPI_WEIGHT = 300, 64
+NAPI_STATE_SCHED, NAPI_STATE_MISSED = 1, 2
+GRO_NORMAL_BATCH = 8
+
+_SQUEEZE = CPU_SCHEMA.index("softnet") + 2
+_NAPI_NOW = CPU_SCHEMA.index("napi_now")
+_POLL = TRACEPOINTS["napi_poll"].number
+
+#: poll(cpu, napi, budget) is a context that returns the work it did.
+Poll = Callable[["Cpu", "Napi", int], Context]
+
+
+class Napi:
+    """struct napi_struct of one queue."""
+
+    def __init__(self, word: int, ifindex: int, queue: int, poll: Poll) -> None:
+        self.word = word  # NAPI_STATE_* bits, an atomic word
+        self.ifindex = ifindex
+        self.queue = queue
+        self.poll = poll
+        self.enabled = False
+
+
+def napi_schedule(cpu: Cpu, napi: Napi) -> None:
+    """From the driver's hard interrupt."""
+    if not napi.enabled:
+        return
+    if cpu.ram.atomics.test_and_set(napi.word, NAPI_STATE_SCHED):
+        if cpu.params.time_squeeze == "after-poll":  # 6.1 remembers that there is more
+            cpu.ram.atomics.test_and_set(napi.word, NAPI_STATE_MISSED)
+        return
+    cpu.net.poll_list.append(napi)
+    cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+
+
+def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:
+    """Polling is over; False if an interrupt came meanwhile and it goes on."""
+    atomics = cpu.ram.atomics
+    if atomics.load(napi.word) & NAPI_STATE_MISSED:
+        atomics.clear_bits(napi.word, NAPI_STATE_MISSED)
+        cpu.net.poll_list.append(napi)
+        cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+        return False
+    atomics.store(napi.word, 0)
+    return True
+
+
+def net_rx_action(cpu: Cpu) -> Context:
+    """The NET_RX softirq."""
+    net, words = cpu.net, cpu.words
+    after_poll = cpu.params.time_squeeze == "after-poll"
+    budget = NETDEV_BUDGET
+    end_ns = cpu.now() + 2 * 1_000_000_000 // cpu.params.hz
+    repoll: list[Napi] = []
+    waiting, net.poll_list = net.poll_list, []
+    while net.backlog:
+        yield from _process_backlog(cpu)
+    squeezed = False
+    while waiting:
+        if not after_poll and (budget <= 0 or cpu.now() > end_ns):
+            squeezed = True
+            break
+        napi = waiting.pop(0)
+        words[_NAPI_NOW] = napi.ifindex | napi.queue << 16 | NAPI_WEIGHT << 48
+        work: int = yield from napi.poll(cpu, napi, NAPI_WEIGHT)
+        cpu.trace(_POLL, napi.ifindex | napi.queue << 16, work | NAPI_WEIGHT << 32)
+        words[_NAPI_NOW] = 0
+        budget -= work
+        if work == NAPI_WEIGHT:
+            repoll.append(napi)
+        if not after_poll and not waiting and repoll:
+            waiting, repoll = repoll, []
+        if after_poll and (budget <= 0 or cpu.now() > end_ns):
+            squeezed = True
+            break
+    if squeezed:
+        words[_SQUEEZE] += 1
+    net.poll_list = waiting + net.poll_list + repoll
+    if net.poll_list or net.backlog:
+        cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+
+
+def _process_backlog(cpu: Cpu) -> Context:
+    kind, skb, nexthop = cpu.net.backlog.popleft()
+    if kind == BACKLOG_RX:
+        yield from cpu.net.deliver(cpu, skb)
+    else:
+        yield from neigh_output(cpu, skb, nexthop)
+    yield
+
+
+def net_tx_action(cpu: Cpu) -> Context:
+    """The NET_TX softirq: queues that were woken send what waited."""
+    for dev in list(cpu.net.devices.values()):
+        if dev.qdisc and not dev.queue_stopped:
+            yield from qdisc_run(cpu, dev)
+
+
+def setup(cpu: Cpu) -> None:
+    cpu.softirq.open_softirq(NET_TX_SOFTIRQ, net_tx_action)
+    cpu.softirq.open_softirq(NET_RX_SOFTIRQ, net_rx_action)

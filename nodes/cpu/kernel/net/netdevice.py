@@ -1,0 +1,143 @@
+"""Network devices and what a CPU knows of the network, after net/core/dev.c.
+
+``Net`` is one CPU's view: its own softnet data and sockets, and replicas of devices, addresses,
+routes and neighbours, which the boot CPU writes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
+from nodes.cpu.kernel.tables import replica
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
+    from nodes.cpu.kernel.net.bonding.bond import Bonding, BondPort
+    from nodes.cpu.kernel.net.device import Linkwatch
+    from nodes.cpu.kernel.net.napi import Napi
+    from nodes.cpu.kernel.net.neighbour import NeighbourTable
+    from nodes.cpu.kernel.net.socket import Socket
+    from nodes.cpu.kernel.net.taps import TapSession
+    from nodes.cpu.kernel.percpu import Context, Cpu
+
+IFF_UP, IFF_BROADCAST, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x2, 0x8, 0x40
+IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
+
+BROADCAST_MAC = b"\xff" * 6
+QDISC_LIMIT = 1000  # tx_queue_len
+
+
+class NetDevice:
+    """struct net_device: eth0 .. (``nic`` is its number) or bond0 (``nic`` is None)."""
+
+    def __init__(self, ifindex: int, name: str, mac: bytes, nic: int | None) -> None:
+        self.ifindex = ifindex
+        self.name = name
+        self.dev_addr = mac
+        self.nic = nic
+        self.mtu = 1500
+        self.flags = IFF_BROADCAST | IFF_MULTICAST
+        self.carrier = False
+        self.qdisc_active = False  # a real qdisc, not noop
+        self.master: NetDevice | None = None
+        self.bonding: BondPort | None = None  # of a bond device
+        self.adapter: Adapter | None = None
+        self.inactive = False  # slave of a bond, not receiving
+        self.promiscuity = 0
+        # transmit queue of this CPU
+        self.qdisc: deque[SkBuff] = deque()
+        self.queue_stopped = False
+
+    def shared(self) -> tuple[Any, ...]:
+        """What replicas hold."""
+        return (
+            self.name,
+            self.dev_addr,
+            self.nic,
+            self.mtu,
+            self.flags,
+            self.carrier,
+            self.qdisc_active,
+            self.master.ifindex if self.master else 0,
+            self.inactive,
+        )
+
+
+class Net:
+    """One CPU's network state."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self.cpu = cpu
+        self.devices: dict[int, NetDevice] = {}
+        self.by_name: dict[str, NetDevice] = {}
+        self.addresses: dict[bytes, int] = {}  # local IPv4 address -> ifindex
+        self.routes: list[tuple[int, int, int, int]] = []  # (network, mask, gateway, ifindex)
+        self.neighbours: NeighbourTable
+        self.sockets: dict[int, Socket] = {}  # of this CPU
+        self.raw_sockets: dict[int, tuple[int, int, int, int]] = {}  # replicas, by id
+        self.next_socket = cpu.number << 16 | 1
+        self.taps: list[TapSession] = []
+        self.bonds: dict[str, Bonding] = {}
+        self.adapters: dict[str, Adapter] = {}
+        self.linkwatch: Linkwatch
+        self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
+        self.poll_list: list[Napi] = []
+        self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()
+        self.deliver: Callable[[Cpu, SkBuff], Context]
+        self.receive: Callable[[Cpu, SkBuff], Context]
+        self.receive_list: Callable[[Cpu, list[SkBuff]], Context]
+        self.next_ifindex = 2  # 1 is lo
+        self.rss_key = b""
+        self.ixgbe_removed: Callable[[Cpu, int], None] | None = None
+        self.ip_id = cpu.rng.randrange(1, 0xFFFF)
+        self.hook_counts = [[0, 0] for _ in range(5)]  # [process context, softirq] by hook
+
+    def device(self, name: str) -> NetDevice | None:
+        return self.by_name.get(name)
+
+
+def qdisc_reset(cpu: Cpu, dev: NetDevice) -> None:
+    """dev_deactivate: what waited in this CPU's queue is dropped."""
+    while dev.qdisc:
+        kfree_skb_reason(cpu, dev.qdisc.popleft(), "QDISC_DROP", dev)
+    dev.queue_stopped = False
+
+
+@replica("netdev")
+def apply_netdev(cpu: Cpu, ifindex: int, value: tuple[Any, ...] | None) -> None:
+    """A device appeared, changed, or (None) went away."""
+    net = cpu.net
+    dev = net.devices.get(ifindex)
+    if value is None:
+        if dev is not None:
+            del net.devices[ifindex]
+            net.by_name.pop(dev.name, None)
+        return
+    name, mac, nic, mtu, flags, carrier, qdisc_active, master, inactive = value
+    if dev is None:
+        dev = NetDevice(ifindex, name, mac, nic)
+        net.devices[ifindex] = dev
+        net.by_name[name] = dev
+    dev.dev_addr, dev.mtu, dev.flags = mac, mtu, flags
+    dev.carrier, dev.qdisc_active, dev.inactive = carrier, qdisc_active, inactive
+    if not qdisc_active:
+        qdisc_reset(cpu, dev)
+    dev.master = net.devices.get(master)
+
+
+@replica("address")
+def apply_address(cpu: Cpu, address: bytes, ifindex: int) -> None:
+    """A local IPv4 address; ifindex 0 removes it."""
+    if ifindex:
+        cpu.net.addresses[address] = ifindex
+    else:
+        cpu.net.addresses.pop(address, None)
+
+
+@replica("routes")
+def apply_routes(cpu: Cpu, _key: int, routes: tuple[tuple[int, int, int, int], ...]) -> None:
+    """The whole routing table, longest prefix first."""
+    cpu.net.routes = [(route[0], route[1], route[2], route[3]) for route in routes]

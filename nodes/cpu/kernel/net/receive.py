@@ -1,0 +1,142 @@
+"""netif_receive_skb by era: taps, the bond's share, and the protocol handler, in that order.
+
+Follows ``__netif_receive_skb_core`` and bonding's receive hooks for the three behaviours of
+``packet_tap`` (see ``net.taps``). ``receive_batching = "list"`` runs this part for all frames of a
+batch before the first of them reaches its protocol handler (6.1), else each frame goes all the way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.net.arp import arp_rcv
+from nodes.cpu.kernel.net.ip_input import ip_rcv
+from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, NetDevice
+from nodes.cpu.kernel.net.skbuff import (
+    PACKET_BROADCAST,
+    PACKET_HOST,
+    PACKET_MULTICAST,
+    PACKET_OTHERHOST,
+    SkBuff,
+    kfree_skb_reason,
+)
+from nodes.cpu.kernel.net.taps import deliver_taps
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+ETH_P_IP, ETH_P_ARP = 0x0800, 0x0806
+
+_PROCESSED = CPU_SCHEMA.index("softnet")
+_NOHANDLER = CPU_SCHEMA.index("rx_nohandler")
+_RX_DROPPED = CPU_SCHEMA.index("rx_dropped")
+_BOND = TRACEPOINTS["bond_receive"].number
+
+
+def eth_type_trans(skb: SkBuff, dev: NetDevice) -> None:
+    """Protocol and packet type, decided against the receiving device's own address."""
+    frame = skb.frame
+    skb.protocol = frame[12] << 8 | frame[13]
+    if frame[0] & 1:
+        skb.pkt_type = PACKET_BROADCAST if frame[:6] == BROADCAST_MAC else PACKET_MULTICAST
+    else:
+        skb.pkt_type = PACKET_HOST if frame[:6] == dev.dev_addr else PACKET_OTHERHOST
+
+
+def _device_slot(dev: NetDevice) -> int:
+    return 0 if dev.nic is None else dev.nic + 1
+
+
+def _core_skb_bond(cpu: Cpu, skb: SkBuff) -> bool:
+    dev = skb.dev
+    if dev.master is not None:
+        if dev.inactive:
+            kfree_skb_reason(cpu, skb, "BOND_INACTIVE")  # before any tap, before it is counted
+            return False
+        skb.dev = dev.master
+        cpu.trace(_BOND, skb.key, dev.ifindex)
+    cpu.words[_PROCESSED] += 1
+    if cpu.net.taps:
+        deliver_taps(cpu, skb, (0, skb.dev.ifindex))
+    return True
+
+
+def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
+    dev = skb.dev
+    exact = False
+    if dev.master is not None:
+        exact = dev.inactive
+        if not exact:
+            skb.dev = dev.master
+            cpu.trace(_BOND, skb.key, dev.ifindex)
+    cpu.words[_PROCESSED] += 1
+    if cpu.net.taps:
+        wild = dev.ifindex if exact else 0
+        deliver_taps(cpu, skb, (wild, skb.dev.ifindex, dev.ifindex))
+    if exact:
+        kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
+        return False
+    return True
+
+
+def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
+    words = cpu.words
+    while True:
+        words[_PROCESSED] += 1
+        dev = skb.dev
+        if cpu.net.taps:
+            deliver_taps(cpu, skb, (0, dev.ifindex))
+        if dev.master is None:
+            return True
+        if dev.inactive:  # RX_HANDLER_EXACT: only who is bound to this very device
+            modern = cpu.params.proc_format == "6.1"
+            words[(_NOHANDLER if modern else _RX_DROPPED) + _device_slot(dev)] += 1
+            kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
+            return False
+        skb.dev = dev.master  # RX_HANDLER_ANOTHER
+        cpu.trace(_BOND, skb.key, dev.ifindex)
+
+
+_CORES = {
+    "skb_bond": _core_skb_bond,
+    "orig_dev": _core_orig_dev,
+    "rx_handler": _core_rx_handler,
+}
+
+
+def _deliver(cpu: Cpu, skb: SkBuff) -> Context:
+    """Hand the frame to the protocol that its type names."""
+    if skb.protocol == ETH_P_IP:
+        yield from ip_rcv(cpu, skb)
+    elif skb.protocol == ETH_P_ARP:
+        yield from arp_rcv(cpu, skb)
+    else:
+        cpu.words[_RX_DROPPED + _device_slot(skb.dev)] += 1
+        kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
+
+
+def setup(cpu: Cpu) -> None:
+    """Choose the era's receive functions for this CPU."""
+    core = _CORES[cpu.params.packet_tap]
+
+    def netif_receive_skb(cpu: Cpu, skb: SkBuff) -> Context:
+        if core(cpu, skb):
+            yield
+            yield from _deliver(cpu, skb)
+
+    def netif_receive_skb_list(cpu: Cpu, skbs: list[SkBuff]) -> Context:
+        for skb in [skb for skb in skbs if core(cpu, skb)]:
+            yield
+            yield from _deliver(cpu, skb)
+
+    def one_by_one(cpu: Cpu, skbs: list[SkBuff]) -> Context:
+        for skb in skbs:
+            yield from netif_receive_skb(cpu, skb)
+
+    cpu.net.deliver = _deliver  # for frames of the backlog: their taps have run
+    cpu.net.receive = netif_receive_skb
+    listed = cpu.params.receive_batching == "list"
+    cpu.net.receive_list = netif_receive_skb_list if listed else one_by_one

@@ -1,0 +1,116 @@
+"""Raw ICMP sockets: what ping opens. net/ipv4/raw.c, the receive queue of net/core/sock.c.
+
+A socket belongs to the CPU of its task; every other CPU holds a replica of the little that matching
+needs. Data for a socket of another CPU is handed over (``net.handover``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, wake_up_process
+from nodes.cpu.kernel.tables import publish, replica
+from nodes.cpu.kernel.timer import schedule_hrtimeout
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+IPPROTO_ICMP = 1
+SKB_TRUESIZE = 768
+RCVBUF_BYTES = 212992
+
+_DELIVERED = CPU_SCHEMA.index("delivered")
+_DUPS = CPU_SCHEMA.index("sock_dups")
+_QUEUE_RCV = TRACEPOINTS["sock_queue_rcv"].number
+
+
+class SocketError(NamedTuple):
+    """An entry of the socket's error queue (IP_RECVERR)."""
+
+    errno: int
+    icmp_type: int
+    icmp_code: int
+    offender: bytes  # address the error came from
+    sequence: int  # of the echo request it is about
+
+
+class Socket:
+    """struct sock of a raw ICMP socket. ``ident`` is the echo id its program uses; the kernel does
+    not match by it, the ledger does: other programs' copies are duplicates, not deliveries."""
+
+    def __init__(self, number: int, ident: int, ifindex: int, icmp_filter: int) -> None:
+        self.number = number
+        self.ident = ident
+        self.ifindex = ifindex  # SO_BINDTODEVICE, 0: any
+        self.icmp_filter = icmp_filter  # bit set: that type is blocked
+        self.receive_queue: deque[SkBuff] = deque()
+        self.error_queue: deque[SocketError] = deque()
+        self.rcvbuf = RCVBUF_BYTES
+        self.waiter: Task | None = None
+        self.drops = 0
+
+
+@replica("raw_socket")
+def apply_raw_socket(cpu: Cpu, number: int, value: tuple[int, int, int, int] | None) -> None:
+    """(owner CPU, ident, ifindex, icmp filter) of a socket; None: it was closed."""
+    if value is None:
+        cpu.net.raw_sockets.pop(number, None)
+    else:
+        cpu.net.raw_sockets[number] = (value[0], value[1], value[2], value[3])
+
+
+def sock_open(cpu: Cpu, ident: int, ifindex: int, icmp_filter: int) -> Context:
+    """socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) with its options; returns the socket."""
+    sock = Socket(cpu.net.next_socket, ident, ifindex, icmp_filter)
+    cpu.net.next_socket += 1
+    cpu.net.sockets[sock.number] = sock
+    value = (cpu.number, ident, ifindex, icmp_filter)
+    yield from publish(cpu, "raw_socket", sock.number, value)
+    return sock
+
+
+def sock_close(cpu: Cpu, sock: Socket) -> Context:
+    """Close; what nobody read is gone (it had been delivered)."""
+    cpu.net.sockets.pop(sock.number, None)
+    yield from publish(cpu, "raw_socket", sock.number, None)
+
+
+def sock_queue_rcv(cpu: Cpu, sock: Socket, skb: SkBuff) -> None:
+    """Append to the receive queue and wake the reader."""
+    mine = skb.key >> 16 & 0xFFFF == sock.ident
+    if (len(sock.receive_queue) + 1) * SKB_TRUESIZE > sock.rcvbuf:
+        sock.drops += 1
+        if mine:
+            kfree_skb_reason(cpu, skb, "SOCKET_RCVBUFF")
+        return
+    cpu.words[(_DELIVERED if mine else _DUPS) + skb.cls] += 1
+    sock.receive_queue.append(skb)
+    cpu.trace(_QUEUE_RCV, skb.key, sock.number)
+    wake_reader(cpu, sock)
+
+
+def wake_reader(cpu: Cpu, sock: Socket) -> None:
+    """sk_data_ready."""
+    if sock.waiter is not None:
+        wake_up_process(cpu, sock.waiter)
+
+
+def sock_poll(cpu: Cpu, sock: Socket, deadline_ns: int | None) -> Context:
+    """poll(2): wait for data, an error, a signal or the time; returns True if there is something
+    to read."""
+    task = cpu.current
+    while True:
+        if sock.receive_queue or sock.error_queue:
+            return True
+        if task.signals or (deadline_ns is not None and cpu.now() >= deadline_ns):
+            return False
+        task.state = TASK_INTERRUPTIBLE
+        sock.waiter = task
+        yield from schedule_hrtimeout(cpu, deadline_ns)
+        task.state = TASK_RUNNING
+        sock.waiter = None

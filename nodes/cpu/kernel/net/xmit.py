@@ -1,0 +1,81 @@
+"""dev_queue_xmit: the way out, once for each device, after net/core/dev.c and sch_generic.c.
+
+A bond has no queue of its own: its transmit function picks a slave and the frame goes through
+``dev_queue_xmit`` again. A slave's queue bypasses its qdisc while that is empty; the driver is
+called under the queue's tx lock, an atomic word, because any CPU may send on any queue.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.net.netdevice import QDISC_LIMIT, NetDevice
+from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
+from nodes.cpu.kernel.net.taps import dev_queue_xmit_nit
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.softirq import local_bh_disable, local_bh_enable
+from nodes.cpu.trace import TRACEPOINTS
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+_QUEUE = TRACEPOINTS["net_dev_queue"].number
+
+
+def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
+    """Send ``skb`` through ``dev``; it is consumed, whatever happens."""
+    local_bh_disable(cpu)
+    skb.dev = dev
+    cpu.trace(_QUEUE, skb.key, dev.ifindex)
+    if dev.bonding is not None:
+        if cpu.net.taps:
+            dev_queue_xmit_nit(cpu, skb, dev)
+        slave = dev.bonding.xmit_slave()
+        if slave is None:
+            kfree_skb_reason(cpu, skb, "BOND_NO_SLAVE")
+        else:
+            dev.bonding.trace_xmit(cpu, skb, slave)
+            if cpu.params.slave_priority == "one":
+                skb.priority = 1
+            yield
+            yield from dev_queue_xmit(cpu, skb, slave)
+    elif not dev.qdisc_active:
+        kfree_skb_reason(cpu, skb, "QDISC_DROP")  # noop: down, or linkwatch saw the carrier go
+    elif dev.qdisc or dev.queue_stopped:
+        if len(dev.qdisc) >= QDISC_LIMIT:
+            kfree_skb_reason(cpu, skb, "QDISC_DROP")
+        else:
+            dev.qdisc.append(skb)
+            if not dev.queue_stopped:
+                yield from qdisc_run(cpu, dev)
+    elif not (yield from dev_hard_start_xmit(cpu, skb, dev)):
+        dev.qdisc.append(skb)  # the driver was busy: it waits for the queue to be woken
+        dev.queue_stopped = True
+    yield from local_bh_enable(cpu)
+
+
+def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
+    """Taps, then the driver under the tx lock; returns False if the driver had no room."""
+    adapter = dev.adapter
+    if adapter is None:
+        kfree_skb_reason(cpu, skb, "DEV_READY")
+        return True
+    if cpu.net.taps:
+        dev_queue_xmit_nit(cpu, skb, dev)
+    ring = adapter.tx_ring(cpu.number)
+    atomics = cpu.ram.atomics
+    while atomics.test_and_set(ring.lock_word):
+        yield  # spinning on HARD_TX_LOCK
+    sent = adapter.xmit_frame(cpu, skb, ring)
+    atomics.store(ring.lock_word, 0)
+    return sent
+
+
+def qdisc_run(cpu: Cpu, dev: NetDevice) -> Context:
+    """Send what waits in the device's queue of this CPU until it is empty or the ring is full."""
+    while dev.qdisc and not dev.queue_stopped:
+        skb = dev.qdisc.popleft()
+        if not (yield from dev_hard_start_xmit(cpu, skb, dev)):
+            dev.qdisc.appendleft(skb)
+            dev.queue_stopped = True
+        yield

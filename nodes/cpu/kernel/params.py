@@ -1,0 +1,219 @@
+"""Kernel eras as named behaviours; a kernel release is a preset, one row of one table.
+
+Code never asks "which release is this?", it asks for one behaviour. Sources: Linux 2.6.18, 3.10 and
+6.1 (``Documentation`` and the subsystems named beside each field). A machine may set any single
+behaviour on top of its era (``--set packet_tap=rx_handler``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_type_hints
+
+#: What may be chosen for the behaviours that are words.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "packet_tap": ("skb_bond", "orig_dev", "rx_handler"),
+    "softirq_restart": ("count", "count+time"),
+    "ksoftirqd_gate": ("never", "unless-tasklet"),
+    "timer_wheel": ("cascading", "hierarchical"),
+    "timer_softirq": ("every-tick", "when-due"),
+    "workqueue": ("keventd", "cmwq"),
+    "removed_device": ("not-recognised", "all-ones"),
+    "peer_notification": ("reply-on-slave", "request-on-bond"),
+    "failure_count": ("at-fail", "at-commit"),
+    "vector_allocator": ("step-8", "step-16", "matrix"),
+    "msi_destination": ("physical", "logical"),
+    "neigh_first_probe": ("timer", "at-once"),
+    "time_squeeze": ("loop-head", "after-poll"),
+    "receive_batching": ("one-by-one", "list"),
+    "bond_mac_before_slaves": ("zero", "random"),
+    "slave_priority": ("one", "kept"),
+    "ip_id": ("zero", "generated"),
+    "proc_format": ("2.6.18", "3.10", "6.1"),
+    "log_format": ("2.6.18", "3.10", "6.1"),
+}
+
+
+class Params(NamedTuple):
+    """The behaviours of one kernel; times in the unit that the name says."""
+
+    release: str
+    hz: int
+    # interrupts and bottom halves
+    packet_tap: str  # where a bonded slave's frame meets the taps: net/core/dev.c
+    softirq_restart: str  # when __do_softirq goes round again: kernel/softirq.c
+    ksoftirqd_nice: int
+    ksoftirqd_gate: str  # do inline softirqs wait for a runnable ksoftirqd?
+    softirq_disable_offset: int  # what local_bh_disable adds to preempt_count
+    softirq_names: tuple[str, ...]  # in vector order
+    local_timer_vector: int
+    reschedule_vector: int
+    call_function_single_vector: int
+    first_device_vector: int
+    vector_allocator: str
+    msi_destination: str
+    timer_wheel: str
+    timer_softirq: str
+    workqueue: str
+    # network
+    neigh_first_probe: str
+    neigh_queue_bytes: int  # 0: limited to three packets
+    time_squeeze: str
+    receive_batching: str
+    slave_priority: str
+    ip_id: str
+    softnet_columns: int
+    # ixgbe and bonding
+    removed_device: str
+    peer_notification: str
+    failure_count: str
+    bond_mac_before_slaves: str
+    bonding_version: str
+    ixgbe_version: str
+    other_vector_suffix: str  # name of a NIC's last vector: eth0 or eth0:lsc
+    rss_key: str  # hex; empty: drawn at boot
+    # text
+    proc_format: str
+    log_format: str
+
+
+_SOFTIRQS_18 = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "TASKLET")
+_SOFTIRQS_310 = (
+    "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "BLOCK_IOPOLL", "TASKLET", "SCHED", "HRTIMER",
+    "RCU",
+)  # fmt: skip
+_SOFTIRQS_61 = tuple(name.replace("BLOCK_IOPOLL", "IRQ_POLL") for name in _SOFTIRQS_310)
+_FIXED_RSS_KEY = "3dd791e26cec05180db3942aec2b4fa57caf49ea3dad14e2beaa55b8ea673e6a174d36140d20ed3b"
+
+PRESETS: dict[str, Params] = {
+    "2.6.18": Params(
+        release="2.6.18",
+        hz=1000,
+        packet_tap="skb_bond",
+        softirq_restart="count",
+        ksoftirqd_nice=19,
+        ksoftirqd_gate="never",
+        softirq_disable_offset=0x100,
+        softirq_names=_SOFTIRQS_18,
+        local_timer_vector=0xEF,
+        reschedule_vector=0xFD,
+        call_function_single_vector=0xFC,
+        first_device_vector=0x31,
+        vector_allocator="step-8",
+        msi_destination="physical",
+        timer_wheel="cascading",
+        timer_softirq="every-tick",
+        workqueue="keventd",
+        neigh_first_probe="timer",
+        neigh_queue_bytes=0,
+        time_squeeze="loop-head",
+        receive_batching="one-by-one",
+        slave_priority="one",
+        ip_id="zero",
+        softnet_columns=9,
+        removed_device="not-recognised",
+        peer_notification="reply-on-slave",
+        failure_count="at-fail",
+        bond_mac_before_slaves="zero",
+        bonding_version="v3.0.3 (March 23, 2006)",
+        ixgbe_version="3.2.9-k2",
+        other_vector_suffix=":lsc",
+        rss_key=_FIXED_RSS_KEY,
+        proc_format="2.6.18",
+        log_format="2.6.18",
+    ),
+    "3.10": Params(
+        release="3.10.0",
+        hz=1000,
+        packet_tap="rx_handler",
+        softirq_restart="count+time",
+        ksoftirqd_nice=0,
+        ksoftirqd_gate="never",
+        softirq_disable_offset=0x200,
+        softirq_names=_SOFTIRQS_310,
+        local_timer_vector=0xEF,
+        reschedule_vector=0xFD,
+        call_function_single_vector=0xFB,
+        first_device_vector=0x41,
+        vector_allocator="step-16",
+        msi_destination="logical",
+        timer_wheel="cascading",
+        timer_softirq="every-tick",
+        workqueue="cmwq",
+        neigh_first_probe="at-once",
+        neigh_queue_bytes=65536,
+        time_squeeze="loop-head",
+        receive_batching="one-by-one",
+        slave_priority="kept",
+        ip_id="generated",
+        softnet_columns=10,
+        removed_device="not-recognised",
+        peer_notification="request-on-bond",
+        failure_count="at-commit",
+        bond_mac_before_slaves="random",
+        bonding_version="v3.7.1 (April 27, 2011)",
+        ixgbe_version="3.13.10-k",
+        other_vector_suffix="",
+        rss_key=_FIXED_RSS_KEY,
+        proc_format="3.10",
+        log_format="3.10",
+    ),
+    "6.1": Params(
+        release="6.1.0",
+        hz=250,
+        packet_tap="rx_handler",
+        softirq_restart="count+time",
+        ksoftirqd_nice=0,
+        ksoftirqd_gate="unless-tasklet",
+        softirq_disable_offset=0x200,
+        softirq_names=_SOFTIRQS_61,
+        local_timer_vector=0xEC,
+        reschedule_vector=0xFD,
+        call_function_single_vector=0xFB,
+        first_device_vector=0x21,
+        vector_allocator="matrix",
+        msi_destination="logical",
+        timer_wheel="hierarchical",
+        timer_softirq="when-due",
+        workqueue="cmwq",
+        neigh_first_probe="at-once",
+        neigh_queue_bytes=212992,
+        time_squeeze="after-poll",
+        receive_batching="list",
+        slave_priority="kept",
+        ip_id="generated",
+        softnet_columns=13,
+        removed_device="all-ones",
+        peer_notification="request-on-bond",
+        failure_count="at-commit",
+        bond_mac_before_slaves="random",
+        bonding_version="v6.1.0",
+        ixgbe_version="6.1.0",
+        other_vector_suffix="",
+        rss_key="",
+        proc_format="6.1",
+        log_format="6.1",
+    ),
+}
+DEFAULT_ERA = "6.1"
+
+
+def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:
+    """``params`` with single behaviours replaced; ValueError says what is allowed."""
+    hints = get_type_hints(Params)
+    changes: dict[str, Any] = {}
+    for name, text in overrides:
+        if name not in hints:
+            raise ValueError(f"there is no behaviour {name}")
+        allowed = CHOICES.get(name)
+        if allowed is not None and text not in allowed:
+            raise ValueError(f"{name} is one of {', '.join(allowed)}")
+        if hints[name] is int:
+            try:
+                changes[name] = int(text, 0)
+            except ValueError:
+                raise ValueError(f"{name} is a whole number") from None
+        elif hints[name] is str:
+            changes[name] = text
+        else:
+            raise ValueError(f"{name} cannot be set by itself")
+    return params._replace(**changes)

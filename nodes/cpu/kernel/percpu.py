@@ -1,0 +1,203 @@
+"""What one CPU owns: its flags, its stack of contexts, and the kernel's per-CPU variables.
+
+This emulation is a multikernel: each piece of kernel state has one writer CPU. So the first
+parameter of almost every kernel function is ``cpu``, the CPU that runs it, and what Linux reaches
+through ``this_cpu_ptr`` hangs off it. Device, bond, route and neighbour tables are written by the
+boot CPU; the others hold replicas (``kernel.tables``).
+
+Kernel code runs as generators; **each yield is an instruction boundary**, the only place where an
+interrupt can be taken, and then only if ``irqs_on``. What a context yields:
+
+* ``None``: a boundary and nothing else;
+* ``USER``: the task is in user mode here, so it may also be preempted;
+* ``SCHEDULE``: the task calls ``schedule()``;
+* ``MmioRead`` / ``ConfigAccess``: a non-posted access; the yield returns the value;
+* ``Pause``: a busy wait.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bus.ram import Ram
+from bus.recorder import Recorder
+from nodes.cpu.kernel.params import Params
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.machine import MachineSettings
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.irq.desc import IrqTable
+    from nodes.cpu.kernel.irq.vector import VectorSpace
+    from nodes.cpu.kernel.net.netdevice import Net
+    from nodes.cpu.kernel.sched import RunQueue, Task
+    from nodes.cpu.kernel.softirq import SoftirqState
+    from nodes.cpu.kernel.timer import Timers
+    from nodes.cpu.kernel.workqueue import Workqueues
+    from nodes.cpu.lapic import LocalApic
+    from nodes.cpu.programs.run import Programs
+
+#: A context: a generator that yields operations and is sent their results.
+Context = Generator[Any, Any, Any]
+
+
+class _Mark:
+    """A value that is only compared by identity."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+SCHEDULE = _Mark("SCHEDULE")
+USER = _Mark("USER")
+
+
+class MmioRead(NamedTuple):
+    """32-bit read of a BAR of NIC number ``nic``; the CPU stalls until it completes."""
+
+    nic: int
+    offset: int
+    bar: int = 0
+
+
+class ConfigAccess(NamedTuple):
+    """Configuration space access (``value`` None: a read); the CPU stalls until it completes."""
+
+    nic: int
+    offset: int
+    size_bytes: int
+    value: int | None = None
+
+
+class Pause(NamedTuple):
+    """A busy wait: the context goes on at this clock at the latest; it keeps the CPU till then."""
+
+    until_ns: int
+
+
+ALL_ONES = 0xFFFF_FFFF
+
+SOFTIRQ_OFFSET = 0x100
+HARDIRQ_OFFSET = 0x10000
+SOFTIRQ_MASK = 0x0000FF00
+HARDIRQ_MASK = 0x0FFF0000
+
+CONTEXT_IDLE, CONTEXT_TASK, CONTEXT_SOFTIRQ, CONTEXT_HARDIRQ = 0, 1, 2, 3
+CONTEXT_STALLED, CONTEXT_OFFLINE = 5, 6
+
+_TIME_WORD = {
+    CONTEXT_TASK: CPU_SCHEMA.index("task_ns"),
+    CONTEXT_SOFTIRQ: CPU_SCHEMA.index("softirq_ns"),
+    CONTEXT_HARDIRQ: CPU_SCHEMA.index("hardirq_ns"),
+}
+
+
+class Cpu:
+    """One CPU and its per-CPU kernel variables."""
+
+    rq: RunQueue
+    timers: Timers
+    softirq: SoftirqState
+    irq: IrqTable
+    vectors: VectorSpace  # of all CPUs; on the boot CPU
+    wq: Workqueues
+    net: Net
+    current: Task
+    idle: Task
+    lapic: LocalApic
+    programs: Programs
+
+    def __init__(
+        self,
+        number: int,
+        machine: MachineSettings,
+        params: Params,
+        ram: Ram,
+        rng: random.Random,
+        clock: Callable[[], int],
+        post: Callable[[str, Any], None],
+        step_ns: int,
+    ) -> None:
+        self.number = number
+        self.name = f"cpu{number}"
+        self.machine = machine
+        self.params = params
+        self.ram = ram
+        self.rng = rng
+        self.post = post
+        self.boot = number == 0
+        self.page = ram.page(self.name, CPU_SCHEMA)
+        self.words = self.page.words
+        self.recorder = Recorder(ram.recorder_words(self.name))
+        self.log = ram.log(number)
+        self.handover = ram.handover(number)
+        self.tap = ram.tap(number)
+        # hardware state of the core
+        self.irqs_on = False
+        self.online = False
+        self.stack: list[Context] = []  # interrupt contexts above the current task
+        self.steps = 0
+        self.lost_nics: list[bool] = [False] * len(machine.nics)
+        self._clock = clock
+        self._step_ns = step_ns
+        # kernel state of the core
+        self.preempt_count = 0
+        self.need_resched = False
+        self.online_cpus: list[int] = []
+        self._context = CONTEXT_OFFLINE
+        self._context_since = 0
+
+    # -- time
+
+    def now(self) -> int:
+        """Clock in ns, moving with each boundary where time is virtual."""
+        return self._clock() + self.steps * self._step_ns
+
+    def uptime_ns(self) -> int:
+        """Kernel time: ns since power-on."""
+        return self.now() - self.ram.boot_ns
+
+    def jiffies(self) -> int:
+        """Ticks since power-on (the kernel starts five minutes before the wrap; we at 0)."""
+        return (self.now() - self.ram.boot_ns) * self.params.hz // 1_000_000_000
+
+    # -- context predicates (include/linux/preempt.h)
+
+    def in_irq(self) -> bool:
+        return bool(self.preempt_count & HARDIRQ_MASK)
+
+    def in_interrupt(self) -> bool:
+        return bool(self.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK))
+
+    def in_softirq(self) -> bool:
+        return bool(self.preempt_count & SOFTIRQ_MASK)
+
+    def in_serving_softirq(self) -> bool:
+        return bool(self.preempt_count & SOFTIRQ_OFFSET)
+
+    # -- accounting and tracing
+
+    @property
+    def context(self) -> int:
+        """What the core is doing, as an index into ``nodes.cpu.page.CONTEXTS``."""
+        return self._context
+
+    def enter_context(self, context: int) -> int:
+        """Charge the time since the last change to the old context; returns the old one."""
+        old = self._context
+        if old != context:
+            now = self.now()
+            word = _TIME_WORD.get(old)
+            if word is not None:
+                self.words[word] += now - self._context_since
+            self._context_since = now
+            self._context = context
+        return old
+
+    def trace(self, event: int, a: int = 0, b: int = 0) -> None:
+        """Write a trace record, if that event is being recorded."""
+        self.recorder.record(self.now(), event, self._context | len(self.stack) << 8, a, b)

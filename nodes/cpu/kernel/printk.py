@@ -1,0 +1,15 @@
+"""The kernel log: each CPU writes its own ring in RAM, ``dmesg`` merges them by time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+KERN_ERR, KERN_WARNING, KERN_NOTICE, KERN_INFO = 3, 4, 5, 6
+
+
+def printk(cpu: Cpu, text: str, level: int = KERN_INFO) -> None:
+    """One line of the log, stamped with the kernel's time."""
+    cpu.log.append(cpu.uptime_ns(), level, text)

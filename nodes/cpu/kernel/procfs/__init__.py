@@ -1,0 +1,49 @@
+"""Renderers of /proc text, byte for byte as the era's kernel prints it.
+
+Pure functions: a file is rendered from the CPUs' ``kernel`` snapshots and their pages, outside the
+machine, by whoever asked. Formats: kernel/irq/proc.c, fs/proc, net/core/net-procfs.c,
+drivers/net/bonding/bond_procfs.c; templates and captures of real kernels are the tests' judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bus.ram import Page
+from nodes.cpu.kernel.procfs import bonding, interrupts, network
+
+#: Snapshots of the CPUs that answered (boot CPU: "cpu0") and the pages of all CPUs, by name.
+Snapshots = Mapping[str, Mapping[str, Any]]
+Pages = Mapping[str, Page]
+Renderer = Callable[[Mapping[str, Any], Pages], str]
+
+FILES: dict[str, Renderer] = {
+    "/proc/interrupts": interrupts.render_interrupts,
+    "/proc/softirqs": interrupts.render_softirqs,
+    "/proc/net/dev": network.render_dev,
+    "/proc/net/softnet_stat": network.render_softnet_stat,
+    "/proc/net/arp": network.render_arp,
+    "/proc/net/route": network.render_route,
+}
+BONDING_DIRECTORY = "/proc/net/bonding/"
+
+
+def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
+    """Text of ``path``; FileNotFoundError if this kernel has no such file."""
+    boot = snapshots["cpu0"]
+    if path.startswith(BONDING_DIRECTORY):
+        bond = boot["bonds"].get(path.removeprefix(BONDING_DIRECTORY))
+        if bond is not None:
+            return bonding.render_bond(boot, bond)
+    renderer = FILES.get(path)
+    if renderer is None or (path == "/proc/softirqs" and boot["proc_format"] == "2.6.18"):
+        raise FileNotFoundError(path)
+    return renderer(boot, pages)
+
+
+def paths(snapshots: Snapshots) -> list[str]:
+    """All files there are."""
+    boot = snapshots["cpu0"]
+    files = [p for p in FILES if p != "/proc/softirqs" or boot["proc_format"] != "2.6.18"]
+    return sorted(files + [BONDING_DIRECTORY + name for name in boot["bonds"]])

@@ -1,0 +1,230 @@
+"""Tasks and the scheduler of one CPU, after kernel/sched/core.c and fair.c.
+
+Fair scheduling by virtual runtime with Linux's nice weights; a task is preempted only in user mode
+or where it calls ``cond_resched`` (PREEMPT_VOLUNTARY). Tasks do not migrate by themselves. The O(1)
+scheduler of 2.6.18 is not modelled: eras differ in what they run, not in how they pick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nodes.cpu.kernel.percpu import CONTEXT_TASK, SCHEDULE, Context
+from nodes.cpu.page import CPU_SCHEMA, RUN_QUEUE_ROWS
+from nodes.cpu.trace import TRACEPOINTS
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+    from nodes.cpu.kernel.workqueue import Worker
+
+TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE, TASK_DEAD, TASK_IDLE = 0, 1, 2, 0x80, 0x402
+
+SIGINT, SIGQUIT, SIGKILL, SIGTERM = 2, 3, 9, 15
+
+#: kernel/sched/core.c sched_prio_to_weight, nice -20 .. 19: each step is 10 % of CPU share.
+_WEIGHTS = (
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916,
+    9548, 7620, 6100, 4904, 3906, 3121, 2501, 1991, 1586, 1277,
+    1024, 820, 655, 526, 423, 335, 272, 215, 172, 137,
+    110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+)  # fmt: skip
+SCHED_LATENCY_NS = 6_000_000
+WAKEUP_GRANULARITY_NS = 1_000_000
+
+_CTXT = CPU_SCHEMA.index("ctxt")
+_NR_RUNNING = CPU_SCHEMA.index("nr_running")
+_PID = CPU_SCHEMA.index("current_pid")
+_NICE = CPU_SCHEMA.index("current_nice")
+_RUN_QUEUE = CPU_SCHEMA.index("run_queue")
+_SWITCH = TRACEPOINTS["sched_switch"].number
+_WAKEUP = TRACEPOINTS["sched_wakeup"].number
+
+
+class Task:
+    """A task of one CPU. ``gen`` is its kernel (and user) code; None for the idle task."""
+
+    __slots__ = (
+        "comm", "cpu", "exit_code", "gen", "nice", "on_rq", "pid", "program", "request",
+        "runtime_ns", "signals", "started_ns", "state", "user", "vruntime", "weight", "worker",
+    )  # fmt: skip
+
+    def __init__(self, cpu: Cpu, comm: str, gen: Context | None, nice: int = 0) -> None:
+        self.cpu = cpu
+        self.pid = cpu.rq.new_pid() if gen is not None else 0
+        self.comm = comm
+        self.gen = gen
+        self.nice = nice
+        self.weight = _WEIGHTS[nice + 20]
+        self.state = TASK_RUNNING
+        self.on_rq = False
+        self.vruntime = 0
+        self.runtime_ns = 0
+        self.started_ns = 0
+        self.user = False  # its last boundary was in user mode
+        self.signals = 0  # pending, bit n = signal n
+        self.request: int | None = None  # the Spawn that started it
+        self.exit_code = 0
+        self.worker: Worker | None = None
+        self.program: Any = None
+
+    def signal_pending(self) -> bool:
+        return self.signals != 0
+
+
+class RunQueue:
+    """Runnable tasks of one CPU, the current one not included."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self._next_pid = 1 + cpu.number * 100_000
+        self.runnable: list[Task] = []
+        self.all: dict[int, Task] = {}
+        self.min_vruntime = 0
+
+    def new_pid(self) -> int:
+        pid = self._next_pid
+        self._next_pid += 1
+        return pid
+
+
+def kthread_create(cpu: Cpu, comm: str, gen: Context, nice: int = 0) -> Task:
+    """A new task of this CPU, not yet woken."""
+    task = Task(cpu, comm, gen, nice)
+    task.state = TASK_UNINTERRUPTIBLE
+    cpu.rq.all[task.pid] = task
+    return task
+
+
+def kthread_run(cpu: Cpu, comm: str, gen: Context, nice: int = 0) -> Task:
+    """Create and wake."""
+    task = kthread_create(cpu, comm, gen, nice)
+    wake_up_process(cpu, task)
+    return task
+
+
+def wake_up_process(cpu: Cpu, task: Task) -> bool:
+    """try_to_wake_up on this CPU; True if it was asleep."""
+    if task.state == TASK_RUNNING or task.state == TASK_DEAD:
+        return False
+    task.state = TASK_RUNNING
+    if task.worker is not None:
+        task.worker.waking_up()
+    cpu.trace(_WAKEUP, task.pid)
+    if task is cpu.current or task.on_rq:
+        return True  # it had not left the CPU yet
+    floor = cpu.rq.min_vruntime - SCHED_LATENCY_NS // 2
+    task.vruntime = max(task.vruntime, floor)
+    task.on_rq = True
+    cpu.rq.runnable.append(task)
+    current = cpu.current
+    if current is cpu.idle:
+        cpu.need_resched = True
+    else:
+        _charge(cpu, current)
+        gran = WAKEUP_GRANULARITY_NS * 1024 // task.weight
+        if current.vruntime - task.vruntime > gran:
+            cpu.need_resched = True
+    return True
+
+
+def send_signal(cpu: Cpu, task: Task, signo: int) -> None:
+    """Queue a signal; an interruptible sleep ends."""
+    task.signals |= 1 << signo
+    if task.state == TASK_INTERRUPTIBLE:
+        wake_up_process(cpu, task)
+
+
+def _charge(cpu: Cpu, task: Task) -> None:
+    """Add the time since the last charge to a running task."""
+    now = cpu.now()
+    delta = now - task.started_ns
+    if delta > 0:
+        task.started_ns = now
+        task.runtime_ns += delta
+        task.vruntime += delta if task.weight == 1024 else delta * 1024 // task.weight
+
+
+def scheduler_tick(cpu: Cpu) -> None:
+    """From the tick: has the current task had its share?"""
+    current = cpu.current
+    if current is cpu.idle:
+        cpu.need_resched = bool(cpu.rq.runnable)
+        return
+    _charge(cpu, current)
+    if cpu.rq.runnable:
+        best = min(task.vruntime for task in cpu.rq.runnable)
+        if current.vruntime > best:
+            cpu.need_resched = True
+
+
+def schedule(cpu: Cpu) -> None:
+    """Leave the current task (it set its state) and pick the next one."""
+    rq, prev = cpu.rq, cpu.current
+    cpu.need_resched = False
+    if prev is not cpu.idle:
+        _charge(cpu, prev)
+        if prev.state == TASK_RUNNING:
+            prev.on_rq = True
+            rq.runnable.append(prev)
+        elif prev.signals and prev.state == TASK_INTERRUPTIBLE:
+            prev.state = TASK_RUNNING
+            prev.on_rq = True
+            rq.runnable.append(prev)
+        elif prev.worker is not None and prev.state != TASK_DEAD:
+            prev.worker.sleeping()
+    chosen = cpu.idle
+    runnable = rq.runnable
+    if runnable:
+        chosen = runnable[0] if len(runnable) == 1 else min(runnable, key=_vruntime)
+        runnable.remove(chosen)
+        chosen.on_rq = False
+        rq.min_vruntime = max(rq.min_vruntime, chosen.vruntime)
+    words = cpu.words
+    words[_NR_RUNNING] = len(runnable) + (chosen is not cpu.idle)
+    if chosen is prev:
+        return
+    words[_CTXT] += 1
+    words[_PID] = chosen.pid
+    words[_NICE] = chosen.nice + 20
+    if prev is cpu.idle:
+        cpu.timers.leave_idle()
+    cpu.trace(_SWITCH, prev.pid, chosen.pid)
+    cpu.current = chosen
+    if chosen is not cpu.idle:
+        chosen.started_ns = cpu.now()
+        cpu.enter_context(CONTEXT_TASK)
+
+
+def _vruntime(task: Task) -> int:
+    return task.vruntime
+
+
+def cond_resched(cpu: Cpu) -> Context:
+    """Give way if somebody else should run."""
+    if cpu.need_resched:
+        yield SCHEDULE
+
+
+def task_exit(cpu: Cpu, task: Task) -> None:
+    """The task's code has returned; ``schedule`` drops it."""
+    task.state = TASK_DEAD
+    task.gen = None
+    cpu.rq.all.pop(task.pid, None)
+
+
+def show_run_queue(cpu: Cpu) -> None:
+    """Write the rows of the dashboard."""
+    rows = [] if cpu.current is cpu.idle else [cpu.current]
+    rows += cpu.rq.runnable[: RUN_QUEUE_ROWS - len(rows)]
+    flat: list[int] = []
+    for task in rows:
+        comm = task.comm.encode()[:16].ljust(16, b"\0")
+        flat += [
+            task.pid,
+            task.nice + 20,
+            task.runtime_ns,
+            int.from_bytes(comm[:8], "little"),
+            int.from_bytes(comm[8:], "little"),
+        ]
+    flat += [0] * (RUN_QUEUE_ROWS * 5 - len(flat))
+    for i, value in enumerate(flat):
+        cpu.words[_RUN_QUEUE + i] = value

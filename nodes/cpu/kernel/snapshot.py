@@ -1,0 +1,122 @@
+"""Plain values that a CPU answers with between two turns; who asked renders the text.
+
+``kernel``: what the /proc renderers need beside the pages. ``state``: for the dashboard.
+``ping:N``: times of the last ping's packets from sequence N on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nodes.cpu.kernel.net.bonding.bond import Bonding
+from nodes.cpu.kernel.net.neighbour import NUD_VALID
+from nodes.cpu.kernel.net.stats import device_stats
+from nodes.cpu.programs.ping import PingTimes
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+PING_CHUNK = 2000
+
+
+def snapshot(cpu: Cpu, what: str) -> Any:
+    """The value for ``what``; LookupError if there is no such thing."""
+    name, _, argument = what.partition(":")
+    if name == "kernel":
+        return _kernel(cpu)
+    if name == "state":
+        return _state(cpu)
+    if name == "ping":
+        return _ping(cpu, int(argument) if argument.isdigit() else 1)
+    raise LookupError(f"a CPU has no snapshot {what}")
+
+
+def _kernel(cpu: Cpu) -> dict[str, Any]:
+    params = cpu.params
+    return {
+        "release": params.release,
+        "proc_format": params.proc_format,
+        "hz": params.hz,
+        "uptime_ns": cpu.uptime_ns(),
+        "online": cpu.online_cpus,
+        "softirq_names": params.softirq_names,
+        "softnet_columns": params.softnet_columns,
+        "bonding_version": params.bonding_version,
+        "irqs": [
+            (desc.irq, desc.hwirq, desc.chip_name, [action.name for action in desc.actions])
+            for _, desc in sorted(cpu.irq.desc.items())
+        ],
+        "devices": [
+            (dev.name, device_stats(cpu, dev)) for _, dev in sorted(cpu.net.devices.items())
+        ],
+        "bonds": {name: _bond(bond) for name, bond in cpu.net.bonds.items()},
+        "neighbours": [
+            (
+                ".".join(str(octet) for octet in neigh.address),
+                0x2 if neigh.state & NUD_VALID else 0x0,
+                neigh.mac if neigh.state & NUD_VALID else bytes(6),
+                neigh.dev.name,
+            )
+            for neigh in cpu.net.neighbours.entries.values()
+        ],
+        "routes": [
+            (cpu.net.devices[ifindex].name, network, mask, gateway)
+            for network, mask, gateway, ifindex in cpu.net.routes
+            if ifindex in cpu.net.devices
+        ],
+    }
+
+
+def _bond(bond: Bonding) -> dict[str, Any]:
+    settings = bond.settings
+    return {
+        "mode": settings.mode,
+        "primary": settings.primary,
+        "active": bond.curr_active.dev.name if bond.curr_active is not None else None,
+        "carrier": bond.dev.carrier,
+        "mac": bond.dev.dev_addr,
+        "miimon": settings.miimon,
+        "updelay": bond.updelay_ticks * settings.miimon,
+        "downdelay": bond.downdelay_ticks * settings.miimon,
+        "slaves": [
+            {
+                "name": slave.dev.name,
+                "link": slave.link,
+                "speed": slave.speed,
+                "failures": slave.failure_count,
+                "perm_hwaddr": slave.perm_hwaddr,
+            }
+            for slave in bond.slaves
+        ],
+    }
+
+
+def _state(cpu: Cpu) -> dict[str, Any]:
+    return {
+        "tasks": [
+            (task.pid, task.comm, task.nice, task.state, task.runtime_ns)
+            for task in cpu.rq.all.values()
+        ],
+        "vectors": [
+            (vector, desc.irq, [action.name for action in desc.actions])
+            for vector, desc in enumerate(cpu.irq.vector_irq)
+            if desc is not None
+        ],
+        "hooks": cpu.net.hook_counts,
+        "ifindexes": {dev.name: dev.ifindex for dev in cpu.net.devices.values()},
+    }
+
+
+def _ping(cpu: Cpu, first: int) -> dict[str, Any]:
+    times = cpu.programs.last_ping
+    if not isinstance(times, PingTimes):
+        raise LookupError("no ping has run on this CPU")
+    last = min(len(times.sent), first + PING_CHUNK - 1)
+    return {
+        "first": first,
+        "total": len(times.sent),
+        "ident": times.ident,
+        "sent": times.sent[first - 1 : last],
+        "received": [times.received.get(n, 0) for n in range(first, last + 1)],
+        "duplicates": times.duplicates,
+    }

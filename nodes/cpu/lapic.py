@@ -1,0 +1,97 @@
+"""Local APIC of one CPU: IRR, ISR, TPR, EOI and the one-shot timer.
+
+Models the fixed-delivery part of the Intel local APIC: at most one instance of a vector in IRR and
+one in ISR, priority by class (vector >> 4), delivery of the highest IRR vector whose class is above
+the processor priority. The timer is the TSC-deadline timer: one deadline, taken by the core at the
+next boundary. Level-triggered EOI broadcast, LVT entries and the error register come with the
+hardware issue.
+"""
+
+from __future__ import annotations
+
+from bus.ram import Page
+from nodes.cpu.page import CPU_SCHEMA
+
+FIXED, LOWEST, SMI, NMI, INIT, STARTUP, EXTINT = 0, 1, 2, 4, 5, 6, 7
+SPURIOUS_VECTOR = 0xFF
+
+_ACCEPTED = CPU_SCHEMA.index("lapic_accepted")
+_MERGED = CPU_SCHEMA.index("lapic_merged")
+_DISABLED = CPU_SCHEMA.index("lapic_disabled")
+_ILLEGAL = CPU_SCHEMA.index("lapic_illegal")
+_IRR = CPU_SCHEMA.index("irr")
+_ISR = CPU_SCHEMA.index("isr")
+_TAKEN = CPU_SCHEMA.index("vectors_taken")
+_WORD = (1 << 64) - 1
+
+
+class LocalApic:
+    """IRR and ISR as 256-bit integers; ``intr`` is the request line to the core."""
+
+    def __init__(self, page: Page) -> None:
+        self._words = page.words
+        self.irr = 0
+        self.isr = 0
+        self.tpr = 0x10
+        self.enabled = False
+        self.intr = False
+        self.deadline_ns: int | None = None
+
+    def reset(self) -> None:
+        """INIT: software-disabled, nothing requested, nothing in service."""
+        self.irr = self.isr = 0
+        self.enabled = False
+        self.deadline_ns = None
+        self._update()
+
+    @property
+    def ppr(self) -> int:
+        """Processor priority: TPR, or the class of the highest vector in service."""
+        in_service = (self.isr.bit_length() - 1) >> 4 if self.isr else 0
+        return self.tpr if self.tpr >> 4 >= in_service else in_service << 4
+
+    def accept(self, vector: int) -> bool:
+        """A fixed message arrives; True if it set a bit in IRR, False if it ends here."""
+        words = self._words
+        if not self.enabled:
+            words[_DISABLED] += 1
+            return False
+        if vector < 16:
+            words[_ILLEGAL] += 1
+            return False
+        bit = 1 << vector
+        if self.irr & bit:
+            words[_MERGED] += 1
+            return False
+        self.irr |= bit
+        words[_ACCEPTED] += 1
+        words[_IRR + (vector >> 6)] |= 1 << (vector & 63)
+        self._update()
+        return True
+
+    def ack(self) -> int:
+        """The core takes the interrupt: IRR to ISR; the spurious vector if none qualifies."""
+        if not self.intr:
+            return SPURIOUS_VECTOR
+        vector = self.irr.bit_length() - 1
+        self.irr ^= 1 << vector
+        self.isr |= 1 << vector
+        words = self._words
+        at, bit = vector >> 6, 1 << (vector & 63)
+        words[_IRR + at] &= ~bit & _WORD
+        words[_ISR + at] |= bit
+        words[_TAKEN] += 1
+        self._update()
+        return vector
+
+    def eoi(self) -> None:
+        """End of interrupt: the highest vector in service is done."""
+        if self.isr:
+            vector = self.isr.bit_length() - 1
+            self.isr ^= 1 << vector
+            self._words[_ISR + (vector >> 6)] &= ~(1 << (vector & 63)) & _WORD
+            self._update()
+
+    def _update(self) -> None:
+        irr = self.irr
+        self.intr = bool(irr) and self.enabled and (irr.bit_length() - 1) >> 4 > self.ppr >> 4

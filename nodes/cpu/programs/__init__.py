@@ -1,0 +1,1 @@
+"""Programs of the emulated machine; importing this package registers them."""

@@ -1,0 +1,72 @@
+"""The kernel's half of tcpdump: a packet socket on a device, for as long as somebody captures.
+
+The capturing process outside reads the packet rings; this task only opens the tap on all CPUs (and
+promiscuous mode, unless ``-p``) and closes it when it is signalled."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
+from nodes.cpu.kernel.net.netdevice import IFF_PROMISC, NetDevice
+from nodes.cpu.kernel.net.taps import SESSIONS_MAX
+from nodes.cpu.kernel.percpu import SCHEDULE, Context
+from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE
+from nodes.cpu.kernel.tables import publish
+from nodes.cpu.programs.run import STDERR, Process, program
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+DEFAULT_SNAPLEN = 65535
+NO_SUCH_DEVICE = 1
+
+
+@program("tcpdump")
+def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
+    """tcpdump -i IF [-p] [-s SNAPLEN]"""
+    name, promiscuous, snaplen = "any", True, DEFAULT_SNAPLEN
+    words = iter(argv[1:])
+    for word in words:
+        if word == "-i":
+            name = next(words, "any")
+        elif word == "-p":
+            promiscuous = False
+        elif word == "-s":
+            snaplen = int(next(words, "0")) or DEFAULT_SNAPLEN
+    dev = cpu.net.device(name)
+    if dev is None and name != "any":
+        process.write(f"tcpdump: {name}: No such device exists\n", STDERR)
+        return NO_SUCH_DEVICE
+    used = [tap.session for tap in cpu.net.taps]
+    session = next((n for n in range(SESSIONS_MAX) if n not in used), None)
+    if session is None:
+        process.write(f"tcpdump: {SESSIONS_MAX} captures are running already\n", STDERR)
+        return 1
+    ifindex = 0 if dev is None else dev.ifindex
+    if dev is not None and promiscuous:
+        yield from _promiscuity(cpu, dev, 1)
+    yield from publish(cpu, "tap", session, (ifindex, snaplen))
+    process.write(json.dumps({"session": session, "ifindex": ifindex}) + "\n")
+    while not process.task.signals:
+        process.task.state = TASK_INTERRUPTIBLE
+        yield SCHEDULE
+    yield from publish(cpu, "tap", session, None)
+    if dev is not None and promiscuous:
+        yield from _promiscuity(cpu, dev, -1)
+    return 0
+
+
+def _promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> Context:
+    """dev_set_promiscuity; a bond passes it on to its active slave."""
+    dev.promiscuity += change
+    on = dev.promiscuity > 0
+    if on != bool(dev.flags & IFF_PROMISC):
+        dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
+        printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
+        if dev.adapter is not None:
+            set_rx_mode(dev.adapter)
+        if dev.bonding is not None and dev.bonding.active is not None:
+            yield from _promiscuity(cpu, dev.bonding.active, change)

@@ -1,0 +1,47 @@
+"""Tracepoints of a CPU: names are ftrace's where the kernel has the event.
+
+``context`` of a record is ``CONTEXTS`` index | CPU-local depth << 8. Packet events carry in ``a``
+the packet key (class << 32 | icmp id << 16 | icmp sequence) and in ``b`` what the doc says.
+"""
+
+from __future__ import annotations
+
+from bus.recorder import Tracepoint, table
+
+TRACEPOINTS = table(
+    Tracepoint(0, "irq_handler_entry", "a irq, b vector", always=True),
+    Tracepoint(1, "irq_handler_exit", "a irq, b returned irqreturn"),
+    Tracepoint(2, "softirq_raise", "a vector number"),
+    Tracepoint(3, "softirq_entry", "a vector number"),
+    Tracepoint(4, "softirq_exit", "a vector number"),
+    Tracepoint(5, "sched_switch", "a previous pid, b next pid"),
+    Tracepoint(6, "sched_wakeup", "a pid"),
+    Tracepoint(7, "local_timer_entry", "a vector"),
+    Tracepoint(8, "reschedule_entry", "a vector, b records taken", always=True),
+    Tracepoint(9, "call_function_entry", "a vector, b records taken"),
+    Tracepoint(10, "ipi_send", "a vector, b target CPU", always=True),
+    Tracepoint(11, "timer_expire_entry", "a jiffies"),
+    Tracepoint(12, "hrtimer_expire_entry", "a expiry ns"),
+    Tracepoint(13, "workqueue_execute_start", "a work number"),
+    Tracepoint(14, "workqueue_execute_end", "a work number"),
+    Tracepoint(15, "napi_poll", "a ifindex | queue << 16, b work | budget << 32"),
+    Tracepoint(20, "sys_sendmsg", "packet; b socket number"),
+    Tracepoint(21, "ip_output", "packet; b ifindex of the route"),
+    Tracepoint(22, "net_dev_queue", "packet; b ifindex: dev_queue_xmit"),
+    Tracepoint(23, "tap_transmit", "packet; b ifindex: a tap saw it leave"),
+    Tracepoint(24, "bond_xmit", "packet; b ifindex of the chosen slave"),
+    Tracepoint(25, "net_dev_xmit", "packet; b descriptor | queue << 16 | ifindex << 32: in RAM"),
+    Tracepoint(26, "doorbell", "a NIC number, b queue | tail << 16: TDT posted"),
+    Tracepoint(27, "rx_clean", "packet; b descriptor | queue << 16 | ifindex << 32"),
+    Tracepoint(28, "tap_receive", "packet; b ifindex: a tap saw it arrive"),
+    Tracepoint(29, "bond_receive", "packet; b ifindex of the slave: the frame is now bond0's"),
+    Tracepoint(30, "ip_rcv", "packet; b ifindex"),
+    Tracepoint(31, "icmp_rcv", "packet; b ICMP type"),
+    Tracepoint(32, "sock_queue_rcv", "packet; b socket number"),
+    Tracepoint(33, "sock_handover", "packet; b target CPU: its socket lives there"),
+    Tracepoint(34, "recvmsg", "packet; b round trip in ns"),
+    Tracepoint(35, "kfree_skb", "packet; b DROP_REASONS index | ifindex << 16"),
+    Tracepoint(36, "neigh_queue", "packet; b entries waiting for the neighbour"),
+    Tracepoint(37, "mmio_read", "a NIC number, b offset"),
+    Tracepoint(38, "mmio_write", "a NIC number, b offset << 32 | value"),
+)
