@@ -51,6 +51,7 @@ from nodes.cpu.kernel.percpu import (
 from nodes.cpu.kernel.sched import schedule, show_run_queue, task_exit
 from nodes.cpu.lapic import LocalApic
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.programs import admin, ping, tcpdump  # noqa: F401  (importing registers them)
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import MachineSettings
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
+from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.irq.desc import IrqTable
 from nodes.cpu.kernel.irq.vector import VectorSpace
 from nodes.cpu.kernel.net import device, napi, receive
@@ -151,7 +152,7 @@ def enslave(cpu: Cpu, name: str) -> Context:
     dev = cpu.net.device(name)
     bond = next(iter(cpu.net.bonds.values()), None)
     if dev is None or bond is None:
-        return -ixgbe.hw.ENODEV
+        return -ENODEV
     error: int = yield from bonding.bond_enslave(cpu, bond, dev)
     return error
 

@@ -103,7 +103,7 @@ def kthread_run(cpu: Cpu, comm: str, gen: Context, nice: int = 0) -> Task:
 
 def wake_up_process(cpu: Cpu, task: Task) -> bool:
     """try_to_wake_up on this CPU; True if it was asleep."""
-    if task.state == TASK_RUNNING or task.state == TASK_DEAD:
+    if task.state in (TASK_RUNNING, TASK_DEAD):
         return False
     task.state = TASK_RUNNING
     if task.worker is not None:

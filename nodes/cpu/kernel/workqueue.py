@@ -1,9 +1,9 @@
 """Workqueues of one CPU: the concurrency-managed pool (kernel/workqueue.c) or keventd (2.6.18).
 
 *cmwq*: works wait on the pool's worklist; a worker is woken when none is running, a busy pool keeps
-an idle worker in reserve, and a worker that blocks in a work lets the next one start (``nr_running``
-moves only in ``waking_up``, ``sleeping`` and around the PREP flag). *keventd*: one thread, one work
-at a time. PENDING is an atomic word in RAM, so that a work can be queued from any CPU once.
+an idle worker in reserve, and a worker that blocks in a work lets the next one start
+(``nr_running`` moves only in ``waking_up``, ``sleeping`` and around the PREP flag). *keventd*: one
+thread, one work at a time. PENDING is an atomic word in RAM: a work is queued once, from any CPU.
 Flushing, cancelling, max_active, unbound pools and rescuers come with the workqueue issue.
 """
 

@@ -66,7 +66,7 @@ def render_interrupts(boot: Mapping[str, Any], pages: Mapping[str, Page]) -> str
             lines.append(f"{label}: {sum(count[at] for count in arch):10d}")
             continue
         row = f"{label}: " + "".join(f"{count[at]:10d} " for count in arch)
-        lines.append(row.rstrip("\n") + (f" {_TEXT[label]}" if era != "2.6.18" else ""))
+        lines.append(row + (f"  {_TEXT[label]}" if era != "2.6.18" else ""))
     return "\n".join(lines) + "\n"
 
 

@@ -137,8 +137,6 @@ def _watchdog(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
     else:
         yield from _link_is_down(cpu, adapter)
     yield from update_statistics(cpu, adapter)
-    if adapter.removed:
-        return
     if not adapter.netdev.carrier and adapter.pending_tx():
         text = "initiating reset to clear Tx work after link loss"
         printk(cpu, f"{hw.netdev_prefix(cpu, adapter)}: {text}")
