@@ -512,6 +512,8 @@ class Ram:
         self.words32 = self.bytes.cast("I")
         self.words64 = self.bytes.cast("Q")
         self._number = {name: i for i, name in enumerate(layout.nodes)}
+        self._csd_rings: dict[tuple[int, int], CsdRing] = {}
+        self._handovers: dict[int, HandoverPool] = {}
         self.atomics = Atomics(self._section(layout.atomics, ATOMIC_WORDS), fd, layout.atomics)
 
     # -- making and opening
@@ -619,17 +621,24 @@ class Ram:
 
     def csd_ring(self, source: int, target: int) -> CsdRing:
         """Records from CPU ``source`` to CPU ``target``."""
-        at = self.layout.csd + (source * self.layout.cpus + target) * _CSD_BYTES
-        return CsdRing(self._section(at, _CSD_BYTES // 8))
+        ring = self._csd_rings.get((source, target))
+        if ring is None:
+            at = self.layout.csd + (source * self.layout.cpus + target) * _CSD_BYTES
+            ring = CsdRing(self._section(at, _CSD_BYTES // 8))
+            self._csd_rings[source, target] = ring
+        return ring
 
     def handover(self, cpu: int) -> HandoverPool:
         """Buffers that CPU ``cpu`` fills for others."""
-        at = self.layout.handover + cpu * _HANDOVER_BYTES
-        data = at + _whole_pages(HANDOVER_BUFFERS * 8)
-        return HandoverPool(
-            self._section(at, HANDOVER_BUFFERS),
-            self.bytes[data : data + HANDOVER_BUFFERS * BUFFER_BYTES],
-        )
+        pool = self._handovers.get(cpu)
+        if pool is None:
+            at = self.layout.handover + cpu * _HANDOVER_BYTES
+            data = at + _whole_pages(HANDOVER_BUFFERS * 8)
+            pool = self._handovers[cpu] = HandoverPool(
+                self._section(at, HANDOVER_BUFFERS),
+                self.bytes[data : data + HANDOVER_BUFFERS * BUFFER_BYTES],
+            )
+        return pool
 
     def tap(self, cpu: int) -> TapRing:
         """Packet ring of CPU ``cpu``."""

@@ -143,6 +143,7 @@ class CpuNode(Node):
             if handler is not None:
                 handler(sender, message)
         cpu = self.cpu
+        cpu.trace_mask = cpu.recorder.mask
         if not self._running:
             return IDLE
         if self._stall is not None and not self._stall_over():

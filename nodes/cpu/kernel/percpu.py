@@ -133,6 +133,7 @@ class Cpu:
         self.page = ram.page(self.name, CPU_SCHEMA)
         self.words = self.page.words
         self.recorder = Recorder(ram.recorder_words(self.name))
+        self.trace_mask = 0  # the recorder's, as of the beginning of the turn
         self.log = ram.log(number)
         self.handover = ram.handover(number)
         self.tap = ram.tap(number)
@@ -200,4 +201,6 @@ class Cpu:
 
     def trace(self, event: int, a: int = 0, b: int = 0) -> None:
         """Write a trace record, if that event is being recorded."""
-        self.recorder.record(self.now(), event, self._context | len(self.stack) << 8, a, b)
+        if self.trace_mask >> event & 1:
+            context = self._context | len(self.stack) << 8
+            self.recorder.record(self.now(), event, context, a, b)
