@@ -1,0 +1,101 @@
+"""Which screen belongs to which node; the same content as text, SVG and JSON."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.dashboards import apic, cpu, facts, lan, nic, overview
+from orchestrator.dashboards.common import PLAIN, Size
+from orchestrator.dashboards.draw import Frame
+from orchestrator.dashboards.model import MachineView, NodeView
+from orchestrator.dashboards.sentences import APIC, CPU, LAN, NIC, sentence
+from orchestrator.dashboards.svg import SVG_FORMAT
+
+_RENDER = {"cpu": cpu.render, "apic": apic.render, "nic": nic.render, "lan": lan.render}
+_SENTENCES = {"cpu": CPU, "apic": APIC, "nic": NIC, "lan": LAN}
+LOG_LINES = 20
+
+
+def render(view: MachineView, node: str | None = None, size: Size = PLAIN) -> Frame:
+    """The screen of a node, or the overview."""
+    if node is None:
+        return overview.render(view, size)
+    found = view[node]
+    return _RENDER[found.kind](view, found, size)
+
+
+def once(view: MachineView, node: str | None = None, size: Size = PLAIN) -> str:
+    """One frame as plain text."""
+    return render(view, node, size).plain
+
+
+def svg(view: MachineView, node: str | None, path: str, size: Size = PLAIN) -> None:
+    """Draw one frame to a file that browsers show; it refers to nothing outside of itself."""
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        width=size.width,
+        height=size.height,
+        legacy_windows=False,
+    )
+    console.print(render(view, node, size))
+    title = view.settings.name if node is None else f"{view.settings.name} > {node}"
+    console.save_svg(path, title=f"bottomhalf top   {title}", code_format=SVG_FORMAT)
+
+
+def as_json(view: MachineView, node: str | None = None) -> dict[str, Any]:
+    """The figures behind a screen; fields are only ever added."""
+    if node is not None:
+        found = view[node]
+        line = sentence(_SENTENCES[found.kind], view, found)
+        return _world(view) | {"sentence": line} | _node(view, found) | {"page": _page(found)}
+    bond, ping = facts.bond(view), facts.ping(view)
+    return _world(view) | {
+        "sentence": overview.sentence_of(view),
+        "nodes": [_node(view, n) for n in view.nodes.values()],
+        "bond": None
+        if bond is None
+        else bond._asdict() | {"slaves": [s._asdict() for s in bond.slaves]},
+        "ping": None if ping is None else ping._asdict(),
+        "waiting": facts.waiting(view),
+        "broken": [b._asdict() for b in facts.breaks(view)],
+        "log": [{"time_ns": t, "text": text} for t, text in view.kernel_log(LOG_LINES)],
+    }
+
+
+def _world(view: MachineView) -> dict[str, Any]:
+    return {
+        "machine": view.settings.name,
+        "era": view.settings.era,
+        "time": "virtual" if view.virtual else "real",
+        "up_ns": view.up_ns,
+    }
+
+
+def _node(view: MachineView, node: NodeView) -> dict[str, Any]:
+    state = node.state
+    return {
+        "name": node.name,
+        "kind": node.kind,
+        "pid": state.pid,
+        "incarnation": node.incarnation,
+        "alive": state.alive,
+        "frozen": state.frozen,
+        "silent": state.silent,
+        "signal": state.signal,
+        "exit": state.exit_code,
+        "since_ns_ago": view.age_ns(state.since_ns),
+        "rates": {name: node.rate(name) for name in ("turns", "msgs_in", "msgs_out")},
+    }
+
+
+def _page(node: NodeView) -> dict[str, Any]:
+    return {
+        field.name: node.get(field.name) if field.words == 1 else node.run(field.name)
+        for field in node.schema.fields
+    }
