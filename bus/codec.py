@@ -69,11 +69,14 @@ def decode_batch(data: bytes | memoryview) -> Batch:
     messages: list[Any] = []
     faults: list[str] = []
     for item in top[2]:
+        if type(item) is not tuple or not item or type(item[0]) is not int:
+            faults.append("no such message")
+            continue
         try:
             messages.append(_BUILD[item[0]](item))
         except _MisfitError as misfit:
             faults.append(str(misfit))
-        except (KeyError, IndexError, TypeError):
+        except KeyError:
             faults.append("no such message")
     return Batch(top[0], top[1], messages, faults)
 

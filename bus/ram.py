@@ -364,11 +364,13 @@ class LogRing:
         """(time_ns, level, text) of the lines from number ``since`` on that are still there."""
         count = self.count
         out = []
-        for number in range(max(since, count - LOG_LINES), count):
+        for number in range(max(since, count - LOG_LINES + 1), count):
             at = number % LOG_LINES * LOG_LINE_BYTES
             head = bytes(self._data[at : at + 24])
             length = min(int.from_bytes(head[16:24], "little"), LOG_LINE_BYTES - 24)
             text = bytes(self._data[at + 24 : at + 24 + length]).decode("utf-8", "replace")
+            if self.count - number >= LOG_LINES:
+                continue  # its slot is being written again
             out.append(
                 (int.from_bytes(head[0:8], "little"), int.from_bytes(head[8:16], "little"), text)
             )

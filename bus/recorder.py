@@ -93,7 +93,7 @@ class Recorder:
             at = _HEADER + number % RECORDS * RECORD_WORDS
             time_ns, head, a, b = words[at : at + RECORD_WORDS].tolist()
             out.append(Record(time_ns, head >> 32, head & 0xFFFF_FFFF, a, b))
-        overrun = self.count - RECORDS + 1 - first
+        overrun = min(self.count - RECORDS + 1 - first, len(out))
         if overrun > 0:  # written over while we read
             out = out[overrun:]
             first += overrun
