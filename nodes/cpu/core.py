@@ -144,6 +144,8 @@ class CpuNode(Node):
                 handler(sender, message)
         cpu = self.cpu
         cpu.trace_mask = cpu.recorder.mask
+        if cpu.ipis_posted:
+            cpu.ipis_posted.clear()
         if not self._running:
             return IDLE
         if self._stall is not None and not self._stall_over():

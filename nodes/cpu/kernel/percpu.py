@@ -148,6 +148,7 @@ class Cpu:
         # kernel state of the core
         self.preempt_count = 0
         self.need_resched = False
+        self.ipis_posted: list[tuple[int, int]] = []  # (target, vector) of this turn
         self.online_cpus: list[int] = []
         self._context = CONTEXT_OFFLINE
         self._context_since = 0

@@ -45,7 +45,13 @@ def remote_function(number: int) -> Callable[[RemoteFunction], RemoteFunction]:
 
 
 def send_ipi(cpu: Cpu, target: int, vector: int) -> None:
-    """Fixed, physical destination, edge."""
+    """Fixed, physical destination, edge; at most one of a kind to each CPU in a turn.
+
+    What is posted in a turn leaves at its end, so one message announces every record queued until
+    then: Linux sends none either while the target's need_resched is set already."""
+    if (target, vector) in cpu.ipis_posted:
+        return
+    cpu.ipis_posted.append((target, vector))
     cpu.words[_SENT] += 1
     cpu.trace(_SEND, vector, target)
     cpu.post(APIC, IcrWrite(target << 56 | 1 << 14 | vector))
