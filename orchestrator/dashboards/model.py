@@ -17,7 +17,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bus.ram import MAGIC, Layout, Ram, Schema
 from bus.recorder import Record, Recorder
@@ -57,6 +57,8 @@ _INCARNATION = Schema.COMMON[1].name
 
 #: Words of a field: one, a run of them, or all (None).
 Which = int | range | None
+#: archived(node, incarnation), as ``Machine.archived_page``
+Archive = Callable[[str, int], Mapping[str, int | list[int]] | None]
 States = Callable[[], Mapping[str, NodeState]]
 
 
@@ -234,10 +236,15 @@ class MachineView:
         states: States,
         clock: Callable[[], int],
         virtual: bool = False,
+        archived: Archive | None = None,
     ) -> None:
         self.ram = ram
         self.settings = settings
         self.virtual = virtual
+        #: pages of former lives, for the ledger
+        self.archived = archived
+        #: what screens keep from one frame to the next
+        self.kept: dict[str, Any] = {}
         self._states = states
         self.clock = clock
         self._states_at = clock()
