@@ -39,6 +39,7 @@ _OTHER_CAUSES = 0x3FFF_0000
 _TCP_TIMER = 1 << 30
 _STORED_OTHER = 0xFFFF_0000
 _CNT_WDIS = 1 << 31
+_NEVER = 1 << 63
 
 _CAUSES = NIC_SCHEMA.index("causes")
 _MODERATED = NIC_SCHEMA.index("moderated")
@@ -98,6 +99,8 @@ class Interrupts:
         self._sent = 0  # message out, request still there
         self._held = 0  # write-backs wait for this vector
         self._held_until = [0] * VECTORS
+        self._next_ns = _NEVER  # earliest of the waits, exact unless stale
+        self._stale = False
         self._ready_ns = [0] * VECTORS  # when EITR's counter reaches 0
         self.interval_ns = [0] * VECTORS
         self.rx_vector = [-1] * QUEUES
@@ -142,7 +145,8 @@ class Interrupts:
             self._held |= bit
             now = self._now.ns
             ready = self._ready_ns[vector]
-            self._held_until[vector] = ready if ready > now else now + interval
+            until = self._held_until[vector] = ready if ready > now else now + interval
+            self._next_ns = min(self._next_ns, until)
         return True
 
     # -- requests and messages
@@ -162,19 +166,25 @@ class Interrupts:
         if not self._requested(vector):
             self._waiting &= ~bit
             self._sent &= ~bit
+            self._stale = True
             return
         if self._sent & bit or not self.allowed:
             return
-        if self._now.ns >= self._ready_ns[vector] or bypass:
-            self._waiting &= ~bit
+        ready = self._ready_ns[vector]
+        if self._now.ns >= ready or bypass:
+            if self._waiting & bit:
+                self._waiting &= ~bit
+                self._stale = True
             self._emit(vector, bit)
         elif not self._waiting & bit:
             self._waiting |= bit
+            self._next_ns = min(self._next_ns, ready)
             self._words[_MODERATED + vector] += 1
 
     def _emit(self, vector: int, bit: int) -> None:
         if self._held & bit:
             self._held &= ~bit
+            self._stale = True
             if self.flush(vector):
                 self.pending |= bit
         if vector > 15 or self._auto_clear & bit:
@@ -210,12 +220,14 @@ class Interrupts:
                 return
             if self._now.ns < self._ready_ns[0]:
                 self._waiting |= 1
+                self._stale = True
                 return
             self._ready_ns[0] = self._now.ns + self.interval_ns[0]
             for vector in bits_of(self._held):
                 self.flush(vector)
             self._held = 0
         self._waiting = 0
+        self._stale = True
         if wanted != self._level:
             self._level = wanted
             self._line(wanted)
@@ -234,6 +246,7 @@ class Interrupts:
         """Bus mastering: without it no message leaves, causes stay in EICR."""
         if allowed != self.allowed:
             self.allowed = allowed
+            self._stale = True
             if allowed:
                 self.review()
 
@@ -242,6 +255,9 @@ class Interrupts:
     def expire(self) -> None:
         """Send what waited for a counter that has run down by now."""
         now = self._now.ns
+        if now < self._next_ns:
+            return
+        self._stale = True
         for vector in bits_of(self._held):
             if self._held_until[vector] <= now:
                 self._held &= ~(1 << vector)
@@ -256,11 +272,12 @@ class Interrupts:
 
     def next_ns(self) -> int | None:
         """When ``expire`` has something to do next."""
-        if not self._waiting | self._held:
-            return None
-        times = [self._ready_ns[v] for v in bits_of(self._waiting if self.allowed else 0)]
-        times += [self._held_until[v] for v in bits_of(self._held)]
-        return min(times, default=None)
+        if self._stale:
+            self._stale = False
+            times = [self._ready_ns[v] for v in bits_of(self._waiting if self.allowed else 0)]
+            times += [self._held_until[v] for v in bits_of(self._held)]
+            self._next_ns = min(times, default=_NEVER)
+        return self._next_ns if self._next_ns != _NEVER else None
 
     # -- registers
 
@@ -396,6 +413,7 @@ class Interrupts:
         self.interval_ns[index] = (value >> 3 & 0x1FF) * ITR_UNIT_NS
         self._words[_ITR_NS + index] = self.interval_ns[index]
         if not value & _CNT_WDIS:
+            self._stale = True
             self._ready_ns[index] = self._now.ns + (value >> 21 & 0x7F) * 4 * ITR_UNIT_NS
             self.review()
 

@@ -22,6 +22,7 @@ from bus.messages import (
     MsiWrite,
     PeerBack,
     PeerLost,
+    PeerSilent,
     Snapshot,
 )
 from bus.node import Inbox, Node, Surroundings
@@ -81,6 +82,7 @@ class NicNode(Node):
             LinkState: self._link_state,
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
+            PeerSilent: lambda sender, message: None,
             Snapshot: self._snapshot,
         }
         self.device.begin(self.clock(), self._recorder.mask)

@@ -316,8 +316,8 @@ class Transmit:
         if size < MIN_FRAME and padding:
             data = data.ljust(MIN_FRAME, b"\0")
             size = MIN_FRAME
-        if size > FRAME_BYTES_MAX:
-            self._drop("tx_drop_oversize", kind, data)
+        if not 0 < size <= FRAME_BYTES_MAX:
+            self._drop("tx_drop_oversize" if size else "tx_drop_descriptor", kind, data)
             return
         self._count(queue.number, data, size + 4)
         if not self.laser and not self._regs.get("HLREG0") & 1 << 15:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 from bus.node import Node, Surroundings
 from bus.ram import Ram
