@@ -32,7 +32,7 @@ class LocalApic:
         self._words = page.words
         self.irr = 0
         self.isr = 0
-        self.tpr = 0x10
+        self._tpr = 0x10
         self.enabled = False
         self.intr = False
         self.deadline_ns: int | None = None
@@ -45,10 +45,20 @@ class LocalApic:
         self._update()
 
     @property
+    def tpr(self) -> int:
+        """Task priority; a new one may raise the request line or take it back."""
+        return self._tpr
+
+    @tpr.setter
+    def tpr(self, value: int) -> None:
+        self._tpr = value
+        self._update()
+
+    @property
     def ppr(self) -> int:
         """Processor priority: TPR, or the class of the highest vector in service."""
         in_service = (self.isr.bit_length() - 1) >> 4 if self.isr else 0
-        return self.tpr if self.tpr >> 4 >= in_service else in_service << 4
+        return self._tpr if self._tpr >> 4 >= in_service else in_service << 4
 
     def accept(self, vector: int) -> bool:
         """A fixed message arrives; True if it set a bit in IRR, False if it ends here."""
