@@ -1,0 +1,1 @@
+"""Bundled machines and scenarios, as package data: ``configs/machines``, ``configs/scenarios``."""

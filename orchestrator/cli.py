@@ -1,0 +1,198 @@
+"""The command ``bottomhalf`` (and ``bh``): finds the verb, connects it with a machine, exits.
+
+Options of ours stand before a verb of the kernel layer; behind it everything belongs to the tool.
+Nothing heavy is imported here: ``bottomhalf --version`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from orchestrator import verbs
+from orchestrator.errors import OK, PROGRAM, USAGE, BottomhalfError, did_you_mean, guard, words
+from orchestrator.verbs import LAYERS, TABLE, Verb
+
+FIRST_STEPS = """\
+  bottomhalf demo                 watch one first: 20 s, nothing is left behind
+  bottomhalf up -d                a machine that stays; then: bottomhalf ping gateway
+  bottomhalf VERB --help          what a verb takes
+"""
+
+
+class Options(NamedTuple):
+    """Options before the verb."""
+
+    on: str | None = None
+    json: bool = False
+    cpu: str | None = None
+
+
+class _Grammar(click.Group):
+    """All verbs of the table as commands; our own messages for words that are none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(TABLE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        verb = TABLE.get(cmd_name)
+        return None if verb is None else _command(verb)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if not ctx.resilient_parsing:
+            verbs.lookup(name)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(overview())
+
+
+def overview() -> str:
+    """The help page: verbs by layer."""
+    lines = [
+        "bottomhalf [--on NAME] [--json] VERB [TARGET...] [OPTIONS]        `bh` is the same\n",
+        "A Linux machine taken apart into processes that you can kill.\n",
+    ]
+    for layer, title in LAYERS.items():
+        lines.append(f"\n{title}\n")
+        lines.extend(
+            f"  {v.name:<11}{_short(v.help)}\n" for v in TABLE.values() if v.layer == layer
+        )
+    lines.append("\nstart here\n" + FIRST_STEPS)
+    return "".join(lines)
+
+
+def _short(text: str, width: int = 66) -> str:
+    return text if len(text) <= width else text[: width - 2].rsplit(" ", 1)[0] + " .."
+
+
+class _Word(click.ParamType):
+    """A word behind a verb; completes node names, names of scenarios and machines."""
+
+    name = "word"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        from orchestrator.completing import candidates  # noqa: PLC0415
+
+        found = candidates(ctx.info_name or "")
+        return [CompletionItem(word) for word in found if word.startswith(incomplete)]
+
+
+def _command(verb: Verb) -> click.Command:
+    def run(args: tuple[str, ...]) -> int:
+        ctx = click.get_current_context()
+        return perform(verb, ctx.find_object(Options) or Options(), list(args))
+
+    settings: dict[str, Any] = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+    if verb.tool:
+        settings["help_option_names"] = []
+    command = click.Command(
+        verb.name,
+        callback=run,
+        params=[click.Argument(["args"], nargs=-1, type=_Word())],
+        context_settings=settings,
+    )
+    command.format_help = lambda ctx, formatter: formatter.write(  # type: ignore[method-assign]
+        f"bottomhalf {verb.name} {verb.usage}\n\n{verb.help}\n"
+    )
+    return command
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+        try:
+            number = version(PROGRAM)
+        except PackageNotFoundError:
+            number = "0 (not installed)"
+        click.echo(f"bottomhalf {number}")
+        ctx.exit()
+
+
+@click.command(PROGRAM, cls=_Grammar, invoke_without_command=True)
+@click.option("--on", metavar="NAME", help="machine to talk to, when several run")
+@click.option("--json", "as_json", is_flag=True, help="the answer as JSON")
+@click.option("--cpu", metavar="CPU", help="where a program of the machine runs")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+@click.pass_context
+def grammar(ctx: click.Context, on: str | None, as_json: bool, cpu: str | None) -> int:
+    """Options before the verb; without a verb the overview."""
+    ctx.obj = Options(on, as_json, cpu)
+    if ctx.invoked_subcommand is None:
+        click.echo(overview(), nl=False)
+    return OK
+
+
+def perform(verb: Verb, options: Options, argv: list[str]) -> int:
+    """Run one verb: by itself, or against the running machine."""
+    if verb.layer == "whole":
+        code: int = verbs.load(verb)(options, argv)
+        return code
+    from orchestrator import running  # noqa: PLC0415
+    from orchestrator.session import Session, drive  # noqa: PLC0415
+
+    with running.connect(options.on) as machine:
+        cpu = options.cpu or machine.settings.cpu_names[0]
+        if cpu.isdigit():
+            cpu = f"cpu{cpu}"
+        if cpu not in machine.settings.cpu_names:
+            raise BottomhalfError(
+                f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
+            )
+        session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
+        machine.catch_signals(session.signals, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+        return drive(session, verbs.start(session, [verb.name, *argv]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """One command line; raises what ``guard`` turns into two lines."""
+    try:
+        result = grammar.main(list(argv), prog_name=PROGRAM, standalone_mode=False)
+    except click.NoSuchOption as error:
+        known = [option for p in grammar.params for option in p.opts]
+        raise BottomhalfError(
+            f"no option `{error.option_name}`{did_you_mean(error.option_name, known)}",
+            f"before the verb: {words(known)}",
+        ) from None
+    except click.UsageError as error:
+        raise BottomhalfError(error.format_message().rstrip("."), "bottomhalf --help") from None
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else OK
+
+
+def main() -> None:
+    """Entry point of the scripts ``bottomhalf`` and ``bh``."""
+    code = guard(lambda: run(sys.argv[1:]))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value))
+
+
+__all__ = ["USAGE", "main", "perform", "run"]
+
+if __name__ == "__main__":
+    main()

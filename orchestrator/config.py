@@ -1,0 +1,400 @@
+"""A machine's TOML file, the command line on top of it, and what Linux would refuse -> settings.
+
+Keys of ``[bond0]`` are the bonding driver's own names with its ranges and defaults
+(Documentation/networking/bonding.rst and bond_options.c of 6.1). Options that this program has not
+built are known by name and refused as such, so that nothing is swallowed in silence.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nodes.machine import (
+    GATEWAY_ADDRESSES,
+    BondSettings,
+    GatewaySettings,
+    MachineSettings,
+    NicSettings,
+)
+from orchestrator import eras, tomlfile
+from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.tomlfile import TomlFile
+
+INT_MAX = 2**31 - 1
+CPUS_MAX = 64
+NICS_MAX = 8
+DEFAULT_MACHINE = "bond-pair"
+LIMITS = "docs/limitations.md"
+
+#: Bonding's modes, by number; only those in MODES_BUILT run.
+MODES = (
+    "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb",
+    "balance-alb",
+)  # fmt: skip
+MODES_BUILT = ("active-backup",)
+
+#: Options of the bonding driver that are not built.
+BOND_NOT_BUILT = (
+    "ad_actor_sys_prio", "ad_actor_system", "ad_select", "ad_user_port_key", "all_slaves_active",
+    "arp_all_targets", "arp_interval", "arp_ip_target", "arp_missed_max", "arp_validate",
+    "fail_over_mac", "lacp_active", "lacp_rate", "lp_interval", "max_bonds", "min_links",
+    "num_unsol_na", "packets_per_slave", "peer_notif_delay", "primary_reselect", "resend_igmp",
+    "tlb_dynamic_lb", "xmit_hash_policy",
+)  # fmt: skip
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _allowed(text: str) -> dict[str, Any]:
+    return {"allowed": text}
+
+
+class Bond0(_Table):
+    """[bond0]"""
+
+    slaves: list[str] = Field(
+        min_length=1,
+        description="NICs of the bond, in the order in which they are enslaved",
+        json_schema_extra=_allowed("a list of NICs, at least one"),
+    )
+    mode: str | int = Field(
+        "active-backup",
+        description="bonding mode, by name or number",
+        json_schema_extra=_allowed("active-backup (1); " + LIMITS + " has the others"),
+    )
+    miimon: int = Field(100, ge=0, le=INT_MAX, description="ms between looks at the carrier; 0 off")
+    updelay: int = Field(0, ge=0, le=INT_MAX, description="ms a returned link waits, see miimon")
+    downdelay: int = Field(0, ge=0, le=INT_MAX, description="ms a lost link is still trusted")
+    use_carrier: int = Field(1, ge=0, le=1, description="1 netif_carrier_ok, 0 MII or ethtool")
+    primary: str = Field("", description="slave that is preferred whenever it is up")
+    num_grat_arp: int = Field(1, ge=0, le=255, description="gratuitous ARPs after a failover")
+    address: str = Field(
+        "192.168.1.10/24",
+        description="address and prefix of bond0",
+        json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
+    )
+
+
+class Lan(_Table):
+    """[lan]"""
+
+    gateway: list[str] = Field(
+        list(GATEWAY_ADDRESSES),
+        min_length=1,
+        max_length=64,
+        description="addresses of the host that answers ARP and echo",
+        json_schema_extra=_allowed("a list of IPv4 addresses"),
+    )
+    gateway_mac: str = Field(
+        "02:00:00:00:00:01",
+        pattern=r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
+        description="its hardware address",
+        json_schema_extra=_allowed("six bytes in hex, 02:00:00:00:00:01"),
+    )
+
+
+class Machine(_Table):
+    """The top of a machine's file."""
+
+    era: str = Field(
+        "6.1",
+        description="kernel release whose behaviours are used",
+        json_schema_extra=_allowed(" or ".join(f'"{name}"' for name in eras.names())),
+    )
+    cpus: int = Field(2, ge=1, le=CPUS_MAX, description="CPUs, a process each")
+    nics: list[str] = Field(
+        ["eth0", "eth1"],
+        min_length=1,
+        max_length=NICS_MAX,
+        description="82599s, a process each, in slot order",
+        json_schema_extra=_allowed(f"1 to {NICS_MAX} different names eth0, eth1, ..."),
+    )
+    hostname: str = Field(
+        "m1",
+        pattern=r"^[a-z][a-z0-9-]{0,31}$",
+        description="name of the machine",
+        json_schema_extra=_allowed("small letters, digits and -, at most 32"),
+    )
+    completion_timeout_ms: int = Field(
+        1000, ge=1, le=60_000, description="how long a register read waits for a hung device"
+    )
+    bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
+    lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
+    set: dict[str, str | int] = Field(
+        {}, description="single behaviours on top of the era (`bottomhalf era` lists them)"
+    )
+
+
+TABLES: dict[str, type[BaseModel]] = {"": Machine, "bond0": Bond0, "lan": Lan}
+
+
+def load(
+    name: str = DEFAULT_MACHINE,
+    *,
+    era: str | None = None,
+    bond: str | None = None,
+    overrides: Sequence[str] = (),
+) -> MachineSettings:
+    """Settings of a bundled machine or a file, with the command line's changes on top."""
+    file = tomlfile.read("machines", name)
+    return build(file, _stem(name), era=era, bond=bond, overrides=overrides)
+
+
+def build(
+    file: TomlFile,
+    name: str,
+    *,
+    era: str | None = None,
+    bond: str | None = None,
+    overrides: Sequence[str] = (),
+) -> MachineSettings:
+    """Validate ``file`` and turn it into settings."""
+    if era is not None:
+        file.data["era"] = era
+        file.options[("era",)] = "--era"
+    if bond is not None:
+        _overlay_bond(file, bond)
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise BottomhalfError(f"--set {item}: a `=` is missing", "--set packet_tap=rx_handler")
+        file.set(("set", key), value, "--set")
+    _refuse_not_built(file)
+    parsed = tomlfile.validate(Machine, file)
+    _check_era(file, parsed)
+    _check_nics(file, parsed)
+    bond_settings = None if parsed.bond0 is None else _bond(file, parsed, parsed.bond0)
+    return MachineSettings(
+        name=name,
+        era=parsed.era,
+        cpus=parsed.cpus,
+        nics=tuple(
+            NicSettings(nic, slot, bytes((0x52, 0x54, 0, 0, 0, 0x10 + slot)))
+            for slot, nic in enumerate(parsed.nics)
+        ),
+        bond=bond_settings,
+        gateway=_gateway(file, parsed),
+        overrides=tuple(
+            (key, eras.value_text(parsed.era, key, value, file))
+            for key, value in parsed.set.items()
+        ),
+        completion_timeout_ms=parsed.completion_timeout_ms,
+        hostname=parsed.hostname,
+    )
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"\.toml$", "", name.rsplit("/", 1)[-1])
+
+
+def _overlay_bond(file: TomlFile, text: str) -> None:
+    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it."""
+    for item in text.replace(",", " ").split() if "slaves" not in text else text.split():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise BottomhalfError(
+                f"--bond: `{item}` has no value", "--bond 'mode=active-backup miimon=100'"
+            )
+        number = value.removeprefix("-").isdigit()
+        parsed: Any = int(value) if number else value
+        if key == "slaves":
+            parsed = value.split(",")
+        file.set(("bond0", key), parsed, "--bond")
+
+
+def _refuse_not_built(file: TomlFile) -> None:
+    """Linux's exclusivities first, then Linux's options that are not built."""
+    bond = file.data.get("bond0")
+    if not isinstance(bond, dict):
+        return
+    arp = bond.get("arp_interval", 0)
+    if arp and bond.get("miimon", 0):
+        raise file.error(
+            ("bond0", "arp_interval"),
+            "Linux refuses this bond: ARP monitoring cannot be used with MII monitoring",
+            f"miimon = {bond['miimon']}{_line(file, 'miimon')} and "
+            f"arp_interval = {arp}{_line(file, 'arp_interval')}: set one to 0",
+        )
+    for key in bond:
+        if key in BOND_NOT_BUILT:
+            raise file.error(
+                ("bond0", key),
+                f"bonding's `{key}` is not built yet",
+                f"{LIMITS} says what is; built are {words(Bond0.model_fields)}",
+            )
+
+
+def _line(file: TomlFile, key: str) -> str:
+    if ("bond0", key) in file.options:
+        return f" ({file.options[('bond0', key)]})"
+    line = file.line(("bond0", key))
+    return f" (line {line})" if line else ""
+
+
+def _check_era(file: TomlFile, machine: Machine) -> None:
+    names = eras.names()
+    if machine.era not in names:
+        place = file.place(("era",))
+        prefix = "" if place == "--era" else f"{place}: "
+        raise eras.no_preset(machine.era, prefix)
+
+
+def _check_nics(file: TomlFile, machine: Machine) -> None:
+    for nic in machine.nics:
+        if not re.fullmatch(r"eth\d{1,3}", nic) or machine.nics.count(nic) > 1:
+            raise file.error(
+                ("nics",),
+                f"nics holds {tomlfile.show(nic)}"
+                + (" twice" if machine.nics.count(nic) > 1 else ""),
+                f"allowed: {tomlfile.allowed(Machine.model_fields['nics'])}",
+            )
+
+
+def _bond(file: TomlFile, machine: Machine, bond: Bond0) -> BondSettings:
+    mode = _mode(file, bond.mode)
+    for slave in bond.slaves:
+        if slave not in machine.nics or bond.slaves.count(slave) > 1:
+            raise file.error(
+                ("bond0", "slaves"),
+                f"[bond0] slaves holds {tomlfile.show(slave)}"
+                + (
+                    " twice"
+                    if bond.slaves.count(slave) > 1
+                    else ", which is no NIC of this machine"
+                )
+                + ("" if slave in machine.nics else did_you_mean(slave, machine.nics)),
+                f"nics are {words(machine.nics)}",
+            )
+    if bond.primary and bond.primary not in bond.slaves:
+        raise file.error(
+            ("bond0", "primary"),
+            f"[bond0] primary = {tomlfile.show(bond.primary)} is no slave"
+            + did_you_mean(bond.primary, bond.slaves),
+            f"slaves are {words(bond.slaves)}",
+        )
+    for key in ("updelay", "downdelay"):
+        if getattr(bond, key) and not bond.miimon:
+            raise file.error(
+                ("bond0", key),
+                f"Linux refuses this bond: unable to set {key}, MII monitoring is disabled",
+                f"miimon = 0{_line(file, 'miimon')} and {key} = {getattr(bond, key)}: "
+                "give miimon a value or leave the delay out",
+            )
+    try:
+        if "/" not in bond.address:
+            raise ValueError
+        ipaddress.IPv4Interface(bond.address)
+    except ValueError:
+        raise file.error(
+            ("bond0", "address"),
+            f"[bond0] address = {tomlfile.show(bond.address)}: allowed is "
+            + tomlfile.allowed(Bond0.model_fields["address"]),
+            'address = "192.168.1.10/24"',
+        ) from None
+    return BondSettings(
+        slaves=tuple(bond.slaves),
+        mode=mode,
+        miimon=bond.miimon,
+        updelay=bond.updelay,
+        downdelay=bond.downdelay,
+        use_carrier=bond.use_carrier,
+        primary=bond.primary,
+        num_grat_arp=bond.num_grat_arp,
+        address=bond.address,
+    )
+
+
+def _mode(file: TomlFile, mode: str | int) -> str:
+    text = str(mode)
+    name = MODES[int(text)] if text.isdigit() and int(text) < len(MODES) else text
+    if name not in MODES:
+        raise file.error(
+            ("bond0", "mode"),
+            f"[bond0] mode = {tomlfile.show(mode)} is no bonding mode{did_you_mean(text, MODES)}",
+            "modes are " + ", ".join(f"{n} {m}" for n, m in enumerate(MODES)),
+        )
+    if name not in MODES_BUILT:
+        raise file.error(
+            ("bond0", "mode"),
+            f"bonding mode {name} is not built yet",
+            f"{LIMITS} says what is; built is {words(MODES_BUILT)}",
+        )
+    return name
+
+
+def _gateway(file: TomlFile, machine: Machine) -> GatewaySettings:
+    for address in machine.lan.gateway:
+        try:
+            ipaddress.IPv4Address(address)
+        except ValueError:
+            raise file.error(
+                ("lan", "gateway"),
+                f"[lan] gateway holds {tomlfile.show(address)}, which is no IPv4 address",
+                'gateway = ["192.168.1.1"]',
+            ) from None
+    return GatewaySettings(
+        bytes.fromhex(machine.lan.gateway_mac.replace(":", "")), tuple(machine.lan.gateway)
+    )
+
+
+# ---------------------------------------------------------------- listing and storing
+
+
+def keys_text(table: str = "") -> str:
+    """All keys of a table with what they take, their default and what they do."""
+    from orchestrator.scenario import ScenarioFile, StepTable  # noqa: PLC0415  (it imports us)
+
+    tables = TABLES | {"scenario": ScenarioFile, "step": StepTable}
+    if table not in tables:
+        known = [name for name in tables if name]
+        raise BottomhalfError(
+            f"no table [{table}]{did_you_mean(table, known)}",
+            f"tables are {words(known)}; without a name the top of a machine's file is shown",
+        )
+    lines = []
+    for key, info in tables[table].model_fields.items():
+        if key in tables or key == "set":
+            lines.append(f"{key}\n    {info.description}\n    a table: [{key}]\n")
+            continue
+        default = info.get_default(call_default_factory=False)
+        shown = "needed" if info.is_required() else f"default: {tomlfile.show(default)}"
+        lines.append(
+            f"{key}\n    {info.description}\n    allowed: {tomlfile.allowed(info)}; {shown}\n"
+        )
+    if table == "bond0":
+        lines.append("known to Linux, not built yet: " + ", ".join(BOND_NOT_BUILT) + "\n")
+    return "".join(lines)
+
+
+def to_toml(settings: MachineSettings) -> str:
+    """The machine as a file that ``up`` and ``check`` read back to the same settings."""
+    quoted = ", ".join(f'"{nic.name}"' for nic in settings.nics)
+    lines = [
+        f'era  = "{settings.era}"',
+        f"cpus = {settings.cpus}",
+        f"nics = [{quoted}]",
+        f'hostname = "{settings.hostname}"',
+        f"completion_timeout_ms = {settings.completion_timeout_ms}",
+    ]
+    if settings.bond is not None:
+        lines += ["", f"[{settings.bond.name}]"]
+        for key, value in settings.bond._asdict().items():
+            if key == "name" or value == "":
+                continue
+            if isinstance(value, tuple):
+                lines.append(f"{key} = [" + ", ".join(f'"{v}"' for v in value) + "]")
+            else:
+                lines.append(f"{key} = {tomlfile.show(value)}")
+    gateway = ", ".join(f'"{a}"' for a in settings.gateway.addresses)
+    mac = settings.gateway.mac.hex(":")
+    lines += ["", "[lan]", f"gateway = [{gateway}]", f'gateway_mac = "{mac}"']
+    if settings.overrides:
+        lines += ["", "[set]", *(f'{key} = "{value}"' for key, value in settings.overrides)]
+    return "\n".join(lines) + "\n"

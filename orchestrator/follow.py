@@ -1,0 +1,264 @@
+"""The verb ``follow``: run a ping and print the way of each packet, a line a step, with reasons.
+
+While it runs, all nodes record (bits in the masks of their flight recorders; each writes into its
+own ring in RAM). Records of a packet carry its key, so those of different nodes can be joined;
+records without a key (interrupts, doorbells) belong to the packet in whose time they fall. The
+microseconds are those of this emulator on this host, or virtual.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Sequence
+from typing import NamedTuple
+
+from bus.recorder import Record, Recorder
+from nodes.cpu.kernel.params import PRESETS, with_overrides
+from nodes.machine import APIC, LAN, MachineSettings
+from orchestrator import followtable
+from orchestrator.capture import close_tap, open_tap
+from orchestrator.errors import BottomhalfError
+from orchestrator.followtable import ROWS, World
+from orchestrator.machine import Machine
+from orchestrator.session import Session, Steps, Wait
+from orchestrator.verbs.kernel import resolve_hosts
+
+_LOOK_NS = 100_000_000
+#: Records that come after the command's end: the last interrupt's return, write-backs.
+_AFTER_NS = 2_000_000
+_TEXT_WIDTH = 49
+#: A packet's key without its class: both directions of one echo.
+_KEY_MASK = 0xFFFF_FFFF
+_MERGED_TEXTS_MAX = 9
+
+
+class Step(NamedTuple):
+    """One line of the listing."""
+
+    time_ns: int
+    process: str
+    context: str
+    what: str
+    why: str
+
+
+class Event(NamedTuple):
+    """A record and whose it is."""
+
+    time_ns: int
+    order: int
+    node: str
+    record: Record
+
+
+class Tracer:
+    """Turns recorders on, collects their records, turns them off."""
+
+    def __init__(self, machine: Machine) -> None:
+        settings = machine.settings
+        self._recorders = {
+            name: Recorder(machine.ram.recorder_words(name)) for name in settings.node_names
+        }
+        self._kinds = {name: kind_of(settings, name) for name in settings.node_names}
+        self._masks = {name: recorder.mask for name, recorder in self._recorders.items()}
+        self._next = {name: recorder.count for name, recorder in self._recorders.items()}
+        self.events: list[Event] = []
+        self.lost = 0
+        for name, recorder in self._recorders.items():
+            recorder.mask |= followtable.mask(self._kinds[name])
+
+    def pull(self) -> None:
+        """Take what was recorded since the last call."""
+        for name, recorder in self._recorders.items():
+            wanted = ROWS[self._kinds[name]]
+            first = self._next[name]
+            records, self._next[name], lost = recorder.read(first)
+            self.lost += lost
+            for number, record in enumerate(records, first + lost):
+                if record.event in wanted:
+                    self.events.append(Event(record.time_ns, number, name, record))
+
+    def stop(self) -> None:
+        """As it was before."""
+        for name, recorder in self._recorders.items():
+            recorder.mask = self._masks[name]
+
+
+def kind_of(settings: MachineSettings, node: str) -> str:
+    """Which table of events a node has."""
+    if node in (APIC, LAN):
+        return node
+    return "cpu" if node in settings.cpu_names else "nic"
+
+
+def follow(session: Session, argv: Sequence[str]) -> Steps:
+    """Run the command traced, then print the listing of each packet; only ping sends any."""
+    if not argv or argv[0] != "ping":
+        what = f"follow: `{' '.join(argv)}` sends no packet" if argv else "follow what?"
+        raise BottomhalfError(what, "bottomhalf follow ping -c 1 gateway")
+    command = ("ping", *resolve_hosts(session, argv[1:]))
+    # a tap on any device, without promiscuous mode, so that it is seen where taps look
+    tap = yield from open_tap(session, "any", promiscuous=False)
+    tracer = Tracer(session.machine)
+    try:
+        code, said = yield from _run(session, command, tracer)
+    finally:
+        tracer.stop()
+    yield from close_tap(session, tap)
+    world = yield from _world(session)
+    listings = trace_packets(session.machine.settings, tracer.events, world)
+    if session.json:
+        rows = [[step._asdict() for step in listing] for listing in listings]
+        session.out(json.dumps({"packets": rows, "exit": code, "lost_records": tracer.lost}) + "\n")
+        return code
+    _print(session, listings, said, tracer.lost)
+    return code
+
+
+def _run(
+    session: Session, command: tuple[str, ...], tracer: Tracer
+) -> Generator[Wait, None, tuple[int, list[tuple[int, str]]]]:
+    machine = session.machine
+    job = machine.spawn(session.cpu, command)
+    said: list[tuple[int, str]] = []
+    while not job.done:
+        until = machine.now_ns() + _LOOK_NS
+        yield Wait(until, lambda: job.done or bool(session.signals))
+        while session.signals:
+            machine.signal(job, session.signals.pop(0))
+        tracer.pull()
+    yield from session.sleep(_AFTER_NS)
+    tracer.pull()
+    said = job.take()
+    if job.failed:
+        raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
+    assert job.exit_code is not None
+    return job.exit_code, said
+
+
+def _world(session: Session) -> Generator[Wait, None, World]:
+    """Names of devices and interrupts, as the boot CPU has them."""
+    machine = session.machine
+    settings = machine.settings
+    boot = settings.cpu_names[0]
+    kernel = yield from session.answer(machine.ask(boot, "kernel"))
+    state = yield from session.answer(machine.ask(boot, "state"))
+    irqs: dict[int, str] = {}
+    devices: dict[int, str] = {}
+    if kernel.ok:
+        irqs = {irq: ", ".join(names) for irq, _, _, names in kernel.value["irqs"]}
+    if state.ok:
+        devices = {index: name for name, index in state.value["ifindexes"].items()}
+    params = with_overrides(PRESETS[settings.era], settings.overrides)
+    return World(params, devices, irqs, settings.bond.name if settings.bond else "")
+
+
+# ---------------------------------------------------------------- joining
+
+
+def trace_packets(
+    settings: MachineSettings, events: Iterable[Event], world: World
+) -> list[list[Step]]:
+    """A listing for each echo, in the order in which they were sent."""
+    ordered = sorted(events)
+    kinds = {name: kind_of(settings, name) for name in settings.node_names}
+    keys: dict[int, list[Event]] = {}
+    for event in ordered:
+        if ROWS[kinds[event.node]][event.record.event].packet and event.record.a:
+            keys.setdefault(event.record.a & _KEY_MASK, []).append(event)
+    listings = []
+    for key, own in keys.items():
+        if own[0].record.event != followtable.SENDMSG or kinds[own[0].node] != "cpu":
+            continue  # somebody else's packet
+        first, last = ordered.index(own[0]), ordered.index(own[-1])
+        listings.append(_listing(kinds, key, ordered[first : last + 1], world))
+    return listings
+
+
+def _listing(
+    kinds: dict[str, str], key: int, events: Sequence[Event], world: World
+) -> list[Step]:
+    steps: list[Step] = []
+    origin = events[0].time_ns
+    for event in events:
+        kind, record = kinds[event.node], event.record
+        row = ROWS[kind][record.event]
+        if row.packet and record.a & _KEY_MASK != key:
+            continue
+        if kind == "cpu" and record.event == followtable.SOFTIRQ_ENTRY:
+            if record.a != followtable.NET_RX:
+                continue
+        what = followtable.render(row.text, kind, record, world)
+        why = followtable.render(row.why, kind, record, world)
+        context = followtable.context(kind, row, record)
+        before = steps[-1] if steps else None
+        if row.after and (before is None or row.after not in before.what):
+            continue
+        joins = (
+            not row.opens
+            and before is not None
+            and (before.process, before.context) == (event.node, context)
+            and before.what.count(", ") < _MERGED_TEXTS_MAX
+        )
+        if joins:
+            assert before is not None
+            joint = ": " if before.what == "NET_RX" else ", "
+            steps[-1] = before._replace(what=before.what + joint + what, why=why or before.why)
+        else:
+            steps.append(Step(event.time_ns - origin, event.node, context, what, why))
+    return steps
+
+
+# ---------------------------------------------------------------- printing
+
+
+def _print(
+    session: Session, listings: list[list[Step]], said: Sequence[tuple[int, str]], lost: int
+) -> None:
+    text = "".join(part for stream, part in said if stream == 1)
+    replies = [line for line in text.splitlines() if "icmp_seq=" in line]
+    virtual = session.machine.runtime == "simulation"
+    if listings:
+        session.out(
+            f"  us   process  context  {'what happens':<{_TEXT_WIDTH}} why"
+            f"{'   (virtual time)' if virtual else ''}\n"
+        )
+    for number, listing in enumerate(listings):
+        if number:
+            session.out("\n")
+        for line in render(listing):
+            session.out(line + "\n")
+        if number < len(replies) and _ends(listing):
+            session.out(f"{'':>23}  {replies[number]}\n")
+    if not listings or len(replies) < len(listings):
+        session.out(text)
+    for stream, part in said:
+        if stream == 2:
+            session.err(part)
+    if lost:
+        session.err(f"bottomhalf: {lost} trace records were overwritten before they were read\n")
+
+
+def _ends(listing: Sequence[Step]) -> bool:
+    return bool(listing) and "recvmsg" in listing[-1].what
+
+
+def render(listing: Sequence[Step]) -> list[str]:
+    """The lines of one packet; long ones go on below themselves."""
+    lines = []
+    for step in listing:
+        parts = _wrap(step.what, _TEXT_WIDTH)
+        head = f"{step.time_ns / 1000:5.0f}  {step.process:<8} {step.context:<8}"
+        lines.append(f"{head} {parts[0]:<{_TEXT_WIDTH}} {step.why}".rstrip())
+        lines += [f"{'':>24}  {part}" for part in parts[1:]]
+    return lines
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width - 2 * (len(lines) > 1):
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines

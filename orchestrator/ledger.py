@@ -1,0 +1,358 @@
+"""The ledger: every packet and every interrupt ends in exactly one named place.
+
+No loss is a remainder. Each *edge* between two nodes is counted twice, ``out`` before the hand-over
+and ``in`` after taking; each place where something can end is a counter of the node where it ends.
+The books are then compared:
+
+* an edge must be exactly zero after a drain; only edges of a node that was killed may keep a
+  difference, and that difference *is* the named loss ``lost: killed NODE``;
+* for each class of packets, and for interrupts, sources must equal ends.
+
+Echo requests go from sockets to the gateway, replies from the gateway to sockets. The switch may
+flood a frame whose destination it has not learned; the copies are a source, and end at a filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from nodes.apic.page import IPI_DROPS, MSI_DROPS
+from nodes.cpu.page import DROP_REASONS
+from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS
+from nodes.ledger import OTHER, REPLY, REQUEST
+from nodes.machine import APIC, CLASSES, LAN
+from nodes.nic.page import RX_DROPS, TX_DROPS
+from orchestrator.counts import Counts
+from orchestrator.machine import Machine
+
+#: Drops of the driver that end frames between the CPU's books and the NIC's.
+_TX_RESET = DROP_REASONS.index("TX_RING_RESET")
+_RX_RESET = DROP_REASONS.index("RX_RING_RESET")
+_DROP_WORDS = 3 * len(DROP_REASONS)
+
+_SETTLE_NS = 50_000_000
+_SETTLE_LOOKS = 40
+
+
+class Edge(NamedTuple):
+    """One hand-over: what was given and what was taken, [other, request, reply] or one number."""
+
+    name: str
+    nodes: tuple[str, ...]
+    kind: str  # "request", "reply", "other", "interrupt"
+    out: int
+    taken: int
+
+    @property
+    def difference(self) -> int:
+        return self.out - self.taken
+
+
+@dataclass
+class Account:
+    """Sources and ends of one kind of thing."""
+
+    sources: dict[str, int] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
+
+    def source(self, name: str, count: int) -> None:
+        if count:
+            self.sources[name] = self.sources.get(name, 0) + count
+
+    def end(self, name: str, count: int) -> None:
+        if count:
+            self.ends[name] = self.ends.get(name, 0) + count
+
+    @property
+    def difference(self) -> int:
+        return sum(self.sources.values()) - sum(self.ends.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return {"sources": self.sources, "ends": self.ends, "difference": self.difference}
+
+    def text(self) -> str:
+        """``1213 sent = 1200 answered + 13 lan cable_out``."""
+        left = " + ".join(f"{n} {name}" for name, n in self.sources.items()) or "0"
+        right = " + ".join(f"{n} {name}" for name, n in self.ends.items()) or "0"
+        return f"{left} = {right}"
+
+
+@dataclass
+class Ledger:
+    """The books of a machine at one time."""
+
+    packets: dict[str, Account]
+    interrupts: Account
+    edges: list[Edge]
+    faults: list[str]
+
+    @property
+    def balanced(self) -> bool:
+        return not self.faults
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "packets": {name: account.as_json() for name, account in self.packets.items()},
+            "interrupts": self.interrupts.as_json(),
+            "edges": [
+                {"edge": e.name, "kind": e.kind, "out": e.out, "in": e.taken}
+                for e in self.edges
+                if e.difference
+            ],
+            "faults": self.faults,
+            "balanced": self.balanced,
+        }
+
+    def text(self) -> str:
+        """A line a book, then whatever does not fit."""
+        lines = [f"  {name:<11}{account.text()}" for name, account in self.packets.items()]
+        lines.append(f"  {'interrupts':<11}{self.interrupts.text()}")
+        lines += [f"  !! {fault}" for fault in self.faults]
+        lines.append("  balanced" if self.balanced else "  DOES NOT BALANCE")
+        return "\n".join(lines)
+
+
+def account(counts: Counts) -> Ledger:
+    """Compare the books."""
+    edges = [*_packet_edges(counts), *_interrupt_edges(counts)]
+    packets = {
+        "requests": _requests(counts, edges),
+        "replies": _replies(counts, edges),
+    }
+    interrupts = _interrupts(counts, edges)
+    faults = _edge_faults(counts, edges)
+    for name, book in (*packets.items(), ("interrupts", interrupts)):
+        if book.difference:
+            faults.append(f"{name}: {book.difference} not accounted for")
+    return Ledger(packets, interrupts, edges, faults)
+
+
+def read(machine: Machine) -> Ledger:
+    """The ledger of a machine now."""
+    return account(Counts.of(machine))
+
+
+def settled(machine: Machine) -> Ledger:
+    """The ledger after a drain: look until it balances, or nothing moves any more."""
+    before: list[Edge] = []
+    ledger = read(machine)
+    for _ in range(_SETTLE_LOOKS):
+        if ledger.balanced and ledger.edges == before:
+            break
+        before = ledger.edges
+        machine.pump(machine.now_ns() + _SETTLE_NS)
+        ledger = read(machine)
+    return ledger
+
+
+def may_differ(counts: Counts, edge: Edge) -> str:
+    """Whose death or standstill explains a difference on this edge; empty: nobody's."""
+    for node in edge.nodes:
+        if counts.killed(node):
+            return f"lost: killed {node}"
+    for node in edge.nodes:
+        if counts.frozen(node):
+            return f"waiting: frozen {node}"
+    return ""
+
+
+def _edge_faults(counts: Counts, edges: list[Edge]) -> list[str]:
+    faults = []
+    for edge in edges:
+        if not edge.difference:
+            continue
+        if not may_differ(counts, edge):
+            faults.append(
+                f"edge {edge.name}: {edge.out} {edge.kind} handed over, {edge.taken} taken"
+            )
+        elif edge.difference < 0:
+            faults.append(f"edge {edge.name}: more {edge.kind} taken than handed over")
+    return faults
+
+
+def _end_edges(counts: Counts, book: Account, edges: list[Edge], kind: str) -> None:
+    """Differences of edges are ends: lost with the killed, or still on their way."""
+    for edge in edges:
+        if edge.kind == kind:
+            book.end(may_differ(counts, edge) or "in flight", edge.difference)
+
+
+# ---------------------------------------------------------------- packets
+
+
+def _cpu_drops(counts: Counts, cpu: str, reason: int, device: int, kind: int) -> int:
+    return counts.get(cpu, "drops", device * _DROP_WORDS + reason * 3 + kind)
+
+
+def _ring_drops(counts: Counts, reason: int, nic: int, kind: int) -> int:
+    return sum(
+        _cpu_drops(counts, cpu, reason, nic + 1, kind) for cpu in counts.settings.cpu_names
+    )
+
+
+def _over_cpus(counts: Counts, name: str, index: int) -> int:
+    return sum(counts.get(cpu, name, index) for cpu in counts.settings.cpu_names)
+
+
+def _packet_edges(counts: Counts) -> Iterator[Edge]:
+    settings = counts.settings
+    cpus = settings.cpu_names
+    for kind in (OTHER, REQUEST, REPLY):
+        name = CLASSES[kind]
+        for number, nic in enumerate(settings.nic_names):
+            at = 3 * number + kind
+            yield Edge(
+                f"cpus -> {nic} (descriptors)",
+                (nic, *cpus),
+                name,
+                _over_cpus(counts, "tx_posted", at)
+                - _ring_drops(counts, _TX_RESET, number, kind),
+                counts.get(nic, "tx_fetched", kind),
+            )
+            yield Edge(
+                f"{nic} -> lan",
+                (nic, LAN),
+                name,
+                counts.get(nic, "tx_frames_out", kind)
+                - counts.get(nic, "tx_lost_peer_dead", kind)
+                - counts.get(nic, "tx_lost_peer_full", kind),
+                counts.get(LAN, "frames_in", at),
+            )
+            yield Edge(
+                f"lan -> {nic}",
+                (nic, LAN),
+                name,
+                counts.get(LAN, "frames_out", at)
+                - counts.get(LAN, "lost_dead", at)
+                - counts.get(LAN, "lost_full", at),
+                counts.get(nic, "rx_frames_in", kind),
+            )
+            yield Edge(
+                f"{nic} -> cpus (descriptors)",
+                (nic, *cpus),
+                name,
+                counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
+                _over_cpus(counts, "rx_polled", at),
+            )
+        yield Edge(
+            "cpu -> cpu",
+            cpus,
+            name,
+            _over_cpus(counts, "handover_out", kind),
+            _over_cpus(counts, "handover_in", kind),
+        )
+
+
+def _requests(counts: Counts, edges: list[Edge]) -> Account:
+    book = Account()
+    book.source("sent", _over_cpus(counts, "icmp_sent", REQUEST))
+    book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REQUEST))
+    book.source("flood copies", counts.get(LAN, "flood_copies", REQUEST))
+    book.end("answered", counts.get(LAN, "gw_answered", REQUEST))
+    book.end("delivered", _over_cpus(counts, "delivered", REQUEST))
+    _named_ends(counts, book, REQUEST)
+    _end_edges(counts, book, edges, "request")
+    return book
+
+
+def _replies(counts: Counts, edges: list[Edge]) -> Account:
+    book = Account()
+    book.source("sent by gateway", counts.get(LAN, "gw_generated", REPLY))
+    book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REPLY))
+    book.source("flood copies", counts.get(LAN, "flood_copies", REPLY))
+    book.end("delivered", _over_cpus(counts, "delivered", REPLY))
+    book.end("gw_answered", counts.get(LAN, "gw_answered", REPLY))
+    _named_ends(counts, book, REPLY)
+    _end_edges(counts, book, edges, "reply")
+    return book
+
+
+def _named_ends(counts: Counts, book: Account, kind: int) -> None:
+    """Every place of every node where a packet of this class can end."""
+    settings = counts.settings
+    for cpu in settings.cpu_names:
+        for device in range(len(settings.nics) + 1):
+            where = f"{cpu} {settings.nic_names[device - 1]}" if device else cpu
+            for number, reason in enumerate(DROP_REASONS):
+                book.end(
+                    f"{where} {reason}", _cpu_drops(counts, cpu, number, device, kind)
+                )
+    for nic in settings.nic_names:
+        for name in (*TX_DROPS, *RX_DROPS, "tx_lost_peer_dead", "tx_lost_peer_full"):
+            book.end(f"{nic} {name}", counts.get(nic, name, kind))
+        book.end(f"{nic} rx_buffered", counts.now(nic, "rx_buffered", kind))
+        book.end(f"lost: killed {nic}", counts.left(nic, "rx_buffered", kind))
+    ports = [*enumerate(settings.nic_names), (GATEWAY_PORT, "gateway")]
+    for port, name in ports:
+        for reason in (*IN_DROPS, "lost_dead", "lost_full"):
+            book.end(f"lan {reason} ({name})", counts.get(LAN, reason, 3 * port + kind))
+    for reason in GW_DROPS:
+        book.end(f"lan {reason}", counts.get(LAN, reason, kind))
+
+
+# ---------------------------------------------------------------- interrupts
+
+
+def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
+    settings = counts.settings
+    for number, nic in enumerate(settings.nic_names):
+        yield Edge(
+            f"{nic} -> apic",
+            (nic, APIC),
+            "interrupt",
+            counts.get(nic, "msi_out")
+            - counts.get(nic, "msi_lost_peer_dead")
+            - counts.get(nic, "msi_lost_peer_full"),
+            counts.get(APIC, "msi_in", number),
+        )
+    for number, cpu in enumerate(settings.cpu_names):
+        yield Edge(
+            f"{cpu} -> apic",
+            (cpu, APIC),
+            "interrupt",
+            counts.get(cpu, "ipi_sent"),
+            counts.get(APIC, "ipi_in", number),
+        )
+        yield Edge(
+            f"apic -> {cpu}",
+            (APIC, cpu),
+            "interrupt",
+            counts.get(APIC, "msi_routed", number)
+            + counts.get(APIC, "ipi_routed", number)
+            - counts.get(APIC, "lost_dead", number)
+            - counts.get(APIC, "lost_full", number),
+            counts.get(cpu, "lapic_in"),
+        )
+
+
+def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
+    book = Account()
+    settings = counts.settings
+    cpus: Callable[[str], int] = lambda name: _over_cpus(counts, name, 0)  # noqa: E731
+    book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
+    book.source("IPIs", cpus("ipi_sent"))
+    book.source("timer", cpus("lapic_timer"))
+    book.source("copies", counts.get(APIC, "msi_copies") + counts.get(APIC, "ipi_copies"))
+    book.end("delivered", cpus("vectors_taken") - cpus("msi_no_handler"))
+    book.end("INIT, STARTUP, NMI", cpus("lapic_other"))
+    book.end("merged", cpus("lapic_merged"))
+    book.end("no irq handler", cpus("msi_no_handler"))
+    book.end("APIC disabled", cpus("lapic_disabled"))
+    book.end("illegal", cpus("lapic_illegal"))
+    for cpu in settings.cpu_names:
+        book.end(f"in IRR of {cpu}", counts.bits(cpu, "irr"))
+    for nic in settings.nic_names:
+        book.end("merged while masked", counts.get(nic, "msi_merged_pba"))
+        book.end("cleared while masked", counts.get(nic, "msi_cleared"))
+        book.end("masked", counts.now(nic, "msi_pending"))
+        book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
+        for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
+            book.end(f"{nic} {reason}", counts.get(nic, reason))
+    for reason in (*MSI_DROPS, *IPI_DROPS):
+        book.end(f"apic {reason}", counts.get(APIC, reason))
+    for reason in ("lost_dead", "lost_full"):
+        book.end(f"apic {reason}", counts.total(APIC, reason))
+    _end_edges(counts, book, edges, "interrupt")
+    return book

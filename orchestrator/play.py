@@ -1,0 +1,266 @@
+"""The scenario's player: starts the ping, does each step at its time, asks afterwards what it cost.
+
+It plays on any ``Machine``. Time passes in slices, between which captures are emptied, new kernel
+lines are shown and a live picture may be drawn; the machine never waits for any of that.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestrator import verbs
+from orchestrator.errors import BottomhalfError
+from orchestrator.kernellog import KernelLog, LogLine
+from orchestrator.machine import Job, Machine, NodeState, Request
+from orchestrator.phases import Phase, PingTimes, compute
+from orchestrator.scenario import Expectation, Scenario, Step
+from orchestrator.session import Session, Wait, drive
+from orchestrator.verbs.kernel import resolve_hosts
+from orchestrator.verbs.targets import active_slave
+
+SLICE_NS = {"processes": 16_000_000, "simulation": 250_000_000}
+#: After the last request: replies on their way, and edges of the ledger, come to rest.
+DRAIN_NS = 300_000_000
+_END_TIMEOUT_MS = 5000
+#: How often the ledger is looked at until two looks agree.
+SETTLE_NS = 100_000_000
+
+
+class Story(Protocol):
+    """Who tells what happens; every method may do nothing."""
+
+    def begin(self, machine: Machine, scenario: Scenario) -> None:
+        """The machine is up, the ping is about to start."""
+
+    def caption(self, at_ns: int, number: int, of: int, text: str) -> None:
+        """Step ``number`` of ``of`` begins."""
+
+    def said(self, at_ns: int, text: str) -> None:
+        """A step's command printed a line."""
+
+    def log(self, at_ns: int, line: LogLine) -> None:
+        """The kernel logged a line."""
+
+    def tick(self, at_ns: int) -> None:
+        """Time has passed."""
+
+    def end(self) -> None:
+        """No more comes."""
+
+
+class Silence:
+    """The story that tells nothing."""
+
+    def begin(self, machine: Machine, scenario: Scenario) -> None: ...
+
+    def caption(self, at_ns: int, number: int, of: int, text: str) -> None: ...
+
+    def said(self, at_ns: int, text: str) -> None: ...
+
+    def log(self, at_ns: int, line: LogLine) -> None: ...
+
+    def tick(self, at_ns: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+@dataclass
+class Verdict:
+    """One expectation, judged."""
+
+    step: int  # from 1
+    expectation: Expectation
+    value: float | str | None
+    passed: bool
+    cause: str
+
+    @property
+    def text(self) -> str:
+        return self.expectation.failure(self.value)
+
+
+@dataclass
+class Played:
+    """What a run has shown."""
+
+    scenario: Scenario
+    runtime: str
+    seed: int | None
+    times: PingTimes = field(default_factory=lambda: PingTimes((), {}))
+    phases: list[Phase] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    #: processes that a step ended and another replaced
+    buried: list[NodeState] = field(default_factory=list)
+    #: why the run ended before its time
+    cut_short: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.cut_short and all(verdict.passed for verdict in self.verdicts)
+
+
+class Player:
+    """Plays one scenario on one machine."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        scenario: Scenario,
+        story: Story | None = None,
+        seed: int | None = None,
+        each_slice: Callable[[], None] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.scenario = scenario
+        self.story: Story = story or Silence()
+        self.played = Played(scenario, machine.runtime, seed)
+        self.log = KernelLog(machine.ram)
+        self.lines: list[LogLine] = []
+        self._each_slice = each_slice
+        self._slice_ns = SLICE_NS.get(machine.runtime, 16_000_000)
+        self._origin = 0
+        self._starts: list[tuple[str, int]] = []
+        self._actives: list[str | None] = []
+        self._ping: Job | None = None
+
+    # -- playing
+
+    def play(self) -> Played:
+        """The whole scenario; Ctrl-C cuts it short and what was seen is kept."""
+        self._look()
+        self.story.begin(self.machine, self.scenario)
+        try:
+            self._play()
+        except KeyboardInterrupt:
+            self.played.cut_short = "interrupted"
+        finally:
+            self.story.end()
+        self._gather()
+        return self.played
+
+    def _play(self) -> None:
+        scenario = self.scenario
+        session = Session(self.machine, cpu=scenario.cpu)
+        argv = ("ping", "-q", *resolve_hosts(session, scenario.ping))
+        self._origin = self.machine.now_ns()
+        self._ping = self.machine.spawn(scenario.cpu, argv)
+        self._starts.append((f"ping {' '.join(scenario.ping)}", self._origin))
+        for number, step in enumerate(scenario.steps, 1):
+            self._live_until(self._origin + step.at_ns)
+            self._actives.append(active_slave(self.machine))
+            self._do(number, step)
+        self._live_until(self._origin + scenario.until_ns)
+        self._end_ping()
+
+    def _do(self, number: int, step: Step) -> None:
+        self.story.caption(self._at(), number, len(self.scenario.steps), step.caption or step.text)
+        before = self.machine.states()
+        self._starts.append((step.text, self.machine.now_ns()))
+        lines: list[str] = []
+        session = Session(self.machine, out=lines.append, err=lines.append, cpu=self.scenario.cpu)
+        session.tick = self._tick
+        try:
+            drive(session, verbs.start(session, step.argv))
+        except BottomhalfError as error:
+            lines.append(error.text())
+            self.played.cut_short = f"step {number} (`{step.text}`): {error.what}"
+        after = self.machine.states()
+        self.played.buried += [
+            state
+            for name, state in before.items()
+            if not state.alive and after[name].incarnation != state.incarnation
+        ]
+        for line in "".join(lines).splitlines():
+            self.story.said(self._at(), line)
+
+    def _end_ping(self) -> None:
+        ping = self._ping
+        assert ping is not None
+        if ping.failed:
+            self.played.cut_short = self.played.cut_short or f"ping: {ping.failed}"
+        elif not ping.done:
+            self._live_until(self.machine.now_ns())
+            self.machine.signal(ping, signal.SIGINT)
+            self.machine.wait(lambda: ping.done, _END_TIMEOUT_MS)
+        elif ping.exit_code == 2:
+            said = "".join(text for stream, text in ping.take() if stream == 2).strip()
+            self.played.cut_short = self.played.cut_short or said or "ping ended with 2"
+
+    # -- time
+
+    def _at(self) -> int:
+        return self.machine.now_ns() - self._origin
+
+    def _live_until(self, until_ns: int) -> None:
+        machine = self.machine
+        while machine.now_ns() < until_ns:
+            machine.pump(min(until_ns, machine.now_ns() + self._slice_ns))
+            self._tick()
+
+    def _tick(self) -> None:
+        self._look()
+        if self._ping is not None:
+            self._ping.take()  # -q: only its first line
+        if self._each_slice is not None:
+            self._each_slice()
+        self.story.tick(self._at())
+
+    def _look(self) -> None:
+        for line in self.log.new():
+            self.lines.append(line)
+            if self._origin:
+                self.story.log(line.time_ns + self.machine.ram.boot_ns - self._origin, line)
+
+    # -- afterwards
+
+    def _gather(self) -> None:
+        if not self._starts:
+            return
+        machine, played = self.machine, self.played
+        self._actives.append(active_slave(machine))
+        self._live_until(machine.now_ns() + DRAIN_NS)
+        self._look()
+        played.times = ping_times(machine, self.scenario.cpu)
+        played.phases = compute(self._starts, played.times, self.lines, machine.ram.boot_ns)
+        for phase, active in zip(played.phases, self._actives, strict=False):
+            phase.active = active
+        for number, (step, phase) in enumerate(
+            zip(self.scenario.steps, played.phases[1:], strict=False), 1
+        ):
+            for expectation in step.expect:
+                value = phase.measure(expectation.quantity)
+                played.verdicts.append(
+                    Verdict(number, expectation, value, expectation.holds(value), phase.cause)
+                )
+
+
+def ping_times(machine: Machine, cpu: str) -> PingTimes:
+    """Ask the CPU for the times of every request and reply of its last ping."""
+    session = Session(machine)
+    sent: list[int] = []
+    received: dict[int, int] = {}
+    duplicates = 0
+
+    def gather() -> Generator[Wait, None, int]:
+        nonlocal duplicates
+        while True:
+            first = len(sent) + 1
+            request: Request = yield from session.answer(machine.ask(cpu, f"ping:{first}"))
+            if request.failed or not request.ok:
+                return 1
+            value: dict[str, Any] = request.value
+            for number, (left, came) in enumerate(
+                zip(value["sent"], value["received"], strict=True), first
+            ):
+                sent.append(left)
+                if came:
+                    received[number] = came
+            duplicates = value["duplicates"]
+            if len(sent) >= value["total"]:
+                return 0
+
+    drive(session, gather())
+    return PingTimes(tuple(sent), received, duplicates)

@@ -1,0 +1,111 @@
+"""Machines that run now: which one a command means, and the connection to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
+from orchestrator.client import RemoteMachine
+from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.rundir import RunningMachine, running_machines
+
+SETTINGS_FILE = "settings"
+CONTROL_SOCKET = "control"
+RAM_FILE = "ram"
+
+NOTHING_RUNS = BottomhalfError(
+    "no machine is running", "bottomhalf up -d          or watch one first: bottomhalf demo"
+)
+
+
+def find(name: str | None) -> RunningMachine:
+    """The machine called ``name``, or the only one that runs."""
+    machines = running_machines()
+    names = [machine.name for machine in machines]
+    if name is not None:
+        for machine in machines:
+            if machine.name == name:
+                return machine
+        if machines:
+            raise BottomhalfError(
+                f"no machine `{name}` is running{did_you_mean(name, names)}",
+                f"running: {words(names)}",
+            )
+        raise NOTHING_RUNS
+    served = [machine for machine in machines if (machine.directory / CONTROL_SOCKET).exists()]
+    if not served:
+        raise NOTHING_RUNS
+    if len(served) > 1:
+        raise BottomhalfError(
+            f"{len(served)} machines are running: which one?",
+            f"bottomhalf --on {served[0].name} ...     running: {words(m.name for m in served)}",
+        )
+    return served[0]
+
+
+@contextmanager
+def connect(name: str | None) -> Iterator[RemoteMachine]:
+    """A connection to a running machine; the machine stays when it is closed."""
+    found = find(name)
+    machine = open_machine(found.directory, found.name)
+    try:
+        yield machine
+    finally:
+        machine.close()
+
+
+def open_machine(directory: Path, name: str) -> RemoteMachine:
+    """Connect to the machine whose run directory this is."""
+    try:
+        settings = unpack_settings((directory / SETTINGS_FILE).read_bytes())
+        return RemoteMachine(str(directory / CONTROL_SOCKET), str(directory / RAM_FILE), settings)
+    except OSError:
+        raise BottomhalfError(
+            f"machine {name} is starting or ending, or it belongs to a `run`",
+            "bottomhalf doctor shows what runs",
+        ) from None
+
+
+def age(machine: RunningMachine) -> str:
+    """``3 min``: how long it has been up."""
+    seconds = max(0, int(time.time() - machine.started))
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def already_running(machine: RunningMachine, second: str = "m2") -> BottomhalfError:
+    """The message for a name that is taken."""
+    return BottomhalfError(
+        f"machine {machine.name} is already running "
+        f"({machine.config}, pid {machine.pid}, up {age(machine)})",
+        "use it, end it with `bottomhalf down`, or start a second one: "
+        f"bottomhalf up --name {second}",
+    )
+
+
+# ---------------------------------------------------------------- settings as bytes
+
+
+def pack_settings(settings: MachineSettings) -> bytes:
+    """Settings for the run directory."""
+    packed: bytes = msgpack.packb(settings)
+    return packed
+
+
+def unpack_settings(data: bytes) -> MachineSettings:
+    """What ``pack_settings`` made."""
+    row: dict[str, Any] = dict(
+        zip(MachineSettings._fields, msgpack.unpackb(data, use_list=False), strict=True)
+    )
+    row["nics"] = tuple(NicSettings(*nic) for nic in row["nics"])
+    row["bond"] = None if row["bond"] is None else BondSettings(*row["bond"])
+    row["gateway"] = GatewaySettings(*row["gateway"])
+    return MachineSettings(**row)

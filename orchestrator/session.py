@@ -1,0 +1,127 @@
+"""What a running verb has: a machine, a place to write to, the signals it got.
+
+A verb is a generator. It never waits by itself: it yields a ``Wait`` and whoever drives it lets
+the machine live until then. So the same verb runs in a shell against a machine of another process,
+inside a scenario and in the simulation, and several run side by side.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orchestrator.errors import hint_line
+from orchestrator.machine import Job, Machine, Request
+
+#: How far ``drive`` pumps at once when a verb waits for an event without a deadline.
+PUMP_NS = 1_000_000_000
+#: A node that does not answer within this time of the machine is hung (frozen, or a fault of ours).
+ANSWER_TIMEOUT_MS = 3000
+
+
+class Wait(NamedTuple):
+    """Resume me at ``until_ns`` of the machine's clock, or as soon as ``ready()``."""
+
+    until_ns: int | None = None
+    ready: Callable[[], bool] | None = None
+
+
+#: A verb at work; its value is the exit code.
+Steps = Generator[Wait, None, int]
+
+
+def _stdout(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+@dataclass
+class Session:
+    """One command line at work on one machine."""
+
+    machine: Machine
+    out: Callable[[str], None] = _stdout
+    err: Callable[[str], None] = _stderr
+    json: bool = False
+    terminal: bool = False  # hints of kernel-layer commands are shown only there
+    cpu: str = "cpu0"  # where programs of the emulated machine run
+    signals: list[int] = field(default_factory=list)  # sent to the verb, oldest first
+    tick: Callable[[], None] | None = None  # called while time passes
+
+    def hint(self, text: str) -> None:
+        """A word of ours beside a kernel-layer command's own output."""
+        if self.terminal:
+            self.err(hint_line(text))
+
+    def mend(self, text: str) -> None:
+        """How to undo what was just broken."""
+        self.out(f"  mend: bottomhalf {text}\n")
+
+    # -- waiting, for use with ``yield from``
+
+    def sleep(self, duration_ns: int) -> Generator[Wait, None, None]:
+        """Let ``duration_ns`` of the machine's time pass, or until a signal comes."""
+        until = self.machine.now_ns() + duration_ns
+        while self.machine.now_ns() < until and not self.signals:
+            yield Wait(until, lambda: bool(self.signals))
+
+    def until(self, done: Callable[[], bool], timeout_ms: int) -> Generator[Wait, None, bool]:
+        """Wait for ``done()``; False when the time passed first."""
+        deadline = self.machine.now_ns() + timeout_ms * 1_000_000
+        while not done():
+            if self.machine.now_ns() >= deadline:
+                return False
+            yield Wait(deadline, done)
+        return True
+
+    def answer(self, request: Request) -> Generator[Wait, None, Request]:
+        """Wait for the answer to a request; one that never comes is marked ``failed``."""
+        answered = yield from self.until(lambda: request.done, ANSWER_TIMEOUT_MS)
+        if not answered:
+            request.done = True
+            request.failed = f"{request.node} does not answer"
+        return request
+
+    def program(
+        self, argv: tuple[str, ...], cpu: str | None = None, show: bool = True
+    ) -> Generator[Wait, None, Job]:
+        """Run a program of the emulated machine to its end; signals go to it."""
+        job = self.machine.spawn(cpu or self.cpu, argv)
+        ready = _ready(job, self.signals)
+        while True:
+            if show:
+                for stream, text in job.take():
+                    (self.out if stream == 1 else self.err)(text)
+            if job.done:
+                return job
+            while self.signals:
+                self.machine.signal(job, self.signals.pop(0))
+            yield Wait(None, ready)
+
+
+def _ready(job: Job, signals: list[int]) -> Callable[[], bool]:
+    return lambda: bool(job.output) or job.done or bool(signals)
+
+
+def drive(session: Session, steps: Steps) -> int:
+    """Run one verb to its end; its exit code."""
+    machine = session.machine
+    while True:
+        try:
+            wait = next(steps)
+        except StopIteration as end:
+            code: int = end.value
+            return code
+        until = machine.now_ns() + PUMP_NS
+        if wait.until_ns is not None:
+            until = min(until, wait.until_ns)
+        machine.pump(until, wait.ready)
+        if session.tick is not None:
+            session.tick()

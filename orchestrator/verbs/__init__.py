@@ -1,0 +1,193 @@
+"""The verbs: one table that feeds dispatch, help, completion and the check of scenarios.
+
+A verb of the *machine* is ``module:function`` taking ``(session, argv)`` and giving a generator
+(``orchestrator.session``); a verb of the *whole* takes ``(options, argv)`` and gives an exit code.
+Modules are imported when a verb is used, so that the program answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from orchestrator.errors import BottomhalfError, did_you_mean, words
+
+if TYPE_CHECKING:
+    from orchestrator.session import Session, Steps
+
+
+class Verb(NamedTuple):
+    """One row of the grammar."""
+
+    name: str
+    layer: str  # whole, process, hardware, kernel, across
+    usage: str
+    help: str
+    where: str  # module:function
+    #: what is behind the verb belongs to the emulated machine's tool, unparsed
+    tool: bool = False
+    #: a step of a scenario may say it
+    step: bool = False
+
+
+_WHOLE = "orchestrator.verbs.whole"
+_PROCESS = "orchestrator.verbs.process"
+_HARDWARE = "orchestrator.verbs.hardware"
+_KERNEL = "orchestrator.verbs.kernel"
+
+TABLE: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("up", "whole",
+             "[MACHINE] [-d] [--name NAME] [--era E] [--bond 'mode=1 miimon=50'] [--set KEY=VALUE]",
+             "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running",
+             f"{_WHOLE}:up"),
+        Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
+        Verb("run", "whole",
+             "[SCENARIO] [--json] [--simulate] [--seed N] [--report DIR] [--era E] [--list]",
+             "play a scenario on a machine of its own and judge it",
+             "orchestrator.verbs.scenarios:run"),
+        Verb("demo", "whole", "[--seed N] [--report DIR]",
+             "the failover scenario with captions: a ping followed, a cable, a killed NIC",
+             "orchestrator.verbs.scenarios:demo"),
+        Verb("check", "whole", "FILE... | --keys [TABLE]",
+             "validate machines and scenarios, start nothing", f"{_WHOLE}:check"),
+        Verb("era", "whole", "[A [B]] [--json]",
+             "kernel eras: the presets, one preset's behaviours, what differs between two",
+             f"{_WHOLE}:era"),
+        Verb("doctor", "whole", "[--json]",
+             "Python, cores, memory, tools found, where runs live, what runs",
+             "orchestrator.doctor:doctor"),
+        Verb("completion", "whole", "bash|zsh|fish", "a shell's completion script",
+             f"{_WHOLE}:completion"),
+        Verb("ps", "process", "[--json]",
+             "node, pid, state, uptime, CPU %, memory (PSS), messages in and out, drops",
+             f"{_PROCESS}:ps"),
+        Verb("top", "process", "[NODE] [--once] [--svg FILE] [--json]",
+             "dashboards: the whole machine, or one process", f"{_PROCESS}:top"),
+        Verb("kill", "process", "TARGET...", "SIGKILL: the process is gone", f"{_PROCESS}:kill",
+             step=True),
+        Verb("freeze", "process", "TARGET...", "SIGSTOP: it hangs, its link stays up",
+             f"{_PROCESS}:freeze", step=True),
+        Verb("thaw", "process", "TARGET...", "SIGCONT: it works off what waited",
+             f"{_PROCESS}:thaw", step=True),
+        Verb("restart", "process", "TARGET...",
+             "a new process in a dead one's slot: remove, rescan, enslave again",
+             f"{_PROCESS}:restart", step=True),
+        Verb("cable", "hardware", "NIC... out|in", "pull or plug the cable at the switch",
+             f"{_HARDWARE}:cable", step=True),
+        Verb("ping", "kernel", "[ping's options] HOST", "iputils' ping, from the emulated machine",
+             f"{_KERNEL}:ping", tool=True, step=True),
+        Verb("tcpdump", "kernel", "-i IF [-c N] [-w FILE|-] [-n] [-e] [-tttt] [-p]",
+             "what the taps of a device see, as text or pcap",
+             "orchestrator.tcpdump:tcpdump", tool=True),
+        Verb("cat", "kernel", "FILE...", "/proc of the emulated machine", f"{_KERNEL}:cat",
+             tool=True, step=True),
+        Verb("dmesg", "kernel", "[-w] [-t] [-J]", "the kernel log", f"{_KERNEL}:dmesg", tool=True,
+             step=True),
+        Verb("follow", "across", "COMMAND",
+             "run a command, then print the way of each packet it caused, with reasons",
+             "orchestrator.follow:follow", tool=True),
+    )
+}  # fmt: skip
+
+LAYERS = {
+    "whole": "the machine as a whole",
+    "process": "its processes (what a signal does)",
+    "hardware": "its hardware (what a hand does)",
+    "kernel": "its kernel (what one types on that Linux box)",
+    "across": "across all of it",
+}
+
+#: Words that mean two things here.
+REFUSED = {
+    "stop": (
+        "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · "
+        "down (the whole machine)"
+    ),
+    "start": (
+        "thaw eth0 (SIGCONT: it goes on) · restart eth0 (a new process) · up (a whole machine)"
+    ),
+    "plug": "cable eth0 in (the cable) · restart eth0 (a new card in the slot)",
+    "unplug": "cable eth0 out (the cable) · kill eth0 (the card is gone)",
+}
+
+#: Verbs of the design that no one has built; the limitations page names them.
+NOT_BUILT = (
+    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "ls", "chcpu",
+    "sh", "trace", "wq", "guest",
+)  # fmt: skip
+
+
+def lookup(name: str) -> Verb:
+    """The verb, or the message that says which one was probably meant."""
+    if name in TABLE:
+        return TABLE[name]
+    if name in REFUSED:
+        raise BottomhalfError(f"`{name}` is not a verb here", REFUSED[name])
+    if name in NOT_BUILT:
+        raise BottomhalfError(
+            f"`{name}` is not built yet", f"docs/limitations.md says what is; verbs: {words(TABLE)}"
+        )
+    raise BottomhalfError(f"no verb `{name}`{did_you_mean(name, TABLE)}", f"verbs: {words(TABLE)}")
+
+
+def load(verb: Verb) -> Callable[..., Any]:
+    """The function behind a verb."""
+    module, _, function = verb.where.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def start(session: Session, argv: Sequence[str]) -> Steps:
+    """A command line of a machine verb at work; the same for a shell and a scenario's step."""
+    verb = lookup(argv[0])
+    steps: Steps = load(verb)(session, list(argv[1:]))
+    return steps
+
+
+class Options(NamedTuple):
+    """What stood behind a verb of ours."""
+
+    words: list[str]
+    flags: list[str]
+    values: dict[str, list[str]]
+
+    def value(self, name: str, default: str | None = None) -> str | None:
+        """Last value given for an option."""
+        return self.values[name][-1] if name in self.values else default
+
+
+def parse(
+    verb: str, argv: Sequence[str], flags: Sequence[str] = (), values: Sequence[str] = ()
+) -> Options:
+    """Split the words behind one of our verbs; unknown options get a message."""
+    found = Options([], [], {})
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--":
+            found.words.extend(rest)
+            break
+        if word in flags:
+            found.flags.append(word)
+        elif name in values:
+            if not equals:
+                if not rest:
+                    raise BottomhalfError(f"{verb} {name}: a value is missing", usage(verb))
+                value = rest.pop(0)
+            found.values.setdefault(name, []).append(value)
+        elif word.startswith("-") and len(word) > 1:
+            raise BottomhalfError(
+                f"{verb} has no option `{name}`{did_you_mean(name, [*flags, *values])}", usage(verb)
+            )
+        else:
+            found.words.append(word)
+    return found
+
+
+def usage(verb: str) -> str:
+    """Usage line of a verb."""
+    return f"bottomhalf {verb} {TABLE[verb].usage}"

@@ -1,0 +1,100 @@
+"""Verbs of the kernel layer: they print what the tool on that Linux box prints.
+
+``ping`` runs on a CPU of the machine and only its text passes here. ``dmesg`` reads the log rings in
+RAM. ``cat`` asks the CPUs for a plain snapshot each and renders Linux's text on this side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from orchestrator import kernellog, procfiles
+from orchestrator.errors import OK, BottomhalfError, nearest, words
+from orchestrator.session import Session, Steps
+
+#: Between two looks of ``dmesg -w`` at the rings: they are memory and wake nobody.
+_WATCH_NS = 50_000_000
+
+
+def ping(session: Session, argv: Sequence[str]) -> Steps:
+    """Run ping as a task on a CPU of the machine."""
+    job = yield from session.program(("ping", *resolve_hosts(session, argv)))
+    if job.failed:
+        raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
+    assert job.exit_code is not None
+    return job.exit_code
+
+
+def resolve_hosts(session: Session, argv: Sequence[str]) -> tuple[str, ...]:
+    """``gateway`` is a host name: the first address of the host behind the switch."""
+    gateway = session.machine.settings.gateway.addresses[0]
+    return tuple(gateway if word == "gateway" else word for word in argv)
+
+
+def dmesg(session: Session, argv: Sequence[str]) -> Steps:
+    """util-linux's dmesg with the options -w, -t and -J."""
+    known = {"-w": "w", "--follow": "w", "-t": "t", "--notime": "t", "-J": "J", "--json": "J"}
+    chosen = set()
+    for word in argv:
+        if word not in known:
+            raise BottomhalfError(
+                f"unrecognized option '{word}'",
+                f"modelled are {words(known)} (docs/limitations.md)",
+                code=1,
+                program="dmesg",
+            )
+        chosen.add(known[word])
+    log = kernellog.KernelLog(session.machine.ram)
+    if session.json or "J" in chosen:
+        entries = [
+            {"pri": line.level, "time": line.time_ns / 1e9, "msg": line.text} for line in log.new()
+        ]
+        session.out(json.dumps({"dmesg": entries}, indent=3) + "\n")
+        return OK
+    while True:
+        text = "".join(
+            (line.text if "t" in chosen else line.stamped()) + "\n" for line in log.new()
+        )
+        if text:
+            session.out(text)
+        if "w" not in chosen or session.signals:
+            return OK
+        yield from session.sleep(_WATCH_NS)
+
+
+def cat(session: Session, argv: Sequence[str]) -> Steps:
+    """Print files of the emulated /proc and /sys."""
+    code = OK
+    contents = {}
+    for path in argv:
+        if path.startswith("-"):
+            raise BottomhalfError(
+                f"invalid option -- '{path.lstrip('-')}'",
+                "files only: bottomhalf cat /proc/interrupts",
+                code=1,
+                program="cat",
+            )
+        try:
+            text = yield from procfiles.read(session, path)
+        except procfiles.NoSuchFileError:
+            session.err(f"cat: {path}: No such file or directory\n")
+            session.hint(_near(session, path))
+            code = 1
+            continue
+        contents[path] = text
+        if not session.json:
+            session.out(text)
+    if session.json:
+        session.out(json.dumps(contents) + "\n")
+    return code
+
+
+def _near(session: Session, path: str) -> str:
+    paths = procfiles.paths(session.machine.settings)
+    folder = path.rsplit("/", 1)[0] + "/"
+    close = [p for p in paths if p.startswith(folder)] if len(folder) > 1 else []
+    best = nearest(path, paths)
+    if best and best not in close:
+        close.insert(0, best)
+    return f"not modelled (docs/limitations.md); near it: {', '.join(close[:4] or paths)}"

@@ -1,0 +1,226 @@
+"""``run`` and ``demo``: a scenario on a machine of its own, in processes or in virtual time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import tomlfile
+from orchestrator.errors import EXPECTATION_FAILED, INTERRUPTED, OK, BottomhalfError
+from orchestrator.verbs import parse, usage
+
+if TYPE_CHECKING:
+    from orchestrator.cli import Options
+    from orchestrator.machine import Machine
+    from orchestrator.play import Story
+    from orchestrator.scenario import Scenario
+    from orchestrator.session import Session, Wait
+
+_FLAGS = ("--json", "--simulate", "--list")
+_VALUES = ("--seed", "--report", "--era")
+#: A line of the opening, and its rest before the scenario begins.
+_FOLLOW_LINE_NS = 250_000_000
+_FOLLOW_REST_NS = 1_000_000_000
+
+
+def run(options: Options, argv: Sequence[str]) -> int:
+    """Play a scenario and judge it."""
+    given = parse("run", argv, _FLAGS, _VALUES)
+    if "--list" in given.flags:
+        return _list()
+    if len(given.words) > 1:
+        raise BottomhalfError("run plays one scenario at a time", usage("run"))
+    report = given.value("--report")
+    return _perform(
+        given.words[0] if given.words else "failover",
+        seed=_seed(given.value("--seed"), "--simulate" in given.flags),
+        era=given.value("--era"),
+        as_json=options.json or "--json" in given.flags,
+        directory=Path(report) if report else None,
+        opening=False,
+    )
+
+
+def demo(options: Options, argv: Sequence[str]) -> int:
+    """``run failover`` with captions: opens with one ping followed, keeps its files."""
+    given = parse("demo", argv, ("--json", "--simulate"), ("--seed", "--report", "--era"))
+    if given.words:
+        raise BottomhalfError(
+            f"demo plays one story, not `{given.words[0]}`", f"bottomhalf run {given.words[0]}"
+        )
+    report = given.value("--report")
+    directory = Path(report) if report else Path(tempfile.mkdtemp(prefix="bottomhalf-demo-"))
+    return _perform(
+        "failover",
+        seed=_seed(given.value("--seed"), "--simulate" in given.flags),
+        era=given.value("--era"),
+        as_json=options.json or "--json" in given.flags,
+        directory=directory,
+        opening=True,
+    )
+
+
+def _list() -> int:
+    from orchestrator import scenario  # noqa: PLC0415
+
+    for name in tomlfile.bundled("scenarios"):
+        loaded = scenario.load(name)
+        print(f"{name:<16}{loaded.until_ns / 1e9:>5g} s  {loaded.title}")
+    return OK
+
+
+def _seed(text: str | None, simulate: bool) -> int | None:
+    """The seed of the simulation; None for processes."""
+    if text is None:
+        return 0 if simulate else None
+    if not text.isdigit():
+        raise BottomhalfError(f"--seed {text}: a whole number is needed", "--seed 7")
+    return int(text)
+
+
+def _perform(
+    name: str,
+    *,
+    seed: int | None,
+    era: str | None,
+    as_json: bool,
+    directory: Path | None,
+    opening: bool,
+) -> int:
+    from orchestrator import scenario  # noqa: PLC0415
+
+    loaded = scenario.load(name, era=era)
+    machine = _machine(loaded, seed)
+    try:
+        return _on(machine, loaded, seed, as_json, directory, opening)
+    finally:
+        machine.close()
+
+
+def _machine(loaded: Scenario, seed: int | None) -> Machine:
+    settings = loaded.machine
+    if seed is not None:
+        from orchestrator.simulated import SimulatedMachine  # noqa: PLC0415
+
+        return SimulatedMachine(settings._replace(name="m1"), seed=seed)
+    from orchestrator.owning import new_machine  # noqa: PLC0415
+    from orchestrator.rundir import running_machines  # noqa: PLC0415
+
+    taken = {machine.name for machine in running_machines()}
+    names = [loaded.name, *(f"{loaded.name}-{n}" for n in range(2, 1000))]
+    free = next(name for name in names if name not in taken)
+    return new_machine(settings._replace(name=free), settings.name)
+
+
+def _on(
+    machine: Machine,
+    loaded: Scenario,
+    seed: int | None,
+    as_json: bool,
+    directory: Path | None,
+    opening: bool,
+) -> int:
+    from orchestrator import result  # noqa: PLC0415
+    from orchestrator.ledger import settled  # noqa: PLC0415
+    from orchestrator.play import Player  # noqa: PLC0415
+    from orchestrator.ready import wait_until_ready  # noqa: PLC0415
+    from orchestrator.report import Report  # noqa: PLC0415
+
+    quiet = as_json
+    if not wait_until_ready(machine):
+        raise BottomhalfError(
+            "the machine's network did not come up", "a fault of ours: bottomhalf doctor", code=3
+        )
+    if opening and not quiet:
+        _open_with_one_ping(machine)
+    report = Report(directory) if directory is not None else None
+    if report is not None:
+        report.begin(machine)
+    player = Player(
+        machine, loaded, _story(quiet, seed), seed, report.pull if report is not None else None
+    )
+    played = player.play()
+    ledger = settled(machine)
+    tables = _tables(machine)
+    if report is not None:
+        report.end(player.lines)
+    width = shutil.get_terminal_size((result.WIDTH, 24)).columns
+    machine.close()
+    nodes = result.nodes_json(machine.settings, played.buried, machine.states())
+    artefacts = dict(report.artefacts) if report is not None else {}
+    value = result.as_json(played, ledger, nodes, artefacts)
+    text = result.as_text(played, ledger, tables, str(directory or ""), artefacts, width)
+    if report is not None:
+        report.keep_result(value, text)
+    sys.stdout.write(json.dumps(value) + "\n" if as_json else text)
+    if as_json:
+        sys.stderr.writelines(f"{line}\n" for line in result.failures(played, ledger))
+    if played.cut_short == "interrupted":
+        return INTERRUPTED
+    return OK if value["passed"] else EXPECTATION_FAILED
+
+
+def _story(quiet: bool, seed: int | None) -> Story | None:
+    from orchestrator.story import LiveStory, PlainStory, for_terminal  # noqa: PLC0415
+
+    if quiet:
+        return None
+    if seed is None and for_terminal():
+        return LiveStory()
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    return PlainStory(write)
+
+
+def _tables(machine: Machine) -> dict[str, str]:
+    """Interrupts and softirqs of each CPU, in the kernel's own text."""
+    from orchestrator import procfiles  # noqa: PLC0415
+    from orchestrator.session import Session, drive  # noqa: PLC0415
+
+    found: dict[str, str] = {}
+    session = Session(machine)
+
+    def gather() -> Generator[Wait, None, int]:
+        for path in ("/proc/interrupts", "/proc/softirqs"):
+            with suppress(procfiles.NoSuchFileError):  # 2.6.18 has no /proc/softirqs
+                found[path] = yield from procfiles.read(session, path)
+        return OK
+
+    drive(session, gather())
+    return found
+
+
+def _open_with_one_ping(machine: Machine) -> None:
+    """One ping, followed; a line every quarter of a second on a terminal."""
+    from orchestrator.follow import follow  # noqa: PLC0415
+    from orchestrator.session import Session, drive  # noqa: PLC0415
+
+    slowly = sys.stdout.isatty() and machine.runtime == "processes"
+    session: Session = Session(machine)
+    lines: list[str] = []
+    session.out = lines.append
+    gateway = machine.settings.gateway.addresses[0]
+
+    def show() -> Generator[Wait, Any, int]:
+        # the first one asks for the gateway's address; the second is the usual case
+        yield from session.program(("ping", "-c", "1", gateway), show=False)
+        yield from follow(session, ["ping", "-c", "1", "gateway"])
+        for line in "".join(lines).splitlines():
+            print(line, flush=True)
+            if slowly:
+                yield from session.sleep(_FOLLOW_LINE_NS)
+        print("this is what you will now break\n", flush=True)
+        if slowly:
+            yield from session.sleep(_FOLLOW_REST_NS)
+        return OK
+
+    drive(session, show())

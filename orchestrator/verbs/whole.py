@@ -1,0 +1,236 @@
+"""Verbs of the whole: up, down, check, era, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import eras
+from orchestrator.errors import OK, BottomhalfError, did_you_mean, words
+from orchestrator.verbs import parse, usage
+
+if TYPE_CHECKING:
+    from nodes.machine import MachineSettings
+    from orchestrator.cli import Options
+    from orchestrator.client import RemoteMachine
+
+DEFAULT_NAME = "m1"
+_DOWN_TIMEOUT_S = 15.0
+
+
+def up(options: Options, argv: Sequence[str]) -> int:
+    """Start a machine and leave it running, or show it until the dashboard is closed."""
+    from orchestrator import config, owning, running  # noqa: PLC0415
+    from orchestrator.rundir import running_machines  # noqa: PLC0415
+
+    given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set"))
+    if len(given.words) > 1:
+        raise BottomhalfError(f"up takes one machine, not {len(given.words)}", usage("up"))
+    name = given.value("--name") or options.on or DEFAULT_NAME
+    settings = config.load(
+        given.words[0] if given.words else config.DEFAULT_MACHINE,
+        era=given.value("--era"),
+        bond=given.value("--bond"),
+        overrides=given.values.get("--set", ()),
+    )
+    config_name, settings = settings.name, settings._replace(name=name, hostname=name)
+    for machine in running_machines():
+        if machine.name == name:
+            return _already_up(machine, settings)
+    said = owning.start(settings, config_name)
+    if options.json:
+        print(json.dumps({"name": name, **said}))
+    else:
+        sys.stdout.write(_up_text(settings, config_name, said))
+        sys.stdout.flush()
+    if {"-d", "--detach"} & set(given.flags):
+        return OK
+    with running.connect(name) as remote:
+        return _show(remote, name)
+
+
+def _already_up(machine: Any, settings: MachineSettings) -> int:
+    """The name is taken: fine if it is the same machine, else refused."""
+    from orchestrator import running  # noqa: PLC0415
+
+    message = running.already_running(machine, _free_name())
+    try:
+        same = running.unpack_settings((machine.directory / running.SETTINGS_FILE).read_bytes())
+    except (OSError, ValueError):
+        same = None
+    if same != settings:
+        raise message
+    sys.stderr.write(message.text())
+    return OK
+
+
+def _free_name() -> str:
+    from orchestrator.rundir import running_machines  # noqa: PLC0415
+
+    taken = {machine.name for machine in running_machines()}
+    return next(f"m{n}" for n in range(2, 1000) if f"m{n}" not in taken)
+
+
+def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
+    name = settings.name
+    on = "" if name == DEFAULT_NAME else f"--on {name} "
+    state = "" if said["ready"] else "  its network is not up yet: bottomhalf dmesg\n"
+    break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
+    return (
+        f"{name} is up: {config_name}, era {settings.era}, {len(settings.node_names)} processes "
+        f"in {said['launched_ms'] / 1000:.1f} s\n{state}"
+        f"  bottomhalf {on}ping -c 5 gateway       from inside the machine\n"
+        f"  bottomhalf {on}{break_it:<24}then ping again, and: bottomhalf {on}dmesg\n"
+        f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
+    )
+
+
+def _show(machine: RemoteMachine, name: str) -> int:
+    """Hold the machine and show it; it ends with us unless the person detaches."""
+    machine.hold()
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from orchestrator.dashboards.live import DETACH  # noqa: PLC0415
+        from orchestrator.verbs.process import run_dashboard  # noqa: PLC0415
+
+        if run_dashboard(machine, None) == DETACH:
+            machine.release()
+            print(f"{name} goes on: bottomhalf top shows it, bottomhalf down ends it")
+            return OK
+    else:
+        signals: list[int] = []
+        machine.catch_signals(signals, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        while not signals and not machine.lost:
+            machine.pump(machine.now_ns() + 60_000_000_000, lambda: bool(signals) or machine.lost)
+    machine.shut_down()
+    print(f"{name} is down")
+    return OK
+
+
+def down(options: Options, argv: Sequence[str]) -> int:
+    """End a machine; fine when nothing runs."""
+    from orchestrator import running  # noqa: PLC0415
+    from orchestrator.rundir import running_machines  # noqa: PLC0415
+
+    given = parse("down", argv)
+    name = given.words[0] if given.words else options.on
+    try:
+        found = running.find(name)
+    except BottomhalfError as error:
+        if error is running.NOTHING_RUNS:
+            sys.stderr.write(error.text())
+            return OK
+        raise
+    try:
+        machine = running.open_machine(found.directory, found.name)
+    except BottomhalfError:
+        if found.pid:
+            os.kill(found.pid, signal.SIGTERM)  # a `run`, or an owner that hangs
+    else:
+        machine.shut_down()
+        machine.close()
+    deadline = time.monotonic() + _DOWN_TIMEOUT_S
+    while any(m.name == found.name for m in running_machines()):
+        if time.monotonic() > deadline:
+            raise BottomhalfError(
+                f"machine {found.name} does not end (pid {found.pid})", f"kill -9 {found.pid}"
+            )
+        time.sleep(0.005)
+    print(f"{found.name} is down")
+    return OK
+
+
+def check(options: Options, argv: Sequence[str]) -> int:
+    """Validate files, or list the keys of a table; start nothing."""
+    from orchestrator import config, scenario, tomlfile  # noqa: PLC0415
+
+    given = parse("check", argv, ("--keys",))
+    if "--keys" in given.flags:
+        sys.stdout.write(config.keys_text(given.words[0] if given.words else ""))
+        return OK
+    if not given.words:
+        raise BottomhalfError("check what?", usage("check"))
+    for name in given.words:
+        kinds = [kind for kind in ("machines", "scenarios") if name in tomlfile.bundled(kind)]
+        if not tomlfile.is_path(name) and not kinds:
+            every = [*tomlfile.bundled("machines"), *tomlfile.bundled("scenarios")]
+            raise BottomhalfError(
+                f"no machine or scenario `{name}`{did_you_mean(name, every)}",
+                f"bundled: {words(every)}          a path needs a `/` or ends in .toml",
+            )
+        data = tomlfile.read(kinds[0] if kinds else "machines", name).data
+        if "step" in data or "ping" in data or "until" in data:
+            played = scenario.load(name)
+            print(
+                f"{name}: a scenario of {len(played.steps)} steps on {played.machine.name}, "
+                f"{played.until_ns / 1e9:g} s"
+            )
+        else:
+            machine = config.load(name)
+            bond = machine.bond
+            print(
+                f"{name}: a machine, era {machine.era}, {machine.cpus} CPUs, "
+                f"{words(machine.nic_names)}"
+                + (f", {bond.name} {bond.mode} over {words(bond.slaves)}" if bond else "")
+            )
+    return OK
+
+
+def era(options: Options, argv: Sequence[str]) -> int:
+    """The presets; one preset's behaviours; what differs between two."""
+    given = parse("era", argv, ("--json",))
+    as_json = options.json or "--json" in given.flags
+    if len(given.words) > 2:
+        raise BottomhalfError("era takes at most two eras", usage("era"))
+    if len(given.words) == 2:
+        old, new = given.words
+        rows: Any = [{"behaviour": key, old: a, new: b} for key, a, b in eras.differences(old, new)]
+        if not as_json:
+            print(f"{'behaviour':<28}{old:<28}{new}")
+            for key, a, b in eras.differences(old, new):
+                print(f"{key:<28}{_cell(a):<28}{_cell(b)}")
+    elif given.words:
+        rows = eras.behaviours(given.words[0])
+        if not as_json:
+            for key, value in rows.items():
+                print(f"{key:<28}{_cell(value)}")
+    else:
+        rows = list(eras.names())
+        if not as_json:
+            print("presets: " + ", ".join(rows))
+            print(f"  bottomhalf era {rows[-2]} {rows[-1]}     what differs")
+    if as_json:
+        print(json.dumps(rows))
+    return OK
+
+
+def _cell(value: Any) -> str:
+    text = words(value) if isinstance(value, tuple) else str(value)
+    return text if len(text) <= 26 else text[:24] + ".."
+
+
+def completion(options: Options, argv: Sequence[str]) -> int:
+    """Print click's completion script for a shell."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    from orchestrator.cli import grammar  # noqa: PLC0415
+
+    given = parse("completion", argv)
+    shells = ("bash", "zsh", "fish")
+    shell = given.words[0] if given.words else ""
+    if shell not in shells:
+        raise BottomhalfError(
+            f"no completion for shell `{shell}`{did_you_mean(shell, shells)}"
+            if shell
+            else "completion for which shell?",
+            'eval "$(bottomhalf completion bash)"          also zsh and fish',
+        )
+    found = get_completion_class(shell)
+    assert found is not None
+    for program in ("bottomhalf", "bh"):
+        print(found(grammar, {}, program, "_BOTTOMHALF_COMPLETE").source())
+    return OK

@@ -1,0 +1,42 @@
+"""Fixtures for the tests of what people type and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from fake_machine import FakeMachine
+
+from orchestrator import verbs
+from orchestrator.errors import BottomhalfError
+from orchestrator.session import Session, drive
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def machine() -> FakeMachine:
+    return FakeMachine()
+
+
+@pytest.fixture
+def say(machine: FakeMachine) -> Callable[..., Said]:
+    """Run one command line on the fake machine, as a shell would."""
+
+    def run(line: str, **options: object) -> Said:
+        out: list[str] = []
+        err: list[str] = []
+        session = Session(machine, out=out.append, err=err.append, **options)  # type: ignore[arg-type]
+        try:
+            code = drive(session, verbs.start(session, line.split()))
+        except BottomhalfError as error:
+            err.append(error.text(session.terminal))
+            code = error.code
+        return Said(code, "".join(out), "".join(err))
+
+    return run

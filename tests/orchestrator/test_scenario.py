@@ -1,0 +1,117 @@
+"""A scenario's file: what it becomes, and what each slip in it is answered with."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from orchestrator import scenario
+from orchestrator.errors import BottomhalfError
+
+BASE = (resources.files("configs") / "scenarios" / "failover.toml").read_text()
+
+
+def complaint(tmp_path: Path, old: str, new: str) -> BottomhalfError:
+    path = tmp_path / "my.toml"
+    assert old in BASE
+    path.write_text(BASE.replace(old, new, 1))
+    with pytest.raises(BottomhalfError) as caught:
+        scenario.load(str(path))
+    caught.value.what = caught.value.what.replace(f"{tmp_path}/", "")
+    return caught.value
+
+
+def line_of(text: str) -> int:
+    return next(n for n, line in enumerate(BASE.splitlines(), 1) if text in line)
+
+
+def test_failover_is_the_main_job():
+    loaded = scenario.load()
+    assert loaded.name == "failover"
+    assert loaded.ping == ("-i", "0.01", "gateway")
+    assert [step.text for step in loaded.steps] == [
+        "cable active out",
+        "cable eth0 in",
+        "kill active",
+        "restart eth1",
+    ]
+    assert loaded.steps[0].at_ns == 2_000_000_000
+    assert loaded.steps[0].expect[0] == ("gap", "<=", 250.0, "gap <= 250ms")
+    assert loaded.machine.name == "bond-pair"
+
+
+def test_machine_of_a_scenario_is_looked_for_beside_it(tmp_path: Path):
+    (tmp_path / "four.toml").write_text('cpus = 4\nnics = ["eth0", "eth1"]\n')
+    path = tmp_path / "my.toml"
+    path.write_text('machine = "./four.toml"\nuntil = "1s"\n')
+    assert scenario.load(str(path)).machine.cpus == 4
+
+
+def test_unknown_scenario_names_the_nearest():
+    with pytest.raises(BottomhalfError) as caught:
+        scenario.load("failovr")
+    assert caught.value.what == "no scenario `failovr`; did you mean `failover`?"
+    assert caught.value.hint == (
+        "bottomhalf run --list          a path needs a `/` or ends in .toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "what"),
+    [
+        ("cable active out", "cabel active out", "cable active", "no verb `cabel`; did you mean `cable`?"),
+        ("cable active out", "cable actve out", "cable active", "no node `actve`; did you mean `active`?"),
+        ("cable active out", "stop eth0", "cable active", "`stop` is not a verb here"),
+        ("cable active out", "top", "cable active", "`top` cannot be a step"),
+        (
+            "cable active out",
+            "kill bond0",
+            "cable active",
+            "bond0 is a device inside the kernel, not a process",
+        ),
+        (
+            "gap <= 250ms",
+            "gapp <= 250ms",
+            "gap <= 250",
+            'expect = "gapp <= 250ms": nothing is called `gapp`; did you mean `gap`?',
+        ),
+        ("gap <= 250ms", "gap <= 250", "gap <= 250", 'expect = "gap <= 250": 250 is no gap'),
+        ("gap <= 250ms", "gap 250ms", "gap <= 250", 'expect = "gap 250ms" is no comparison'),
+        ("active == eth1", "active == eth3", "active == eth1", 'expect = "active == eth3": no NIC `eth3`'),
+        ('"2s"', '"2"', '"2s"', 'at = "2": allowed is a time with its unit: 2s, 250ms'),
+        ('"7s"', '"1s"', '"7s"', "step 3 comes before step 2"),
+        ('"14s"', '"9s"', '"14s"', 'until = "9s": the last step begins at 11 s'),
+        ("until ", "untill", "until ", "a scenario has no key `untill`; did you mean `until`?"),
+        ('"bond-pair"', '"bond-pear"', "bond-pair", "no machine `bond-pear`; did you mean `bond-pair`?"),
+        ("do      =", "doo     =", "cable active", "[step] has no key `doo`; did you mean `do`?"),
+    ],
+)  # fmt: skip
+def test_each_slip_has_its_message(tmp_path: Path, old: str, new: str, at: str, what: str):
+    assert complaint(tmp_path, old, new).what == f"my.toml:{line_of(at)}: {what}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "holds"),
+    [
+        ("gap <= 250ms", 250.0, True),
+        ("gap <= 250ms", 250.1, False),
+        ("gap <= 250ms", None, False),
+        ("lost == 0", 0, True),
+        ("loss < 5%", 4.9, True),
+        ("active == eth1", "eth1", True),
+        ("active == eth1", None, False),
+    ],
+)
+def test_expectations_hold_or_not(tmp_path: Path, text: str, value: object, holds: bool):
+    path = tmp_path / "my.toml"
+    path.write_text(f'until = "2s"\n[[step]]\nat = "1s"\ndo = "kill eth0"\nexpect = "{text}"\n')
+    (expectation,) = scenario.load(str(path)).steps[0].expect
+    assert expectation.holds(value) is holds  # type: ignore[arg-type]
+
+
+def test_failed_expectation_says_what_was_seen():
+    (expectation, _) = scenario.load().steps[0].expect
+    assert expectation.failure(2104.0) == "gap 2104 ms, expected <= 250"
+    assert expectation.failure(None) == "gap without end, expected <= 250"

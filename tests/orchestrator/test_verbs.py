@@ -1,0 +1,266 @@
+"""Verbs of the process, hardware and kernel layers, on a machine that keeps book."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from orchestrator import verbs
+from orchestrator.errors import BottomhalfError
+
+
+def test_kill_sends_sigkill_and_prints_the_mend(say, machine):
+    said = say("kill eth0")
+    assert said.code == 0
+    assert said.out == "eth0 (pid 41203) got SIGKILL\n  mend: bottomhalf restart eth0\n"
+    assert ("kill", "eth0") in machine.calls
+
+
+def test_several_targets_at_once(say, machine):
+    say("kill eth0 eth1")
+    assert [call for call in machine.calls if call[0] == "kill"] == [
+        ("kill", "eth0"),
+        ("kill", "eth1"),
+    ]
+
+
+def test_active_and_backup_are_what_the_bond_says_now(say, machine):
+    machine.set_active("eth1")
+    say("freeze active")
+    say("kill backup")
+    assert machine.calls == [("freeze", "eth1"), ("kill", "eth0")]
+
+
+def test_kill_of_a_dead_node_is_fine_and_says_since_when(say, machine):
+    say("kill eth0")
+    machine.pump(machine.now + 12_000_000_000)
+    said = say("kill eth0")
+    assert said.code == 0
+    assert said.err == (
+        "bottomhalf: eth0 is already dead (SIGKILL, 12 s ago)\n  hint: bottomhalf restart eth0\n"
+    )
+
+
+def test_bond0_is_no_process(say):
+    said = say("kill bond0")
+    assert said.code == 2
+    assert said.err == (
+        "bottomhalf: bond0 is a device inside the kernel, not a process\n"
+        "  hint: processes are cpu0 cpu1 apic eth0 eth1 lan; bond0's NICs are eth0 and eth1: "
+        "bottomhalf kill active\n"
+    )
+
+
+def test_unknown_node_names_the_nearest(say):
+    said = say("freeze eth")
+    assert said.err.startswith("bottomhalf: no node `eth`; did you mean `eth1`?\n  hint: nodes are")
+
+
+def test_a_verb_without_a_target_shows_its_usage(say):
+    said = say("kill")
+    assert said.err == "bottomhalf: kill what?\n  hint: bottomhalf kill TARGET...\n"
+
+
+def test_freeze_and_thaw(say, machine):
+    assert say("freeze eth0").out.endswith("got SIGSTOP\n  mend: bottomhalf thaw eth0\n")
+    again = say("freeze eth0")
+    assert (again.code, again.out) == (0, "")
+    assert "eth0 is already frozen" in again.err
+    assert say("thaw eth0").out == "eth0 (pid 41203) got SIGCONT\n"
+    assert machine.calls == [("freeze", "eth0"), ("thaw", "eth0")]
+
+
+def test_freeze_of_a_dead_node_is_refused(say):
+    say("kill eth0")
+    said = say("freeze eth0")
+    assert said.code == 2
+    assert said.err.startswith("bottomhalf: eth0 is dead (SIGKILL, ")
+
+
+def test_restart_of_a_nic_removes_rescans_and_enslaves(say, machine):
+    say("kill eth0")
+    machine.ram.page("cpu0", verbs_schema()).words[verbs_schema().index("nic_flags")] = 0
+    machine.calls.clear()
+    said = say("restart eth0")
+    assert said.code == 0
+    assert said.out == "eth0 (pid 41303) is a new process\n"
+    assert machine.calls == [
+        ("spawn", "cpu0", "pci-remove", "eth0"),
+        ("restart", "eth0"),
+        ("spawn", "cpu0", "pci-rescan", "eth0"),
+        ("spawn", "cpu0", "enslave", "eth0"),
+    ]
+
+
+def verbs_schema():
+    from nodes.cpu.page import CPU_SCHEMA
+
+    return CPU_SCHEMA
+
+
+def test_restart_does_not_enslave_what_the_kernel_has_enslaved(say, machine):
+    say("kill eth0")
+    say("restart eth0")
+    assert ("spawn", "cpu0", "enslave", "eth0") not in machine.calls
+
+
+def test_restart_of_a_living_node_changes_nothing(say, machine):
+    said = say("restart eth0")
+    assert (said.code, said.out) == (0, "")
+    assert "eth0 (pid 41203) is alive" in said.err
+    assert machine.calls == []
+
+
+def test_a_killed_cpu_is_not_restarted(say, machine):
+    say("kill cpu1")
+    said = say("restart cpu1")
+    assert said.code == 2
+    assert "CPU hot-plug is not built yet" in said.err
+    assert ("restart", "cpu1") not in machine.calls
+
+
+def test_restart_without_a_kernel_is_only_a_process(say, machine):
+    say("kill cpu0 eth0")
+    machine.calls.clear()
+    said = say("restart eth0")
+    assert machine.calls == [("restart", "eth0")]
+    assert "cpu0 is dead, no kernel looks at the new eth0" in said.err
+
+
+def test_cable_out_and_in(say, machine):
+    assert say("cable active out").out == "cable of eth0 is out\n  mend: bottomhalf cable eth0 in\n"
+    assert say("cable lan:2 in").out == "cable of eth1 is in\n"
+    assert machine.calls == [("cable", "eth0", False), ("cable", "eth1", True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("cable eth0", "cable: out or in?"),
+        ("cable eth0 aut", "cable: out or in? did you mean `out`?"),
+        ("cable cpu0 out", "cable: cpu0 has no cable"),
+        ("cable eth2 out", "no node `eth2`; did you mean `eth1`?"),
+        ("kill --force eth0", "kill has no option `--force`"),
+    ],
+)
+def test_slips_behind_a_verb(say, machine, line, what):
+    said = say(line)
+    assert said.code == 2
+    assert said.err.startswith(f"bottomhalf: {what}\n  hint: ")
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("word", ["stop", "start", "plug", "unplug"])
+def test_words_that_mean_two_things_are_refused(word):
+    with pytest.raises(BottomhalfError) as caught:
+        verbs.lookup(word)
+    assert caught.value.what == f"`{word}` is not a verb here"
+
+
+def test_stop_has_the_hint_of_the_three_meanings():
+    with pytest.raises(BottomhalfError) as caught:
+        verbs.lookup("stop")
+    assert caught.value.hint == (
+        "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · down (the whole machine)"
+    )
+
+
+def test_verbs_of_later_issues_say_that_they_are_not_built():
+    with pytest.raises(BottomhalfError, match="`ethtool` is not built yet"):
+        verbs.lookup("ethtool")
+
+
+def test_every_verb_of_the_table_can_be_loaded():
+    for verb in verbs.TABLE.values():
+        assert callable(verbs.load(verb)), verb.name
+
+
+def test_ping_passes_its_options_through_and_resolves_the_gateway(say, machine):
+    machine.programs["ping"] = lambda m, job: m.later(1000, lambda: setattr(job, "exit_code", 1))
+    assert say("ping -c 5 -W 1 gateway").code == 1
+    assert machine.calls == [("spawn", "cpu0", "ping", "-c", "5", "-W", "1", "192.168.1.1")]
+
+
+def test_ping_runs_on_the_cpu_that_is_asked_for(say, machine):
+    machine.programs["ping"] = lambda m, job: m.later(1000, lambda: setattr(job, "exit_code", 0))
+    say("ping gateway", cpu="cpu1")
+    assert machine.calls == [("spawn", "cpu1", "ping", "192.168.1.1")]
+
+
+def test_ctrl_c_goes_to_ping_which_prints_its_statistics(say, machine):
+    sent: list[int] = []
+    machine.later(50_000_000, lambda: sent.append(signal.SIGINT))
+    said = say("ping gateway", signals=sent)
+    assert said.code == 0
+    assert ("signal", "ping", signal.SIGINT) in machine.calls
+    assert said.out.endswith("--- 192.168.1.1 ping statistics ---\n")
+    assert "icmp_seq=4 " not in said.out.split("statistics")[-1]
+
+
+def test_ping_says_so_when_its_cpu_dies(say, machine):
+    machine.programs["ping"] = lambda m, job: m.later(
+        1000, lambda: setattr(job, "failed", "cpu0 died (SIGKILL)")
+    )
+    said = say("ping gateway")
+    assert said.code == 1
+    assert said.err.startswith("ping: cpu0 died (SIGKILL)\n")
+
+
+def test_dmesg_merges_the_logs_of_all_cpus_by_time(say, machine):
+    machine.log("first")
+    machine.pump(machine.now + 1_500_000)
+    machine.log("second", cpu=1)
+    machine.pump(machine.now + 12_000_000_000)
+    machine.log("third")
+    assert say("dmesg").out == (
+        "[    0.000000] first\n[    0.001500] second\n[   12.001500] third\n"
+    )
+    assert say("dmesg -t").out == "first\nsecond\nthird\n"
+
+
+def test_dmesg_as_json_is_util_linuxs(say, machine):
+    machine.pump(machine.now + 1_500_000)
+    machine.log("text")
+    for line, options in (("dmesg -J", {}), ("dmesg", {"json": True})):
+        assert json.loads(say(line, **options).out) == {
+            "dmesg": [{"pri": 6, "time": 0.0015, "msg": "text"}]
+        }
+
+
+def test_dmesg_follows_until_a_signal(say, machine):
+    sent: list[int] = []
+    machine.later(400_000_000, lambda: machine.log("late"))
+    machine.later(900_000_000, lambda: sent.append(signal.SIGINT))
+    assert say("dmesg -w", signals=sent).out == "[    0.400000] late\n"
+
+
+def test_dmesg_option_that_is_not_modelled(say):
+    said = say("dmesg --ctime", terminal=True)
+    assert said.code == 1
+    assert said.err.startswith("dmesg: unrecognized option '--ctime'\n  hint: modelled are")
+
+
+def test_ps_has_a_row_for_each_node(say, machine):
+    say("kill eth1")
+    rows = json.loads(say("ps --json").out)
+    assert [row["node"] for row in rows] == list(machine.settings.node_names)
+    assert {row["node"]: row["state"] for row in rows}["eth1"] == "dead (SIGKILL)"
+    assert rows[0].keys() >= {
+        "pid", "uptime_s", "cpu_percent", "pss_bytes", "messages_in", "messages_out", "drops",
+    }  # fmt: skip
+
+
+def test_ps_counts_messages_and_drops_of_the_page(say, machine):
+    page = machine.ram.page("eth0")
+    page["msgs_in"], page["send_full"], page["send_dead"] = 7, 2, 3
+    row = json.loads(say("ps --json").out)[3]
+    assert (row["messages_in"], row["drops"]) == (7, 5)
+
+
+def test_ps_fits_80_columns(say):
+    lines = say("ps").out.splitlines()
+    assert lines[0].split()[:3] == ["NODE", "PID", "STATE"]
+    assert len(lines) == 7
+    assert all(len(line) <= 80 for line in lines)
