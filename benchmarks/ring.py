@@ -2,11 +2,13 @@
 
 T tokens run round five processes. Sockets (``bus.links``), waiting (epoll, then a drain until the
 inbox is empty) and batching (one ZeroMQ message to the next process in each turn, holding all
-tokens that are there) are those of ``bus.process``; there is no node, no page, no validation. So a
-lap is what five hops cost at the least in this design on this computer, and whatever a ping takes
-beyond it is our own code.
+tokens that are there) are those of ``bus.process``; there is no node and no page. So a lap is what
+five hops cost at the least in this design on this computer, and whatever a ping takes beyond it is
+our own code. What a token is can be chosen: ``bare``, two numbers in MessagePack, or ``messages``, a
+message of the bus's vocabulary that every process decodes, validates and encodes again (the
+smallest thing that the bus can carry).
 
-    python -m benchmarks.ring TOKENS LAPS pinned|free
+    python -m benchmarks.ring TOKENS LAPS pinned|free [bare|messages]
 
 Run in a process of its own, so that the caller may hold ZeroMQ contexts.
 """
@@ -24,16 +26,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
 import zmq
 
-from bus.links import EVENTS, NOBLOCK, POLLIN, Inbox, Link, listen
+from bus.codec import decode_batch, encode_batch
+from bus.links import EVENTS, HEADER_BYTES, NOBLOCK, POLLIN, Inbox, Link, header, listen
+from bus.messages import MemRead
 
 MEMBERS = 5
 PLACEMENTS = ("pinned", "free")
+WIRES = ("bare", "messages")
 _GUARD_S = 120
 
 
@@ -50,12 +56,14 @@ class RingResult(NamedTuple):
     cpu_us_per_lap: float
 
 
-def run_ring(tokens: int, laps: int, placement: str = "free") -> RingResult:
+def run_ring(
+    tokens: int, laps: int, placement: str = "free", wire: str = "bare"
+) -> RingResult:
     """Let ``tokens`` tokens make ``laps`` laps in all; "pinned" puts all processes on one core."""
     if placement not in PLACEMENTS:
         raise ValueError(f"placement is one of {', '.join(PLACEMENTS)}, not {placement!r}")
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ring", str(tokens), str(laps), placement],
+        [sys.executable, "-m", "benchmarks.ring", str(tokens), str(laps), placement, wire],
         cwd=Path(__file__).parent.parent,
         stdout=subprocess.PIPE,
         check=True,
@@ -64,7 +72,7 @@ def run_ring(tokens: int, laps: int, placement: str = "free") -> RingResult:
     return RingResult(**json.loads(done.stdout))
 
 
-def _measure(tokens: int, laps: int, placement: str) -> dict[str, Any]:
+def _measure(tokens: int, laps: int, placement: str, wire: str) -> dict[str, Any]:
     """Fork the five (no ZeroMQ here), wait for the first one's report, end the others."""
     if placement == "pinned":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -105,7 +113,28 @@ def _cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _member(number: int, directory: str, tokens: int, laps: int, report_fd: int) -> int:
+def _bare() -> tuple[Callable[[bytes], list[Any]], Callable[[list[Any]], bytes]]:
+    """A token is [number, laps]."""
+    return msgpack.unpackb, msgpack.Packer(autoreset=True).pack
+
+
+def _messages() -> tuple[Callable[[bytes], list[Any]], Callable[[list[Any]], bytes]]:
+    """A token is a ``MemRead`` whose tag is its number and whose offset is its laps."""
+
+    def unpack(data: bytes) -> list[Any]:
+        return [(m.tag, m.offset) for m in decode_batch(data[HEADER_BYTES:]).messages]
+
+    first = header(0)
+
+    def pack(tokens: list[Any]) -> bytes:
+        return first + encode_batch(1, 1, [MemRead(token, 0, lap) for token, lap in tokens])
+
+    return unpack, pack
+
+
+def _member(  # noqa: PLR0913
+    number: int, directory: str, tokens: int, laps: int, wire: str, report_fd: int
+) -> int:
     """One process of the ring; number 0 starts the tokens, measures and reports."""
     context: zmq.Context[Any] = zmq.Context()
     path = f"{directory}/{number}"
@@ -120,7 +149,8 @@ def _member(number: int, directory: str, tokens: int, laps: int, report_fd: int)
     epoll = select.epoll()
     epoll.register(inbox.fd, select.EPOLLIN)
     receive, events, wait = inbox.receive, inbox.events, epoll.poll
-    unpack, pack, clock = msgpack.unpackb, msgpack.Packer(autoreset=True).pack, time.perf_counter
+    clock = time.perf_counter
+    unpack, pack = _messages() if wire == "messages" else _bare()
 
     cpu_before = 0.0
 

@@ -13,7 +13,6 @@ from bus.codec import decode_batch, encode_batch
 from bus.messages import (
     LOCAL_EVENTS,
     WIRE,
-    AtMost,
     Between,
     EthFrame,
     Interrupt,

@@ -87,7 +87,7 @@ class Toy(Node):
             self.heard.append((sender, message))
 
     def command(self, argv: Sequence[str]) -> None:
-        verb, args = argv[0], argv[1:]
+        verb, args = (argv[0] if argv else ""), argv[1:]
         if verb == "say":
             for n in range(int(args[2])):
                 self.post(args[0], MemWrite(0, n, int(args[1])))
@@ -135,6 +135,7 @@ class Toy(Node):
         return {
             "fired": len(self.deadlines),
             "late_p50_ns": late[len(late) // 2] if late else 0,
+            "late_min_ns": late[0] if late else 0,
             "early": sum(x < 0 for x in late),
             "cpu_s": cpu.user + cpu.system,
             "left": self.timer_left,
@@ -142,6 +143,26 @@ class Toy(Node):
 
     def snapshot_self(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "incarnation": self.incarnation}
+
+
+class Chatter(Toy):
+    """Says something random to somebody random, now and then, by its own random numbers."""
+
+    PEERS: Mapping[str, Sequence[str]] = {
+        "cpu0": ("apic", "eth0", "eth1"),
+        "apic": ("cpu0", "eth0"),
+        "eth0": ("cpu0", "lan"),
+        "eth1": ("apic", "lan"),
+        "lan": ("eth0", "eth1"),
+    }
+
+    def turn(self, inbox: Inbox, budget: int) -> int | None:
+        super().turn(inbox, budget)
+        self.steps = self.rng.randrange(1, 40)
+        for _ in range(self.rng.randrange(3)):
+            peer = self.rng.choice(self.PEERS[self.name])
+            self.post(peer, MemWrite(0, self.rng.randrange(1000), self.rng.getrandbits(32)))
+        return self.clock() + self.rng.randrange(1, 5000)
 
 
 class Broken(Toy):
@@ -159,4 +180,4 @@ def toys(machine: MachineSettings, **special: Any) -> Mapping[str, Place]:
     }
 
 
-__all__ = ["CONTROL", "Broken", "Toy", "settings", "toys"]
+__all__ = ["CONTROL", "Broken", "Chatter", "Toy", "settings", "toys"]

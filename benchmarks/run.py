@@ -1,0 +1,244 @@
+"""``make bench``: the figures the design is judged by, as ratios measured in one run.
+
+Pings through a machine of processes alternate with a bare ring of five processes over the same
+ZeroMQ pattern, ROUNDS times, in both placements; medians are reported. The ring's lap is what five
+hops cost on this computer; the ratio is what the emulation adds. Also: launch, idle and memory.
+Progress goes to stderr, one JSON object to stdout.
+
+    python -m benchmarks.run [--quick]
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from benchmarks.ring import run_ring
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.machine import (
+    BondSettings,
+    GatewaySettings,
+    MachineSettings,
+    NicSettings,
+)
+from orchestrator.processes import ProcessMachine
+
+ROUNDS = 5
+RTT_PINGS = 1000
+FLOOD_PINGS, OUTSTANDING = 10_000, 64
+RING_LAPS, RING_FLOOD_LAPS = 2000, 40_000
+IDLE_SETTLE_S, IDLE_S = 30, 60
+BIG_MACHINE_CPUS = 32
+PINNED_TO = 0
+GUARD_MS = 120_000
+
+
+def machine_settings(name: str, cpus: int) -> MachineSettings:
+    """The bonded pair, with any number of CPUs."""
+    nics = tuple(
+        NicSettings(f"eth{n}", n, bytes((0x00, 0x1B, 0x21, 0, 0, n + 1))) for n in range(2)
+    )
+    bond = BondSettings(slaves=("eth0", "eth1"))
+    return MachineSettings(name, "6.1", cpus, nics, bond, GatewaySettings())
+
+
+def say(text: str) -> None:
+    """Progress, for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def address_of_queue_0(machine: ProcessMachine) -> str:
+    """A gateway address whose replies RSS puts on queue 0: the ring has five hops, and so has a
+    ping whose reply needs no wake-up from another CPU."""
+    for address in machine.settings.gateway.addresses:
+        handed = machine.ram.page("cpu1", CPU_SCHEMA).run("handover_out")[2]
+        ping(machine, "-c", "5", "-i", "0.01", host=address)
+        if machine.ram.page("cpu1", CPU_SCHEMA).run("handover_out")[2] == handed:
+            return address
+    raise RuntimeError("no gateway address lands on queue 0")
+
+
+def cpu_times_s(machine: ProcessMachine) -> dict[str, float]:
+    """utime + stime of every node, in clock ticks of 10 ms."""
+    times = {}
+    for name in machine.settings.node_names:
+        used = psutil.Process(machine.state(name).pid).cpu_times()
+        times[name] = used.user + used.system
+    return times
+
+
+def ping(machine: ProcessMachine, *options: str, host: str = "192.168.1.1") -> float:
+    """Run one ping to its end; wall seconds. RuntimeError if not every packet came back."""
+    began = time.monotonic()
+    job = machine.spawn("cpu0", ("ping", "-q", *options, host))
+    if not machine.wait(lambda: job.done, GUARD_MS) or job.exit_code != 0:
+        raise RuntimeError(f"ping {' '.join(options)}: {job}")
+    took = time.monotonic() - began
+    text = "".join(text for _, text in job.take())
+    if " 0% packet loss" not in text:
+        raise RuntimeError(text)
+    return took
+
+
+def snapshot(machine: ProcessMachine, what: str) -> Mapping[str, Any]:
+    """Ask the boot CPU."""
+    asked = machine.ask("cpu0", what)
+    if not machine.wait(lambda: asked.done, GUARD_MS) or not asked.ok:
+        raise RuntimeError(f"cpu0 did not answer {what}: {asked}")
+    value: Mapping[str, Any] = asked.value
+    return value
+
+
+def ping_times_us(machine: ProcessMachine) -> list[float]:
+    """Round trips of the last ping, from the CPU's own record."""
+    trips: list[float] = []
+    first = 1
+    while True:
+        value = snapshot(machine, f"ping:{first}")
+        pairs = zip(value["sent"], value["received"], strict=True)
+        trips += [(received - sent) / 1000 for sent, received in pairs if received]
+        first += len(value["sent"])
+        if first > value["total"]:
+            return trips
+
+
+def messages(machine: ProcessMachine) -> tuple[int, int]:
+    """(messages, wake-ups) of all nodes so far."""
+    pages = [machine.ram.page(name) for name in machine.settings.node_names]
+    return sum(p["msgs_in"] for p in pages), sum(p["wakeups"] for p in pages)
+
+
+def one_round(placement: str, number: int) -> dict[str, float]:
+    """Ring and machine, one after the other, in one placement."""
+    lap = run_ring(1, RING_LAPS, placement)
+    laps = run_ring(OUTSTANDING, RING_FLOOD_LAPS, placement)
+    machine = ProcessMachine(
+        machine_settings(f"bench-{placement}-{number}", 2),
+        cpu=PINNED_TO if placement == "pinned" else None,
+    )
+    try:
+        host = address_of_queue_0(machine)
+        before = messages(machine)
+        ping(machine, "-f", "-c", str(RTT_PINGS), host=host)  # one outstanding, back to back
+        after = messages(machine)
+        trips = ping_times_us(machine)
+        used = cpu_times_s(machine)
+        took = ping(machine, "-f", "-l", str(OUTSTANDING), "-c", str(FLOOD_PINGS))
+        spent = cpu_times_s(machine)
+    finally:
+        machine.close()
+    cpus = machine.settings.cpu_names
+    rtt_us = statistics.median(trips)
+    return {
+        "lap_us": lap.lap_us_p50,
+        "hop_us": lap.hop_us_p50,
+        "rtt_us_p50": rtt_us,
+        "rtt_us_p99": statistics.quantiles(trips, n=100)[98],
+        "rtt_ratio": rtt_us / lap.lap_us_p50,
+        "messages_per_ping": (after[0] - before[0]) / RTT_PINGS,
+        "wakeups_per_ping": (after[1] - before[1]) / RTT_PINGS,
+        "ring_laps_per_s": laps.laps_per_s,
+        "pings_per_s": FLOOD_PINGS / took,
+        "flood_ratio": FLOOD_PINGS / took / laps.laps_per_s,
+        "cpu_us_per_ping": sum(spent[n] - used[n] for n in cpus) / FLOOD_PINGS * 1e6,
+        "all_us_per_ping": sum(spent[n] - used[n] for n in spent) / FLOOD_PINGS * 1e6,
+    }
+
+
+def rounds(placement: str, count: int) -> dict[str, float]:
+    """Medians over all rounds."""
+    results = []
+    for number in range(count):
+        result = one_round(placement, number)
+        say(
+            f"{placement} {number + 1}/{count}: rtt {result['rtt_us_p50']:.0f} us = "
+            f"{result['rtt_ratio']:.2f} laps; flood {result['pings_per_s']:.0f}/s = "
+            f"{result['flood_ratio']:.3f} of the ring, {result['cpu_us_per_ping']:.0f} us of CPU "
+            "processes a ping"
+        )
+        results.append(result)
+    return {key: statistics.median(r[key] for r in results) for key in results[0]}
+
+
+def launch(cpus: int, count: int) -> tuple[float, float, float]:
+    """(ms to the first echo reply, median; MB of PSS a node, mean and largest) of a machine."""
+    times, means, largest = [], [], []
+    for number in range(count):
+        began = time.monotonic()
+        machine = ProcessMachine(machine_settings(f"bench-launch-{cpus}-{number}", cpus))
+        try:
+            ping(machine, "-c", "1")
+            times.append((time.monotonic() - began) * 1000)
+            pss = [
+                psutil.Process(machine.state(name).pid).memory_full_info().pss / 1e6
+                for name in machine.settings.node_names
+            ]
+        finally:
+            machine.close()
+        means.append(statistics.mean(pss))
+        largest.append(max(pss))
+    say(
+        f"{cpus} CPUs: first reply after {statistics.median(times):.0f} ms, "
+        f"{means[-1]:.1f} MB of PSS a node"
+    )
+    return statistics.median(times), statistics.median(means), statistics.median(largest)
+
+
+def idle(settle_s: int, seconds: int) -> float:
+    """Percent of one core that all processes of an idle machine use."""
+    machine = ProcessMachine(machine_settings("bench-idle", 2))
+    try:
+        ping(machine, "-c", "3", "-i", "0.1")
+        say(f"idle: waiting {settle_s} s, then measuring {seconds} s")
+        # nobody pumps meanwhile: a detached machine has its supervisor, and that only beats
+        machine.pump(machine.now_ns() + settle_s * 1_000_000_000)
+        before = sum(cpu_times_s(machine).values())
+        machine.pump(machine.now_ns() + seconds * 1_000_000_000)
+        used = sum(cpu_times_s(machine).values()) - before
+    finally:
+        machine.close()
+    return used / seconds * 100
+
+
+def main(argv: list[str]) -> int:
+    """Measure everything and print it."""
+    quick = "--quick" in argv
+    count = 1 if quick else ROUNDS
+    pinned = rounds("pinned", count)
+    free = rounds("free", count)
+    launch_ms, pss_mb, pss_mb_max = launch(2, count)
+    big_ms, big_pss_mb, big_pss_mb_max = launch(BIG_MACHINE_CPUS, 1 if quick else 3)
+    idle_percent = idle(3, 6) if quick else idle(IDLE_SETTLE_S, IDLE_S)
+    figures = {
+        "rtt_ratio_pinned": pinned["rtt_ratio"],
+        "rtt_ratio_free": free["rtt_ratio"],
+        "flood_ratio": free["flood_ratio"],
+        "pings_per_s": free["pings_per_s"],
+        "cpu_us_per_ping": free["cpu_us_per_ping"],
+        "launch_ms": launch_ms,
+        "idle_cpu_percent": idle_percent,
+        "pss_mb_per_node": pss_mb,
+        "raw": {
+            "pinned": pinned,
+            "free": free,
+            "pss_mb_per_node_max": pss_mb_max,
+            "cpus_32": {
+                "launch_ms": big_ms,
+                "pss_mb_per_node": big_pss_mb,
+                "pss_mb_per_node_max": big_pss_mb_max,
+            },
+            "rounds": count,
+        },
+    }
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
