@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from orchestrator.dashboards.draw import WIDTH, Line, two, uptime
+from orchestrator.dashboards.draw import STYLES, WIDTH, Line, two, uptime
 from orchestrator.dashboards.model import MachineView, NodeView
 
 HONEST = " us are the emulator's on this host; texts, counts, order and ms are Linux's"
@@ -28,23 +28,35 @@ PLAIN = Size()
 def header(view: MachineView, node: NodeView | None, size: Size) -> Text:
     """Line 1: who, and in which world."""
     settings = view.settings
-    who = Text().append(f" {settings.name}", style="bold")
-    if node is not None:
-        who.append(f" > {node.name}", style="bold")
-        pid = node.state.pid
-        who.append(f"   pid {pid}" if pid is not None else "   no pid: simulated", style="")
-        if node.incarnation > 1:
-            who.append(f"   life {node.incarnation}")
-        if not node.alive:
-            who.append("   DEAD", style="bold red")
-        elif node.state.frozen:
-            who.append("   frozen", style="bold yellow")
     time = "virtual time" if view.virtual else "real time"
-    who.append(f"   era {settings.era}   {time}   up {uptime(view.up_ns)}")
+    who = settings.name if node is None else f"{settings.name} > {node.name}"
+    parts = [(who, "bold"), (f"era {settings.era}", ""), (time, "")]
+    parts.append((f"up {uptime(view.up_ns)}", ""))
+    if node is not None:
+        parts[1:1] = _process(node)
     if size.caption:
-        who.append("   ").append(size.caption, style="bold reverse")
+        parts.append((size.caption, "bold reverse"))
     right = "? help " if node is None else "Esc back  ? help "
-    return two(who, right, size.width)
+    for gap in ("   ", "  ", " "):
+        line = Text(" ")
+        for number, (text, style) in enumerate(parts):
+            line.append(gap if number else "").append(text, style)
+        if len(line) + len(right) < size.width:
+            break
+    return two(line, right, size.width)
+
+
+def _process(node: NodeView) -> list[tuple[str, str]]:
+    """What there is to say of a node's process."""
+    state = node.state
+    parts = [(f"pid {state.pid}", "")] if state.pid is not None else []
+    if node.incarnation > 1:
+        parts.append((f"life {node.incarnation}", ""))
+    if not node.alive:
+        parts.append(("DEAD", STYLES["X"]))
+    elif state.frozen:
+        parts.append(("STOP", STYLES["S"]))
+    return parts
 
 
 def footer(keys: str, size: Size) -> list[Line]:

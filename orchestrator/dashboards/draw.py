@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 WIDTH, HEIGHT = 80, 24
@@ -67,9 +68,10 @@ class Frame:
         return "\n".join(line.plain.rstrip() for line in self.lines) + "\n"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        text = Text("\n", no_wrap=True, overflow="crop", end="").join(self.lines)
-        text.no_wrap, text.overflow, text.end = True, "crop", ""
-        yield text
+        for number, line in enumerate(self.lines):
+            if number:
+                yield Segment.line()
+            yield from line.render(console)
 
 
 def static(lines: Sequence[Line]) -> Draw:

@@ -8,7 +8,7 @@ only when it stays. What is between two nodes is ``in flight``, or the named los
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rich.text import Text
@@ -60,8 +60,9 @@ def read(view: MachineView) -> Books | None:
     states = {name: node.state for name, node in view.nodes.items()}
     if view.archived is None and any(state.incarnation > 1 for state in states.values()):
         return None
-    archived = view.archived or (lambda node, incarnation: None)
-    found = ledger.account(Counts(view.ram, view.settings, states, archived))
+    found = ledger.account(
+        Counts(view.ram, view.settings, states, lambda *life: _archived(view, *life))
+    )
     sums = (
         _sum("packets", list(found.packets.values())),
         _sum("interrupts", [found.interrupts]),
@@ -74,6 +75,18 @@ def read(view: MachineView) -> Books | None:
     books = Books(view.now_ns, sums, off)
     view.kept["ledger"] = books
     return books
+
+
+def _archived(
+    view: MachineView, node: str, incarnation: int
+) -> Mapping[str, int | list[int]] | None:
+    """Page of a former life; it changes no more, so it is asked for once."""
+    pages: dict[tuple[str, int], Mapping[str, int | list[int]] | None]
+    pages = view.kept.setdefault("former lives", {})
+    life = node, incarnation
+    if life not in pages:
+        pages[life] = view.archived(node, incarnation) if view.archived is not None else None
+    return pages[life]
 
 
 def _sum(name: str, accounts: Sequence[ledger.Account]) -> Sum:

@@ -40,6 +40,8 @@ SLOW_SAMPLES = 62
 MANY_CPUS = 8
 STATES_PERIOD_NS = SECOND_NS // 20
 LOG_LINES_SHOWN = 64
+#: Records that may have been written since the last sample.
+TRACE_SLACK = 256
 #: Bits 31:20 of an MSI's address.
 MSI_WINDOW = 0xFEE
 #: A silence is a gap when it is longer than this many intervals of the ping, and than 20 ms.
@@ -271,7 +273,7 @@ class MachineView:
     def sample(self, force: bool = False) -> bool:
         """Copy the pages if the last copy is old enough; True if it was."""
         now = self.clock()
-        if not force and now - self.now_ns < self._period:
+        if not force and now - self.now_ns < self._period * 9 // 10:
             return False
         if force or now - self._states_at >= STATES_PERIOD_NS:
             self._states_at = now
@@ -356,11 +358,12 @@ class MachineView:
                         names[cpu, data & 0xFF] = name
         return names
 
-    def descriptors_done(self, base: int, size: int) -> list[bool]:
-        """DD bit of each descriptor of the ring at ``base``; empty if there is none in RAM."""
+    def descriptors_done(self, base: int, size: int, dword: int) -> list[bool]:
+        """DD bit, in this dword, of each descriptor of the ring at ``base``; empty if there is no
+        ring in RAM."""
         if not base or base % 16 or base + 16 * size > len(self.ram.bytes):
             return []
-        status = self.ram.words32[base // 4 + 2 : base // 4 + 4 * size : 4]
+        status = self.ram.words32[base // 4 + dword : base // 4 + 4 * size : 4]
         return [bool(word & 1) for word in status.tolist()]
 
     def nic(self, number: int) -> str:
@@ -370,8 +373,8 @@ class MachineView:
     def trace(self, node: str, records: int) -> list[Record]:
         """The last records of a node's flight recorder as of the last sample."""
         recorder = self._recorders[node]
-        found, _, _ = recorder.read(max(recorder.count - records, 0))
-        return [record for record in found if record.time_ns <= self.now_ns]
+        found, _, _ = recorder.read(max(recorder.count - records - TRACE_SLACK, 0))
+        return [record for record in found if record.time_ns <= self.now_ns][-records:]
 
     def irq_vectors(self, cpu: NodeView) -> dict[int, int]:
         """Vector of each irq whose handler this CPU was seen to enter."""

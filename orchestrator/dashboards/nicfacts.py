@@ -33,6 +33,8 @@ DROP_WORDS = {
     "rx_drop_dma": "DMA write refused",
     "rx_drop_reset": "port was reset",
 }
+#: Dword of a written-back descriptor that holds DD as bit 0.
+_STATUS = {"rx": 2, "tx": 3}
 DROPS = (*TX_DROPS, "tx_dma_refused", "tx_lost_peer_dead", "tx_lost_peer_full", *RX_DROPS)
 
 
@@ -99,17 +101,17 @@ def rings(view: MachineView, node: NodeView, way: str) -> list[Ring]:
         )
         if size or packets:
             per_second = node.rate(f"{way}_packets", queue)
-            done = view.descriptors_done(node.get(f"{way}_base", queue), size)
+            done = view.descriptors_done(node.get(f"{way}_base", queue), size, _STATUS[way])
             out.append(Ring(queue, head, tail, size, packets, per_second, tuple(done)))
     return out
 
 
 def vectors(node: NodeView) -> list[Vector]:
-    """Vectors that are enabled, pending or were ever used."""
+    """Vectors whose table entry was written, or that were ever used."""
     eicr, eims, pba = (node.get(name) for name in ("eicr_vectors", "eims_vectors", "pba"))
     out = []
     for n in range(VECTOR_ROWS):
-        if (eicr | eims | pba) >> n & 1 or node.get("causes", n) or node.get("msi_by_vector", n):
+        if any(node.get(name, n) for name in ("msix_address", "causes", "msi_by_vector")):
             out.append(
                 Vector(
                     n,

@@ -37,13 +37,12 @@ _HISTORY = 22
 
 def render(view: MachineView, size: Size = PLAIN) -> Frame:
     """The overview in exactly the given size."""
-    broken = facts.breaks(view)
     shelves = [
         Shelf((_picture(view),)),
         Shelf((_bond(view), _ping(view))),
         Shelf((Box("kernel log", lambda c, n: _log(view, c, n), 3, 1, grows=True),)),
         *ledgerbox.shelf(view),
-        Shelf((Box("broken now", lambda c, n: _broken(broken, c, n), max(len(broken), 1), 1),)),
+        Shelf((_broken_now(view),)),
     ]
     keys = KEYS.format(last=len(view.nodes) - 1)
     return compose(
@@ -281,6 +280,12 @@ def _log(view: MachineView, columns: int, height: int) -> Sequence[Line]:
     return [*out, Text(f" {waiting}", style="bold")] if waiting else out
 
 
+def _broken_now(view: MachineView) -> Box:
+    broken = facts.breaks(view)
+    lines = max(len(broken), 1)
+    return Box("broken now", lambda c, n: _broken(broken, c, n), lines, min(lines, 3))
+
+
 def _broken(broken: list[facts.Break], columns: int, height: int) -> Sequence[Line]:
     """What is broken, and the command that mends it."""
     if not broken:
@@ -290,5 +295,9 @@ def _broken(broken: list[facts.Break], columns: int, height: int) -> Sequence[Li
         for b in broken[:height]
     ]
     if len(broken) > height:
-        shown[-1] = f" and {len(broken) - height + 1} more"
+        rest = broken[height - 1 :]
+        names = " ".join(dict.fromkeys(b.node for b in rest))
+        shown[-1] = (
+            f" and {len(rest)} more: {names}" if height > 1 else f" {len(rest)} things: {names}"
+        )
     return shown

@@ -27,6 +27,14 @@ def render(view: MachineView, node: str | None = None, size: Size = PLAIN) -> Fr
     return _RENDER[found.kind](view, found, size)
 
 
+def sentence_of(view: MachineView, node: str | None = None) -> str:
+    """Line 2 of a screen."""
+    if node is None:
+        return overview.sentence_of(view)
+    found = view[node]
+    return sentence(_SENTENCES[found.kind], view, found)
+
+
 def once(view: MachineView, node: str | None = None, size: Size = PLAIN) -> str:
     """One frame as plain text."""
     return render(view, node, size).plain
@@ -52,11 +60,11 @@ def as_json(view: MachineView, node: str | None = None) -> dict[str, Any]:
     """The figures behind a screen; fields are only ever added."""
     if node is not None:
         found = view[node]
-        line = sentence(_SENTENCES[found.kind], view, found)
-        return _world(view) | {"sentence": line} | _node(view, found) | {"page": _page(found)}
+        said = {"sentence": sentence_of(view, node)}
+        return _world(view) | said | _node(view, found) | {"page": _page(found)}
     bond, ping = facts.bond(view), facts.ping(view)
     return _world(view) | {
-        "sentence": overview.sentence_of(view),
+        "sentence": sentence_of(view),
         "nodes": [_node(view, n) for n in view.nodes.values()],
         "bond": None
         if bond is None

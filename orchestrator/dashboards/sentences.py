@@ -74,8 +74,15 @@ def _lan_dead(view: MachineView, node: NodeView) -> Words:
     return None if view.lan.alive else {"silence": facts.silence(facts.ping(view))}
 
 
-def _apic_dead(view: MachineView, node: NodeView) -> Words:
-    return None if view.apic.alive else {"silence": facts.silence(facts.ping(view))}
+def _lan_frozen(view: MachineView, node: NodeView) -> Words:
+    return {"silence": facts.silence(facts.ping(view))} if view.lan.state.frozen else None
+
+
+def _apic_down(view: MachineView, node: NodeView) -> Words:
+    if view.apic.running:
+        return None
+    how = "frozen" if view.apic.alive else "dead"
+    return {"how": how, "silence": facts.silence(facts.ping(view))}
 
 
 def _booting(view: MachineView, node: NodeView) -> Words:
@@ -162,7 +169,8 @@ OVERVIEW = (
     Row("{cpu}'s process is frozen and the kernel with it; it goes on after a thaw.",
         _boot_cpu_frozen),
     Row("The LAN's process is dead, so no NIC sees light: {silence}.", _lan_dead),
-    Row("The interrupt controller is dead, so no interrupt arrives: {silence}.", _apic_dead),
+    Row("The LAN's process is frozen, so frames wait for it: {silence}.", _lan_frozen),
+    Row("The interrupt controller is {how}, so no interrupt arrives: {silence}.", _apic_down),
     Row("{cpu} boots the kernel: no CPU is online yet.", _booting),
     Row("{trouble} and {bond} still sends to it: {silence}.", _active_broken),
     Row("{bond} has no active slave, so nothing can be sent: {links}.", _no_active),

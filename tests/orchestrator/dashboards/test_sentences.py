@@ -70,6 +70,17 @@ def apic_dead(bench):
     bench.kill("apic")
 
 
+@case("OVERVIEW", "The interrupt controller is frozen, so no interrupt arrives: no ping runs.")
+def apic_stopped(bench):
+    bench.state("apic", frozen=True)
+
+
+@case("OVERVIEW", "The LAN's process is frozen, so frames wait for it: no reply for 90 ms.")
+def lan_stopped(bench):
+    bench.state("lan", frozen=True)
+    silence(bench, 90)
+
+
 @case("OVERVIEW", "cpu0 boots the kernel: no CPU is online yet.")
 def booting(bench):
     bench.set("cpu0", online=0)

@@ -1,0 +1,437 @@
+"""Each screen as a person reads it: exact sizes, the boxes, the words, dead and broken things."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from dashboard_bench import MS, SECOND, Bench
+
+from bus.recorder import ALL_EVENTS, Recorder
+from nodes.cpu.trace import TRACEPOINTS
+from orchestrator.dashboards import help as help_screen
+from orchestrator.dashboards import screens
+from orchestrator.dashboards.common import HONEST, Size
+
+NODES = (None, "cpu0", "cpu1", "apic", "eth0", "lan")
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A machine whose ping runs well over eth0."""
+    bench = Bench()
+    bench.network()
+    bench.msix("eth0", (0, 0x21), (1, 0x22), (0, 0x23))
+    bench.ram.log(0).append(248 * MS, 6, "bond0: (slave eth0): making interface the new active one")
+    for _ in range(70):
+        bench.add("cpu0", "task_ns", 2 * MS)
+        bench.add("cpu0", "hardirq_ns", MS // 10)
+        bench.add("cpu1", "softirq_ns", 4 * MS)
+        bench.add("eth0", "rx_frames_in", 2, 2)
+        bench.advance(16.7)
+    bench.pings(100, 100)
+    bench.look()
+    return bench
+
+
+def screen(bench: Bench, node: str | None = None, **size: object) -> list[str]:
+    bench.look()
+    return screens.once(bench.view, node, Size(**size)).split("\n")  # type: ignore[arg-type]
+
+
+def line_with(lines: list[str], piece: str) -> str:
+    return next(line for line in lines if piece in line)
+
+
+def box(lines: list[str], title: str) -> str:
+    """Text of the boxes whose border carries this title, as one string."""
+    at = next(n for n, line in enumerate(lines) if line.startswith("+") and title in line)
+    inside = []
+    for line in lines[at + 1 :]:
+        if line.startswith("+-"):
+            break
+        inside.append(line)
+    return "\n".join(inside)
+
+
+# ---------------------------------------------------------------- size
+
+
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("size", [(80, 24), (80, 30), (132, 50), (79, 24), (60, 15), (20, 4)])
+def test_a_screen_has_exactly_the_size_of_the_terminal(bench, node, size):
+    frame = screens.render(bench.view, node, Size(*size))
+    assert len(frame.lines) == size[1]
+    assert {line.cell_len for line in frame.lines} == {size[0]}
+    assert frame.plain.isascii()
+
+
+@pytest.mark.parametrize(
+    ("node", "last"),
+    [
+        (None, "broken now"),
+        ("cpu0", "just now"),
+        ("apic", "where they ended"),
+        ("eth0", "frames dropped, by reason"),
+        ("lan", "gateway"),
+    ],
+)
+def test_every_box_fits_on_80x24(bench, node, last):
+    assert any(line.startswith(f"+- {last} -") for line in screen(bench, node))
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 3, 4, 8, 9, 32, 64])
+@pytest.mark.parametrize("nics", [1, 2, 4, 8])
+def test_machines_of_all_sizes_fit(cpus, nics):
+    bench = Bench(cpus, nics)
+    bench.network()
+    for node in (None, f"cpu{cpus - 1}", "apic", "eth0", "lan"):
+        lines = screen(bench, node)
+        assert len(lines) == 25
+        assert max(map(len, lines)) <= 80
+
+
+def test_the_lowest_boxes_go_first_when_the_terminal_is_low(bench):
+    text = "\n".join(screen(bench, height=19))
+    assert "kernel log" in text
+    assert "broken now" not in text
+    text = "\n".join(screen(bench, height=15))
+    assert "bond0  active-backup" in text
+    assert "kernel log" not in text
+
+
+# ---------------------------------------------------------------- overview
+
+
+def test_the_overview_of_a_healthy_machine(bench):
+    lines = screen(bench)
+    assert lines[0].split() == "m1 era 6.1 real time up 0:03 ? help".split()  # noqa: SIM905
+    assert lines[1] == " Replies come over eth0; eth1 stands by."
+    assert "gateway   = 3 eth0 pid 41203 up    =            > 0 cpu0 41200  .  runq 0" in lines[3]
+    assert "active  10G rx 120/s" in lines[4]
+    assert "5 lan ====+" in lines[5]
+    assert "+== 2 apic ==+" in lines[5]
+    assert "TH" in lines[4]
+    assert ".S.S" in lines[8]
+    assert "> eth0  mii up         failures 0" in box(lines, "bond0  active-backup  miimon 100")
+    assert "sent 100  lost 0  last rtt 0.42 ms" in box(lines, "ping 100/s")
+    assert "[    0.248] bond0: (slave eth0): making" in box(lines, "kernel log")
+    assert box(lines, "broken now").strip("| ") == "nothing"
+    assert lines[22].startswith(" 0-5 open   k kill")
+    assert lines[23] == HONEST
+
+
+def test_virtual_time_says_so(bench):
+    bench.view.virtual = True
+    bench.state("eth0", pid=None)
+    lines = screen(bench)
+    assert "virtual time" in lines[0]
+    assert "3 eth0 simulated up" in lines[3]
+    assert "pid" not in screen(bench, "eth0")[0]
+
+
+def test_a_dead_nic_is_an_x_with_signal_and_age(bench):
+    bench.kill("eth0")
+    bench.now += 64 * MS
+    bench.pings(104, 100)
+    bench.set("cpu0", ping_last_reply_ns=bench.now - 64 * MS, ping_window=~0b1111 & 2**64 - 1)
+    lines = screen(bench)
+    assert lines[1] == " eth0's process is dead and bond0 still sends to it: no reply for 64 ms."
+    assert "X 3 eth0 pid 41203 DEAD  x" in lines[3]
+    assert "SIGKILL 64 ms ago" in lines[4]
+    assert (
+        line_with(lines, "eth0  killed (SIGKILL) 64 ms ago")
+        .rstrip("| ")
+        .endswith("mend: restart eth0")
+    )
+    assert "waiting: eth0's carrier is still on; miimon" in box(lines, "kernel log")
+    # the newest of the four is still on its way
+    assert "!!!!... |" in box(lines, "ping 100/s").split("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"bond_next_mii_ns": 29 * MS}, "eth0's carrier is still on; miimon looks again in 29 ms"),
+        ({"bond_next_mii_ns": -1}, "eth0's carrier is still on; miimon is about to look"),
+        ({"bond_slave_link": {0: 2}}, "eth0 is going down for bond0; miimon"),
+        ({"nic_flags": {0: 0}}, "eth0's carrier is off; miimon"),
+        ({"bond_miimon_ms": 0}, "bond0 has no miimon; nobody looks at eth0's link"),
+    ],
+)
+def test_the_log_says_whom_the_failover_waits_for(bench, changes, text):
+    if "bond_next_mii_ns" in changes:
+        changes = {"bond_next_mii_ns": bench.now + changes["bond_next_mii_ns"]}
+    bench.plug("eth0", inserted=False)
+    bench.set("cpu0", **changes)
+    assert f"waiting: {text}" in box(screen(bench), "kernel log")
+
+
+def test_a_pulled_cable_is_seen_at_the_wire_and_has_its_mend(bench):
+    bench.plug("eth1", inserted=False)
+    lines = screen(bench)
+    assert "x 4 eth1 pid 41204 OUT" in lines[7]
+    assert "backup cable out" in lines[8]
+    assert "mend: cable eth1 in" in line_with(lines, "eth1  cable out")
+
+
+def test_a_frozen_process_has_its_mend(bench):
+    bench.state("cpu1", frozen=True)
+    bench.state("lan", frozen=True)
+    lines = screen(bench)
+    assert lines[1] == " The LAN's process is frozen, so frames wait for it: replies still come."
+    assert "5 lan STOP" in lines[5]
+    assert "1 cpu1 41201  .  STOP" in lines[7]
+    assert "mend: thaw cpu1" in line_with(lines, "cpu1  frozen (SIGSTOP)")
+
+
+def test_everything_broken_is_listed_or_counted(bench):
+    for name in ("cpu1", "eth0", "eth1"):
+        bench.kill(name)
+    broken = box(screen(bench), "broken now")
+    assert all(f"mend: restart {name}" in broken for name in ("cpu1", "eth0", "eth1"))
+    bench.kill("lan")
+    assert "| and 2 more: eth1 lan " in box(screen(bench), "broken now")
+    assert "mend: restart lan" in box(screen(bench, height=27), "broken now")
+
+
+def test_past_eight_cpus_a_cpu_is_a_column(bench):
+    bench = Bench(cpus=32)
+    bench.network()
+    for _ in range(20):
+        for n in range(32):
+            bench.add(f"cpu{n}", "softirq_ns", n * MS)
+        bench.advance(50)
+    bench.kill("cpu3")
+    bench.set("cpu5", context=2)
+    lines = screen(bench)
+    assert lines[1].startswith(" cpu3's process is dead")
+    assert "  0 ...X.S................." in lines[3]
+    assert lines[4].endswith("  .. .....:::::------===|")  # cpu0 was idle, cpu3 is dead
+    assert " 23 ........." in lines[5]
+    assert "    ===+++++*  " in lines[6]
+    assert "0-35 open" in lines[22]
+
+
+def test_the_kernel_log_is_cut_at_the_border(bench):
+    bench.ram.log(0).append(9 * SECOND, 6, "x" * 200)
+    assert line_with(screen(bench), "xxx").endswith("xx..|")
+
+
+def test_a_caption_stands_in_the_first_line(bench):
+    assert (
+        "1 of 4: pulling eth0's cable" in screen(bench, caption="1 of 4: pulling eth0's cable")[0]
+    )
+
+
+# ---------------------------------------------------------------- CPU
+
+
+def test_a_cpu_in_the_middle_of_a_poll(bench):
+    recorder = Recorder(bench.ram.recorder_words("cpu1"))
+    recorder.mask = ALL_EVENTS
+    recorder.record(bench.now, TRACEPOINTS["irq_handler_entry"].number, 0, 34, 0x22)
+    recorder.record(bench.now, TRACEPOINTS["softirq_raise"].number, 0, 3, 0)
+    comm = int.from_bytes(b"ping", "little")
+    bench.set(
+        "cpu1",
+        context=2,
+        softirq_now=4,
+        napi_now=2 | 1 << 16 | 12 << 32 | 64 << 48,
+        preempt_count=0x100,
+        softirq_pending=8,
+        current_pid=312,
+        current_comm="ping",
+        irqs={34: 90114, 37: 12},
+        irq_latency={14: 60, 15: 39, 17: 1},
+        run_queue={0: 312, 1: 20, 3: comm},
+        wq_last_work="ixgbe_service_task",
+        wq_last_ns=bench.now - 200 * MS,
+        ksoftirqd_wakeups=3,
+    )
+    lines = screen(bench, "cpu1")
+    assert lines[1] == (
+        " Polling eth0 queue 1 (12 of 64) in NET_RX, on the way out of interrupt 34."
+    )
+    assert line_with(lines, "| S softirq  ").endswith(" 24.0 % |")
+    stack = box(lines, "now: what stands on what")
+    assert " > softirq  NET_RX  eth0:1 12/64" in stack
+    assert "   task     ping/312  interrupted" in stack
+    assert "preempt_count 0x00000100 =" in stack
+    assert "NMI 0 HARDIRQ 0 SOFTIRQ 1 PREEMPT 0" in stack
+    assert "in_irq() no  in_softirq() yes" in stack
+    irqs = box(lines, "irq  name")
+    assert "34 eth0-TxRx-1   0x22" in irqs
+    assert "LOC timer         0xec" in irqs
+    assert "NET_RX                  *" in irqs
+    assert "MSI to handler  p50 <33  p99 <66 us" in irqs
+    assert "ksoftirqd/1 nice 0 asleep, woken 3" in irqs
+    assert "> ping/312        nice 0" in box(lines, "run queue 1")
+    assert "last: ixgbe_service_task, 200 ms ago" in box(lines, "run queue 1")
+    assert "irq 34 entry, vector 0x22   " in box(lines, "just now")
+    assert "NET_RX raise" in box(lines, "just now")
+
+
+def test_shares_of_the_contexts(bench):
+    lines = screen(bench, "cpu0")
+    assert line_with(lines, "| T tasks").split()[-3] == "12.0"
+    assert line_with(lines, "| H hardirq").split()[-3] == "0.6"
+
+
+def test_the_words_of_another_era(bench):
+    bench = Bench(era="2.6.18")
+    text = "\n".join(screen(bench, "cpu0"))
+    assert "era 2.6.18" in text
+    assert "LOC timer         0xef" in text
+    assert "ksoftirqd/0 nice 19" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"irq_enabled": 0}, "IF 0: nothing but an NMI"),
+        ({"preempt_count": 0x10000}, "IF 1: hard interrupts, no softirq"),
+        ({"preempt_count": 1}, "IF 1: hard interrupts, softirqs"),
+        ({}, "IF 1: interrupts, softirqs, tasks"),
+    ],
+)
+def test_what_may_interrupt(bench, fields, text):
+    bench.set("cpu0", **fields)
+    assert text in "\n".join(screen(bench, "cpu0"))
+
+
+def test_a_dead_cpu_shows_its_last_page(bench):
+    bench.set("cpu1", current_pid=312, current_comm="ping", nr_running=2)
+    bench.kill("cpu1")
+    bench.advance(500)
+    lines = screen(bench, "cpu1")
+    assert "DEAD" in lines[0]
+    assert "ping/312" in "\n".join(lines)
+    assert "X 1 cpu1 41201  X  DEAD" in screen(bench)[7]
+    assert ".S.S.S.S.S.XXXXXXXXXXX" in screen(bench)[8]
+
+
+# ---------------------------------------------------------------- interrupt controller
+
+
+def test_the_interrupt_controller(bench):
+    bench.set("cpu1", irr={3: 1 << 0x2C}, isr={0: 1 << 0x22}, lapic_merged=18)
+    bench.route(64, 1, 0, delivery_mode=5)
+    bench.advance(10)
+    bench.route(0, 1, 0x22)
+    bench.set("apic", msi_in={0: 140}, msi_routed={1: 140}, ipi_init=1, msi_drop_no_target=4)
+    lines = screen(bench, "apic")
+    assert lines[1].startswith(" 4 in the last second reached nobody: MSI to a CPU that does not")
+    assert "cpu1  IRR 0xec            ISR 0x22" in box(lines, "CPUs: IRR waits")
+    routes = box(lines, "routes in use")
+    assert "0x22 eth0 > cpu1 eth0-TxRx-1" in routes
+    assert "0x00 cpu0 > cpu1 INIT" in routes
+    assert "| eth0                    141     140 |" in routes  # 140 in 994 ms
+    ends = box(lines, "where they ended")
+    assert "| merged: IRR bit was set             18 |" in ends
+    assert "| MSI to a CPU that does not exist     4 |" in ends
+    assert "| init                      1       1 |" in ends
+
+
+# ---------------------------------------------------------------- NIC
+
+
+def test_rings_are_bars_with_head_tail_and_done(bench):
+    base = bench.ram.layout.dma
+    for descriptor in range(64, 128):
+        bench.ram.words32[(base + descriptor * 16 + 12) // 4] = 1
+    bench.set(
+        "eth0",
+        rx_size={0: 512},
+        rx_head={0: 256},
+        rx_tail={0: 128},
+        tx_size={0: 512},
+        tx_head={0: 128},
+        tx_tail={0: 256},
+        tx_base={0: base},
+    )
+    line = line_with(screen(bench, "eth0"), "rx0 [")
+    assert "rx0 [#####T....H######### 384/512" in line
+    assert "tx0 [..DDDH####T......... 128/512" in line
+
+
+def test_vectors_have_their_bits_and_rates(bench):
+    bench.set("eth0", eicr_vectors=2, eims_vectors=5, pba=2, itr_ns={0: 51200})
+    lines = screen(bench, "eth0")
+    vectors = box(lines, "vector").split("\n")
+    assert vectors[0].split()[1:6] == ["0", "TxRx-0", "0", "1", "0"]
+    assert vectors[0].split()[-2] == "51.2"
+    assert vectors[1].split()[1:6] == ["1", "TxRx-1", "1", "0", "1"]
+    assert vectors[2].split()[1:3] == ["2", "other"]
+
+
+def test_drops_of_a_nic_have_reasons(bench):
+    bench.set("eth0", rx_drop_filter={2: 12}, tx_drop_laser_off={1: 3}, rx_drop_missed={0: 40})
+    drops = box(screen(bench, "eth0", height=30), "frames dropped")
+    assert "packet buffer full (MPC)" in drops.split("\n")[0]
+    assert "not our address" in drops
+    assert "laser is off" in drops
+
+
+# ---------------------------------------------------------------- LAN
+
+
+def test_the_lan(bench):
+    bench.plug("eth1", inserted=False)
+    mac = 0x525400000010
+    bench.set(
+        "lan", macs={0: mac | 1 << 48, 1: bench.now - 300 * MS, 4: 5 | 9 << 48}, mac_entries=2
+    )
+    bench.set("lan", in_drop_cable_out={4: 7}, gw_answered={1: 99}, flooded=2)
+    lines = screen(bench, "lan")
+    assert "eth0    up   cable in  light yes" in lines[3]
+    assert "eth1    DOWN cable OUT light yes" in lines[4]
+    assert lines[4].split()[-2] == "7"
+    table = box(lines, "MAC table, 2 of 1024")
+    assert "52:54:00:00:00:10  eth0         300 ms" in table
+    assert "00:00:00:00:00:05  gateway" in table
+    assert "| its cable is out          7 (7.1/s) |" in table
+    assert "took  request 99  reply 0  other 0" in box(lines, "- gateway -")
+
+
+# ---------------------------------------------------------------- other forms
+
+
+def test_the_help_screen_fits(bench):
+    frame = help_screen.render(bench.view)
+    assert len(frame.lines) == 24
+    assert "any key goes back" in frame.plain
+    assert "rings: H head" in frame.plain
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_picture_is_an_xml_file_that_needs_nothing_else(bench, node, tmp_path):
+    path = tmp_path / "top.svg"
+    screens.svg(bench.view, node, str(path))
+    root = ElementTree.fromstring(path.read_text())
+    text = "".join(root.itertext()).replace("\xa0", " ")
+    assert "real time" in text
+    assert screens.sentence_of(bench.view, node) in text
+    assert "http" not in path.read_text().replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_overview_as_json(bench):
+    bench.kill("eth1")
+    bench.look()
+    value = json.loads(json.dumps(screens.as_json(bench.view)))
+    assert value["sentence"].startswith("eth1's process is dead; bond0 sends over eth0")
+    assert value["bond"]["active"] == "eth0"
+    assert [slave["nic"] for slave in value["bond"]["slaves"]] == ["eth0", "eth1"]
+    assert value["ping"]["sent"] == 100
+    assert value["nodes"][4] == value["nodes"][4] | {"name": "eth1", "alive": False, "signal": 9}
+    assert value["broken"][0]["mend"] == "restart eth1"
+    assert value["time"] == "real"
+
+
+@pytest.mark.parametrize("node", NODES[1:])
+def test_a_node_as_json_has_its_sentence_and_its_whole_page(bench, node):
+    value = json.loads(json.dumps(screens.as_json(bench.view, node)))
+    assert value["name"] == node
+    assert value["sentence"]
+    assert set(value["page"]) == {field.name for field in bench.view[node].schema.fields}
