@@ -4,7 +4,7 @@ T tokens run round five processes. Sockets (``bus.links``), waiting (epoll, then
 inbox is empty) and batching (one ZeroMQ message to the next process in each turn, holding all
 tokens that are there) are those of ``bus.process``; there is no node and no page. So a lap is what
 five hops cost at the least in this design on this computer, and whatever a ping takes beyond it is
-our own code. What a token is can be chosen: ``bare``, two numbers in MessagePack, or ``messages``, a
+our own code. What a token is can be chosen: ``bare``, two numbers in MessagePack; ``messages``, a
 message of the bus's vocabulary that every process decodes, validates and encodes again (the
 smallest thing that the bus can carry).
 
@@ -56,9 +56,7 @@ class RingResult(NamedTuple):
     cpu_us_per_lap: float
 
 
-def run_ring(
-    tokens: int, laps: int, placement: str = "free", wire: str = "bare"
-) -> RingResult:
+def run_ring(tokens: int, laps: int, placement: str = "free", wire: str = "bare") -> RingResult:
     """Let ``tokens`` tokens make ``laps`` laps in all; "pinned" puts all processes on one core."""
     if placement not in PLACEMENTS:
         raise ValueError(f"placement is one of {', '.join(PLACEMENTS)}, not {placement!r}")
@@ -86,7 +84,7 @@ def _measure(tokens: int, laps: int, placement: str, wire: str) -> dict[str, Any
                 os.close(read_fd)
                 code = 1
                 try:
-                    code = _member(number, directory, tokens, laps, write_fd)
+                    code = _member(number, directory, tokens, laps, wire, write_fd)
                 finally:
                     os._exit(code)
             children.append(pid)
@@ -132,9 +130,7 @@ def _messages() -> tuple[Callable[[bytes], list[Any]], Callable[[list[Any]], byt
     return unpack, pack
 
 
-def _member(  # noqa: PLR0913
-    number: int, directory: str, tokens: int, laps: int, wire: str, report_fd: int
-) -> int:
+def _member(number: int, directory: str, tokens: int, laps: int, wire: str, report_fd: int) -> int:
     """One process of the ring; number 0 starts the tokens, measures and reports."""
     context: zmq.Context[Any] = zmq.Context()
     path = f"{directory}/{number}"
@@ -204,7 +200,8 @@ def _member(  # noqa: PLR0913
 
 def main() -> None:
     tokens, laps, placement = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    print(json.dumps({**_measure(tokens, laps, placement), "placement": placement}))
+    wire = sys.argv[4] if len(sys.argv) > 4 else "bare"
+    print(json.dumps({**_measure(tokens, laps, placement, wire), "placement": placement}))
 
 
 if __name__ == "__main__":

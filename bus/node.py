@@ -44,6 +44,7 @@ class Surroundings(NamedTuple):
     page: Page
     rng: random.Random
     step_ns: int  # virtual cost of an instruction boundary; 0 where time passes by itself
+    timer_slack_ns: int = 0  # how much later a mere batching timer may wake the node
 
 
 class Node(ABC):

@@ -57,6 +57,10 @@ DRAIN_BATCHES = 256
 #: Lines about faults of others that the log takes in one second.
 LOG_LINES_PER_S = 20
 
+#: A process is not woken for a timer that only batches (a NIC's held write-backs) before this much
+#: later, in the hope of another reason: a wake-up costs as much as all the work of a packet.
+TIMER_SLACK_NS = 500_000
+
 STARTING, RUNNING, ENDED = 1, 2, 3
 
 _STATE = COMMON_SCHEMA.index("state")
@@ -134,7 +138,7 @@ class NodeProcess:
         self._more = False
         rng = random.Random(plan.seed)
         self.node: Node = plan.place.build(
-            Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0)
+            Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0, TIMER_SLACK_NS)
         )
         self._header = header(self.ram.number(plan.name))
         self._senders = {header(self.ram.number(p)): p for p in plan.place.peers}

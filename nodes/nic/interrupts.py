@@ -85,6 +85,7 @@ class Interrupts:
         self._line = line
         self._unpend = unpend
         self.flush: Callable[[int], bool] = lambda vector: False
+        self.slack_ns = 0  # how much later held write-backs may be written than EITR allows
         self.allowed = False  # bus master on, GIO_DIS off
         self.reset()
         self._attach()
@@ -145,7 +146,8 @@ class Interrupts:
             self._held |= bit
             now = self._now.ns
             ready = self._ready_ns[vector]
-            until = self._held_until[vector] = ready if ready > now else now + interval
+            until = (ready if ready > now else now + interval) + self.slack_ns
+            self._held_until[vector] = until
             self._next_ns = min(self._next_ns, until)
         return True
 
