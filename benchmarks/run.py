@@ -1,10 +1,11 @@
 """``make bench``: the figures the design is judged by, as ratios measured in one run.
 
-Pings through a machine of processes alternate with a bare ring of five processes over the same
-ZeroMQ pattern, ROUNDS times, in both placements; medians are reported. The ring's lap is what five
-hops cost on this computer; the ratio is what the emulation adds. The round trip is held against one
-bare token; the flood against 64 tokens that are messages of the bus, because a flood's packets are
-(with bare tokens, which travel as one list, beside it). Also: launch, idle and memory. Progress goes to stderr, one JSON object to stdout.
+Pings through a machine of processes alternate with a ring of five processes over the same ZeroMQ
+pattern, ROUNDS times, in both placements; medians are reported. The ring's lap is what five hops
+cost on this computer; the ratio is what the emulation adds. The round trip is held against one bare
+token; the flood against 64 tokens that are messages of the bus, as a flood's packets are (with bare
+tokens, which travel as one list, beside it). Also: launch, idle, memory. Progress goes to stderr,
+one JSON object to stdout.
 
     python -m benchmarks.run [--quick]
 """
