@@ -134,9 +134,10 @@ class ForkServer:
         try:
             _send(self._socket, request)
             answer = _receive(self._socket)
-        except OSError as error:
-            self.dead = True
-            raise LaunchError(f"the fork server does not answer: {error}") from error
+        except TimeoutError:
+            answer = f"the fork server does not answer within {GUARD_S:.0f} s"
+        except OSError:
+            answer = None
         if answer is None:
             self.dead = True
             raise LaunchError("the fork server is dead" + self._last_words())

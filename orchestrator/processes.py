@@ -209,6 +209,11 @@ class ProcessMachine(Machine):
 
     # -- the loop
 
+    @property
+    def server_pid(self) -> int:
+        """Process of the fork server."""
+        return self._supervisor.server.pid
+
     def now_ns(self) -> int:
         return time.monotonic_ns()
 
