@@ -30,32 +30,43 @@ def header(view: MachineView, node: NodeView | None, size: Size) -> Text:
     settings = view.settings
     time = "virtual time" if view.virtual else "real time"
     who = settings.name if node is None else f"{settings.name} > {node.name}"
-    parts = [(who, "bold"), (f"era {settings.era}", ""), (time, "")]
-    parts.append((f"up {uptime(view.up_ns)}", ""))
+    parts = {"who": (who, "bold")}
     if node is not None:
-        parts[1:1] = _process(node)
+        parts |= _process(node)
+    parts |= {"era": (f"era {settings.era}", ""), "time": (time, "")}
+    parts["up"] = (f"up {uptime(view.up_ns)}", "")
     if size.caption:
-        parts.append((size.caption, "bold reverse"))
+        parts["caption"] = (size.caption, "bold reverse")
     right = "? help " if node is None else "Esc back  ? help "
-    for gap in ("   ", "  ", " "):
-        line = Text(" ")
-        for number, (text, style) in enumerate(parts):
-            line.append(gap if number else "").append(text, style)
+    line = _joined(parts, "   ")
+    for gap, dropped in (("  ", ""), (" ", ""), (" ", "help"), (" ", "up"), (" ", "era")):
         if len(line) + len(right) < size.width:
             break
+        parts.pop(dropped, None)
+        right = "" if dropped == "help" else right
+        line = _joined(parts, gap)
     return two(line, right, size.width)
 
 
-def _process(node: NodeView) -> list[tuple[str, str]]:
+def _joined(parts: dict[str, tuple[str, str]], gap: str) -> Text:
+    line = Text(" ")
+    for number, (text, style) in enumerate(parts.values()):
+        line.append(gap if number else "").append(text, style)
+    return line
+
+
+def _process(node: NodeView) -> dict[str, tuple[str, str]]:
     """What there is to say of a node's process."""
     state = node.state
-    parts = [(f"pid {state.pid}", "")] if state.pid is not None else []
+    parts = {}
+    if state.pid is not None:
+        parts["pid"] = (f"pid {state.pid}", "")
     if node.incarnation > 1:
-        parts.append((f"life {node.incarnation}", ""))
+        parts["life"] = (f"life {node.incarnation}", "")
     if not node.alive:
-        parts.append(("DEAD", STYLES["X"]))
+        parts["state"] = ("DEAD", STYLES["X"])
     elif state.frozen:
-        parts.append(("STOP", STYLES["S"]))
+        parts["state"] = ("STOP", STYLES["S"])
     return parts
 
 

@@ -412,9 +412,18 @@ def _gap(cpu: NodeView) -> Gap | None:
     start, received = (cpu.previous(f) for f in ("ping_last_reply_ns", "ping_received"))
     if not start or cpu.previous("ping_interval_ns") != interval:
         return None
+    if not _lost_before_newest(cpu.get("ping_window"), cpu.get("ping_sent")):
+        return None  # late is not lost
     # Replies that came after the first one between the two samples are no part of the silence.
     end -= max(cpu.get("ping_received") - received - 1, 0) * interval
     return Gap(start, end) if end - start > gap_limit_ns(interval) else None
+
+
+def _lost_before_newest(window: int, sent: int) -> int:
+    """Requests in a row without an answer, just before the newest ones that were answered."""
+    letters = "".join("!" if window >> n & 1 else "." for n in range(min(sent, 64)))
+    before = letters.lstrip(".").lstrip("!")
+    return len(before) - len(before.lstrip("."))
 
 
 def gap_limit_ns(interval_ns: int) -> int:

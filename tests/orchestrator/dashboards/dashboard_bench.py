@@ -128,8 +128,13 @@ class Bench:
             msix_data={n: vector for n, (_, vector) in table.items()},
         )
 
-    def pings(self, sent: int, received: int, interval_ms: int = 10) -> None:
-        """A ping that runs on cpu0 and whose newest request was just answered."""
+    def pings(
+        self, sent: int, received: int, interval_ms: int = 10, window: str | None = None
+    ) -> None:
+        """A ping that runs on cpu0 and whose newest reply came now; ``window`` as on the screen."""
+        bits = (1 << min(received, 64)) - 1
+        if window is not None:
+            bits = sum(1 << n for n, letter in enumerate(reversed(window)) if letter == "!")
         self.set(
             "cpu0",
             ping_running=1,
@@ -139,5 +144,5 @@ class Bench:
             ping_last_sent_ns=self.now,
             ping_last_reply_ns=self.now,
             ping_last_rtt_ns=420_000,
-            ping_window=(1 << min(received, 64)) - 1,
+            ping_window=bits,
         )

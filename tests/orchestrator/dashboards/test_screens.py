@@ -219,10 +219,19 @@ def test_the_kernel_log_is_cut_at_the_border(bench):
     assert line_with(screen(bench), "xxx").endswith("xx..|")
 
 
-def test_a_caption_stands_in_the_first_line(bench):
-    assert (
-        "1 of 4: pulling eth0's cable" in screen(bench, caption="1 of 4: pulling eth0's cable")[0]
-    )
+@pytest.mark.parametrize(
+    ("caption", "kept"),
+    [
+        ("3 of 4: kill active", "m1   era 6.1   real time   up 0:03   3 of 4: kill active"),
+        ("1 of 4: pulling the active NIC's cable", "era 6.1 real time up 0:03 1 of 4"),
+        ("2 of 4: the cable is back: eth0 returns as a backup", "m1 era 6.1 real time 2 of 4"),
+        ("4 of 4: a caption that would never fit beside all the rest", "m1 real time 4 of 4"),
+    ],
+)
+def test_the_first_line_makes_room_for_a_caption(bench, caption, kept):
+    line = screen(bench, caption=caption)[0]
+    assert caption in line
+    assert kept in line
 
 
 # ---------------------------------------------------------------- CPU

@@ -125,7 +125,7 @@ def gap_over(bench):
     bench.advance(1)
     bench.set("cpu0", bond_active=2)
     bench.now += 86 * MS
-    bench.pings(109, 101)
+    bench.pings(109, 101, window="!!........!")
 
 
 @case("OVERVIEW", "eth0's process is dead; bond0 sends over eth1 and does not need it now.")
