@@ -223,7 +223,7 @@ def test_the_kernel_log_is_cut_at_the_border(bench):
     ("caption", "kept"),
     [
         ("3 of 4: kill active", "m1   era 6.1   real time   up 0:03   3 of 4: kill active"),
-        ("1 of 4: pulling the active NIC's cable", "era 6.1 real time up 0:03 1 of 4"),
+        ("1 of 4: pulling the active NIC's cable", "era 6.1  real time  up 0:03  1 of 4"),
         ("2 of 4: the cable is back: eth0 returns as a backup", "m1 era 6.1 real time 2 of 4"),
         ("4 of 4: a caption that would never fit beside all the rest", "m1 real time 4 of 4"),
     ],
