@@ -67,9 +67,7 @@ class TapReader:
         return [row[3] for row in taken]
 
 
-def open_tap(
-    session: Session, device: str, promiscuous: bool = True
-) -> Generator[Wait, None, Tap]:
+def open_tap(session: Session, device: str, promiscuous: bool = True) -> Generator[Wait, None, Tap]:
     """Open a session; the tool's own message when there is no such device."""
     argv = ("tcpdump", "-i", device) if promiscuous else ("tcpdump", "-i", device, "-p")
     job = session.machine.spawn(session.cpu, argv)

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -20,10 +20,16 @@ from orchestrator.errors import OK, PROGRAM, USAGE, BottomhalfError, did_you_mea
 from orchestrator.verbs import LAYERS, TABLE, Verb
 
 FIRST_STEPS = """\
-  bottomhalf demo                 watch one first: 20 s, nothing is left behind
-  bottomhalf up -d                a machine that stays; then: bottomhalf ping gateway
-  bottomhalf VERB --help          what a verb takes
+  bottomhalf demo              watch one first: 20 s, nothing is left behind
+  bottomhalf up -d             a machine that stays; then: bottomhalf ping gateway
+  bottomhalf VERB --help       what a verb takes
 """
+
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[str]
+else:
+    _ParamType = click.ParamType  # generic only for type checkers before click 8.2
 
 
 class Options(NamedTuple):
@@ -59,7 +65,7 @@ class _Grammar(click.Group):
 def overview() -> str:
     """The help page: verbs by layer."""
     lines = [
-        "bottomhalf [--on NAME] [--json] VERB [TARGET...] [OPTIONS]        `bh` is the same\n",
+        "bottomhalf [--on NAME] [--json] VERB [TARGET...] [OPTIONS]     `bh` is the same\n",
         "A Linux machine taken apart into processes that you can kill.\n",
     ]
     for layer, title in LAYERS.items():
@@ -75,7 +81,7 @@ def _short(text: str, width: int = 66) -> str:
     return text if len(text) <= width else text[: width - 2].rsplit(" ", 1)[0] + " .."
 
 
-class _Word(click.ParamType):
+class _Word(_ParamType):
     """A word behind a verb; completes node names, names of scenarios and machines."""
 
     name = "word"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestrator import tomlfile
+
+if TYPE_CHECKING:
+    from nodes.machine import MachineSettings
 
 _NODES = ("kill", "freeze", "thaw", "restart", "top")
 
@@ -39,7 +44,7 @@ def candidates(verb: str) -> list[str]:
     return []
 
 
-def _settings():  # type: ignore[no-untyped-def]
+def _settings() -> MachineSettings:
     from orchestrator import config, running  # noqa: PLC0415
     from orchestrator.errors import BottomhalfError  # noqa: PLC0415
 

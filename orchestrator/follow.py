@@ -175,9 +175,7 @@ def trace_packets(
     return listings
 
 
-def _listing(
-    kinds: dict[str, str], key: int, events: Sequence[Event], world: World
-) -> list[Step]:
+def _listing(kinds: dict[str, str], key: int, events: Sequence[Event], world: World) -> list[Step]:
     steps: list[Step] = []
     origin = events[0].time_ns
     for event in events:
@@ -185,9 +183,9 @@ def _listing(
         row = ROWS[kind][record.event]
         if row.packet and record.a & _KEY_MASK != key:
             continue
-        if kind == "cpu" and record.event == followtable.SOFTIRQ_ENTRY:
-            if record.a != followtable.NET_RX:
-                continue
+        is_softirq = kind == "cpu" and record.event == followtable.SOFTIRQ_ENTRY
+        if is_softirq and record.a != followtable.NET_RX:
+            continue
         what = followtable.render(row.text, kind, record, world)
         why = followtable.render(row.why, kind, record, world)
         context = followtable.context(kind, row, record)

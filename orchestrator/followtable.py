@@ -87,9 +87,7 @@ NIC_ROWS = {
     "rx_drop": Row("dropped: {rx_reason}", context="DMA"),
     "cause": Row("EICR", opens=False, context="DMA", packet=False, after="writes frame"),
     "msi": Row("writes {b:#06x} to {a:#x}", "EITR allows it", context="MSI-X", packet=False),
-    "msi_pending": Row(
-        "vector {a} becomes pending", "it is masked", context="MSI-X", packet=False
-    ),
+    "msi_pending": Row("vector {a} becomes pending", "it is masked", context="MSI-X", packet=False),
 }
 LAN_ROWS = {
     "forward": Row("{from_port} -> {to_port}", context="switch"),

@@ -16,7 +16,8 @@ class LogLine(NamedTuple):
 
     def stamped(self) -> str:
         """``[   12.071034] ixgbe 0000:02:00.0: Adapter removed``."""
-        return f"[{self.time_ns // 1_000_000_000:5d}.{self.time_ns // 1000 % 1_000_000:06d}] {self.text}"
+        seconds, rest = divmod(self.time_ns, 1_000_000_000)
+        return f"[{seconds:5d}.{rest // 1000:06d}] {self.text}"
 
 
 class KernelLog:

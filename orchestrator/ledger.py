@@ -187,9 +187,7 @@ def _cpu_drops(counts: Counts, cpu: str, reason: int, device: int, kind: int) ->
 
 
 def _ring_drops(counts: Counts, reason: int, nic: int, kind: int) -> int:
-    return sum(
-        _cpu_drops(counts, cpu, reason, nic + 1, kind) for cpu in counts.settings.cpu_names
-    )
+    return sum(_cpu_drops(counts, cpu, reason, nic + 1, kind) for cpu in counts.settings.cpu_names)
 
 
 def _over_cpus(counts: Counts, name: str, index: int) -> int:
@@ -207,8 +205,7 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
                 f"cpus -> {nic} (descriptors)",
                 (nic, *cpus),
                 name,
-                _over_cpus(counts, "tx_posted", at)
-                - _ring_drops(counts, _TX_RESET, number, kind),
+                _over_cpus(counts, "tx_posted", at) - _ring_drops(counts, _TX_RESET, number, kind),
                 counts.get(nic, "tx_fetched", kind),
             )
             yield Edge(
@@ -276,9 +273,7 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
         for device in range(len(settings.nics) + 1):
             where = f"{cpu} {settings.nic_names[device - 1]}" if device else cpu
             for number, reason in enumerate(DROP_REASONS):
-                book.end(
-                    f"{where} {reason}", _cpu_drops(counts, cpu, number, device, kind)
-                )
+                book.end(f"{where} {reason}", _cpu_drops(counts, cpu, number, device, kind))
     for nic in settings.nic_names:
         for name in (*TX_DROPS, *RX_DROPS, "tx_lost_peer_dead", "tx_lost_peer_full"):
             book.end(f"{nic} {name}", counts.get(nic, name, kind))

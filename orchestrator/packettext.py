@@ -66,9 +66,7 @@ def _arp(body: bytes, length: int) -> str:
         known = f" ({_mac(target_mac)})" if any(target_mac) else ""
         if target_mac == b"\xff" * 6:
             known = " (Broadcast)"
-        return (
-            f"Request who-has {_address(target)}{known} tell {_address(sender)}, length {length}"
-        )
+        return f"Request who-has {_address(target)}{known} tell {_address(sender)}, length {length}"
     if operation == 2:
         return f"Reply {_address(sender)} is-at {_mac(sender_mac)}, length {length}"
     return f"unknown operation {operation}, length {length}"

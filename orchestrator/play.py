@@ -138,6 +138,7 @@ class Player:
             self.played.cut_short = "interrupted"
         finally:
             self.story.end()
+            self.story = Silence()
         self._gather()
         return self.played
 

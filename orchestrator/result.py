@@ -184,5 +184,5 @@ def failures(played: Played, ledger: Ledger, directory: str = "") -> list[str]:
     if lines and directory:
         lines.append(f"  report: {directory}")
     if lines and played.seed is not None:
-        lines.append(f"  replay: bottomhalf run {name} --seed {played.seed}")
+        lines.append(f"  replay: bottomhalf run {played.scenario.again} --seed {played.seed}")
     return lines

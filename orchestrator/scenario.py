@@ -21,6 +21,7 @@ import operator
 import re
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +106,8 @@ class Scenario(NamedTuple):
     cpu: str
     until_ns: int
     steps: tuple[Step, ...]
+    #: what plays it again: a bundled name or a path, and options
+    again: str
 
 
 class _Strict(BaseModel):
@@ -153,11 +156,11 @@ def load(name: str = DEFAULT_SCENARIO, *, era: str | None = None) -> Scenario:
         if error.what.startswith(("no machine ", f"{machine}: No such")):
             raise file.error(("machine",), error.what, error.hint) from None
         raise
-    return _scenario(file, parsed, re.sub(r"\.toml$", "", name.rsplit("/", 1)[-1]), settings)
+    return _scenario(file, parsed, name, settings, f" --era {era}" if era else "")
 
 
 def _scenario(
-    file: TomlFile, parsed: ScenarioFile, name: str, settings: MachineSettings
+    file: TomlFile, parsed: ScenarioFile, given: str, settings: MachineSettings, options: str
 ) -> Scenario:
     if parsed.cpu not in settings.cpu_names:
         raise file.error(
@@ -168,7 +171,7 @@ def _scenario(
         )
     until = _time(file, ("until",), parsed.until)
     steps = tuple(_step(file, n, row, settings) for n, row in enumerate(parsed.step))
-    for number, (step, after) in enumerate(zip(steps, steps[1:], strict=False), 1):
+    for number, (step, after) in enumerate(pairwise(steps), 1):
         if after.at_ns < step.at_ns:
             raise file.error(
                 ("step", number, "at"),
@@ -182,13 +185,14 @@ def _scenario(
             "leave it some seconds to show its effect",
         )
     return Scenario(
-        name=name,
+        name=re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1]),
         title=parsed.title,
         machine=settings,
         ping=tuple(_split(file, ("ping",), parsed.ping)),
         cpu=parsed.cpu,
         until_ns=until,
         steps=steps,
+        again=shlex.quote(given) + options,
     )
 
 

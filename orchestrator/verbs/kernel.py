@@ -1,7 +1,7 @@
 """Verbs of the kernel layer: they print what the tool on that Linux box prints.
 
-``ping`` runs on a CPU of the machine and only its text passes here. ``dmesg`` reads the log rings in
-RAM. ``cat`` asks the CPUs for a plain snapshot each and renders Linux's text on this side.
+``ping`` runs on a CPU of the machine and only its text passes here. ``dmesg`` reads the log rings
+in RAM. ``cat`` asks the boot CPU for a plain snapshot and renders Linux's text on this side.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ NIC_SLAVE = 8
 
 #: PCI Express: no configuration request sooner than 100 ms after a device got power.
 _AFTER_POWER_NS = 100_000_000
+#: The operating system delivers a signal at once; this is for a host that hangs.
+_SIGNAL_TIMEOUT_MS = 2000
 _SAMPLE_NS = 250_000_000
 
 
@@ -88,13 +90,21 @@ def kill(session: Session, argv: Sequence[str]) -> Steps:
             )
             continue
         machine.kill(node)
-        yield from session.until(lambda node=node: not machine.state(node).alive, 2000)  # type: ignore[misc]
+        yield from session.until(_is_dead(machine, node), _SIGNAL_TIMEOUT_MS)
         session.out(f"{who(state)} got SIGKILL\n")
         if node in machine.settings.cpu_names:
             session.out("  mend: none, a CPU comes back with the next machine: bottomhalf down\n")
         else:
             session.mend(f"restart {node}")
     return OK
+
+
+def _is_frozen(machine: Machine, node: str, frozen: bool) -> Callable[[], bool]:
+    return lambda: machine.state(node).frozen == frozen
+
+
+def _is_dead(machine: Machine, node: str) -> Callable[[], bool]:
+    return lambda: not machine.state(node).alive
 
 
 def _stopping(verb: str, freezing: bool) -> Callable[[Session, Sequence[str]], Steps]:
@@ -111,11 +121,11 @@ def _stopping(verb: str, freezing: bool) -> Callable[[Session, Sequence[str]], S
                 _note(session, f"{node} is {now}", usage("thaw" if freezing else "freeze"))
                 continue
             (machine.freeze if freezing else machine.thaw)(node)
+            yield from session.until(_is_frozen(machine, node, freezing), _SIGNAL_TIMEOUT_MS)
             session.out(f"{who(state)} got {'SIGSTOP' if freezing else 'SIGCONT'}\n")
             if freezing:
                 session.mend(f"thaw {node}")
         return OK
-        yield Wait()  # pragma: no cover  (makes this a generator, as all verbs are)
 
     return run
 

@@ -101,13 +101,16 @@ class FakeMachine(Machine):
         if what.startswith("ping:"):
             first = int(what.partition(":")[2])
             chunk = self.sent[first - 1 : first + 499]
-            request.ok, request.value = True, {
-                "first": first,
-                "total": len(self.sent),
-                "sent": chunk,
-                "received": [self.received.get(first + n, 0) for n in range(len(chunk))],
-                "duplicates": 0,
-            }
+            request.ok, request.value = (
+                True,
+                {
+                    "first": first,
+                    "total": len(self.sent),
+                    "sent": chunk,
+                    "received": [self.received.get(first + n, 0) for n in range(len(chunk))],
+                    "duplicates": 0,
+                },
+            )
         elif key in self.snapshots:
             request.ok, request.value = True, self.snapshots[key]
         else:

@@ -124,8 +124,8 @@ def test_preset_that_does_not_exist():
             'my.toml:6: [bond0] slaves holds "eth2", which is no NIC of this machine; '
             "did you mean `eth1`?",
         ),
-        ("miimon  = 100", "miimon = -1", "my.toml:8: [bond0] miimon = -1: allowed is 0 to 2147483647"),
-        ("miimon  = 100", "miimon = true", "my.toml:8: [bond0] miimon = true: allowed is 0 to 2147483647"),
+        ("miimon  = 100", "miimon = -1", "my.toml:8: [bond0] miimon = -1: allowed is 0 to 2147483647"),  # noqa: E501
+        ("miimon  = 100", "miimon = true", "my.toml:8: [bond0] miimon = true: allowed is 0 to 2147483647"),  # noqa: E501
         (
             '"active-backup"',
             '"actve-backup"',
@@ -150,7 +150,7 @@ def test_preset_that_does_not_exist():
             'primary = "eth11"',
             'my.toml:8: [bond0] primary = "eth11" is no slave; did you mean `eth1`?',
         ),
-        ("[bond0]\n", "[bond1]\n", "my.toml:5: a machine has no key `bond1`; did you mean `bond0`?"),
+        ("[bond0]\n", "[bond1]\n", "my.toml:5: a machine has no key `bond1`; did you mean `bond0`?"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_each_slip_has_its_message(tmp_path: Path, old: str, new: str, what: str):
@@ -181,7 +181,7 @@ def test_slip_in_a_behaviour(override: str, what: str):
 
 
 def test_missing_file_is_named():
-    with pytest.raises(BottomhalfError, match="nowhere/x.toml: No such file or directory"):
+    with pytest.raises(BottomhalfError, match=r"nowhere/x\.toml: No such file or directory"):
         config.load("nowhere/x.toml")
 
 

@@ -61,8 +61,8 @@ def test_unknown_scenario_names_the_nearest():
 @pytest.mark.parametrize(
     ("old", "new", "at", "what"),
     [
-        ("cable active out", "cabel active out", "cable active", "no verb `cabel`; did you mean `cable`?"),
-        ("cable active out", "cable actve out", "cable active", "no node `actve`; did you mean `active`?"),
+        ("cable active out", "cabel active out", "cable active", "no verb `cabel`; did you mean `cable`?"),  # noqa: E501
+        ("cable active out", "cable actve out", "cable active", "no node `actve`; did you mean `active`?"),  # noqa: E501
         ("cable active out", "stop eth0", "cable active", "`stop` is not a verb here"),
         ("cable active out", "top", "cable active", "`top` cannot be a step"),
         (
@@ -79,12 +79,12 @@ def test_unknown_scenario_names_the_nearest():
         ),
         ("gap <= 250ms", "gap <= 250", "gap <= 250", 'expect = "gap <= 250": 250 is no gap'),
         ("gap <= 250ms", "gap 250ms", "gap <= 250", 'expect = "gap 250ms" is no comparison'),
-        ("active == eth1", "active == eth3", "active == eth1", 'expect = "active == eth3": no NIC `eth3`'),
+        ("active == eth1", "active == eth3", "active == eth1", 'expect = "active == eth3": no NIC `eth3`'),  # noqa: E501
         ('"2s"', '"2"', '"2s"', 'at = "2": allowed is a time with its unit: 2s, 250ms'),
         ('"7s"', '"1s"', '"7s"', "step 3 comes before step 2"),
         ('"14s"', '"9s"', '"14s"', 'until = "9s": the last step begins at 11 s'),
         ("until ", "untill", "until ", "a scenario has no key `untill`; did you mean `until`?"),
-        ('"bond-pair"', '"bond-pear"', "bond-pair", "no machine `bond-pear`; did you mean `bond-pair`?"),
+        ('"bond-pair"', '"bond-pear"', "bond-pair", "no machine `bond-pear`; did you mean `bond-pair`?"),  # noqa: E501
         ("do      =", "doo     =", "cable active", "[step] has no key `doo`; did you mean `do`?"),
     ],
 )  # fmt: skip

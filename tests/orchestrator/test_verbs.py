@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from nodes.cpu.page import CPU_SCHEMA
 from orchestrator import verbs
 from orchestrator.errors import BottomhalfError
 
@@ -81,7 +82,7 @@ def test_freeze_of_a_dead_node_is_refused(say):
 
 def test_restart_of_a_nic_removes_rescans_and_enslaves(say, machine):
     say("kill eth0")
-    machine.ram.page("cpu0", verbs_schema()).words[verbs_schema().index("nic_flags")] = 0
+    machine.ram.page("cpu0", CPU_SCHEMA).words[CPU_SCHEMA.index("nic_flags")] = 0
     machine.calls.clear()
     said = say("restart eth0")
     assert said.code == 0
@@ -92,12 +93,6 @@ def test_restart_of_a_nic_removes_rescans_and_enslaves(say, machine):
         ("spawn", "cpu0", "pci-rescan", "eth0"),
         ("spawn", "cpu0", "enslave", "eth0"),
     ]
-
-
-def verbs_schema():
-    from nodes.cpu.page import CPU_SCHEMA
-
-    return CPU_SCHEMA
 
 
 def test_restart_does_not_enslave_what_the_kernel_has_enslaved(say, machine):
@@ -163,7 +158,8 @@ def test_stop_has_the_hint_of_the_three_meanings():
     with pytest.raises(BottomhalfError) as caught:
         verbs.lookup("stop")
     assert caught.value.hint == (
-        "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · down (the whole machine)"
+        "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · "
+        "down (the whole machine)"
     )
 
 
