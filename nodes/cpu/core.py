@@ -30,7 +30,7 @@ from bus.messages import (
     Snapshot,
     Spawn,
 )
-from bus.node import IDLE, NOW, Inbox, Node, Surroundings
+from bus.node import BUDGET, IDLE, NOW, Inbox, Node, Surroundings
 from bus.recorder import always_mask
 from nodes.cpu import lapic as apic_modes
 from nodes.cpu.kernel import boot
@@ -54,6 +54,9 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import admin, ping, tcpdump  # noqa: F401  (importing registers them)
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import MachineSettings
+
+#: Boundaries between two looks at the clock where time passes by itself.
+CLOCK_BOUNDARIES = 8
 
 _BOUNDARIES = CPU_SCHEMA.index("boundaries")
 _CONTEXT = CPU_SCHEMA.index("context")
@@ -109,6 +112,7 @@ class CpuNode(Node):
         self._tag = 0
         self._stall: _Stall | None = None
         self._resume: Any = None
+        self._step_ns = around.step_ns
         self._running = False
         self._pausing = False
         self._arrived: dict[int, int] = {}
@@ -167,13 +171,18 @@ class CpuNode(Node):
         """Pass up to ``budget`` boundaries; returns as ``turn`` does."""
         cpu, lapic, stack = self.cpu, self.cpu.lapic, self.cpu.stack
         value, self._resume = self._resume, None
-        now = cpu.now
+        deadline: int | None = None  # of the local timer, as last looked at
+        look_at = budget  # boundary at which it may have come
         while self.steps < budget:
-            deadline = lapic.deadline_ns
-            if deadline is not None and now() >= deadline:
-                lapic.deadline_ns = None
-                self.words[_LAPIC_TIMER] += 1
-                lapic.accept(cpu.params.local_timer_vector)
+            if lapic.deadline_ns is not deadline:
+                deadline = lapic.deadline_ns
+                look_at = self.steps + self._boundaries_until(deadline)
+            if self.steps >= look_at:
+                look_at = self.steps + self._boundaries_until(deadline)
+                if self.steps >= look_at:
+                    lapic.deadline_ns = None
+                    self.words[_LAPIC_TIMER] += 1
+                    lapic.accept(cpu.params.local_timer_vector)
             if lapic.intr and cpu.irqs_on and value is None:
                 vector = lapic.ack()
                 cpu.irqs_on = False
@@ -231,6 +240,18 @@ class CpuNode(Node):
                     return self._stall.deadline_ns
         self._resume = value
         return NOW
+
+    def _boundaries_until(self, deadline: int | None) -> int:
+        """Boundaries until the local timer is to be looked at again; 0: its time has come.
+
+        Where each boundary has a price that is exact; else a look now and then must do, because
+        reading the clock costs as much as a boundary."""
+        if deadline is None:
+            return BUDGET
+        left_ns = deadline - self.cpu.now()
+        if left_ns <= 0:
+            return 0
+        return -(-left_ns // self._step_ns) if self._step_ns else CLOCK_BOUNDARIES
 
     def _show(self, context: int) -> None:
         """Publish what the core is doing; once a turn."""

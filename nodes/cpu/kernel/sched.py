@@ -141,6 +141,10 @@ def _charge(cpu: Cpu, task: Task) -> None:
         task.started_ns = now
         task.runtime_ns += delta
         task.vruntime += delta if task.weight == 1024 else delta * 1024 // task.weight
+        rq, floor = cpu.rq, task.vruntime
+        for other in rq.runnable:
+            floor = min(floor, other.vruntime)
+        rq.min_vruntime = max(rq.min_vruntime, floor)  # a task alone moves it too
 
 
 def scheduler_tick(cpu: Cpu) -> None:

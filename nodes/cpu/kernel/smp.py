@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bus.messages import IcrWrite
-from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import APIC
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Page number of the trampoline: start-up IPIs carry it, the CPU would start at 0x9a000.
 TRAMPOLINE_PAGE = 0x9A
+
+#: A CPU that waits for room in a ring looks again after this long.
+CSD_RETRY_NS = 50_000
 
 _SENT = CPU_SCHEMA.index("ipi_sent")
 _REMOTE_WAKEUPS = CPU_SCHEMA.index("wakeups_remote")
@@ -61,7 +64,7 @@ def queue_record(cpu: Cpu, target: int, record: list[int]) -> Context:
     """Put a record into the ring to ``target``; wait while the ring is full."""
     ring = cpu.ram.csd_ring(cpu.number, target)
     while not ring.push(record):
-        yield
+        yield Pause(cpu.now() + CSD_RETRY_NS)
 
 
 def call_function_single(cpu: Cpu, target: int, record: list[int]) -> Context:
