@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from bus.messages import Interrupt, MemWrite
@@ -351,8 +352,8 @@ class Box:
 def gaps_ms(value: Mapping[str, Any], at_least_ms: float) -> list[float]:
     """Silences between two replies of a ping, in ms, by its ``ping:1`` snapshot."""
     times = sorted(t for t in value["received"] if t)
-    pairs = zip(times, times[1:], strict=False)
-    return [(b - a) / MS for a, b in pairs if (b - a) / MS >= at_least_ms]
+    gaps = [(b - a) / MS for a, b in pairwise(times)]
+    return [gap for gap in gaps if gap >= at_least_ms]
 
 
 def posted(box: Box, node: str) -> list[MemWrite]:

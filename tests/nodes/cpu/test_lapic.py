@@ -9,7 +9,7 @@ from nodes.cpu.lapic import SPURIOUS_VECTOR, LocalApic
 from nodes.cpu.page import CPU_SCHEMA
 
 
-@pytest.fixture()
+@pytest.fixture
 def lapic() -> LocalApic:
     ram = Ram.anonymous(Layout(("cpu0",), 1, 0, 0))
     apic = LocalApic(ram.page("cpu0", CPU_SCHEMA))
