@@ -145,8 +145,8 @@ class Top:
             self._begin(_VERBS[key])
 
     def say(self, message: str) -> None:
-        """Show a line at the bottom for some seconds."""
-        self._message = " ".join(message.split())
+        """Show a message, its lines as one, at the bottom for some seconds."""
+        self._message = "; ".join(line.strip() for line in message.splitlines() if line.strip())
         self._message_until = time.monotonic() + MESSAGE_S
 
     # -- keys
