@@ -60,6 +60,10 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.words[_RES] += 1
         taken = yield from flush_records(cpu)
         cpu.trace(_RESCHEDULE, vector, taken)
+        if not taken:  # scheduler_ipi without wake-ups: no irq_exit, so no softirqs
+            cpu.preempt_count -= HARDIRQ_OFFSET
+            cpu.enter_context(outer)
+            return
     elif vector == params.call_function_single_vector:
         cpu.lapic.eoi()
         cpu.preempt_count += HARDIRQ_OFFSET
