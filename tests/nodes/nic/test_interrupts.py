@@ -276,3 +276,61 @@ def test_cause_survives_while_bus_mastering_is_off() -> None:
     assert rig.msis(rig.write("EICS", 1 << 20)) == []
     assert rig.read("EICS") == 1 << 20
     assert rig.vectors(rig.set_config(4, 6)) == [2]
+
+
+def test_legacy_set_enables_what_auto_mask_would_mask(rig: Rig) -> None:
+    """As Linux saw the hardware do, and why it does not set such causes in legacy mode."""
+    rig.write("EIAM", 1)
+    rig.write("EICS", 3)
+    assert rig.read("EIMS") == 1
+
+
+def test_legacy_clearing_by_writing_ones_masks_as_reading_does(rig: Rig) -> None:
+    rig.write("EIAM", 0xFFFF)
+    rig.write("EIMS", 3)
+    rig.write("EICS", 2)
+    rig.write("EICR", 2)
+    assert rig.read("EIMS") == 0
+
+
+def test_immediate_set_bypasses_moderation() -> None:
+    rig = msix(itr=0xFF8)
+    rig.write("EIAM_EX", 0)
+    rig.wire(frame())
+    assert rig.vectors(rig.write("EICS_EX", 1)) == []
+    rig.write("GPIE", 0xC0000076)  # EIMEN
+    assert rig.vectors(rig.write("EICS_EX", 1)) == [0]
+
+
+def test_counter_can_be_read_and_loaded() -> None:
+    rig = msix(itr=0x3D0)
+    rig.wire(frame())
+    value = rig.read("EITR")
+    assert value & 0xFF8 == 0x3D0
+    assert value >> 21 & 0x7F == 122 >> 2
+    rig.write("EIAM_EX", 0)
+    rig.write("EIMS_EX", 1)
+    rig.write("EITR", 2 << 21 | 0x3D0)  # eight units of 2.048 us from now
+    rig.wire(frame())
+    assert rig.wake == rig.clock.ns + 8 * 2048
+
+
+def test_masking_a_vector_clears_its_pending_bit_with_pba_support() -> None:
+    rig = msix()
+    rig.write_at(12, 1, bar=4)
+    rig.wire(frame())
+    assert rig.read_at(0x2000, bar=4) == 1
+    rig.write("EIMC_EX", 1)
+    assert rig.read_at(0x2000, bar=4) == 0
+    assert rig.page["msi_cleared"] == 1
+
+
+def test_pending_bit_outlives_masking_without_pba_support() -> None:
+    rig = msix()
+    rig.write("GPIE", 0x40000036)
+    rig.write_at(12, 1, bar=4)
+    rig.wire(frame())
+    rig.write("EIMC_EX", 1)
+    assert rig.read_at(0x2000, bar=4) == 1
+    rig.write("PBACL", 1)
+    assert rig.read_at(0x2000, bar=4) == 0

@@ -357,3 +357,39 @@ def test_frames_of_the_link_being_down_end_by_name() -> None:
     rig.enable()
     rig.wire(frame())
     assert drops(rig) == {"rx_drop_link_down": 1}
+
+
+def test_tag_does_not_count_against_the_frame_size() -> None:
+    rig, ring, _ = rig_with()
+    tagged = MAC + PEER + b"\x81\x00\x00\x05" + b"\x88\xb5" + bytes(1500)
+    rig.wire(tagged)
+    assert rig.dwords(ring, 0)[2] & 1
+    assert drops(rig) == {}
+
+
+def test_blocked_queue_blocks_the_others_behind_it() -> None:
+    rig = Rig()
+    rig.up()
+    rig.rx_queue(0, 8, 0x02000402, fill=False)
+    ring, _ = rig.rx_queue(1, 8)
+    rig.write("MRQC", 1 | 1 << 17)
+    for i in range(32):
+        rig.write("RETA", 0x01010101, i)
+    hashed = bytes(Ether(src=PEER, dst=MAC) / IP() / UDP() / (b"x" * 40))
+    rig.wire(frame(), hashed)
+    assert not rig.dwords(ring, 0)[2] & 1
+    assert rig.page.run("rx_buffered") == [2, 0, 0]
+    rig.write("RDT", 4)
+    assert rig.dwords(ring, 0)[2] & 1
+    assert rig.page.run("rx_buffered") == [0, 0, 0]
+
+
+def test_legacy_jumbo_frame_keeps_every_address() -> None:
+    rig, ring, buffers = rig_with(srrctl=SRRCTL_LEGACY)
+    rig.write("HLREG0", rig.read("HLREG0") | 4)
+    rig.write("MAXFRS", 3004 << 16)
+    rig.wire(frame(3000))
+    words = rig.ram.words64[ring // 8 : ring // 8 + 4].tolist()
+    assert words[0::2] == [buffers, buffers + 2048]
+    assert [w & 0xFFFF for w in words[1::2]] == [2048, 952]
+    assert [w >> 32 & 3 for w in words[1::2]] == [1, 3]

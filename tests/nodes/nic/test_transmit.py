@@ -294,3 +294,29 @@ def test_loopback_returns_the_frame_to_the_receiver() -> None:
     assert rig.frames(rig.write("TDT", 1)) == []
     assert rig.dwords(rx, 0)[2] & 1
     assert rig.page.run("rx_frames_in") == [1, 0, 0]
+
+
+def test_held_write_back_leaves_when_a_running_counter_ends() -> None:
+    rig, ring, buffer = rig_with(WTHRESH_4, itr=0xC8)
+    rig.rx_queue(0)
+    assert rig.vectors(rig.wire(frame())) == [0]
+    rig.write("EIMS_EX", 1)
+    rig.advance(10_000)
+    rig.put_tx(ring, 0, buffer, frame())
+    rig.write("TDT", 1)
+    assert rig.vectors(rig.advance(41_199)) == []
+    assert not rig.done(ring, 0)
+    assert rig.vectors(rig.advance(1)) == [0]
+    assert rig.done(ring, 0)
+
+
+def test_flushed_write_back_is_a_cause_of_its_own() -> None:
+    """Vector 0 also serves the other causes; its message takes the held write-back along."""
+    rig, ring, buffer = rig_with(WTHRESH_4, itr=0xC8)
+    rig.write("IVAR_MISC", 0x8000)
+    rig.write("EIAC", 0)
+    rig.put_tx(ring, 0, buffer, frame())
+    rig.write("TDT", 1)
+    assert rig.vectors(rig.write("EICS", 1 << 20)) == [0]
+    assert rig.done(ring, 0)
+    assert rig.read("EICS") == 1 << 20 | 1
