@@ -21,7 +21,7 @@ from orchestrator.verbs import LAYERS, TABLE, Verb
 
 FIRST_STEPS = """\
   bottomhalf demo              watch one first: 20 s, nothing is left behind
-  bottomhalf up -d             a machine that stays; then: bottomhalf ping gateway
+  bottomhalf up -d             a machine that stays; bottomhalf ping gateway
   bottomhalf VERB --help       what a verb takes
 """
 

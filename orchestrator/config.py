@@ -125,6 +125,11 @@ class Machine(_Table):
     completion_timeout_ms: int = Field(
         1000, ge=1, le=60_000, description="how long a register read waits for a hung device"
     )
+    address: str = Field(
+        "192.168.1.10/24",
+        description="address of the first NIC of a machine without a bond",
+        json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
+    )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
     set: dict[str, str | int] = Field(
@@ -170,6 +175,7 @@ def build(
     parsed = tomlfile.validate(Machine, file)
     _check_era(file, parsed)
     _check_nics(file, parsed)
+    _check_address(file, ("address",), parsed.address)
     bond_settings = None if parsed.bond0 is None else _bond(file, parsed, parsed.bond0)
     return MachineSettings(
         name=name,
@@ -187,6 +193,7 @@ def build(
         ),
         completion_timeout_ms=parsed.completion_timeout_ms,
         hostname=parsed.hostname,
+        address=parsed.address,
     )
 
 
@@ -287,17 +294,7 @@ def _bond(file: TomlFile, machine: Machine, bond: Bond0) -> BondSettings:
                 f"miimon = 0{_line(file, 'miimon')} and {key} = {getattr(bond, key)}: "
                 "give miimon a value or leave the delay out",
             )
-    try:
-        if "/" not in bond.address:
-            raise ValueError
-        ipaddress.IPv4Interface(bond.address)
-    except ValueError:
-        raise file.error(
-            ("bond0", "address"),
-            f"[bond0] address = {tomlfile.show(bond.address)}: allowed is "
-            + tomlfile.allowed(Bond0.model_fields["address"]),
-            'address = "192.168.1.10/24"',
-        ) from None
+    _check_address(file, ("bond0", "address"), bond.address)
     return BondSettings(
         slaves=tuple(bond.slaves),
         mode=mode,
@@ -309,6 +306,21 @@ def _bond(file: TomlFile, machine: Machine, bond: Bond0) -> BondSettings:
         num_grat_arp=bond.num_grat_arp,
         address=bond.address,
     )
+
+
+def _check_address(file: TomlFile, loc: tomlfile.Loc, address: str) -> None:
+    try:
+        if "/" not in address:
+            raise ValueError
+        ipaddress.IPv4Interface(address)
+    except ValueError:
+        where = f"[{loc[0]}] " if len(loc) > 1 else ""
+        raise file.error(
+            loc,
+            f"{where}address = {tomlfile.show(address)}: allowed is "
+            + tomlfile.allowed(Bond0.model_fields["address"]),
+            'address = "192.168.1.10/24"',
+        ) from None
 
 
 def _mode(file: TomlFile, mode: str | int) -> str:
@@ -382,6 +394,7 @@ def to_toml(settings: MachineSettings) -> str:
         f"nics = [{quoted}]",
         f'hostname = "{settings.hostname}"',
         f"completion_timeout_ms = {settings.completion_timeout_ms}",
+        f'address = "{settings.address}"',
     ]
     if settings.bond is not None:
         lines += ["", f"[{settings.bond.name}]"]

@@ -162,7 +162,13 @@ def busy_rows(text: str, width: int = WIDTH) -> str:
 def _files(artefacts: Mapping[str, Any]) -> list[str]:
     lines = []
     for what, where in artefacts.items():
-        names = where if isinstance(where, str) else "  ".join(where.values())
+        if isinstance(where, str):
+            names = where
+        elif what.startswith("proc_"):
+            folder = next(iter(where.values())).split("/")[0]
+            names = f"{folder}/proc/: {' '.join(path.rsplit('/', 1)[-1] for path in where)}"
+        else:
+            names = "  ".join(where.values())
         lines.append(f"  {what:<12} {names}")
     return lines
 

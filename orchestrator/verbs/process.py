@@ -279,6 +279,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def top(session: Session, argv: Sequence[str]) -> Steps:
     """The dashboards of a running machine; the whole, or one process."""
     from orchestrator.dashboards import screens  # noqa: PLC0415  (rich is slow to import)
+    from orchestrator.story import for_terminal  # noqa: PLC0415
 
     options = parse("top", argv, ("--once", "--json"), ("--svg",))
     machine = session.machine
@@ -288,8 +289,8 @@ def top(session: Session, argv: Sequence[str]) -> Steps:
     node = nodes[0] if nodes else None
     as_json = session.json or "--json" in options.flags
     picture = options.value("--svg")
-    if not (as_json or picture or "--once" in options.flags) and session.terminal:
-        run_dashboard(machine, node)
+    if not (as_json or picture or "--once" in options.flags) and for_terminal():
+        run_dashboard(machine, node, lambda: bool(session.signals))
         return OK
     view = view_of(machine)
     until = machine.now_ns() + _GATHER_NS
@@ -325,8 +326,10 @@ def view_of(machine: Machine) -> MachineView:
     )
 
 
-def run_dashboard(machine: Machine, node: str | None) -> str:
-    """Show the dashboards on this terminal until a key leaves them: how it was left."""
+def run_dashboard(
+    machine: Machine, node: str | None, done: Callable[[], bool] | None = None
+) -> str:
+    """Show the dashboards on this terminal until a key or ``done()`` ends it: how it was left."""
     from orchestrator.dashboards.live import run_top  # noqa: PLC0415
 
     def act(line: str) -> str:
@@ -338,4 +341,4 @@ def run_dashboard(machine: Machine, node: str | None) -> str:
             said.append(error.text())
         return "".join(said)
 
-    return run_top(view_of(machine), node, act=act)
+    return run_top(view_of(machine), node, act=act, done=done)

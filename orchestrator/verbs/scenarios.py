@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -96,8 +97,11 @@ def _perform(
     from orchestrator import scenario  # noqa: PLC0415
 
     loaded = scenario.load(name, era=era)
+    began = time.monotonic()
     machine = _machine(loaded, seed)
     try:
+        if opening and not as_json:
+            _introduce(machine, time.monotonic() - began)
         return _on(machine, loaded, seed, as_json, directory, opening)
     finally:
         machine.close()
@@ -164,6 +168,15 @@ def _on(
     if played.cut_short == "interrupted":
         return INTERRUPTED
     return OK if value["passed"] else EXPECTATION_FAILED
+
+
+def _introduce(machine: Machine, took_s: float) -> None:
+    """A line a process, and how long it took."""
+    if machine.runtime == "simulation":
+        return
+    for name, state in machine.states().items():
+        print(f"  bh:{name:<6} pid {state.pid}")
+    print(f"{len(machine.settings.node_names)} processes in {took_s:.1f} s\n", flush=True)
 
 
 def _story(quiet: bool, seed: int | None) -> Story | None:

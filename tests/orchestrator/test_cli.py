@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import shutil
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -27,7 +32,7 @@ def bh(tmp_path: Path):
         "TMPDIR": str(tmp_path),
     }
 
-    def run(*argv: str, **options) -> subprocess.CompletedProcess[str]:
+    def run(*argv: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "orchestrator.cli", *argv],
             capture_output=True,
@@ -35,9 +40,8 @@ def bh(tmp_path: Path):
             check=False,
             timeout=GUARD_S,
             cwd=tmp_path,
-            env=environment,
+            env=environment | (extra or {}),
             stdin=subprocess.DEVNULL,
-            **options,
         )
 
     return run
@@ -160,6 +164,17 @@ def test_doctor_finds_this_host_fit(bh):
     assert {f["name"] for f in findings} >= {"python", "packages", "cores", "runs live in"}
     assert all(f["ok"] for f in findings if f["name"] in ("python", "packages"))
     assert bh("doctor").stdout.startswith("This host can run machines.\n")
+
+
+def test_completion_knows_nodes_and_roles(bh):
+    done = bh(
+        extra={
+            "_BOTTOMHALF_COMPLETE": "bash_complete",
+            "COMP_WORDS": "bottomhalf kill e",
+            "COMP_CWORD": "2",
+        }
+    )
+    assert done.stdout.split() == ["plain,eth0", "plain,eth1"]
 
 
 # -- the simulation
@@ -301,4 +316,87 @@ def test_boot_cpu_killed_under_a_ping_is_said(bh):
     assert ping.returncode == 1
     assert ping.stderr.startswith("ping: cpu0 ")
     assert bh("cat", "/proc/interrupts").returncode == 1
+    assert bh("down").returncode == 0
+
+
+def in_terminal(argv: list[str], tmp_path: Path, keys: bytes, after: bytes) -> tuple[int, bytes]:
+    """Run in a terminal of its own and type ``keys`` once ``after`` is on the screen."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        environment = os.environ | {
+            "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+            "PYTHONPATH": str(ROOT),
+            "TERM": "xterm",
+        }
+        os.execve(sys.executable, [sys.executable, "-m", "orchestrator.cli", *argv], environment)
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    seen, typed = b"", False
+    while True:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:  # the other side is gone
+            data = b""
+        if not data:
+            break
+        seen += data
+        if not typed and after in seen:
+            os.write(terminal, keys)
+            typed = True
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), seen
+
+
+@pytest.mark.processes
+def test_q_in_the_dashboard_stops_the_machine_and_d_leaves_it(bh, tmp_path: Path):
+    code, seen = in_terminal(["up"], tmp_path, b"d", b"q quit")
+    assert code == 0
+    assert b"m1 goes on" in seen
+    assert len(json.loads(bh("ps", "--json").stdout)) == 6
+    assert bh("down").returncode == 0
+    code, seen = in_terminal(["up"], tmp_path, b"q", b"q quit")
+    assert code == 0
+    assert b"m1 is down" in seen
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.processes
+def test_ctrl_c_ends_the_foreground_machine(bh, tmp_path: Path):
+    code, _ = in_terminal(["up"], tmp_path, b"\x03", b"q quit")
+    assert code == 130
+    assert bh("down").returncode == 0
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not shutil.which("tcpdump"), reason="no tcpdump here")
+def test_capture_streams_into_the_hosts_tcpdump(bh, tmp_path: Path):
+    assert bh("up", "-d").returncode == 0
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "PYTHONPATH": str(ROOT)}
+    capture = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "orchestrator.cli", "tcpdump"),
+            *("-i", "bond0", "-c", "4", "-w", "-", "icmp"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert capture.stdout is not None
+    assert capture.stderr is not None
+    header = capture.stdout.read(24)  # the tap is open once the header is written
+    ping = bh("ping", "-c", "2", "-i", "0.2", "gateway")
+    assert ping.returncode == 0
+    data = header + capture.stdout.read()
+    assert capture.wait(GUARD_S) == 0
+    assert b"4 packets captured" in capture.stderr.read()
+    capture.stdout.close()
+    capture.stderr.close()
+    text = subprocess.run(
+        ["tcpdump", "-nn", "-t", "-r", "-"], input=data, capture_output=True, check=True
+    ).stdout.decode()
+    assert [line.split(",")[0].split("ICMP ")[1] for line in text.splitlines()] == [
+        "echo request", "echo reply",
+    ] * 2  # fmt: skip
     assert bh("down").returncode == 0
