@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 
 import zmq
 from zmq.backend import Socket as BackendSocket
-from zmq.utils.monitor import recv_monitor_message
 
 from bus.codec import BATCH_BYTES_MAX
 
@@ -37,8 +36,9 @@ from bus.codec import BATCH_BYTES_MAX
 QUEUE_BATCHES = 500
 #: Pause before a lost connection is tried again; it then waits in the peer's backlog.
 RECONNECT_MS = 10
-#: Larger messages than this end their connection before they are read.
-MESSAGE_BYTES_MAX = 2 * BATCH_BYTES_MAX
+#: Larger messages than this end their connection before they are read. What is larger than a batch
+#: may be and smaller than this is read, counted and dropped.
+MESSAGE_BYTES_MAX = 8 * BATCH_BYTES_MAX
 CONTROL_NUMBER = 0xFFFF
 #: The orchestrator has one life only.
 CONTROL_INCARNATION = 1
@@ -49,7 +49,8 @@ EVENTS = int(zmq.EVENTS)
 POLLIN = int(zmq.POLLIN)
 POLLOUT = int(zmq.POLLOUT)
 
-_LINK_EVENTS = int(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+_UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_LINK_EVENTS = _UP | int(zmq.EVENT_DISCONNECTED)
 _HANDSHAKE_FAILED = int(
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -103,11 +104,11 @@ class Inbox:
         """What the monitor has to say about connections that should not be: one text each."""
         out = []
         while self._monitor.get(EVENTS) & POLLIN:
-            event = recv_monitor_message(self._monitor)
-            if event["event"] & _HANDSHAKE_FAILED:
+            event, value = _monitor_event(self._monitor)
+            if event & _HANDSHAKE_FAILED:
                 out.append("a connection that does not speak ZeroMQ")
             else:
-                pid = _peer_pid(event["value"])
+                pid = _peer_pid(value)
                 if not is_member(pid):
                     out.append(f"process {pid} connected: it is no part of this machine")
         return out
@@ -117,6 +118,12 @@ class Inbox:
         self.socket.disable_monitor()
         self._monitor.close(0)
         self.socket.close(0)
+
+
+def _monitor_event(monitor: zmq.Socket[bytes]) -> tuple[int, int]:
+    """One event: its kind and value. (pyzmq's own function for this imports asyncio.)"""
+    event, value = struct.unpack("=HI", monitor.recv_multipart(NOBLOCK)[0])
+    return event, value
 
 
 def _peer_pid(fd: int) -> int:
@@ -186,8 +193,8 @@ class Link:
         """What happened to the connection since the last look, in order."""
         out = []
         while self._monitor.get(EVENTS) & POLLIN:
-            event = recv_monitor_message(self._monitor)
-            up = event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            event, _ = _monitor_event(self._monitor)
+            up = event == _UP
             if up != self.up:
                 self.up = up
                 out.append(Change(self, up))

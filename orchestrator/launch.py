@@ -9,7 +9,8 @@ orchestrator has: end of file there means that the orchestrator is gone, however
 server kills all nodes, removes the run directory and exits. Should the server itself be killed, the
 nodes die by ``PR_SET_PDEATHSIG`` and the orchestrator, which sees end of file too, cleans up.
 
-The protocol is one pickled tuple a packet, request and answer in turns::
+The protocol is one pickled value a packet: first the machine's ``Charter``, then request and answer
+in turns::
 
     (START, [(name, incarnation, cpu or None), ...])  ->  [pid, ...]
     (REAP, pid)                                       ->  wait status of the dead child
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import importlib
 import os
 import pickle
 import resource
@@ -48,9 +50,8 @@ GUARD_S = 30.0
 #: RAM file in the run directory.
 RAM_FILE = "ram"
 
-_BOOT = (
-    "import sys; sys.path[:] = {path!r}; from orchestrator.launch import serve; serve({fd}, {lock})"
-)
+#: The server runs without ``site``: it needs no more than its parent's path.
+_BOOT = "import sys; sys.path[:] = {path!r}; from orchestrator.launch import serve; serve({args})"
 
 
 class LaunchError(Exception):
@@ -82,35 +83,35 @@ class Order(NamedTuple):
 class ForkServer:
     """Handle of the running fork server."""
 
-    def __init__(
-        self,
-        rundir: RunDir,
-        layout: Layout,
-        places: Mapping[str, Place],
-        seed: str,
-        cpus: Sequence[int] | None = None,
-    ) -> None:
-        self._charter = Charter(rundir.name, str(rundir.path), layout, places, seed, os.getpid())
+    def __init__(self, rundir: RunDir, preload: Sequence[str] = ()) -> None:
+        """Start the server; it imports the modules ``preload`` while the caller goes on."""
+        self._rundir = rundir
         self.dead = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         ours.settimeout(GUARD_S)
-        boot = _BOOT.format(path=sys.path, fd=theirs.fileno(), lock=rundir.lock_fd)
+        path = [str(Path(__file__).parents[1]), *sys.path]
+        args = f"{theirs.fileno()}, {rundir.lock_fd}, {list(preload)}"
         self.log_path = rundir.path / "launch.log"
         with theirs, open(self.log_path, "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", boot],
+                [sys.executable, "-S", "-c", _BOOT.format(path=path, args=args)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=(theirs.fileno(), rundir.lock_fd),
                 start_new_session=True,  # Ctrl-C and a closed terminal are the orchestrator's
             )
+
+    def commission(self, layout: Layout, places: Mapping[str, Place], seed: str) -> None:
+        """Tell the server what machine it is for; before the first ``start``."""
+        rundir = self._rundir
+        charter = Charter(rundir.name, str(rundir.path), layout, places, seed, os.getpid())
         try:
-            _send(ours, self._charter)
+            _send(self._socket, charter)
         except OSError as error:
-            self.close()
-            raise LaunchError(f"the fork server ended: {error}") from error
+            self.dead = True
+            raise LaunchError("the fork server is dead" + self._last_words()) from error
 
     @property
     def pid(self) -> int:
@@ -153,7 +154,7 @@ class ForkServer:
         return f": {lines[-1]}" if lines else ""
 
     def close(self) -> None:
-        """End the server and with it all nodes and the run directory."""
+        """End the server and with it all nodes and the run directory; may be called again."""
         self._socket.close()
         try:
             self._process.wait(GUARD_S)
@@ -176,12 +177,16 @@ def _receive(sock: socket.socket) -> Any:
     return pickle.loads(data) if data else None
 
 
-def serve(fd: int, lock_fd: int) -> None:
+def serve(fd: int, lock_fd: int, preload: Sequence[str]) -> None:
     """Main function of the fork server process; never returns."""
     sock = socket.socket(fileno=fd)
     try:
+        for module in preload:
+            importlib.import_module(module)
         charter: Charter | None = _receive(sock)
-        if charter is not None:
+        if charter is None:
+            remove_tree(Path(f"/proc/self/fd/{lock_fd}").resolve())
+        else:
             _Server(sock, charter, lock_fd).serve()
     except (ConnectionError, EOFError):
         pass  # the orchestrator is gone

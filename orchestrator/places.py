@@ -13,6 +13,9 @@ from bus.ram import Schema
 from bus.simulation import NodeFactory, Place
 from nodes.machine import APIC, LAN, MachineSettings
 
+#: What the fork server imports while the orchestrator is still reading its configuration.
+MODULES = ("nodes.cpu.core", "nodes.nic.node", "nodes.apic.node", "nodes.lan.node")
+
 
 def places(settings: MachineSettings) -> dict[str, Place]:
     """All nodes of a machine, in the order of ``settings.node_names``."""

@@ -55,6 +55,10 @@ LOG_LINES_SHOWN = 12
 _LINKS_UP = COMMON_SCHEMA.index("links_up")
 
 
+def _common_schema(name: str) -> Schema:
+    return COMMON_SCHEMA
+
+
 _Out = TypeVar("_Out", Request, Job)
 
 
@@ -83,10 +87,6 @@ class ProcessMachine(Machine):
         schema_of: Callable[[str], Schema] | None = None,
     ) -> None:
         self.settings = settings
-        self._places = known_places.places(settings) if places is None else places
-        if schema_of is None:
-            schema_of = known_places.schema_of if places is None else lambda name: COMMON_SCHEMA
-        self._schema_of = schema_of
         self._cpu = cpu
         self._seed = seed or os.urandom(8).hex()
         self._desk = Desk()
@@ -104,14 +104,21 @@ class ProcessMachine(Machine):
         self.rundir = RunDir.create(settings.name, base, layout.total_bytes)
         self._cleanup.callback(self.rundir.remove)
         try:
+            server = ForkServer(self.rundir, known_places.MODULES if places is None else ())
+            self._cleanup.callback(server.close)
+            # The fork server and this process import the nodes side by side.
+            self._places = known_places.places(settings) if places is None else places
+            if schema_of is None:
+                schema_of = known_places.schema_of if places is None else _common_schema
+            self._schema_of = schema_of
             self.ram = Ram.create(str(self.rundir.path / RAM_FILE), layout)
             self._cleanup.callback(self.ram.close)
             self.ram.boot_ns = time.monotonic_ns()
             self._connect()
-            server = ForkServer(self.rundir, layout, self._places, self._seed)
             self._supervisor = Supervisor(server, tuple(self._places))
             self._supervisor.on_death = self._died
             self._cleanup.callback(self._end_processes)
+            server.commission(layout, self._places, self._seed)
             self.watch_fd(server.fileno(), self._server_died)
             self._start(tuple(self._places))
             self.rundir.write_info(config, time.time())
