@@ -165,7 +165,7 @@ def _on(
     sys.stdout.write(json.dumps(value) + "\n" if as_json else text)
     if as_json:
         sys.stderr.writelines(f"{line}\n" for line in result.failures(played, ledger))
-    if played.cut_short == "interrupted":
+    if played.cut_short == "interrupted":  # by Ctrl-C
         return INTERRUPTED
     return OK if value["passed"] else EXPECTATION_FAILED
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
 from bus.messages import EthFrame, MsiWrite
+from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
 from orchestrator import config
 from orchestrator.ledger import Ledger, read, settled
+from orchestrator.machine import Machine
+from orchestrator.processes import ProcessMachine
 from orchestrator.ready import wait_until_ready
+from orchestrator.session import Session, drive
 from orchestrator.simulated import SimulatedMachine
+from orchestrator.verbs import start
 
 MS = 1_000_000
+GUARD_MS = 20_000
 
 
 def ready(seed: int = 7) -> SimulatedMachine:
@@ -136,3 +145,33 @@ def test_text_and_json_say_the_same():
     sent = value["packets"]["requests"]["sources"]["sent"]
     assert f"requests   {sent} sent = {sent} answered" in ledger.text()
     assert ledger.text().endswith("  balanced")
+
+
+def active(machine: Machine) -> int:
+    return machine.ram.page("cpu0", CPU_SCHEMA)["bond_active"]
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_killed_processes_balance_at_five_instants_of_the_real_clock(tmp_path: Path):
+    """The active NIC is killed, five times over, each time further into the ping's interval."""
+    settings = config.load()._replace(name="ledger")
+    with closing(ProcessMachine(settings, base=tmp_path)) as machine:
+        assert wait_until_ready(machine)
+        job = machine.spawn("cpu0", ("ping", "-q", "-i", "0.01", "192.168.1.1"))
+        for instant in range(5):
+            before = active(machine)
+            nic = settings.nic_names[before - 1]
+            machine.pump(machine.now_ns() + 50 * MS + instant * 1_700_000)
+            machine.kill(nic)
+            assert machine.wait(lambda before=before: active(machine) not in (0, before), GUARD_MS)
+            session = Session(machine, out=lambda text: None)
+            assert drive(session, start(session, ["restart", nic])) == 0
+            assert wait_until_ready(machine)
+        machine.signal(job, 2)
+        assert machine.wait(lambda: job.done, GUARD_MS)
+        ledger = settled(machine)
+        assert ledger.faults == []
+        lost = ledger.packets["requests"].ends
+        assert lost["lost: killed eth0"] > 0
+        assert lost["lost: killed eth1"] > 0

@@ -93,6 +93,8 @@ def test_ctrl_c_keeps_what_was_seen(machine):
     assert played.cut_short == "interrupted"
     assert [phase.name for phase in played.phases] == ["ping -i 0.01 gateway", "cable active out"]
     assert played.phases[1].lost > 0
+    assert ("signal", "ping", 2) in machine.calls
+    assert played.verdicts == []  # the phase that was cut is not judged
 
 
 def test_death_of_the_pinging_cpu_is_said(machine, tmp_path):
