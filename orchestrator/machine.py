@@ -8,7 +8,7 @@ thread is needed anywhere.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -113,6 +113,10 @@ class Machine(ABC):
     @abstractmethod
     def state(self, node: str) -> NodeState:
         """State of the node's process."""
+
+    def states(self) -> Mapping[str, NodeState]:
+        """States of all nodes."""
+        return {name: self.state(name) for name in self.settings.node_names}
 
     @abstractmethod
     def archived_page(self, node: str, incarnation: int) -> dict[str, int | list[int]] | None:
