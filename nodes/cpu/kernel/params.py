@@ -20,6 +20,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond"),
     "failure_count": ("at-fail", "at-commit"),
+    "link_commit": ("one-pass", "final", "every-change"),
+    "release_role": ("as-it-was", "inactive-first"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
@@ -66,6 +68,8 @@ class Params(NamedTuple):
     removed_device: str
     peer_notification: str
     failure_count: str
+    link_commit: str  # is a slave that recovers on its way committed (and logged) again?
+    release_role: str  # what a leaving active slave is called in the log
     bond_mac_before_slaves: str
     bonding_version: str
     ixgbe_version: str
@@ -113,6 +117,8 @@ PRESETS: dict[str, Params] = {
         removed_device="not-recognised",
         peer_notification="reply-on-slave",
         failure_count="at-fail",
+        link_commit="one-pass",
+        release_role="as-it-was",
         bond_mac_before_slaves="zero",
         bonding_version="v3.0.3 (March 23, 2006)",
         ixgbe_version="3.2.9-k2",
@@ -149,6 +155,8 @@ PRESETS: dict[str, Params] = {
         removed_device="not-recognised",
         peer_notification="request-on-bond",
         failure_count="at-commit",
+        link_commit="final",
+        release_role="as-it-was",
         bond_mac_before_slaves="random",
         bonding_version="v3.7.1 (April 27, 2011)",
         ixgbe_version="3.13.10-k",
@@ -185,6 +193,8 @@ PRESETS: dict[str, Params] = {
         removed_device="all-ones",
         peer_notification="request-on-bond",
         failure_count="at-commit",
+        link_commit="every-change",
+        release_role="inactive-first",
         bond_mac_before_slaves="random",
         bonding_version="v6.1.0",
         ixgbe_version="6.1.0",

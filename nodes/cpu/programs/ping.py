@@ -82,6 +82,8 @@ class Ping:
     def send(self) -> Context:
         """One echo request."""
         cpu, stats = self.cpu, self.stats
+        if self.options.outstanding:
+            self._say_outstanding()
         sequence = (stats.transmitted + 1) & 0xFFFF
         now = cpu.now()
         if self.timed:
@@ -101,10 +103,32 @@ class Ping:
         if self.confirm:  # MSG_CONFIRM
             self.confirm = False
             neigh_confirm(cpu, self.route.nexthop)
-        yield from ip_send_icmp(cpu, self.route, message, ttl=self.options.ttl, sock=True)
-        if self.options.flood and not self.options.quiet:
+        error: int = yield from ip_send_icmp(
+            cpu, self.route, message, ttl=self.options.ttl, sock=True
+        )
+        if error:
+            self._local_error()
+        elif self.options.flood and not self.options.quiet:
             self.process.write(".")
         yield USER
+
+    def _local_error(self) -> None:
+        """The kernel refused it: longer than the way's MTU (the socket's error queue says so)."""
+        self.stats.errors += 1
+        self.answered += 1
+        if self.options.flood and not self.options.quiet:
+            self.process.write("E")
+        elif not self.options.quiet:
+            mtu = self.route.dev.mtu
+            text = f"ping: local error: message too long, mtu={mtu}\n"
+            self.process.write(text, STDERR)
+
+    def _say_outstanding(self) -> None:
+        """-O: the last request has not been answered when the next one is due."""
+        last = self.stats.transmitted
+        if last and last not in self.times.received:
+            text = f"{self._stamp(self.cpu.now())}no answer yet for icmp_seq={last & 0xFFFF}\n"
+            self.process.write(text)
 
     # -- receiving
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 
 def round_trip(us: int) -> str:
     """A time in ms with iputils' number of decimals."""
@@ -19,6 +17,15 @@ def round_trip(us: int) -> str:
 def milliseconds(us: int) -> str:
     """Three decimals, as in the rtt line."""
     return f"{us // 1000}.{us % 1000:03d}"
+
+
+def llsqrt(number: int) -> int:
+    """Newton's square root as ping stops it: at the first value that is not smaller, which is one
+    too many just below a perfect square. What is not positive comes back as it is."""
+    previous, root = number + 1, number
+    while 0 < root < previous:
+        previous, root = root, (root + number // root) // 2
+    return root
 
 
 class Statistics:
@@ -67,7 +74,7 @@ class Statistics:
         count = self.received + self.duplicates
         if count and timed and self.minimum is not None:
             average = self.total // count
-            spread = math.isqrt(max(0, (self.squares - self.total * self.total // count) // count))
+            spread = llsqrt((self.squares - self.total * self.total // count) // count)
             numbers = "/".join(
                 milliseconds(us) for us in (self.minimum, average, self.maximum, spread)
             )

@@ -269,10 +269,8 @@ class Box:
     def run(self, *argv: str, cpu: str = "cpu0", ms: float = 60_000) -> Ran:
         return self.end(self.start(*argv, cpu=cpu), ms)
 
-    def ping(self, *options: str, cpu: str = "cpu0") -> Ran:
-        if not any(option[0].isdigit() and "." in option for option in options):
-            options = (*options, GATEWAY)
-        return self.run("ping", *options, cpu=cpu)
+    def ping(self, *options: str, to: str = GATEWAY, cpu: str = "cpu0") -> Ran:
+        return self.run("ping", *options, to, cpu=cpu)
 
     def interrupt(self, job: Job) -> Ran:
         self.machine.signal(job, SIGINT)

@@ -1,6 +1,7 @@
 """IPv4 output: routes, headers, LOCAL_OUT and POST_ROUTING, after net/ipv4/{route,ip_output}.c.
 
-Every packet carries DF and no options; fragmentation comes with the network issue.
+Every packet carries DF and no options; fragmentation comes with the network issue, so what does not
+fit the device's MTU is refused with EMSGSIZE, as with ``ping -M do``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from nodes.ledger import OTHER, REPLY, REQUEST
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
+EMSGSIZE = 90
 IPPROTO_ICMP = 1
 DEFAULT_TTL = 64
 #: Room for the Ethernet header; its type is already right.
@@ -57,12 +59,15 @@ def ip_route_output(cpu: Cpu, daddr: bytes) -> Route | None:
 def ip_send_icmp(
     cpu: Cpu, route: Route, message: bytes, *, ttl: int = DEFAULT_TTL, tos: int = 0, sock: bool
 ) -> Context:
-    """Put an IPv4 header before an ICMP message and send it; ``sock``: a socket asked for it."""
+    """Put an IPv4 header before an ICMP message and send it; ``sock``: a socket asked for it.
+    Returns 0 or a negative errno."""
+    total = 20 + len(message)
+    if total > route.dev.mtu:
+        return -EMSGSIZE
     if cpu.params.ip_id == "zero":
         ident = 0
     else:
         ident = cpu.net.ip_id = cpu.net.ip_id % 0xFFFF + 1
-    total = 20 + len(message)
     head = (
         b"\x45%c%c%c%c%c\x40\x00%c\x01\x00\x00"
         % (tos, total >> 8, total & 0xFF, ident >> 8, ident & 0xFF, ttl)
@@ -81,3 +86,4 @@ def ip_send_icmp(
     nf_hook(cpu, POST_ROUTING)
     yield
     yield from neigh_output(cpu, skb, route.nexthop)
+    return 0

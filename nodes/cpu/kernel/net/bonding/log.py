@@ -23,6 +23,12 @@ class LOG:
         "Enslaving as a backup interface with {state} link",
     )
     releasing = ("releasing {role} interface {dev}", "Releasing {role} interface")
+    hwaddr_in_use = (
+        "Warning: the permanent HWaddr of {dev} - {mac} - is still in use by {master}. "
+        "Set the HWaddr of {dev} to a different address to avoid conflicts.",
+        "the permanent HWaddr of slave - {mac} - is still in use by bond - "
+        "set the HWaddr of slave to a different address to avoid conflicts",
+    )
     down_start = (
         "link status down for {role} interface {dev}, disabling it in {ms} ms.",
         "link status down for {role} interface, disabling it in {ms} ms",

@@ -47,11 +47,7 @@ _FAILURES = CPU_SCHEMA.index("bond_failures")
 
 def bond_create(cpu: Cpu, settings: BondSettings) -> Context:
     """A new bond device, up, without slaves; returns its ``Bonding``."""
-    if cpu.params.bond_mac_before_slaves == "zero":
-        mac = bytes(6)
-    else:
-        mac = bytes((cpu.rng.randrange(256) & 0xFC | 0x02, *(cpu.rng.randbytes(5))))
-    dev = NetDevice(device.new_ifindex(cpu), settings.name, mac, None)
+    dev = NetDevice(device.new_ifindex(cpu), settings.name, _first_mac(cpu), None)
     dev.flags |= IFF_MASTER | IFF_UP
     dev.qdisc_active = True  # noqueue
     bond = Bonding(dev, settings)
@@ -62,6 +58,13 @@ def bond_create(cpu: Cpu, settings: BondSettings) -> Context:
         cpu.net.unregister_listeners.append(_slave_gone)
     show(cpu, bond)
     return bond
+
+
+def _first_mac(cpu: Cpu) -> bytes:
+    """Address of a bond without slaves."""
+    if cpu.params.bond_mac_before_slaves == "zero":
+        return bytes(6)
+    return bytes((cpu.rng.randrange(256) & 0xFC | 0x02, *(cpu.rng.randbytes(5))))
 
 
 def bond_enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
@@ -99,8 +102,7 @@ def bond_enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
 def bond_release(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
     """The slave leaves the bond."""
     dev = slave.dev
-    role = "active" if slave is bond.curr_active else "backup"
-    bond_log(cpu, bond, LOG.releasing, dev, role=role)
+    _log_release(cpu, bond, slave)
     if cpu.params.proc_format == "6.1":  # the bond keeps what its slave had gained
         now = device_stats(cpu, dev)
         for i, start in enumerate(slave.stats_at_enslave):
@@ -116,7 +118,27 @@ def bond_release(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
     yield from device.changed(cpu, dev)
     if was_active:
         yield from bond_select_active_slave(cpu, bond)
+    if not bond.slaves:  # silently: nothing is left to select
+        yield from bond_set_carrier(cpu, bond)
+        bond.dev.dev_addr = _first_mac(cpu)
+        bond.mac_from_first = True
+        yield from device.changed(cpu, bond.dev)
     show(cpu, bond)
+
+
+def _log_release(cpu: Cpu, bond: Bonding, slave: Slave) -> None:
+    """Later kernels set it inactive first, so it is always a backup, and warn about its address
+    after that line, not before."""
+    dev, late = slave.dev, cpu.params.release_role == "inactive-first"
+    role = "active" if slave is bond.curr_active and not late else "backup"
+    if late:
+        bond_log(cpu, bond, LOG.releasing, dev, role=role)
+    if slave.perm_hwaddr == bond.dev.dev_addr and len(bond.slaves) > 1:
+        mac = slave.perm_hwaddr.hex(":")
+        mac = mac.upper() if cpu.params.log_format == "2.6.18" else mac
+        bond_log(cpu, bond, LOG.hwaddr_in_use, dev, mac=mac, master=bond.dev.name)
+    if not late:
+        bond_log(cpu, bond, LOG.releasing, dev, role=role)
 
 
 def _slave_gone(cpu: Cpu, dev: NetDevice) -> Context:

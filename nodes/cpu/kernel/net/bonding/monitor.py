@@ -3,9 +3,12 @@
     UP --carrier lost--> FAIL --downdelay over--> DOWN --carrier--> BACK --updelay over--> UP
      <------carrier-------                          <---carrier lost---
 
-After bond_miimon_inspect and bond_miimon_commit. Behaviour ``failure_count``: 2.6.18 counts when
-FAIL is entered, later kernels when DOWN is committed. A delay of 0 passes FAIL or BACK in the same
-look; without any active slave a slave on its way back is taken at once (later kernels).
+After bond_miimon_inspect and bond_miimon_commit. Behaviours: ``failure_count`` (2.6.18 counts when
+FAIL is entered, later kernels when DOWN is committed) and ``link_commit``: *one-pass* (2.6.18: look
+and change in one loop, choose the active slave after it), *final* (look at all, then commit what is
+definitely up or down, choosing after each), *every-change* (6.1: a slave that recovers or fails
+again on its way is committed, logged and counted too). A delay of 0 passes FAIL or BACK in the same
+look; without any active slave the first slave on its way back is taken at once (later kernels).
 """
 
 from __future__ import annotations
@@ -49,10 +52,23 @@ def start(cpu: Cpu, bond: Bonding) -> None:
 
 
 def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
-    commit = [slave for slave in bond.slaves if _inspect(cpu, bond, slave)]
+    one_pass = cpu.params.link_commit == "one-pass"
+    ignore_updelay = bond.curr_active is None and not one_pass
+    commit = []
+    for slave in bond.slaves:
+        new = _inspect(cpu, bond, slave, ignore_updelay)
+        if new is not None:
+            commit.append((slave, new))
+            ignore_updelay = ignore_updelay and new != BOND_LINK_UP  # the first one profits
+    failover = False
+    for slave, new in commit:
+        if _commit(cpu, bond, slave, new):
+            failover = True
+            if not one_pass:
+                yield from bond_select_active_slave(cpu, bond)
+    if failover and one_pass:
+        yield from bond_select_active_slave(cpu, bond)
     if commit:
-        for slave in commit:
-            yield from _commit(cpu, bond, slave)
         yield from bond_set_carrier(cpu, bond)
     if bond.peer_notifications and bond.dev.carrier:
         yield from notify_peers(cpu, bond)
@@ -67,16 +83,16 @@ def _role(bond: Bonding, slave: Slave) -> str:
     return "active" if slave is bond.curr_active else "backup"
 
 
-def _inspect(cpu: Cpu, bond: Bonding, slave: Slave) -> bool:
-    """One look at one slave; True if it is to be committed UP or DOWN."""
+def _inspect(cpu: Cpu, bond: Bonding, slave: Slave, ignore_updelay: bool) -> int | None:
+    """One look at one slave; UP or DOWN if that is to be committed."""
     up = slave.dev.carrier
     miimon = bond.settings.miimon
-    counts_at_fail = cpu.params.failure_count == "at-fail"
+    every_change = cpu.params.link_commit == "every-change"
     if slave.link == BOND_LINK_UP:
         if up:
-            return False
+            return None
         slave.link, slave.delay = BOND_LINK_FAIL, bond.downdelay_ticks
-        if counts_at_fail:
+        if cpu.params.failure_count == "at-fail":
             slave.failure_count += 1
         if slave.delay:
             ms = slave.delay * miimon
@@ -86,44 +102,41 @@ def _inspect(cpu: Cpu, bond: Bonding, slave: Slave) -> bool:
             slave.link = BOND_LINK_UP
             ms = (bond.downdelay_ticks - slave.delay) * miimon
             bond_log(cpu, bond, LOG.up_again, slave.dev, ms=ms)
-            return False
+            return BOND_LINK_UP if every_change else None
         if slave.delay > 0:
             slave.delay -= 1
-            return False
-        return True
+            return None
+        return BOND_LINK_DOWN
     if slave.link == BOND_LINK_DOWN:
         if not up:
-            return False
-        ignore = bond.curr_active is None and not counts_at_fail
-        slave.link = BOND_LINK_BACK
-        slave.delay = 0 if ignore else bond.updelay_ticks
-        if bond.updelay_ticks:
-            bond_log(cpu, bond, LOG.up_start, slave.dev, ms=slave.delay * miimon)
+            return None
+        slave.link, slave.delay = BOND_LINK_BACK, bond.updelay_ticks
+        if slave.delay:
+            ms = 0 if ignore_updelay else slave.delay * miimon
+            bond_log(cpu, bond, LOG.up_start, slave.dev, ms=ms)
     if not up:
         slave.link = BOND_LINK_DOWN
         ms = (bond.updelay_ticks - slave.delay) * miimon
         bond_log(cpu, bond, LOG.down_again, slave.dev, ms=ms)
-        return False
+        return BOND_LINK_DOWN if every_change else None
+    if ignore_updelay:
+        slave.delay = 0
     if slave.delay > 0:
         slave.delay -= 1
-        return False
-    return True
+        return None
+    return BOND_LINK_UP
 
 
-def _commit(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
-    """BACK becomes UP, FAIL becomes DOWN, and the active slave is chosen again if need be."""
-    if slave.link == BOND_LINK_BACK:
-        slave.link = BOND_LINK_UP
+def _commit(cpu: Cpu, bond: Bonding, slave: Slave, new: int) -> bool:
+    """The slave is definitely up or down; True if the active slave must be chosen again."""
+    slave.link = new
+    if new == BOND_LINK_UP:
         slave.speed = SPEED_MBPS
         slave.last_link_up = cpu.jiffies()
         bond_log(cpu, bond, LOG.definitely_up, slave.dev, speed=SPEED_MBPS)
-        if bond.curr_active is None or slave is bond.primary():
-            yield from bond_select_active_slave(cpu, bond)
-    elif slave.link == BOND_LINK_FAIL:
-        slave.link = BOND_LINK_DOWN
-        slave.speed = 0
-        if cpu.params.failure_count == "at-commit":
-            slave.failure_count += 1
-        bond_log(cpu, bond, LOG.definitely_down, slave.dev)
-        if slave is bond.curr_active:
-            yield from bond_select_active_slave(cpu, bond)
+        return bond.curr_active is None or slave is bond.primary()
+    slave.speed = 0
+    if cpu.params.failure_count == "at-commit":
+        slave.failure_count += 1
+    bond_log(cpu, bond, LOG.definitely_down, slave.dev)
+    return slave is bond.curr_active
