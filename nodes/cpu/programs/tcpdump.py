@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
-from nodes.cpu.kernel.net.netdevice import IFF_PROMISC, NetDevice
+from nodes.cpu.kernel.net.device import dev_set_promiscuity
 from nodes.cpu.kernel.net.taps import SESSIONS_MAX
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
-from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.programs.run import STDERR, Process, program
@@ -47,7 +45,7 @@ def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         return 1
     ifindex = 0 if dev is None else dev.ifindex
     if dev is not None and promiscuous:
-        yield from _promiscuity(cpu, dev, 1)
+        dev_set_promiscuity(cpu, dev, 1)
     yield from publish(cpu, "tap", session, (ifindex, snaplen))
     process.write(json.dumps({"session": session, "ifindex": ifindex}) + "\n")
     while not process.task.signals:
@@ -55,18 +53,5 @@ def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         yield SCHEDULE
     yield from publish(cpu, "tap", session, None)
     if dev is not None and promiscuous:
-        yield from _promiscuity(cpu, dev, -1)
+        dev_set_promiscuity(cpu, dev, -1)
     return 0
-
-
-def _promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> Context:
-    """dev_set_promiscuity; a bond passes it on to its active slave."""
-    dev.promiscuity += change
-    on = dev.promiscuity > 0
-    if on != bool(dev.flags & IFF_PROMISC):
-        dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
-        printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
-        if dev.adapter is not None:
-            set_rx_mode(dev.adapter)
-        if dev.bonding is not None and dev.bonding.active is not None:
-            yield from _promiscuity(cpu, dev.bonding.active, change)

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.netdevice import IFF_UP, NetDevice
+from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
+from nodes.cpu.kernel.net.netdevice import IFF_PROMISC, IFF_UP, NetDevice
 from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.kernel.workqueue import Work
 from nodes.cpu.page import CPU_SCHEMA
@@ -96,6 +98,22 @@ def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Cont
     dev.flags &= ~IFF_UP
     yield from changed(cpu, dev)
     yield from ndo_stop()
+
+
+def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
+    """Count who wants every frame; a bond passes it on to its active slave."""
+    if cpu.net.devices.get(dev.ifindex) is not dev:
+        return  # unregistered meanwhile
+    dev.promiscuity += change
+    on = dev.promiscuity > 0
+    if on == bool(dev.flags & IFF_PROMISC):
+        return
+    dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
+    printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
+    if dev.adapter is not None:
+        set_rx_mode(dev.adapter)
+    if dev.bonding is not None and dev.bonding.active is not None:
+        dev_set_promiscuity(cpu, dev.bonding.active, change)
 
 
 def carrier_on(cpu: Cpu, dev: NetDevice) -> Context:

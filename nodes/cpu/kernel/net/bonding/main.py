@@ -24,6 +24,7 @@ from nodes.cpu.kernel.net.bonding.log import LOG, bond_log
 from nodes.cpu.kernel.net.netdevice import (
     BROADCAST_MAC,
     IFF_MASTER,
+    IFF_PROMISC,
     IFF_SLAVE,
     IFF_UP,
     NetDevice,
@@ -194,6 +195,11 @@ def _change_active_slave(cpu: Cpu, bond: Bonding, new: Slave | None) -> Context:
         else:
             bond_log(cpu, bond, LOG.new_active, new.dev)
     bond.curr_active = new
+    if bond.dev.flags & IFF_PROMISC:  # bond_hw_addr_swap
+        if old is not None:
+            device.dev_set_promiscuity(cpu, old.dev, -1)
+        if new is not None:
+            device.dev_set_promiscuity(cpu, new.dev, 1)
     if old is not None:
         old.dev.inactive = True
         yield from device.changed(cpu, old.dev)

@@ -1,0 +1,334 @@
+"""The ping program: options, errors, exit codes, duplicates, who gets which reply."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from bus.messages import EthFrame
+from nodes.cpu.kernel.net.checksum import checksum
+from tests.nodes.cpu.harness import ERAS, GATEWAY, MS, Box, kind
+
+NOBODY = "192.168.1.77"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Box:
+    """A machine that several tests ping from, one after the other."""
+    return Box()
+
+
+# ---------------------------------------------------------------- options and errors
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [
+        (
+            ("-c", "0", GATEWAY),
+            "ping: invalid argument: '0': out of range: 1 <= value <= 9223372036854775807",
+        ),
+        (("-c", "x", GATEWAY), "ping: invalid argument: 'x'"),
+        (
+            ("-s", "65508", GATEWAY),
+            "ping: invalid argument: '65508': out of range: 0 <= value <= 65507",
+        ),
+        (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 1 <= value <= 255"),
+        (("-i", "fast", GATEWAY), "ping: invalid argument: 'fast'"),
+        (("-i", "-1", GATEWAY), "ping: bad timing interval: -1"),
+        (("nohost",), "ping: nohost: Name or service not known"),
+        ((), "ping: usage error: Destination address required"),
+        (("-y", GATEWAY), "ping: invalid option -- 'y'"),
+        ((GATEWAY, "-c"), "ping: option requires an argument -- 'c'"),
+    ],
+)  # fmt: skip
+def test_what_ping_says_about_a_wrong_command_line(
+    shared: Box, argv: tuple[str, ...], error: str
+) -> None:
+    ran = shared.run("ping", *argv)
+    assert ran.err.splitlines()[0] == error
+    assert (ran.code, ran.out) == (2, "")
+
+
+def test_options_may_be_written_together_and_with_their_value(shared: Box) -> None:
+    ran = shared.run("ping", "-qc2", "-i0.01", GATEWAY)
+    assert ran.lines[-2].startswith("2 packets transmitted, 2 received, 0% packet loss")
+
+
+def test_names_of_the_hosts_file(shared: Box) -> None:
+    ran = shared.run("ping", "-c", "1", "gateway")
+    assert ran.lines[0] == "PING gateway (192.168.1.1) 56(84) bytes of data."
+    assert "--- gateway ping statistics ---" in ran.lines
+
+
+def test_the_interval_is_kept(shared: Box) -> None:
+    shared.ping("-c", "50", "-i", "0.02", "-q")
+    sent = shared.sent_times()["sent"]
+    gaps = [b - a for a, b in pairwise(sent)]
+    assert all(abs(gap - 20 * MS) < MS for gap in gaps)
+
+
+def test_a_deadline_ends_the_run(shared: Box) -> None:
+    before = shared.now_s
+    ran = shared.ping("-w", "2", "-i", "0.5")
+    assert shared.now_s - before == pytest.approx(2, abs=0.01)
+    assert ran.lines[-2].startswith("4 packets transmitted, 4 received")
+    assert ran.code == 0
+
+
+def test_a_deadline_with_too_few_replies_is_a_failure(shared: Box) -> None:
+    assert shared.ping("-w", "1", "-c", "9", "-i", "0.5").code == 1
+    assert shared.ping("-w", "9", "-c", "2", "-i", "0.5").code == 0
+
+
+def test_waiting_for_the_last_reply(shared: Box) -> None:
+    before = shared.now_s
+    ran = shared.ping("-c", "1", "-W", "0.3", to=NOBODY)
+    assert shared.now_s - before == pytest.approx(0.3, abs=0.01)
+    assert ran.code == 1
+
+
+def test_small_packets_have_no_time(shared: Box) -> None:
+    ran = shared.ping("-c", "1", "-s", "8")
+    assert ran.lines[1] == "16 bytes from 192.168.1.1: icmp_seq=1 ttl=64"
+    assert ran.out.endswith("time 0ms\n\n")
+
+
+def test_what_does_not_fit_the_mtu_is_a_local_error_and_nothing_leaves(shared: Box) -> None:
+    tap = shared.capture("any")
+    sent = shared.total("icmp_sent")
+    ran = shared.ping("-c", "2", "-i", "0.1", "-s", "1473")
+    assert ran.err == "ping: local error: message too long, mtu=1500\n" * 2
+    assert ran.lines[-2].startswith("2 packets transmitted, 0 received, +2 errors, 100% packet")
+    assert ran.code == 1
+    assert tap.packets() == []
+    assert shared.total("icmp_sent") == sent
+    tap.stop()
+
+
+def test_dots_of_a_flood(shared: Box) -> None:
+    ran = shared.ping("-f", "-c", "4")
+    assert ran.lines[1] == ".\b \b" * 4
+
+
+def test_a_flood_without_replies_is_a_hundred_a_second() -> None:
+    box = Box()
+    ran = box.ping("-f", "-w", "1", to=NOBODY)
+    assert ran.lines[1].count(".") == pytest.approx(100, abs=2)
+
+
+def test_adaptive_pings_follow_the_round_trip(shared: Box) -> None:
+    ran = shared.ping("-A", "-c", "10", "-q")
+    assert re.search(r"ipg/ewma \d+\.\d{3}/\d+\.\d{3} ms$", ran.out)
+
+
+def test_time_stamps_are_the_machines_clock(shared: Box) -> None:
+    before = shared.now_s
+    ran = shared.ping("-c", "1", "-D")
+    stamp = re.match(r"\[(\d+\.\d{6})\] 64 bytes from", ran.lines[1])
+    assert stamp
+    assert float(stamp.group(1)) == pytest.approx(before, abs=0.001)
+
+
+def test_outstanding_replies_are_reported_on_demand(shared: Box) -> None:
+    ran = shared.ping("-O", "-c", "3", "-W", "0.2", "-i", "0.1", to=NOBODY)
+    assert ran.lines[1:3] == ["no answer yet for icmp_seq=1", "no answer yet for icmp_seq=2"]
+
+
+def test_a_network_without_a_route_is_unreachable() -> None:
+    box = Box(nics=0, bonded=False)
+    ran = box.ping("-c", "1")
+    assert ran.err == "ping: connect: Network is unreachable\n"
+    assert ran.code == 2
+
+
+def test_interrupted_it_prints_its_statistics(shared: Box) -> None:
+    job = shared.start("ping", "-i", "0.1", GATEWAY)
+    shared.live(450)
+    ran = shared.interrupt(job)
+    assert ran.lines[-2].startswith("5 packets transmitted, 5 received, 0% packet loss")
+    assert ran.code == 0
+
+
+def test_sigquit_prints_a_status_line_and_goes_on(shared: Box) -> None:
+    job = shared.start("ping", "-i", "0.1", "-c", "5", GATEWAY)
+    shared.live(250)
+    shared.machine.signal(job, 3)
+    ran = shared.end(job)
+    assert re.match(r"\r\d/\d packets, 0% loss", ran.err)
+    assert ran.lines[-2].startswith("5 packets transmitted, 5 received")
+
+
+def test_a_program_that_does_not_exist(shared: Box) -> None:
+    ran = shared.run("traceroute", GATEWAY)
+    assert (ran.code, ran.err) == (127, "traceroute: command not found\n")
+
+
+# ---------------------------------------------------------------- unreachable
+
+
+@pytest.mark.conformance("N6.1", "N1.3")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_dead_host_on_the_link_is_reported_by_our_own_address(era: str) -> None:
+    box = Box(era)
+    tap = box.capture("bond0")
+    ran = box.ping("-c", "3", to=NOBODY)
+    assert ran.lines[1:4] == [
+        f"From 192.168.1.10 icmp_seq={n} Destination Host Unreachable" for n in (1, 2, 3)
+    ]
+    assert re.fullmatch(
+        r"3 packets transmitted, 0 received, \+3 errors, 100% packet loss, time 20\d\dms",
+        ran.lines[-2],
+    )
+    assert ran.lines[-1] == "pipe 3"
+    assert ran.code == 1
+    packets = tap.packets()
+    assert [kind(p.data) for p in packets] == ["arp-request"] * 3  # and no echo ever left
+    assert all(p.data[:6] == b"\xff" * 6 for p in packets)
+    gaps = [(b.time_ns - a.time_ns) / 1e9 for a, b in pairwise(packets)]
+    assert gaps == pytest.approx([1, 1], abs=0.03)
+    assert box.drops()["-", "NEIGH_FAILED"] == [0, 3, 0]
+
+
+# ---------------------------------------------------------------- replies
+
+
+class Replies:
+    """Echo replies on their way to a NIC, to be sent again or changed."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.frames: list[bytes] = []
+
+        def watch(_now: int, _sender: str, receiver: str, message: object) -> None:
+            if (
+                isinstance(message, EthFrame)
+                and receiver == "eth0"
+                and kind(message.frame) == "reply"
+            ):
+                self.frames.append(message.frame)
+
+        box.machine.simulation.watch = watch
+
+    def inject(self, frame: bytes, nic: str = "eth0") -> None:
+        """As if it came off the wire."""
+        self.box.machine.simulation.send(nic, EthFrame(frame), sender="lan")
+        self.box.live(5)
+
+
+@pytest.mark.conformance("N6.2")
+def test_a_second_reply_is_a_duplicate() -> None:
+    box = Box()
+    replies = Replies(box)
+    job = box.start("ping", "-c", "2", GATEWAY)
+    box.live(500)
+    replies.inject(replies.frames[0])
+    ran = box.end(job)
+    assert ran.lines[1].startswith("64 bytes from 192.168.1.1: icmp_seq=1 ttl=64 time=")
+    assert ran.lines[2].startswith("64 bytes from 192.168.1.1: icmp_seq=1 ttl=64 time=")
+    assert ran.lines[2].endswith(" ms (DUP!)")
+    assert ran.lines[-2].startswith(
+        "2 packets transmitted, 2 received, +1 duplicates, 0% packet loss"
+    )
+
+
+@pytest.mark.conformance("N2.12")
+def test_a_reply_with_a_bad_checksum_reaches_the_raw_socket_and_is_called_so() -> None:
+    box = Box()
+    replies = Replies(box)
+    job = box.start("ping", "-c", "2", "-w", "3", GATEWAY)
+    box.live(500)
+    good = replies.frames[0]
+    replies.inject(good[:-1] + bytes((good[-1] ^ 0xFF,)))
+    ran = box.end(job)
+    assert ran.lines[2].endswith("(BAD CHECKSUM!)")
+    assert ran.lines[-2].startswith("2 packets transmitted, 2 received")
+
+
+@pytest.mark.conformance("N2.13")
+def test_two_pings_each_get_every_reply_and_take_their_own() -> None:
+    box = Box()
+    jobs = [box.start("ping", "-c", "5", "-i", "0.1", GATEWAY) for _ in range(2)]
+    for job in jobs:
+        assert box.end(job).lines[-2].startswith("5 packets transmitted, 5 received, 0% packet")
+    pages = box.pages.values()
+    assert sum(page.run("delivered")[2] for page in pages) == 10
+    duplicates = sum(page.run("sock_dups")[2] for page in pages)
+    assert duplicates == pytest.approx(10, abs=1)  # but for the last, when one had ended
+
+
+@pytest.mark.conformance("N2.14")
+def test_a_socket_bound_to_a_slave_never_receives_through_the_bond() -> None:
+    box = Box()
+    box.ping("-c", "1")
+    tap = box.capture("eth0")
+    ran = box.ping("-c", "2", "-I", "eth0", "-W", "0.5", "-i", "0.1")
+    assert ran.lines[0] == (
+        "PING 192.168.1.1 (192.168.1.1) from 192.168.1.10 eth0: 56(84) bytes of data."
+    )
+    assert ran.lines[-2].startswith("2 packets transmitted, 0 received, 100% packet loss")
+    assert ran.code == 1
+    assert tap.kinds() == {"request": 2, "reply": 2}  # they did come
+    assert box.drops()["-", "NO_SOCKET"] == [0, 0, 2]
+    assert box.ping("-c", "2", "-I", "bond0", "-i", "0.1").code == 0
+
+
+@pytest.mark.conformance("N0.4")
+@pytest.mark.parametrize("era", ERAS)
+def test_the_socket_gets_one_copy_of_each_reply(era: str) -> None:
+    box = Box(era)
+    ran = box.ping("-c", "5", "-i", "0.1")
+    assert len([line for line in ran.lines if "icmp_seq=" in line]) == 5
+    assert box.total("ping_duplicates") == 0
+    assert sum(page.run("delivered")[2] for page in box.pages.values()) == 5
+
+
+@pytest.mark.conformance("K7.4-1")
+@pytest.mark.parametrize("era", ERAS)
+def test_hooks_on_the_way_out_run_in_the_process_and_on_the_way_in_in_a_softirq(era: str) -> None:
+    box = Box(era)
+    before = {cpu: box.ask(cpu, "state")["hooks"] for cpu in box.pages}
+    box.ping("-c", "5", "-i", "0.1")
+    passed = [[0, 0] for _ in range(5)]
+    for cpu, old in before.items():
+        for hook, counts in enumerate(box.ask(cpu, "state")["hooks"]):
+            for n in (0, 1):
+                passed[hook][n] += counts[n] - old[hook][n]
+    pre_routing, local_in, forward, local_out, post_routing = passed
+    assert local_out == post_routing == [5, 0]
+    assert pre_routing == local_in == [0, 5]
+    assert forward == [0, 0]
+
+
+def echo_request_to_us(box: Box) -> bytes:
+    """A frame in which the gateway pings 192.168.1.10."""
+    message = b"\x08\0\0\0\x12\x34\0\x01" + bytes(range(56))
+    message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
+    head = (
+        b"\x45\x10\x00\x54\0\x07\0\0\x40\x01\0\0"
+        + bytes((192, 168, 1, 1))
+        + bytes((192, 168, 1, 10))
+    )
+    head = head[:10] + checksum(head).to_bytes(2, "big") + head[12:]
+    mac = box.kernel()["bonds"]["bond0"]["mac"]
+    return bytes(mac) + box.settings.gateway.mac + b"\x08\0" + head + message
+
+
+@pytest.mark.conformance("N2.15")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_ping_to_us_is_answered_through_the_slave_that_bonding_chooses(era: str) -> None:
+    box = Box(era)
+    box.ping("-c", "1")
+    tap = box.capture("eth0")
+    frame = echo_request_to_us(box)
+    Replies(box).inject(frame)
+    sent = [p for p in tap.packets() if p.outgoing]
+    assert [kind(p.data) for p in sent] == ["reply"]
+    reply = sent[0].data
+    assert reply[38:] == frame[38:]  # same id, sequence and data
+    assert checksum(reply[34:]) == 0
+    assert reply[15] == 0x10  # and the request's type of service
+    Replies(box).inject(frame, "eth1")  # not taken from the backup
+    assert len([p for p in tap.packets() if p.outgoing]) == 1
