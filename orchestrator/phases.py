@@ -26,6 +26,14 @@ class PingTimes(NamedTuple):
     received: Mapping[int, int]
     duplicates: int = 0
 
+    def until(self, end_ns: int | None) -> PingTimes:
+        """Without the requests that left after ``end_ns``: nobody waited for their replies."""
+        if end_ns is None:
+            return self
+        kept = tuple(time for time in self.sent if time <= end_ns)
+        received = {number: time for number, time in self.received.items() if number <= len(kept)}
+        return PingTimes(kept, received, self.duplicates)
+
 
 @dataclass
 class Phase:

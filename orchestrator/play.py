@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from nodes.cpu.page import CPU_SCHEMA
 from orchestrator import verbs
 from orchestrator.errors import BottomhalfError
 from orchestrator.kernellog import KernelLog, LogLine
@@ -25,6 +26,8 @@ SLICE_NS = {"processes": 16_000_000, "simulation": 250_000_000}
 #: After the last request: replies on their way, and edges of the ledger, come to rest.
 DRAIN_NS = 300_000_000
 _END_TIMEOUT_MS = 5000
+#: How long the end waits for the last request's reply, and how often it looks.
+_SETTLE_NS, _SETTLE_SLICE_NS = 1_000_000_000, 500_000
 INTERRUPTED = "interrupted"
 
 
@@ -121,6 +124,7 @@ class Player:
         self._each_slice = each_slice
         self._slice_ns = SLICE_NS.get(machine.runtime, 16_000_000)
         self._origin = 0
+        self._ended_ns: int | None = None
         self._starts: list[tuple[str, int]] = []
         self._actives: list[str | None] = []
         self._ping: Job | None = None
@@ -182,12 +186,22 @@ class Player:
         if ping.failed:
             self.played.cut_short = self.played.cut_short or f"ping: {ping.failed}"
         elif not ping.done:
-            self._live_until(self.machine.now_ns())
+            self._let_settle()
+            self._ended_ns = self.machine.now_ns()
             self.machine.signal(ping, signal.SIGINT)
             self.machine.wait(lambda: ping.done, _END_TIMEOUT_MS)
         elif ping.exit_code == 2:
             said = "".join(text for stream, text in ping.take() if stream == 2).strip()
             self.played.cut_short = self.played.cut_short or said or "ping ended with 2"
+
+    def _let_settle(self) -> None:
+        """End between two pings: SIGINT would count a request under way as lost."""
+        page = self.machine.ram.page(self.scenario.cpu, CPU_SCHEMA)
+        give_up = self.machine.now_ns() + _SETTLE_NS
+        while page["ping_last_reply_ns"] < page["ping_last_sent_ns"]:
+            if self.machine.now_ns() >= give_up or not self.machine.state(self.scenario.cpu).alive:
+                return
+            self._live_until(self.machine.now_ns() + _SETTLE_SLICE_NS)
 
     # -- time
 
@@ -226,7 +240,7 @@ class Player:
         self._actives.append(active_slave(machine))
         self._live_until(machine.now_ns() + DRAIN_NS)
         self._look()
-        played.times = ping_times(machine, self.scenario.cpu)
+        played.times = ping_times(machine, self.scenario.cpu).until(self._ended_ns)
         played.phases = compute(self._starts, played.times, self.lines, machine.ram.boot_ns)
         for phase, active in zip(played.phases, self._actives, strict=False):
             phase.active = active

@@ -91,3 +91,9 @@ def test_every_request_is_in_exactly_one_phase():
 def test_start_of_phases_counts_from_the_ping():
     phases = compute([("a", BOOT), ("b", BOOT + 2000 * MS)], times(5, set()), [], BOOT)
     assert [phase.start_ms for phase in phases] == [0.0, 2000.0]
+
+
+def test_requests_after_the_end_are_nobodys_losses() -> None:
+    times = PingTimes((10, 20, 30), {1: 12, 2: 22})
+    assert times.until(25) == PingTimes((10, 20), {1: 12, 2: 22})
+    assert times.until(None) is times
