@@ -149,7 +149,7 @@ def perform(verb: Verb, options: Options, argv: list[str]) -> int:
         code: int = verbs.load(verb)(options, argv)
         return code
     from orchestrator import running  # noqa: PLC0415
-    from orchestrator.session import Session, drive  # noqa: PLC0415
+    from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     with running.connect(options.on) as machine:
         cpu = options.cpu or machine.settings.cpu_names[0]
@@ -160,6 +160,7 @@ def perform(verb: Verb, options: Options, argv: list[str]) -> int:
                 f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
             )
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
+        session.width = terminal_width()
         machine.catch_signals(session.signals, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
         return drive(session, verbs.start(session, [verb.name, *argv]))
 

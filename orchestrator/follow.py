@@ -26,6 +26,8 @@ from orchestrator.verbs.kernel import resolve_hosts
 _LOOK_NS = 100_000_000
 #: Records that come after the command's end: the last interrupt's return, write-backs.
 _AFTER_NS = 2_000_000
+#: Columns from which the reason stands beside what happens.
+WIDE = 110
 _TEXT_WIDTH = 49
 #: A packet's key without its class: both directions of one echo.
 _KEY_MASK = 0xFFFF_FFFF
@@ -150,7 +152,8 @@ def _world(session: Session) -> Generator[Wait, None, World]:
     if state.ok:
         devices = {index: name for name, index in state.value["ifindexes"].items()}
     params = with_overrides(PRESETS[settings.era], settings.overrides)
-    return World(params, devices, irqs, settings.bond.name if settings.bond else "")
+    bond = settings.bond.name if settings.bond else ""
+    return World(params, devices, irqs, bond, settings.era)
 
 
 # ---------------------------------------------------------------- joining
@@ -218,16 +221,18 @@ def _print(
     virtual = session.machine.runtime == "simulation"
     if listings:
         session.out(
-            f"  us   process  context  {'what happens':<{_TEXT_WIDTH}} why"
+            f"  us   process  context  {'what happens':<{_TEXT_WIDTH}} "
+            f"{'why' if session.width >= WIDE else '(why)'}"
             f"{'   (virtual time)' if virtual else ''}\n"
         )
     for number, listing in enumerate(listings):
         if number:
             session.out("\n")
-        for line in render(listing):
+        for line in render(listing, session.width):
             session.out(line + "\n")
         if number < len(replies) and _ends(listing):
-            session.out(f"{'':>23}  {replies[number]}\n")
+            indent = 25 if session.width >= WIDE else 2
+            session.out(f"{'':>{indent}}{replies[number]}\n")
     if not listings or len(replies) < len(listings):
         session.out(text)
     for stream, part in said:
@@ -241,14 +246,18 @@ def _ends(listing: Sequence[Step]) -> bool:
     return bool(listing) and "recvmsg" in listing[-1].what
 
 
-def render(listing: Sequence[Step]) -> list[str]:
-    """The lines of one packet; long ones go on below themselves."""
+def render(listing: Sequence[Step], width: int = WIDE) -> list[str]:
+    """The lines of one packet; long ones go on below themselves. A terminal of fewer than ``WIDE``
+    columns has the reason on a line of its own."""
     lines = []
     for step in listing:
         parts = _wrap(step.what, _TEXT_WIDTH)
         head = f"{step.time_ns / 1000:5.0f}  {step.process:<8} {step.context:<8}"
-        lines.append(f"{head} {parts[0]:<{_TEXT_WIDTH}} {step.why}".rstrip())
+        beside = step.why if width >= WIDE else ""
+        lines.append(f"{head} {parts[0]:<{_TEXT_WIDTH}} {beside}".rstrip())
         lines += [f"{'':>24}  {part}" for part in parts[1:]]
+        if step.why and not beside:
+            lines.append(f"{'':>24}  ({step.why})")
     return lines
 
 

@@ -31,6 +31,7 @@ class World(NamedTuple):
     devices: Mapping[int, str]  # by ifindex
     irqs: Mapping[int, str]
     bond: str
+    era: str
 
 
 class Row(NamedTuple):
@@ -171,7 +172,7 @@ _PARTS: dict[str, Callable[[Record, World], object]] = {
     "ipi": lambda r, w: _ipi(r.a, w.params)[0],
     "trip": lambda r, w: r.b // 1000,
     "reason": lambda r, w: _name(DROP_REASONS, r.b & 0xFFFF),
-    "tap_rule": lambda r, w: f"{w.params.release}: {TAP_RULES[w.params.packet_tap]}",
+    "tap_rule": lambda r, w: f"{w.era}: {TAP_RULES[w.params.packet_tap]}",
     "ring_entry": lambda r, w: r.b & 0xFFFF_FFFF,
     "ring_queue": lambda r, w: r.b >> 32,
     "tx_reason": lambda r, w: _name(TX_DROPS, r.b),

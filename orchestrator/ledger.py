@@ -14,6 +14,7 @@ flood a frame whose destination it has not learned; the copies are a source, and
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -105,10 +106,18 @@ class Ledger:
             "balanced": self.balanced,
         }
 
-    def text(self) -> str:
-        """A line a book, then whatever does not fit."""
-        lines = [f"  {name:<11}{account.text()}" for name, account in self.packets.items()]
-        lines.append(f"  {'interrupts':<11}{self.interrupts.text()}")
+    def text(self, width: int = 1000) -> str:
+        """A line a book (broken at ``width`` columns), then whatever does not fit."""
+        books = {**self.packets, "interrupts": self.interrupts}
+        lines = [
+            textwrap.fill(
+                f"  {name:<11}{account.text()}",
+                width,
+                subsequent_indent=" " * 13,
+                break_long_words=False,
+            )
+            for name, account in books.items()
+        ]
         lines += [f"  !! {fault}" for fault in self.faults]
         lines.append("  balanced" if self.balanced else "  DOES NOT BALANCE")
         return "\n".join(lines)

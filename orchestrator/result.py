@@ -85,7 +85,7 @@ def as_text(
     parts = [verdict_line(played, ledger), "", _phases(played, width)]
     for path, text in tables.items():
         parts += [f"{path} (rows that moved)", busy_rows(text, width), ""]
-    parts += ["ledger", ledger.text(), ""]
+    parts += ["ledger", ledger.text(width), ""]
     if artefacts:
         parts += [f"files in {directory}", *_files(artefacts), ""]
     parts += ["try next", *(f"  {line}" for line in TRY_NEXT)]

@@ -7,6 +7,7 @@ inside a scenario and in the simulation, and several run side by side.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from orchestrator.machine import Job, Machine, Request
 PUMP_NS = 1_000_000_000
 #: A node that does not answer within this time of the machine is hung (frozen, or a fault of ours).
 ANSWER_TIMEOUT_MS = 3000
+#: Width of what is no terminal.
+ENDLESS = 1000
 
 
 class Wait(NamedTuple):
@@ -42,6 +45,11 @@ def _stderr(text: str) -> None:
     sys.stderr.flush()
 
 
+def terminal_width() -> int:
+    """Columns of the terminal that stdout is; a pipe has no end."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else ENDLESS
+
+
 @dataclass
 class Session:
     """One command line at work on one machine."""
@@ -54,6 +62,7 @@ class Session:
     cpu: str = "cpu0"  # where programs of the emulated machine run
     signals: list[int] = field(default_factory=list)  # sent to the verb, oldest first
     tick: Callable[[], None] | None = None  # called while time passes
+    width: int = ENDLESS  # columns of the terminal; a pipe has as many as it takes
 
     def hint(self, text: str) -> None:
         """A word of ours beside a kernel-layer command's own output."""

@@ -215,10 +215,10 @@ def _tables(machine: Machine) -> dict[str, str]:
 def _open_with_one_ping(machine: Machine) -> None:
     """One ping, followed; a line every quarter of a second on a terminal."""
     from orchestrator.follow import follow  # noqa: PLC0415
-    from orchestrator.session import Session, drive  # noqa: PLC0415
+    from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     slowly = sys.stdout.isatty() and machine.runtime == "processes"
-    session: Session = Session(machine)
+    session: Session = Session(machine, width=terminal_width())
     lines: list[str] = []
     session.out = lines.append
     gateway = machine.settings.gateway.addresses[0]
