@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bus.messages import CfgRead, CfgWrite, Completion, MemRead, MemWrite, PeerBack, PeerLost
+from nodes.cpu.kernel.drivers.ixgbe.hw import read_reg
 from nodes.cpu.kernel.pci import read_config, write_config
 from nodes.cpu.kernel.percpu import ALL_ONES, Context, Cpu, MmioRead
 from nodes.cpu.kernel.timer import HrTimer
@@ -189,3 +190,61 @@ def test_a_read_that_met_a_full_queue_waits_for_its_timeout(bench: BareCpu) -> N
     assert got == []
     bench.run_for(2 * MS)
     assert got == [ALL_ONES]
+
+
+# ---------------------------------------------------------------- is it one register, or the device?
+
+
+class FakeAdapter:
+    """As much of an adapter as reading a register needs."""
+
+    def __init__(self) -> None:
+        self.nic = 0
+        self.removed = False
+
+
+def read_with_answers(bench: BareCpu, answers: list[int]) -> tuple[list[int], FakeAdapter, int]:
+    """Read GPRC through the driver; the device answers like this. (value, adapter, reads)."""
+    adapter, got = FakeAdapter(), []
+
+    def task(cpu: Cpu) -> Context:
+        got.append((yield from read_reg(cpu, adapter, 0x4074)))  # type: ignore[arg-type]
+
+    bench.task(task(bench.cpu))
+    bench.settle()
+    reads = 0
+    while "eth0" in bench.outbox:
+        for message in bench.outbox.pop("eth0"):
+            reads += 1
+            bench.turn(("eth0", Completion(message.tag, answers.pop(0))))
+        bench.run_for(4 * MS)
+    return got, adapter, reads
+
+
+@pytest.mark.conformance("H15-2")
+def test_one_register_of_all_ones_is_not_a_removal(bench: BareCpu) -> None:
+    got, adapter, reads = read_with_answers(bench, [ALL_ONES, 0x80080, ALL_ONES])
+    assert got == [ALL_ONES]
+    assert not adapter.removed
+    assert reads == 3
+    assert bench.log()[-1] != "ixgbe 0000:01:00.0: Adapter removed"
+
+
+def test_status_of_all_ones_five_times_is_a_removal(bench: BareCpu) -> None:
+    began = bench.ns
+    got, adapter, reads = read_with_answers(bench, [ALL_ONES] * 6)
+    assert got == [ALL_ONES]
+    assert adapter.removed
+    assert reads == 6
+    assert bench.log()[-1] == "ixgbe 0000:01:00.0: Adapter removed"
+    assert bench.ns - began >= 12 * MS  # 3 ms between two looks
+
+
+def test_older_drivers_believe_the_ones() -> None:
+    bench = BareCpu("3.10", nics=1, boot=False)
+    bench.turn(("eth0", PeerLost(1)))
+    bench.settle()
+    bench.turn(("eth0", PeerBack(2)))
+    bench.outbox.clear()
+    got, adapter, reads = read_with_answers(bench, [ALL_ONES])
+    assert (got, adapter.removed, reads) == ([ALL_ONES], False, 1)

@@ -208,9 +208,7 @@ def _change_active_slave(cpu: Cpu, bond: Bonding, new: Slave | None) -> Context:
         yield from device.changed(cpu, new.dev)
     yield from publish(cpu, "bond", bond.dev.ifindex, new.dev.ifindex if new is not None else 0)
     if new is not None:
-        bond.peer_notifications = bond.settings.num_grat_arp
-        if old is not None or bond.dev.carrier:
-            yield from notify_peers(cpu, bond)
+        yield from _announce(cpu, bond)
     show(cpu, bond)
 
 
@@ -226,13 +224,32 @@ def bond_set_carrier(cpu: Cpu, bond: Bonding) -> Context:
     return True
 
 
+def _announce(cpu: Cpu, bond: Bonding) -> Context:
+    """A new active slave: 2.6.18 says so once and at once; later kernels as often as they were
+    asked to, the first time now if they may, then once a tick."""
+    how = cpu.params.peer_notification
+    bond.peer_notifications = 1 if how == "reply-on-slave" else bond.settings.num_grat_arp
+    if should_notify_peers(cpu, bond):
+        bond.peer_notifications -= 1
+        yield from notify_peers(cpu, bond)
+
+
+def should_notify_peers(cpu: Cpu, bond: Bonding) -> bool:
+    """bond_should_notify_peers."""
+    if bond.curr_active is None or bond.peer_notifications <= 0:
+        return False
+    how = cpu.params.peer_notification
+    if how == "reply-on-slave":
+        return True
+    if how == "request-with-carrier" and not bond.dev.carrier:
+        return False
+    return bond.curr_active.dev not in cpu.net.linkwatch.pending  # LINKWATCH_PENDING
+
+
 def notify_peers(cpu: Cpu, bond: Bonding) -> Context:
-    """One gratuitous ARP for each address of the bond, as long as some are owed."""
-    if bond.peer_notifications <= 0 or bond.curr_active is None:
+    """One gratuitous ARP for each address of the bond."""
+    if bond.curr_active is None:
         return
-    if bond.curr_active.dev in cpu.net.linkwatch.pending:
-        return  # LINKWATCH_PENDING: on a later tick
-    bond.peer_notifications -= 1
     mac = bond.dev.dev_addr
     on_slave = cpu.params.peer_notification == "reply-on-slave"
     for address, ifindex in list(cpu.net.addresses.items()):

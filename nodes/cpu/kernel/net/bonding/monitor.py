@@ -28,6 +28,7 @@ from nodes.cpu.kernel.net.bonding.main import (
     bond_select_active_slave,
     bond_set_carrier,
     notify_peers,
+    should_notify_peers,
     show,
 )
 from nodes.cpu.kernel.percpu import Context
@@ -53,6 +54,9 @@ def start(cpu: Cpu, bond: Bonding) -> None:
 
 def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
     one_pass = cpu.params.link_commit == "one-pass"
+    owed = should_notify_peers(cpu, bond)  # from an earlier look
+    if owed:
+        bond.peer_notifications -= 1
     ignore_updelay = bond.curr_active is None and not one_pass
     commit = []
     for slave in bond.slaves:
@@ -70,7 +74,7 @@ def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
         yield from bond_select_active_slave(cpu, bond)
     if commit:
         yield from bond_set_carrier(cpu, bond)
-    if bond.peer_notifications and bond.dev.carrier:
+    if owed:
         yield from notify_peers(cpu, bond)
     show(cpu, bond)
     assert bond.work is not None
