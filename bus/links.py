@@ -15,8 +15,8 @@ Why it is built this way:
 * A socket monitor on each PUSH says when the peer is lost or back, within a millisecond of its
   death. ZeroMQ hands a new or dead pipe over to the socket by a command that a *send* looks for
   only once a millisecond; reading ``EVENTS`` forces it, hence ``_settle``.
-* The inbox has a monitor too: a connection by a process that is no part of the machine, and a
-  failed handshake, are reported as faults.
+* The inbox has a monitor too: a connection by a process that is no part of the machine, and one
+  that ends without a handshake, are reported as faults.
 """
 
 from __future__ import annotations
@@ -51,11 +51,8 @@ POLLOUT = int(zmq.POLLOUT)
 
 _UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _LINK_EVENTS = _UP | int(zmq.EVENT_DISCONNECTED)
-_HANDSHAKE_FAILED = int(
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_ACCEPTED = int(zmq.EVENT_ACCEPTED)
+_INBOX_EVENTS = _ACCEPTED | _LINK_EVENTS
 
 
 def header(number: int) -> bytes:
@@ -92,7 +89,9 @@ class Inbox:
         self.socket.setsockopt(zmq.RCVHWM, QUEUE_BATCHES)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
         self.socket.setsockopt(zmq.USE_FD, listen_fd)
-        self._monitor = self.socket.get_monitor_socket(_HANDSHAKE_FAILED | int(zmq.EVENT_ACCEPTED))
+        self._monitor = self.socket.get_monitor_socket(_INBOX_EVENTS)
+        #: accepted connections of members without a handshake yet: descriptor -> pid, oldest first
+        self._greeting: dict[int, int] = {}
         self.socket.bind(f"ipc://{path}")
         # The methods of the compiled class: pyzmq's own wrappers around them cost as much again.
         self.receive: Callable[[int], bytes] = BackendSocket.recv.__get__(self.socket)
@@ -101,16 +100,23 @@ class Inbox:
         self.monitor_fd: int = self._monitor.fileno()
 
     def faults(self, is_member: Callable[[int], bool]) -> list[str]:
-        """What the monitor has to say about connections that should not be: one text each."""
+        """What the monitor has to say about connections that should not be: one text each.
+
+        A connection that ends without a handshake spoke something else than ZeroMQ. The event of
+        a handshake does not say which connection it was; the oldest is taken."""
         out = []
         while self._monitor.get(EVENTS) & POLLIN:
             event, value = _monitor_event(self._monitor)
-            if event & _HANDSHAKE_FAILED:
-                out.append("a connection that does not speak ZeroMQ")
-            else:
+            if event == _ACCEPTED:
                 pid = _peer_pid(value)
-                if not is_member(pid):
+                if is_member(pid):
+                    self._greeting[value] = pid
+                else:
                     out.append(f"process {pid} connected: it is no part of this machine")
+            elif event == _UP:
+                self._greeting.pop(next(iter(self._greeting), -1), None)
+            elif value in self._greeting:
+                out.append(f"process {self._greeting.pop(value)} does not speak ZeroMQ")
         return out
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ The file is laid out once, from the list of nodes (``Layout``); every section is
     handover    packet buffers of each CPU for skbs that it hands to another
     taps        one packet ring for each CPU
     iommu       for each NIC the windows its driver mapped
+    last        the boot CPU's last snapshot of its tables, for when it is dead
     dma         descriptor rings and packet buffers, handed out by the kernel
 
 Whatever two processes may look at at the same time is a naturally aligned 32- or 64-bit word,
@@ -42,6 +43,7 @@ TAP_SLOTS = 1024
 TAP_SLOT_BYTES = 2048
 IOMMU_WINDOWS = 128
 HEADER_BYTES = 65536
+LAST_BYTES = 65536 + 4096
 MAGIC = 0x31304D41524842  # "BHRAM01"
 
 _HEADER_NODE_WORD = 64
@@ -89,8 +91,12 @@ class Layout(NamedTuple):
         return self.taps + self.cpus * _TAP_BYTES
 
     @property
-    def dma(self) -> int:
+    def last(self) -> int:
         return self.iommu + self.nics * _IOMMU_BYTES
+
+    @property
+    def dma(self) -> int:
+        return self.last + LAST_BYTES
 
     @property
     def total_bytes(self) -> int:
@@ -503,6 +509,33 @@ class Iommu:
         raise KeyError(f"no IOMMU window at {address:#x}")
 
 
+class LastWords:
+    """A value that its one writer replaces now and then and that outlives it: a sequence word, odd
+    while the value changes, a length, the bytes."""
+
+    def __init__(self, words: memoryview, data: memoryview) -> None:
+        self._words = words
+        self._data = data
+
+    def store(self, data: bytes) -> None:
+        """Replace the value; ValueError if it does not fit."""
+        if len(data) > len(self._data):
+            raise ValueError(f"{len(data)} bytes are too many for last words")
+        self._words[0] += 1
+        self._words[1] = len(data)
+        self._data[: len(data)] = data
+        self._words[0] += 1
+
+    def load(self) -> bytes | None:
+        """The value; None if none was stored, or if its writer died while it changed it."""
+        for _ in range(100):
+            before = self._words[0]
+            data = bytes(self._data[: self._words[1]])
+            if before % 2 == 0 and self._words[0] == before:
+                return data if before else None
+        return None
+
+
 class Ram:
     """The mapped file (or, in the simulation, plain memory) and its sections."""
 
@@ -651,6 +684,11 @@ class Ram:
         """Mapped windows of NIC number ``nic``."""
         at = self.layout.iommu + nic * _IOMMU_BYTES
         return Iommu(self._section(at, _IOMMU_BYTES // 8))
+
+    def last_words(self) -> LastWords:
+        """The boot CPU's last snapshot."""
+        at = self.layout.last
+        return LastWords(self._section(at, 8), self.bytes[at + 64 : at + LAST_BYTES])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layout.nodes)

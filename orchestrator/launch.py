@@ -33,6 +33,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,6 +231,7 @@ class _Server:
         return status
 
     def _fork(self, order: Order) -> int:
+        _hang_up(self._listeners[order.name])
         pid = os.fork()
         if pid == 0:
             code = EXIT_FAULT
@@ -285,6 +287,14 @@ class _Server:
         for pid in self._children:
             os.waitpid(pid, 0)
         remove_tree(Path(self._charter.directory))
+
+
+def _hang_up(listener: socket.socket) -> None:
+    """Close what waits for a dead node's successor: the living connect again at once, and those
+    who died meanwhile do not look like strangers to it."""
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
 
 
 def _raise_descriptor_limit() -> None:

@@ -116,6 +116,7 @@ class CpuNode(Node):
         self._running = False
         self._pausing = False
         self._arrived: dict[int, int] = {}
+        self._last_words = around.ram.last_words()
         self._timeout_ns = machine.completion_timeout_ms * 1_000_000
         self._handlers: dict[type, Callable[[str, Any], None]] = {
             Interrupt: self._on_interrupt,
@@ -196,6 +197,8 @@ class CpuNode(Node):
                         schedule(cpu)
                         continue
                     cpu.need_resched = False
+                    if cpu.tables_changed and cpu.boot:
+                        self._leave_last_words()
                     cpu.enter_context(CONTEXT_IDLE)
                     cpu.timers.enter_idle()
                     return lapic.deadline_ns
@@ -366,6 +369,13 @@ class CpuNode(Node):
             ok, data = 0, msgpack.packb(str(error.args[0]))
         self.post(sender, Reply(message.request, ok, data))
         self.words[_CONTROL_NS] += self.clock() - began
+
+    def _leave_last_words(self) -> None:
+        """Store the tables where they can be read when this CPU is dead."""
+        self.cpu.tables_changed = False
+        data = msgpack.packb(boot.snapshot(self.cpu, "kernel"))
+        if len(data) <= SNAPSHOT_BYTES_MAX:
+            self._last_words.store(data)
 
     def _on_spawn(self, _sender: str, message: Spawn) -> None:
         boot.spawn(self.cpu, message.request, message.argv)

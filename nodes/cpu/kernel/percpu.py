@@ -150,6 +150,7 @@ class Cpu:
         self.need_resched = False
         self.ipis_posted: list[tuple[int, int]] = []  # (target, vector) of this turn
         self.online_cpus: list[int] = []
+        self.tables_changed = False  # since the last snapshot that outlives this CPU
         self._context = CONTEXT_OFFLINE
         self._context_since = 0
 

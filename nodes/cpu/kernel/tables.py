@@ -39,6 +39,7 @@ def replica(kind: str) -> Callable[[Apply], Apply]:
 def publish(cpu: Cpu, kind: str, key: Any, value: Any) -> Context:
     """Apply here and send to every other online CPU; may wait for buffers or ring space."""
     KINDS[kind](cpu, key, value)
+    cpu.tables_changed = True
     others = [number for number in cpu.online_cpus if number != cpu.number]
     if not others:
         return
