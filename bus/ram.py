@@ -42,6 +42,8 @@ BUFFER_BYTES = 2048
 TAP_SLOTS = 1024
 TAP_SLOT_BYTES = 2048
 IOMMU_WINDOWS = 128
+#: Looks at a table that changes before a reader goes on with what it knows.
+IOMMU_LOOKS = 100
 HEADER_BYTES = 65536
 LAST_BYTES = 65536 + 4096
 MAGIC = 0x31304D41524842  # "BHRAM01"
@@ -470,18 +472,25 @@ class Iommu:
         value: int = self._words[0]
         return value
 
-    def windows(self) -> list[Window]:
-        """All mapped windows, read consistently."""
-        while True:
+    def consistent(self) -> list[Window] | None:
+        """All mapped windows as they were at one moment; None while the table is being changed
+        (for good, if its writer died there)."""
+        for _ in range(IOMMU_LOOKS):
             before = self.generation
-            count = min(self._words[1], IOMMU_WINDOWS)
-            flat = self._words[8 : 8 + count * 4].tolist()
+            windows = self.windows()
             if before % 2 == 0 and self.generation == before:
-                return [
-                    Window(flat[i], flat[i + 1], bool(flat[i + 2]))
-                    for i in range(0, count * 4, 4)
-                    if flat[i + 1]
-                ]
+                return windows
+        return None
+
+    def windows(self) -> list[Window]:
+        """All mapped windows, for the one who changes the table."""
+        count = min(self._words[1], IOMMU_WINDOWS)
+        flat = self._words[8 : 8 + count * 4].tolist()
+        return [
+            Window(flat[i], flat[i + 1], bool(flat[i + 2]))
+            for i in range(0, count * 4, 4)
+            if flat[i + 1]
+        ]
 
     def map(self, address: int, size: int, writable: bool = True) -> None:
         """Add a window. ``MemoryError`` when the table is full."""

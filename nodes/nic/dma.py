@@ -54,7 +54,10 @@ class Dma:
         """Take over a changed table. One that is being changed is taken over when it is done."""
         generation = self._iommu.generation
         if generation != self._generation and not generation & 1:
-            self._windows = _merged(self._iommu.windows(), self._limit)
+            windows = self._iommu.consistent()
+            if windows is None:
+                return
+            self._windows = _merged(windows, self._limit)
             self._near.clear()
             self._generation = generation
 
