@@ -230,8 +230,11 @@ class Atomics:
         return value
 
     def store(self, word: int, value: int) -> None:
-        """A plain store, for the one who holds the word (releasing a lock)."""
+        """Store, for the one who holds the word (releasing a lock). Not a plain store: it could
+        fall between another process's load and store of the same word, and be lost."""
+        self._lock(word)
         self._words[word] = value
+        self._unlock(word)
 
     def test_and_set(self, word: int, bits: int = 1) -> bool:
         """Set ``bits``; True if one of them was set before (nothing was gained then)."""
