@@ -205,9 +205,7 @@ class LanNode(Node):
             self._flood(port, kind, frame)
         elif target == port:
             self._drop("in_drop_same_port", port, kind, frame)
-        elif not self.link[target]:
-            self._drop("in_drop_port_down", port, kind, frame)
-        else:
+        else:  # its port is up: addresses behind a port that goes down are forgotten at once
             if self._trace >> trace.FORWARD & 1:
                 self._recorder.record(
                     self._now_ns, trace.FORWARD, a=trace.packet_key(frame), b=port << 16 | target

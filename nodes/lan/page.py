@@ -21,7 +21,7 @@ MAC_ROWS = 64
 #: Why the switch took a frame and sent it nowhere; counted at the port it came from.
 IN_DROPS = (
     "in_drop_cable_out", "in_drop_no_light", "in_drop_undersize", "in_drop_source",
-    "in_drop_reserved", "in_drop_same_port", "in_drop_port_down", "in_drop_no_port",
+    "in_drop_reserved", "in_drop_same_port", "in_drop_no_port",
 )  # fmt: skip
 _IN_DOC = {
     "in_drop_cable_out": "the cable it came by is out",
@@ -30,7 +30,6 @@ _IN_DOC = {
     "in_drop_source": "multicast source address",
     "in_drop_reserved": "01:80:C2:00:00:0x, which bridges do not forward",
     "in_drop_same_port": "the destination is behind the port it came from",
-    "in_drop_port_down": "the destination's port has no link",
     "in_drop_no_port": "to flood, but no other port has a link",
 }
 #: Where a frame ends at the gateway.

@@ -73,7 +73,7 @@ def test_lowest_priority_picks_one_and_fixed_copies_to_all() -> None:
     targets = []
     for _ in range(9):
         said = msi(apic, 0xFEE0700C, 0x0161)
-        assert len(said) == 1
+        assert [m for _, m in said] == [Interrupt(0x61, 0, 0)]
         targets.append(said[0][0])
     assert sorted(targets) == ["cpu0"] * 3 + ["cpu1"] * 3 + ["cpu2"] * 3
     said = msi(apic, 0xFEE07004, 0x61)
@@ -131,6 +131,14 @@ def test_startup_sequence_carries_its_page() -> None:
     assert icr(apic, 0x0607 | 1 << 56, "cpu0") == [("cpu1", Interrupt(7, 6, 0))]
     page = apic.page
     assert (page["ipi_init"], page["ipi_startup"], page["ipi_drop_deassert"]) == (1, 1, 1)
+    balanced(apic)
+
+
+def test_lowest_priority_ipi_goes_to_one() -> None:
+    apic = bench()
+    said = icr(apic, 0x140 | 1 << 11 | 0b1100 << 56) + icr(apic, 0x140 | 1 << 11 | 0b1100 << 56)
+    assert said == [("cpu2", Interrupt(0x40, 0, 0)), ("cpu3", Interrupt(0x40, 0, 0))]
+    assert apic.page["ipi_lowest"] == 2
     balanced(apic)
 
 

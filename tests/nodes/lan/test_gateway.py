@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, UDP, fragment
+from scapy.layers.inet import ICMP, IP, UDP, IPOption_NOP, fragment
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
@@ -113,6 +113,10 @@ def test_identifications_differ() -> None:
             "gw_drop_protocol",
         ),
         (Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0]) / UDP(), "gw_drop_protocol"),
+        (
+            Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0], options=[IPOption_NOP()]) / ICMP(),
+            "gw_drop_protocol",
+        ),
         (Ether(src=HOST, dst=GATEWAY) / ARP(op=1, pdst="192.168.1.77"), "gw_drop_arp"),
         (Ether(src=HOST, dst=GATEWAY) / ARP(op=2, pdst=ADDRESSES[0]), "gw_drop_arp"),
         (Ether(src=HOST, dst=GATEWAY) / IP(dst="192.168.1.9") / ICMP(), "gw_drop_address"),

@@ -121,6 +121,15 @@ def test_moved_address_is_found_at_its_new_port() -> None:
     assert lan.page["moved"] == 1
 
 
+def test_moved_address_is_young_at_its_new_port() -> None:
+    lan = bench()
+    send(lan, 0, frame(MACS[0], BROADCAST))
+    lan.clock.ns += AGEING_NS - 1
+    send(lan, 1, frame(MACS[0], BROADCAST))
+    lan.clock.ns += AGEING_NS - 1
+    assert send(lan, 2, frame(MACS[2], MACS[0])) == ["eth1"]
+
+
 def test_frame_to_the_port_it_came_from_ends() -> None:
     lan = bench()
     send(lan, 0, frame(MACS[0], BROADCAST))
@@ -201,6 +210,12 @@ def test_dead_nic_has_no_light_and_its_successor_must_shine_itself() -> None:
     assert lan.page.run("link")[0] == 0
     lan.give(("eth0", LinkState(1, 10000)))
     assert send(lan, 1, frame(MACS[1], BROADCAST)) == ["eth0", "eth2"]
+
+
+def test_successor_without_a_farewell_must_shine_itself_too() -> None:
+    lan = bench()
+    lan.give(("eth0", PeerBack(2)))
+    assert lan.page.run("link")[0] == 0
 
 
 def test_cable_stays_out_over_a_restart_of_the_nic() -> None:
@@ -284,6 +299,19 @@ def test_full_table_learns_no_more_and_keeps_working() -> None:
     lan.clock.ns += AGEING_NS
     send(lan, 0, frame(MACS[0], BROADCAST))
     assert lan.page["mac_entries"] == 1
+
+
+def test_rows_of_the_page_are_used_again() -> None:
+    lan = bench()
+    for n in range(3):
+        for k in range(60):
+            send(lan, 0, frame(bytes((2, n, 0, 0, 0, k)), BROADCAST))
+        lan.clock.ns += AGEING_NS
+        lan.give(("ctl", Snapshot(1, "state")))
+        assert not any(lan.page.run("macs")[0::2])
+    for k in range(64):
+        send(lan, 0, frame(bytes((2, 9, 0, 0, 0, k)), BROADCAST))
+    assert all(lan.page.run("macs")[0::2])
 
 
 def test_trace_of_a_ping() -> None:

@@ -220,6 +220,12 @@ def test_target_is_taken_when_the_message_leaves() -> None:
     assert rig.msis(rig.write_at(12, 0, bar=4)) == [(0xFEE05000, 0x99)]
 
 
+def test_low_bits_of_a_message_address_do_not_count() -> None:
+    rig = ready()
+    rig.write_at(0, 0xFEE05003, bar=4)
+    assert rig.msis(rig.write("EICS_EX", 1)) == [(0xFEE05000, 0x20)]
+
+
 def test_pending_message_waits_for_bus_mastering() -> None:
     rig = ready()
     mask(rig, 0, 1)

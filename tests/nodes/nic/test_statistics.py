@@ -91,3 +91,12 @@ def test_broadcast_and_multicast_both_ways(rig: Rig) -> None:
         rig.put_tx(ring, i, rig.map(2048), frame(destination=destination))
     rig.write("TDT", 2)
     assert (rig.read("BPTC"), rig.read("MPTC")) == (1, 1)
+
+
+def test_dma_counters_see_what_crossed_to_and_from_memory(rig: Rig) -> None:
+    ring = rig.tx_queue()
+    rig.put_tx(ring, 0, rig.map(2048), frame(100))
+    rig.write("TDT", 1)
+    rig.wire(frame(100), frame(100))
+    names = ("TXDGPC", "RXDGPC", "RXDGBCL", "RXDGBCH")
+    assert [rig.read(name) for name in names] == [1, 2, 200, 0]
