@@ -237,12 +237,21 @@ class Atomics:
         self._unlock(word)
 
     def test_and_set(self, word: int, bits: int = 1) -> bool:
-        """Set ``bits``; True if one of them was set before (nothing was gained then)."""
+        """Set ``bits``; True if one of them was set before (nothing was gained then, and nothing
+        is stored: see ``release``)."""
         self._lock(word)
         old: int = self._words[word]
-        self._words[word] = old | bits
+        if not old & bits:
+            self._words[word] = old | bits
         self._unlock(word)
         return bool(old & bits)
+
+    def release(self, word: int) -> None:
+        """Clear a word that is only ever taken by ``test_and_set`` of one bit, for its holder.
+
+        A plain store is enough here: whoever looks at the word meanwhile finds it taken and stores
+        nothing, so there is no store that this one could be lost to."""
+        self._words[word] = 0
 
     def cmpxchg(self, word: int, expected: int, value: int) -> int:
         """Store ``value`` if the word is ``expected``; return what it was."""

@@ -127,7 +127,7 @@ class Workqueues:
             self.worklist.remove(work)
         else:
             return False
-        self._cpu.ram.atomics.store(work.number, 0)
+        self._cpu.ram.atomics.release(work.number)
         return True
 
     def _delayed_work_timer(self, work: Work) -> None:
@@ -188,7 +188,7 @@ class Workqueues:
 
     def _process_one_work(self, work: Work) -> Context:
         cpu = self._cpu
-        cpu.ram.atomics.store(work.number, 0)  # PENDING is cleared before the function runs
+        cpu.ram.atomics.release(work.number)  # PENDING is cleared before the function runs
         work.timer = None
         cpu.words[_LAST_NS] = cpu.now()
         cpu.page.set_text("wq_last_work", work.name)

@@ -60,12 +60,11 @@ def napi_schedule(cpu: Cpu, napi: Napi) -> None:
 def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:
     """Polling is over; False if an interrupt came meanwhile and it goes on."""
     atomics = cpu.ram.atomics
-    if atomics.load(napi.word) & NAPI_STATE_MISSED:
+    if atomics.cmpxchg(napi.word, NAPI_STATE_SCHED, 0) != NAPI_STATE_SCHED:
         atomics.clear_bits(napi.word, NAPI_STATE_MISSED)
         cpu.net.poll_list.append(napi)
         cpu.softirq.raise_only(NET_RX_SOFTIRQ)
         return False
-    atomics.store(napi.word, 0)
     return True
 
 

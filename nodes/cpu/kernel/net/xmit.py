@@ -67,7 +67,7 @@ def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     while atomics.test_and_set(ring.lock_word):
         yield  # spinning on HARD_TX_LOCK
     sent = adapter.xmit_frame(cpu, skb, ring)
-    atomics.store(ring.lock_word, 0)
+    atomics.release(ring.lock_word)
     return sent
 
 
