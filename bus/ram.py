@@ -237,11 +237,11 @@ class Atomics:
         self._unlock(word)
 
     def test_and_set(self, word: int, bits: int = 1) -> bool:
-        """Set ``bits``; True if one of them was set before (nothing was gained then, and nothing
-        is stored: see ``release``)."""
+        """Set ``bits``; True if one of them was set before (nothing was gained then). If all of
+        them were, nothing is stored: see ``release``."""
         self._lock(word)
         old: int = self._words[word]
-        if not old & bits:
+        if old & bits != bits:
             self._words[word] = old | bits
         self._unlock(word)
         return bool(old & bits)
