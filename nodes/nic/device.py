@@ -34,7 +34,6 @@ from nodes.nic.transmit import Transmit
 
 _GIO_DIS, _LNK_RST, _RST = 1 << 2, 1 << 3, 1 << 26
 _STATUS_GIO = 1 << 19
-_LPBK = 1 << 15
 _INIT_DONE = 1 << 3  # FDIRCTRL
 #: Queues whose doorbells take the short way.
 _FAST_QUEUES = 16
@@ -207,9 +206,9 @@ class Device:
         self._words[_RX_IN + kind] += 1
         self.receive.frame(frame, kind)
 
-    def _send(self, frame: bytes, kind: int) -> None:
+    def _send(self, frame: bytes, kind: int, loopback: bool) -> None:
         self._words[_TX_OUT + kind] += 1
-        if self.regs.get("HLREG0") & _LPBK:
+        if loopback:
             self._words[_RX_IN + kind] += 1
             self.receive.frame(frame, kind)
             return

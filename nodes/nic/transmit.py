@@ -45,6 +45,7 @@ MIN_FRAME = 60
 _ENABLE = 1 << 25
 _FLUSH = 1 << 26
 _TXPADEN = 1 << 10
+_LPBK = 1 << 15
 
 # dword 2 of a descriptor, legacy and advanced alike
 _EOP, _IFCS, _RS, _DEXT, _VLE, _TSE = 1 << 24, 1 << 25, 1 << 27, 1 << 29, 1 << 30, 1 << 31
@@ -89,7 +90,7 @@ class TxQueue:
 
 
 class Transmit:
-    """All transmit queues of a port. ``send(frame)`` takes what goes on the wire."""
+    """All transmit queues of a port. ``send(frame, class, loopback)`` takes what leaves."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Transmit:
         interrupts: Interrupts,
         statistics: Statistics,
         recorder: Recorder,
-        send: Callable[[bytes, int], None],
+        send: Callable[[bytes, int, bool], None],
     ) -> None:
         self._regs = regs
         self._now = now
@@ -115,6 +116,7 @@ class Transmit:
         self.laser = True
         self._queues: list[TxQueue | None] = [None] * QUEUES
         self._dirty: list[TxQueue] = []
+        self._configure(0, 0)
         self._attach()
 
     def _attach(self) -> None:
@@ -124,11 +126,21 @@ class Transmit:
         attach("TXDCTL", after=self._after_txdctl)
         for name in ("TDBAL", "TDBAH", "TDLEN", "TDWBAL", "TDWBAH"):
             attach(name, after=self._after_base)
-        attach("DMATXCTL", after=lambda i, value: self.resume())
+        attach("DMATXCTL", after=self._configure)
+        attach("HLREG0", after=self._configure)
+
+    def _configure(self, index: int, value: int) -> None:
+        """Registers that every frame needs, as plain values."""
+        self._te = bool(self._regs.get("DMATXCTL") & 1)
+        hlreg0 = self._regs.get("HLREG0")
+        self._padding = bool(hlreg0 & _TXPADEN)
+        self._loopback = bool(hlreg0 & _LPBK)
+        self.resume()
 
     def reset(self) -> None:
         self._queues = [None] * QUEUES
         self._dirty.clear()
+        self._configure(0, 0)
         words = self._words
         for at in (_HEAD, _TAIL, _SIZE, _BASE):
             for q in range(QUEUE_ROWS):
@@ -201,7 +213,7 @@ class Transmit:
         """Work off the queues whose tail moved; number of frames fetched."""
         frames = 0
         dirty, self._dirty = self._dirty, []
-        running = self.link_up and self.allowed and self._regs.get("DMATXCTL") & 1
+        running = self.link_up and self.allowed and self._te
         for queue in dirty:
             queue.dirty = False
             if running and queue.enabled and not queue.broken and queue.tail < queue.size:
@@ -225,7 +237,6 @@ class Transmit:
         size, base, tail = queue.size, queue.base, queue.tail
         if queue.head >= size:
             return 0
-        padding = self._regs.get("HLREG0") & _TXPADEN
         while queue.head != tail:
             at = base + queue.head * 16
             found = dma.descriptor(at)
@@ -240,9 +251,9 @@ class Transmit:
                 if data is None:
                     self._words[_REFUSED] += 1
                 else:
-                    self._frame(queue, data, control, padding)
+                    self._frame(queue, data, control)
             else:
-                frames += self._gather(queue, address, control, padding)
+                frames += self._gather(queue, address, control)
             queue.head = queue.head + 1 if queue.head + 1 < size else 0
             if control & _RS:
                 queue.held.append(at)
@@ -263,7 +274,7 @@ class Transmit:
             wants = control & (_LEGACY_IC | _VLE)
         return not wants and control & 0xFFFF != 0
 
-    def _gather(self, queue: TxQueue, address: int, control: int, padding: int) -> int:
+    def _gather(self, queue: TxQueue, address: int, control: int) -> int:
         """A descriptor that is not a whole plain packet by itself; 1 if it ended one."""
         if control & _DEXT and control & _DTYP == _DTYP_CONTEXT:
             return 0
@@ -287,7 +298,7 @@ class Transmit:
             self._words[_FETCHED + kind] += 1
             self._drop(reason, kind, frame)
         else:
-            self._frame(queue, frame, control, padding)
+            self._frame(queue, frame, control)
         return 1
 
     def _drop(self, reason: str, kind: int, frame: bytes) -> None:
@@ -297,7 +308,7 @@ class Transmit:
                 self._now.ns, trace.TX_DROP, a=trace.packet_key(frame), b=TX_DROPS.index(reason)
             )
 
-    def _frame(self, queue: TxQueue, data: bytes, control: int, padding: int) -> None:
+    def _frame(self, queue: TxQueue, data: bytes, control: int) -> None:
         """A whole packet is in the packet buffer: put it on the wire."""
         words = self._words
         kind = classify(data) if len(data) > 34 else OTHER
@@ -313,17 +324,17 @@ class Transmit:
                 return
             data = data[:-4]
         size = len(data)
-        if size < MIN_FRAME and padding:
+        if size < MIN_FRAME and self._padding:
             data = data.ljust(MIN_FRAME, b"\0")
             size = MIN_FRAME
         if not 0 < size <= FRAME_BYTES_MAX:
             self._drop("tx_drop_oversize" if size else "tx_drop_descriptor", kind, data)
             return
         self._count(queue.number, data, size + 4)
-        if not self.laser and not self._regs.get("HLREG0") & 1 << 15:
+        if not self.laser and not self._loopback:
             self._drop("tx_drop_laser_off", kind, data)
             return
-        self._send(data, kind)
+        self._send(data, kind, self._loopback)
 
     def _count(self, number: int, data: bytes, size: int) -> None:
         """Statistics of one frame; ``size`` with FCS."""
