@@ -192,7 +192,7 @@ def test_a_read_that_met_a_full_queue_waits_for_its_timeout(bench: BareCpu) -> N
     assert got == [ALL_ONES]
 
 
-# ---------------------------------------------------------------- is it one register, or the device?
+# ---------------------------------------------------------------- one register, or the device?
 
 
 class FakeAdapter:

@@ -1,9 +1,9 @@
 """Vectors of the CPUs: which one an interrupt gets, after arch/x86/kernel/apic.
 
 Behaviour ``vector_allocator``: *matrix* (4.15 and later) takes the lowest free vector of the chosen
-CPU; *step-16* walks from 0x41 in steps of 16, so that neighbours differ in priority class, and takes
-its numbers on all CPUs (flat mode's domain); *step-8* (2.6.18) has one global counter in steps of 8.
-The boot CPU allocates for all CPUs. Migration and 2.6.18's sharing of vectors come with the
+CPU; *step-16* walks from 0x41 in steps of 16, so that neighbours differ in priority class, and a
+number is taken on all CPUs (flat mode's domain); *step-8* (2.6.18) has one global counter in steps
+of 8. The boot CPU allocates for all CPUs. Migration and 2.6.18's sharing of vectors come with the
 interrupt issue; running out is an error here.
 """
 

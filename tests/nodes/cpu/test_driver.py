@@ -1,0 +1,263 @@
+"""ixgbe on a whole machine: vectors and their names, RSS set-up, link changes, counters."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodes.cpu.kernel.irq.vector import VectorSpace
+from nodes.cpu.kernel.params import PRESETS
+from tests.nodes.cpu.harness import ERAS, Box, posted
+
+RETA = 0x5C00  # 82599: indirection table of RSS
+
+
+def rows(box: Box) -> dict[str, tuple[str, list[int]]]:
+    """Device rows of /proc/interrupts: name -> (number, counts)."""
+    found = {}
+    for line in box.proc("/proc/interrupts").splitlines()[1:]:
+        label, rest = line.strip().split(":", 1)
+        if label.isdigit():
+            fields = rest.split()
+            found[fields[-1]] = (label, [int(word) for word in fields[: box.cpus]])
+    return found
+
+
+# ---------------------------------------------------------------- vectors
+
+
+@pytest.mark.conformance("N4.1")
+@pytest.mark.parametrize(
+    ("era", "last"), [("2.6.18", "eth0:lsc"), ("3.10", "eth0"), ("6.1", "eth0")]
+)
+def test_four_cpus_have_four_queue_vectors_and_one_for_the_rest(era: str, last: str) -> None:
+    found = rows(Box(era, cpus=4))
+    names = [name for name in found if name.startswith("eth0")]
+    assert sorted(names) == sorted([f"eth0-TxRx-{n}" for n in range(4)] + [last])
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_queue_n_interrupts_cpu_n(era: str) -> None:
+    box = Box(era, cpus=4)
+    for n in range(1, 9):
+        box.ping("-c", "2", "-i", "0.01", to=f"192.168.1.{n}")
+    for name, (_, counts) in rows(box).items():
+        if "TxRx" in name:
+            queue = int(name[-1])
+            assert counts[queue] > 0
+            assert sum(counts) == counts[queue]
+
+
+def test_irq_numbers_of_2_6_18_are_the_vectors_in_allocation_order() -> None:
+    found = rows(Box("2.6.18", cpus=4))
+    numbers = [found[f"eth0-TxRx-{n}"][0] for n in range(4)] + [found["eth0:lsc"][0]]
+    numbers += [found[f"eth1-TxRx-{n}"][0] for n in range(4)] + [found["eth1:lsc"][0]]
+    assert numbers == ["169", "177", "185", "193", "201", "209", "217", "225", "233", "50"]
+
+
+@pytest.mark.parametrize(
+    ("era", "cpus", "vectors"),
+    [
+        ("2.6.18", (0, 1, 0), [169, 177, 185]),
+        ("3.10", (0, 0, 1), [0x41, 0x51, 0x61]),
+        ("6.1", (0, 0, 1, 0), [0x21, 0x22, 0x21, 0x23]),
+    ],
+)
+def test_vectors_in_the_order_in_which_the_era_gives_them(
+    era: str, cpus: tuple[int, ...], vectors: list[int]
+) -> None:
+    space = VectorSpace(PRESETS[era])
+    assert [space.allocate(cpu) for cpu in cpus] == vectors
+
+
+@pytest.mark.parametrize(("era", "count"), [("3.10", 189), ("6.1", 201)])
+def test_a_cpu_runs_out_of_vectors(era: str, count: int) -> None:
+    space = VectorSpace(PRESETS[era])
+    taken = [space.allocate(0) for _ in range(count)]
+    with pytest.raises(OSError, match="no free vector"):
+        space.allocate(0)
+    assert len(taken) == len(set(taken))
+    assert 0x80 not in taken
+
+
+def test_the_second_column_of_3_10_begins_below_the_isa_pins() -> None:
+    space = VectorSpace(PRESETS["3.10"])
+    first = [space.allocate(0) for _ in range(13)]
+    assert first[-3:] == [0xE1, 0x22, 0x42]
+    assert not [v for v in first if 0x30 <= v < 0x40]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_removing_and_probing_a_nic_many_times_loses_no_vector(era: str) -> None:
+    space = VectorSpace(PRESETS[era])
+    for _ in range(200):
+        taken = [(cpu, space.allocate(cpu)) for cpu in (0, 1, 0)]
+        for cpu, vector in taken:
+            space.free(cpu, vector)
+
+
+def test_a_freed_vector_is_given_again() -> None:
+    space = VectorSpace(PRESETS["6.1"])
+    first, second = space.allocate(0), space.allocate(0)
+    space.free(0, first)
+    assert space.allocate(0) == first != second
+
+
+# ---------------------------------------------------------------- RSS
+
+
+@pytest.mark.conformance("N7.1")
+@pytest.mark.parametrize(("era", "queues"), [("3.10", [3, 2, 1, 0]), ("6.1", [0, 1, 2, 3])])
+def test_the_indirection_table_is_reversed_in_groups_of_four_before_3_16(
+    era: str, queues: list[int]
+) -> None:
+    box = Box(era, cpus=4, nics=1, boot=False)
+    writes = posted(box, "eth0")
+    box.boot()
+    table = bytearray(128)
+    for write in writes:
+        if RETA <= write.offset < RETA + 128:
+            at = write.offset - RETA
+            table[at : at + 4] = write.value.to_bytes(4, "little")
+    assert list(table) == queues * 32
+
+
+@pytest.mark.conformance("N7.2")
+@pytest.mark.parametrize("era", ERAS)
+def test_all_replies_of_one_host_come_to_one_queue(era: str) -> None:
+    box = Box(era, cpus=4)
+    for n in range(1, 9):
+        before = [page.run("rx_polled")[2] for page in box.pages.values()]
+        box.ping("-c", "4", "-i", "0.01", to=f"192.168.1.{n}")
+        after = [page.run("rx_polled")[2] for page in box.pages.values()]
+        assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 0, 0, 4]
+
+
+def test_the_key_is_fixed_in_old_drivers_and_drawn_in_new_ones() -> None:
+    keys = {
+        (era, seed): Box(era, nics=1, seed=seed).machine.simulation.node("cpu0").cpu.net.rss_key
+        for era in ERAS
+        for seed in (1, 2)
+    }
+    assert keys["2.6.18", 1] == keys["2.6.18", 2] == keys["3.10", 1]
+    assert keys["3.10", 1].hex().startswith("3dd791e2")
+    assert keys["6.1", 1] != keys["6.1", 2]
+    assert {len(key) for key in keys.values()} == {40}
+
+
+# ---------------------------------------------------------------- link
+
+
+@pytest.mark.conformance("N4.4")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_pulled_cable_is_known_at_the_link_interrupt_not_at_the_next_tick(era: str) -> None:
+    box = Box(era)
+    box.live(1000)
+    other = rows(box)["eth0:lsc" if era == "2.6.18" else "eth0"][1][0]
+    pulled = box.now_s
+    box.cable("eth0", inserted=False)
+    box.live(50)
+    assert box.when("NIC Link is Down", pulled) - pulled < 0.001
+    assert rows(box)["eth0:lsc" if era == "2.6.18" else "eth0"][1][0] == other + 1
+
+
+@pytest.mark.conformance("N4.4")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_plugged_cable_is_found_by_looking_every_100_ms(era: str) -> None:
+    box = Box(era)
+    box.live(100)
+    box.cable("eth0", inserted=False)
+    box.live(2500)  # the service timer has come by and looks often now
+    plugged = box.now_s
+    box.cable("eth0", inserted=True)
+    box.live(500)
+    assert box.when("NIC Link is Up", plugged) - plugged < 0.12
+
+
+@pytest.mark.conformance("N4.4")
+def test_after_four_seconds_without_a_link_it_looks_every_two_and_at_the_interrupt() -> None:
+    box = Box()
+    box.cable("eth0", inserted=False)
+    box.live(9000)
+    timers = box.pages["cpu0"]["timers_run"]
+    executed = box.pages["cpu0"]["wq_executed"]
+    box.live(2000)
+    assert box.pages["cpu0"]["wq_executed"] - executed < 30  # bonding's twenty, and few others
+    assert box.pages["cpu0"]["timers_run"] - timers < 30
+    plugged = box.now_s
+    box.cable("eth0", inserted=True)
+    box.live(100)
+    assert box.when("NIC Link is Up", plugged) - plugged < 0.01  # the interrupt is on again
+
+
+# ---------------------------------------------------------------- counters
+
+
+@pytest.mark.conformance("N4.5")
+@pytest.mark.parametrize("era", ERAS)
+def test_sent_packets_are_counted_when_they_are_complete(era: str) -> None:
+    box = Box(era)
+    box.live(2500)
+    before = dict(box.kernel()["devices"])["eth0"][9]
+    ran = box.ping("-c", "5", "-i", "0.01")
+    assert ran.code == 0
+    box.live(2500)
+    assert dict(box.kernel()["devices"])["eth0"][9] - before == 6  # and one ARP request
+
+
+@pytest.mark.conformance("N5.4")
+def test_each_receive_interrupt_adds_to_one_column_of_one_row() -> None:
+    box = Box(cpus=2)
+    box.ping("-c", "1")
+    box.live(300)
+    before = rows(box)
+    polled = [page.run("rx_polled")[2] for page in box.pages.values()]
+    box.ping("-c", "5", "-i", "0.1")
+    box.live(20)
+    after = rows(box)
+    gained = [page.run("rx_polled")[2] for page in box.pages.values()]
+    queue = [b - a for a, b in zip(polled, gained, strict=True)].index(5)
+    for name, (_, counts) in after.items():
+        grew = [b - a for a, b in zip(before[name][1], counts, strict=True)]
+        if name == f"eth0-TxRx-{queue}":
+            assert grew[queue] >= 5
+            assert grew[1 - queue] == 0
+        elif not name.startswith("eth0-TxRx"):
+            assert grew == [0, 0]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_the_backups_receive_counters_count_what_bonding_drops(era: str) -> None:
+    box = Box(era)
+    box.ping("-c", "1")  # its ARP request is flooded to eth1
+    box.live(2500)
+    assert dict(box.kernel()["devices"])["eth1"][1] >= 1
+    assert box.drops()["eth1", "BOND_INACTIVE"][0] >= 1
+
+
+# ---------------------------------------------------------------- probe
+
+
+def test_probing_logs_what_the_driver_says() -> None:
+    said = [line for line in Box(cpus=4, nics=1).said() if line.startswith("ixgbe")]
+    assert said[:3] == [
+        "ixgbe 0000:01:00.0: Multiqueue Enabled: Rx Queue count = 4, Tx Queue count = 4",
+        "ixgbe 0000:01:00.0: 00:1b:21:00:00:01",
+        "ixgbe 0000:01:00.0: Intel(R) 10 Gigabit Network Connection",
+    ]
+    assert said[3] == "ixgbe 0000:01:00.0 eth0: NIC Link is Up 10 Gbps, Flow Control: RX/TX"
+
+
+def test_a_dead_slot_is_not_probed_and_the_machine_boots_without_it() -> None:
+    box = Box(boot=False)
+    box.machine.kill("eth0")
+    box.boot()
+    assert "ixgbe 0000:01:00.0: probe failed with error -19" in box.said()
+    assert [slave["name"] for slave in box.kernel()["bonds"]["bond0"]["slaves"]] == ["eth1"]
+    assert box.ping("-c", "2", "-i", "0.1").code == 0
+
+
+def test_a_machine_without_a_bond_pings_through_its_first_nic() -> None:
+    box = Box(bonded=False, nics=1)
+    assert box.ping("-c", "2", "-i", "0.1").code == 0
+    assert "eth0" in box.proc("/proc/net/arp")
+    assert box.kernel()["bonds"] == {}
