@@ -15,7 +15,6 @@ DROP_WORDS = {
     "in_drop_source": "multicast source",
     "in_drop_reserved": "reserved for bridges",
     "in_drop_same_port": "target behind the same port",
-    "in_drop_port_down": "target's port is down",
     "in_drop_no_port": "no other port is up",
     "lost_dead": "the NIC's process is dead",
     "lost_full": "the NIC takes nothing",
