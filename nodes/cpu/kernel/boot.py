@@ -60,6 +60,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.net = Net(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch()
+    cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
     cpu.softirq.open_softirq(TIMER_SOFTIRQ, lambda cpu: cpu.timers.run_timers())
     napi.setup(cpu)
@@ -153,7 +154,9 @@ def enslave(cpu: Cpu, name: str) -> Context:
     bond = next(iter(cpu.net.bonds.values()), None)
     if dev is None or bond is None:
         return -ENODEV
+    yield from cpu.net.rtnl.lock(cpu)
     error: int = yield from bonding.bond_enslave(cpu, bond, dev)
+    cpu.net.rtnl.unlock(cpu)
     return error
 
 

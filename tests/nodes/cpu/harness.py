@@ -240,9 +240,10 @@ class Box:
             self.boot()
 
     def boot(self) -> None:
-        """Until bond0 has a carrier and programs may run."""
+        """Until bond0 has a carrier, programs may run, and the bond has announced itself."""
         ran = self.run("no-such-program")
         assert ran.code == 127
+        self.live(150)
 
     # -- time
 

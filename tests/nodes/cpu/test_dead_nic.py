@@ -6,7 +6,7 @@ import pytest
 
 from tests.nodes.cpu.captures import kernel_log
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box, gaps_ms
-from tests.nodes.cpu.test_failover import bond_said, pinging
+from tests.nodes.cpu.test_failover import bond_said, pinging, to_next_tick
 
 REMOVED = "ixgbe 0000:01:00.0: Adapter removed"
 
@@ -135,6 +135,7 @@ def test_the_nic_that_came_back_carries_the_next_failover(era: str) -> None:
 def test_releasing_the_active_of_two_slaves(era: str) -> None:
     box = Box(era)
     mac = box.kernel()["bonds"]["bond0"]["mac"]
+    to_next_tick(box, 5)  # the NIC's reset takes 50 ms: not over the monitor's look
     began = box.now_s
     assert box.run("pci-remove", "eth0").code == 0
     said = bond_said(box, began)
@@ -144,6 +145,23 @@ def test_releasing_the_active_of_two_slaves(era: str) -> None:
     assert (bond["active"], bond["carrier"], bond["mac"]) == ("eth1", True, mac)
     assert not any("any active interface" in line for line in said)
     assert [name for name, _ in box.kernel()["devices"]] == ["eth1", "bond0"]
+
+
+@pytest.mark.parametrize(("era", "switched_by"), [("2.6.18", "monitor"), ("6.1", "release")])
+def test_the_monitor_waits_for_rtnl_while_a_nic_is_removed(era: str, switched_by: str) -> None:
+    box = Box(era)
+    to_next_tick(box, 80)
+    began = box.now_s
+    box.run("pci-remove", "eth0")
+    said = bond_said(box, began)
+    released = next(n for n, line in enumerate(said) if "eleasing" in line)
+    switched = next(n for n, line in enumerate(said) if "new active one" in line)
+    assert (switched < released) == (switched_by == "monitor")
+    assert any("definitely down" in line for line in said) == (switched_by == "monitor")
+    later = box.now_s
+    box.live(300)
+    assert bond_said(box, later) == []
+    assert box.pages["cpu0"]["bond_next_mii_ns"] > box.machine.now_ns()  # it looks on
 
 
 def test_log_of_a_release_is_that_of_a_real_kernel() -> None:
@@ -161,6 +179,7 @@ def test_log_of_a_release_is_that_of_a_real_kernel() -> None:
 @pytest.mark.parametrize("era", ERAS)
 def test_releasing_the_last_slave_takes_the_carrier_away_silently(era: str) -> None:
     box = Box(era, nics=1)
+    to_next_tick(box, 5)
     began = box.now_s
     box.run("pci-remove", "eth0")
     assert len(bond_said(box, began)) == 1

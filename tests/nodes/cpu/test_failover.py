@@ -45,17 +45,17 @@ def to_next_tick(box: Box, after_ms: float) -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-@pytest.mark.parametrize("phase_ms", [0, 25, 50, 75, 95])
+@pytest.mark.parametrize("phase_ms", [5, 25, 50, 75, 95])
 def test_a_pulled_cable_costs_at_most_the_monitors_interval_and_a_bit(
     era: str, phase_ms: int
 ) -> None:
     box = Box(era)
     pinging(box)
-    box.live(phase_ms)
+    to_next_tick(box, phase_ms)
     box.cable("eth0", inserted=False)
     box.live(1000)
     gaps = gaps_ms(box.sent_times(), 15)
-    assert len(gaps) == (0 if phase_ms == 95 and era != "6.1" else 1)  # 5 ms before the next look
+    assert len(gaps) == 1 or (not gaps and phase_ms == 95)  # a few ms before the next look
     assert all(gap <= 100 + 10 + 20 + 8 for gap in gaps)  # look, ping interval, a tick or two
     assert box.kernel()["bonds"]["bond0"]["active"] == "eth1"
 

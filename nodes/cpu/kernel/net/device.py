@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
 from nodes.cpu.kernel.net.netdevice import IFF_PROMISC, IFF_UP, NetDevice
-from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, Task, wake_up_process
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.kernel.workqueue import Work
 from nodes.cpu.page import CPU_SCHEMA
@@ -26,6 +27,34 @@ LINKWATCH_WORK = 20  # atomic word
 NIC_REGISTERED, NIC_UP, NIC_CARRIER, NIC_SLAVE, NIC_REMOVED = 1, 2, 4, 8, 16
 
 _NIC_FLAGS = CPU_SCHEMA.index("nic_flags")
+
+
+class Rtnl:
+    """The mutex of the network configuration; tasks of the boot CPU wait for it in order."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._waiters: list[Task] = []
+
+    def lock(self, cpu: Cpu) -> Context:
+        """rtnl_lock; sleeps."""
+        task = cpu.current
+        while not self.trylock():
+            if task not in self._waiters:
+                self._waiters.append(task)
+            task.state = TASK_UNINTERRUPTIBLE
+            yield SCHEDULE
+
+    def trylock(self) -> bool:
+        if self.held:
+            return False
+        self.held = True
+        return True
+
+    def unlock(self, cpu: Cpu) -> None:
+        self.held = False
+        if self._waiters:
+            wake_up_process(cpu, self._waiters.pop(0))
 
 
 class Linkwatch:
@@ -143,6 +172,7 @@ def _fire(cpu: Cpu, dev: NetDevice) -> None:
 
 def _linkwatch_event(cpu: Cpu) -> Context:
     watch = cpu.net.linkwatch
+    yield from cpu.net.rtnl.lock(cpu)
     pending, watch.pending = watch.pending, []
     watch.next_event = cpu.jiffies() + cpu.params.hz
     for dev in pending:
@@ -151,3 +181,4 @@ def _linkwatch_event(cpu: Cpu) -> Context:
             dev.qdisc_active = active
             yield from changed(cpu, dev)
         yield
+    cpu.net.rtnl.unlock(cpu)

@@ -16,7 +16,7 @@ from nodes.cpu.kernel.tables import replica
 if TYPE_CHECKING:
     from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
     from nodes.cpu.kernel.net.bonding.bond import Bonding, BondPort
-    from nodes.cpu.kernel.net.device import Linkwatch
+    from nodes.cpu.kernel.net.device import Linkwatch, Rtnl
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
     from nodes.cpu.kernel.net.socket import Socket
@@ -83,6 +83,7 @@ class Net:
         self.bonds: dict[str, Bonding] = {}
         self.adapters: dict[str, Adapter] = {}
         self.linkwatch: Linkwatch
+        self.rtnl: Rtnl
         self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
         self.poll_list: list[Napi] = []
         self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()

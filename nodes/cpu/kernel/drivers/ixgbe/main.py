@@ -161,10 +161,12 @@ def remove(cpu: Cpu, nic: int) -> Context:
         adapter.removed = True
     watchdog.stop_service(cpu, adapter)
     netdev = adapter.netdev
+    yield from cpu.net.rtnl.lock(cpu)
     if netdev.flags & IFF_UP:
         yield from close(cpu, adapter)
     yield from publish(cpu, "adapter", nic, None)
     yield from device.unregister_netdevice(cpu, netdev)
+    cpu.net.rtnl.unlock(cpu)
     iommu = cpu.ram.iommu(nic)
     for window in iommu.windows():
         iommu.unmap(window.address)

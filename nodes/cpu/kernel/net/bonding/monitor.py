@@ -53,10 +53,30 @@ def start(cpu: Cpu, bond: Bonding) -> None:
 
 
 def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
+    """One look. What it found is settled under RTNL (2.6.18's timer has locks of its own); whoever
+    finds that taken looks again a jiffy later."""
     one_pass = cpu.params.link_commit == "one-pass"
     owed = should_notify_peers(cpu, bond)  # from an earlier look
-    if owed:
-        bond.peer_notifications -= 1
+    commit = _inspect_all(cpu, bond, one_pass)
+    delay, wait_ns = msecs_to_jiffies(cpu, bond.settings.miimon), bond.settings.miimon * 1_000_000
+    if commit or owed:
+        if one_pass or cpu.net.rtnl.trylock():
+            yield from _settle(cpu, bond, commit, one_pass)
+            if owed:
+                bond.peer_notifications -= 1
+                yield from notify_peers(cpu, bond)
+            if not one_pass:
+                cpu.net.rtnl.unlock(cpu)
+        else:
+            delay, wait_ns = 1, 1_000_000_000 // cpu.params.hz
+    show(cpu, bond)
+    assert bond.work is not None
+    cpu.words[_NEXT] = cpu.now() + wait_ns
+    cpu.wq.queue_delayed_work(bond.work, delay)
+
+
+def _inspect_all(cpu: Cpu, bond: Bonding, one_pass: bool) -> list[tuple[Slave, int]]:
+    """Slaves that are to be committed, with their new state."""
     ignore_updelay = bond.curr_active is None and not one_pass
     commit = []
     for slave in bond.slaves:
@@ -64,6 +84,11 @@ def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
         if new is not None:
             commit.append((slave, new))
             ignore_updelay = ignore_updelay and new != BOND_LINK_UP  # the first one profits
+    return commit
+
+
+def _settle(cpu: Cpu, bond: Bonding, commit: list[tuple[Slave, int]], one_pass: bool) -> Context:
+    """Commit, choose the active slave, set the bond's carrier."""
     failover = False
     for slave, new in commit:
         if _commit(cpu, bond, slave, new):
@@ -74,13 +99,6 @@ def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
         yield from bond_select_active_slave(cpu, bond)
     if commit:
         yield from bond_set_carrier(cpu, bond)
-    if owed:
-        yield from notify_peers(cpu, bond)
-    show(cpu, bond)
-    assert bond.work is not None
-    delay = msecs_to_jiffies(cpu, bond.settings.miimon)
-    cpu.words[_NEXT] = cpu.now() + bond.settings.miimon * 1_000_000
-    cpu.wq.queue_delayed_work(bond.work, delay)
 
 
 def _role(bond: Bonding, slave: Slave) -> str:
