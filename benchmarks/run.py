@@ -63,7 +63,11 @@ def address_of_queue_0(machine: ProcessMachine) -> str:
         ping(machine, "-c", "5", "-i", "0.01", host=address)
         if machine.ram.page("cpu1", CPU_SCHEMA).run("handover_out")[2] == handed:
             return address
-    raise RuntimeError("no gateway address lands on queue 0")
+    raise NoSuchAddressError
+
+
+class NoSuchAddressError(RuntimeError):
+    """The RSS key of this boot sends all of the gateway's addresses to one queue."""
 
 
 def cpu_times_s(machine: ProcessMachine) -> dict[str, float]:
@@ -160,7 +164,10 @@ def rounds(placement: str, count: int) -> dict[str, float]:
     """Medians over all rounds."""
     results = []
     for number in range(count):
-        result = one_round(placement, number)
+        try:
+            result = one_round(placement, number)
+        except NoSuchAddressError:  # one boot in 128
+            result = one_round(placement, number)
         say(
             f"{placement} {number + 1}/{count}: rtt {result['rtt_us_p50']:.0f} us = "
             f"{result['rtt_ratio']:.2f} laps; flood {result['pings_per_s']:.0f}/s = "

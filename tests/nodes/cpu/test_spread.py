@@ -6,11 +6,12 @@ import pytest
 
 from bus.messages import IcrWrite
 from nodes.cpu.page import ARCH_IRQS
+from nodes.machine import GATEWAY_ADDRESSES
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box
 
 RES = ARCH_IRQS.index("RES")
 RESCHEDULE = 0xFD
-ADDRESSES = [f"192.168.1.{n}" for n in range(1, 9)]
+ADDRESSES = GATEWAY_ADDRESSES
 
 
 def replies(box: Box) -> list[int]:
