@@ -158,6 +158,7 @@ def test_the_monitor_waits_for_rtnl_while_a_nic_is_removed(era: str, switched_by
     switched = next(n for n, line in enumerate(said) if "new active one" in line)
     assert (switched < released) == (switched_by == "monitor")
     assert any("definitely down" in line for line in said) == (switched_by == "monitor")
+    box.live(1)
     later = box.now_s
     box.live(300)
     assert bond_said(box, later) == []

@@ -6,6 +6,7 @@ import pytest
 
 from nodes.cpu.kernel.irq.vector import VectorSpace
 from nodes.cpu.kernel.params import PRESETS
+from nodes.machine import GATEWAY_ADDRESSES
 from tests.nodes.cpu.harness import ERAS, Box, posted
 
 RETA = 0x5C00  # 82599: indirection table of RSS
@@ -38,8 +39,8 @@ def test_four_cpus_have_four_queue_vectors_and_one_for_the_rest(era: str, last: 
 @pytest.mark.parametrize("era", ERAS)
 def test_queue_n_interrupts_cpu_n(era: str) -> None:
     box = Box(era, cpus=4)
-    for n in range(1, 9):
-        box.ping("-c", "2", "-i", "0.01", to=f"192.168.1.{n}")
+    for address in GATEWAY_ADDRESSES:
+        box.ping("-c", "2", "-i", "0.01", to=address)
     for name, (_, counts) in rows(box).items():
         if "TxRx" in name:
             queue = int(name[-1])
@@ -125,9 +126,9 @@ def test_the_indirection_table_is_reversed_in_groups_of_four_before_3_16(
 @pytest.mark.parametrize("era", ERAS)
 def test_all_replies_of_one_host_come_to_one_queue(era: str) -> None:
     box = Box(era, cpus=4)
-    for n in range(1, 9):
+    for address in GATEWAY_ADDRESSES:
         before = [page.run("rx_polled")[2] for page in box.pages.values()]
-        box.ping("-c", "4", "-i", "0.01", to=f"192.168.1.{n}")
+        box.ping("-c", "4", "-i", "0.01", to=address)
         after = [page.run("rx_polled")[2] for page in box.pages.values()]
         assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 0, 0, 4]
 
