@@ -143,8 +143,10 @@ class Cpu:
         self.stack: list[Context] = []  # interrupt contexts above the current task
         self.steps = 0
         self.lost_nics: list[bool] = [False] * len(machine.nics)
-        self._clock = clock
-        self._step_ns = step_ns
+        #: Clock in ns; where time is virtual it moves with each boundary.
+        self.now: Callable[[], int] = clock
+        if step_ns:
+            self.now = lambda: clock() + self.steps * step_ns
         # kernel state of the core
         self.preempt_count = 0
         self.need_resched = False
@@ -155,10 +157,6 @@ class Cpu:
         self._context_since = 0
 
     # -- time
-
-    def now(self) -> int:
-        """Clock in ns, moving with each boundary where time is virtual."""
-        return self._clock() + self.steps * self._step_ns
 
     def uptime_ns(self) -> int:
         """Kernel time: ns since power-on."""
