@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from bus.messages import EthFrame
+from bus.recorder import ALL_EVENTS, Recorder
+from nodes.cpu.kernel.drivers.ixgbe.adapter import RX_NTC
+from nodes.cpu.kernel.drivers.ixgbe.hw import read_reg
 from nodes.cpu.kernel.irq.vector import VectorSpace
 from nodes.cpu.kernel.params import PRESETS
+from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.sched import kthread_run
+from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import GATEWAY_ADDRESSES
 from tests.nodes.cpu.harness import ERAS, Box, posted
 
@@ -262,3 +269,82 @@ def test_a_machine_without_a_bond_pings_through_its_first_nic() -> None:
     assert box.ping("-c", "2", "-i", "0.1").code == 0
     assert "eth0" in box.proc("/proc/net/arp")
     assert box.kernel()["bonds"] == {}
+
+
+# ---------------------------------------------------------------- polling and ordering
+
+
+def one_burst(era: str, count: int = 10) -> tuple[Box, list[tuple[int, int]], int]:
+    """``count`` frames arrive while the vector is held back by EITR: (machine, (work, budget) of
+    each poll, interrupts)."""
+    box = Box(era, cpus=1, nics=1)
+    frame = (b"\xff" * 6 + bytes.fromhex("020000000099") + b"\x88\xb5").ljust(60, b"\0")
+    recorder = Recorder(box.machine.ram.recorder_words("cpu0"))
+    recorder.mask = ALL_EVENTS
+    box.live(1)
+    box.machine.simulation.send("eth0", EthFrame(frame), sender="lan")
+    box.live(0.02)  # taken and done with; the next interrupt may come in 31 us
+    since, before = recorder.count, rows(box)["eth0-TxRx-0"][1][0]
+    for _ in range(count):
+        box.machine.simulation.send("eth0", EthFrame(frame), sender="lan")
+    box.live(1)
+    polls = [
+        (r.b & 0xFFFF_FFFF, r.b >> 32)
+        for r in recorder.read(since)[0]
+        if r.event == TRACEPOINTS["napi_poll"].number
+    ]
+    return box, polls, rows(box)["eth0-TxRx-0"][1][0] - before
+
+
+@pytest.mark.conformance("N4.2", "N4.3")
+@pytest.mark.parametrize(("era", "returned"), [("3.10", 0), ("6.1", 10)])
+def test_ten_frames_on_one_vector_are_one_interrupt_and_one_poll(era: str, returned: int) -> None:
+    box, polls, interrupts = one_burst(era)
+    assert polls == [(returned, 64)]
+    assert interrupts == 1
+    assert box.pages["cpu0"].run("rx_polled")[0] >= 10
+    eims = posted(box, "eth0")
+    one_more = box.machine.simulation
+    one_more.send("eth0", EthFrame(b"\xff" * 12 + b"\x88\xb5" + bytes(46)), sender="lan")
+    box.live(1)
+    assert any(write.value == 1 and write.offset in (0x0AA0, 0x0AA4) for write in eims)
+
+
+@pytest.mark.conformance("A11-1")
+def test_data_and_descriptor_are_in_ram_before_the_interrupt_message_leaves() -> None:
+    box = Box(cpus=1, nics=1)
+    ring = box.machine.simulation.node("cpu0").cpu.net.adapters["eth0"].rings[0]
+    words32, memory = box.machine.ram.words32, box.machine.ram.bytes
+    payload = b"\xff" * 6 + bytes.fromhex("020000000099") + b"\x88\xb5" + bytes(range(46))
+    seen: list[bool] = []
+
+    def watch(_now: int, sender: str, receiver: str, _message: object) -> None:
+        if (sender, receiver) == ("eth0", "apic"):
+            entry = box.machine.ram.words64[ring.state + RX_NTC]
+            done = words32[(ring.rx_desc >> 2) + entry * 4 + 2] & 1
+            at = ring.rx_buffers + entry * 2048
+            seen.append(bool(done) and bytes(memory[at : at + 60]) == payload)
+
+    box.live(20)
+    box.machine.simulation.watch = watch
+    box.machine.simulation.send("eth0", EthFrame(payload), sender="lan")
+    box.live(5)
+    assert seen == [True]
+
+
+@pytest.mark.conformance("A11-2")
+def test_a_read_after_a_posted_write_sees_it() -> None:
+    box = Box(cpus=1, nics=1)
+    cpu = box.machine.simulation.node("cpu0").cpu
+    adapter, got = cpu.net.adapters["eth0"], []
+
+    def task(cpu: Cpu) -> Context:
+        for value in (0x11, 0x22, 0x33):
+            adapter.write_reg(0x5480, value)  # RAL 16: a register that only remembers
+            adapter.write_reg(0x5480, value + 1)
+            got.append((yield from read_reg(cpu, adapter, 0x5480)))
+
+    kthread_run(cpu, "test", task(cpu))
+    box.ask("cpu0", "state")  # gives it a turn
+    box.live(1)
+    assert got == [0x12, 0x23, 0x34]

@@ -13,6 +13,8 @@ from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import SCHEDULE, TASK_INTERRUPTIBLE, wake_up_process
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup
 from nodes.cpu.kernel.tables import KINDS, publish
+from nodes.cpu.kernel.timer import msleep
+from nodes.cpu.kernel.workqueue import Work
 from nodes.cpu.page import ARCH_IRQS
 from tests.nodes.cpu.harness import ERAS, MS, SECOND, BareCpu, Box
 
@@ -285,3 +287,25 @@ def test_a_published_value_reaches_every_online_cpu(monkeypatch: pytest.MonkeyPa
     value = ("a", b"\x01", 2**40, None)
     assert seen == [("cpu0", 5, value), ("cpu1", 5, value)]
     assert pair.zero.ram.handover(0).in_use() == 0
+
+
+# ---------------------------------------------------------------- works
+
+
+@pytest.mark.conformance("K5.10-2")
+def test_keventd_runs_a_work_on_two_cpus_at_once() -> None:
+    pair, order = Pair("2.6.18"), []
+
+    def function(cpu: Cpu) -> Context:
+        order.append(f"{cpu.name} begins")
+        yield from msleep(cpu, 20)
+        order.append(f"{cpu.name} ends")
+
+    works = [Work(3000, "both", function) for _ in pair.both]  # one PENDING bit
+    assert pair.zero.cpu.wq.queue_work(works[0])
+    assert not pair.one.cpu.wq.queue_work(works[1])  # queued already
+    pair.live(MS)
+    assert pair.one.cpu.wq.queue_work(works[1])  # it runs, so it may be queued again
+    for _ in range(40):
+        pair.live(MS)
+    assert order == ["cpu0 begins", "cpu1 begins", "cpu0 ends", "cpu1 ends"]
