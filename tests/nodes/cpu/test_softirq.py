@@ -475,6 +475,29 @@ def test_bottom_halves_off_hold_softirqs_here_but_not_interrupts_nor_other_cpus(
     assert order == ["interrupt", "NET_RX there", "enable", "NET_RX here"]
 
 
+@pytest.mark.conformance("K7.1-4")
+def test_interrupts_off_keep_softirqs_from_starting() -> None:
+    bench, order = BareCpu(), []
+    bench.softirq(NET_RX_SOFTIRQ, note(order, "NET_RX"))
+    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
+
+    def task(cpu: Cpu) -> Context:
+        cpu.irqs_on = False
+        for _ in range(5):
+            yield
+        order.append("on")
+        cpu.irqs_on = True
+        yield
+
+    bench.cpu.lapic.ack()  # the vector comes later: take it out of IRR for now
+    bench.cpu.lapic.eoi()
+    bench.task(task(bench.cpu))
+    bench.run_until(lambda: not bench.cpu.irqs_on)
+    bench.vector(VECTOR)
+    bench.settle()
+    assert order == ["on", "NET_RX"]
+
+
 # ---------------------------------------------------------------- preempt_count
 
 
