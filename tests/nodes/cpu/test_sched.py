@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from nodes.cpu.kernel.percpu import SCHEDULE, USER, Context, Cpu
@@ -43,6 +45,13 @@ def test_cpu_shares_follow_the_weights(nices: tuple[int, ...]) -> None:
     total = sum(WEIGHT[nice] for nice in nices)
     expected = [WEIGHT[nice] / total for nice in nices]
     assert shares(bench, tasks, SECOND // 2) == pytest.approx(expected, abs=0.04)
+
+
+def test_each_nice_step_is_a_quarter_of_the_weight() -> None:
+    weights = [Task(BareCpu().cpu, "t", None, nice).weight for nice in range(-20, 20)]
+    assert {nice: weights[nice + 20] for nice in WEIGHT} == WEIGHT
+    for heavy, light in pairwise(weights):
+        assert heavy / light == pytest.approx(1.25, abs=0.08)
 
 
 def test_nice_19_gets_its_crumbs_and_does_not_starve() -> None:

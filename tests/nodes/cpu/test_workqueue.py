@@ -109,6 +109,8 @@ def test_a_preempted_worker_still_counts_as_running() -> None:
 @pytest.mark.parametrize("era", CMWQ)
 def test_a_work_that_sleeps_lets_the_next_one_start(era: str) -> None:
     bench = BareCpu(era)
+    bench.cpu.wq.queue_work(Log(bench).work("x"))
+    bench.settle()  # two idle workers now: it is the sleeper that must wake the second
     log = Log(bench)
     for name in "abc":
         bench.cpu.wq.queue_work(log.work(name, sleep))
