@@ -2,6 +2,7 @@
 
 One directory for each machine name, mode 0700, on tmpfs if there is one::
 
+    $BOTTOMHALF_RUN_DIR/NAME, if that is set, else
     $XDG_RUNTIME_DIR/bottomhalf/NAME    or  /dev/shm/bottomhalf-UID/NAME
                                         or  $TMPDIR (or /tmp)/bottomhalf-UID/NAME
 
@@ -56,8 +57,15 @@ class RunningMachine(NamedTuple):
     started: float  # seconds since 1970
 
 
+#: Names the one directory that holds run directories; then no other is looked at.
+RUN_DIR_VARIABLE = "BOTTOMHALF_RUN_DIR"
+
+
 def bases() -> list[Path]:
     """Directories that may hold run directories, best first."""
+    chosen = os.environ.get(RUN_DIR_VARIABLE)
+    if chosen:
+        return [Path(chosen)]
     uid = os.getuid()
     found = [
         Path("/dev/shm", f"bottomhalf-{uid}"),

@@ -6,6 +6,7 @@ at its hand-over and notes each echo packet's last station. Both accounts must n
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import Any
 
@@ -89,7 +90,7 @@ def _flooded(replies: dict[str, Any]) -> int:
 @pytest.mark.processes
 @pytest.mark.parametrize("instant", range(5))
 def test_books_balance_after_a_kill_of_a_real_process(instant: int) -> None:
-    machine = ProcessMachine(bonded_pair(name=f"ledger-{instant}"))
+    machine = ProcessMachine(bonded_pair(name=f"ledger-{os.getpid()}-{instant}"))
     try:
         job = machine.spawn("cpu0", ("ping", "-q", "-i", "0.005", "192.168.1.1"))
         page = machine.ram.page("cpu0", CPU_SCHEMA)

@@ -27,7 +27,7 @@ def bh(tmp_path: Path):
     runtime = tmp_path / "run"
     runtime.mkdir()
     environment = os.environ | {
-        "XDG_RUNTIME_DIR": str(runtime),
+        "BOTTOMHALF_RUN_DIR": str(runtime / "bottomhalf"),
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(tmp_path),
     }
@@ -295,7 +295,8 @@ def test_foreground_machine_ends_with_its_shell(bh, tmp_path: Path):
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "PYTHONPATH": str(ROOT)},
+        env=os.environ
+        | {"BOTTOMHALF_RUN_DIR": str(tmp_path / "run" / "bottomhalf"), "PYTHONPATH": str(ROOT)},
         text=True,
     )
     assert process.stdout is not None
@@ -328,7 +329,7 @@ def in_terminal(argv: list[str], tmp_path: Path, keys: bytes, after: bytes) -> t
     if pid == 0:
         os.chdir(tmp_path)
         environment = os.environ | {
-            "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+            "BOTTOMHALF_RUN_DIR": str(tmp_path / "run" / "bottomhalf"),
             "PYTHONPATH": str(ROOT),
             "TERM": "xterm",
         }
@@ -376,7 +377,10 @@ def test_ctrl_c_ends_the_foreground_machine(bh, tmp_path: Path):
 @pytest.mark.skipif(not shutil.which("tcpdump"), reason="no tcpdump here")
 def test_capture_streams_into_the_hosts_tcpdump(bh, tmp_path: Path):
     assert bh("up", "-d").returncode == 0
-    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "BOTTOMHALF_RUN_DIR": str(tmp_path / "run" / "bottomhalf"),
+        "PYTHONPATH": str(ROOT),
+    }
     capture = subprocess.Popen(
         [
             *(sys.executable, "-m", "orchestrator.cli", "tcpdump"),
