@@ -112,9 +112,13 @@ def _command(verb: Verb) -> click.Command:
         context_settings=settings,
     )
     command.format_help = lambda ctx, formatter: formatter.write(  # type: ignore[method-assign]
-        f"bottomhalf {verb.name} {verb.usage}\n\n{verb.help}\n"
+        _help_page(verb)
     )
     return command
+
+
+def _help_page(verb: Verb) -> str:
+    return f"bottomhalf {verb.name} {verb.usage}\n\n{verb.help}\n"
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -148,6 +152,9 @@ def perform(verb: Verb, options: Options, argv: list[str]) -> int:
     if verb.layer == "whole":
         code: int = verbs.load(verb)(options, argv)
         return code
+    if verb.tool and argv == ["--help"]:
+        click.echo(_help_page(verb), nl=False)
+        return OK
     from orchestrator import running  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
@@ -161,6 +168,7 @@ def perform(verb: Verb, options: Options, argv: list[str]) -> int:
             )
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
+        session.on = f"--on {options.on} " if options.on else ""
         machine.catch_signals(session.signals, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
         return drive(session, verbs.start(session, [verb.name, *argv]))
 

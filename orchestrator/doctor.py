@@ -44,7 +44,7 @@ def doctor(options: Options, argv: Sequence[str]) -> int:
     else:
         print(summary(findings))
         for finding in findings:
-            print(f"  {'ok' if finding.ok else '!!':<3}{finding.name:<12}{finding.found}")
+            print(f"  {'ok' if finding.ok else '!!':<3}{finding.name:<19} {finding.found}")
             if finding.mend:
                 print(f"       {'hint: ' + finding.mend}")
     return OK if all(finding.ok for finding in findings) else 1

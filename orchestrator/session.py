@@ -7,7 +7,9 @@ inside a scenario and in the simulation, and several run side by side.
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -62,6 +64,7 @@ class Session:
     cpu: str = "cpu0"  # where programs of the emulated machine run
     signals: list[int] = field(default_factory=list)  # sent to the verb, oldest first
     tick: Callable[[], None] | None = None  # called while time passes
+    on: str = ""  # ``--on NAME `` if the person had to say it: commands that we print repeat it
     width: int = ENDLESS  # columns of the terminal; a pipe has as many as it takes
 
     def hint(self, text: str) -> None:
@@ -69,9 +72,21 @@ class Session:
         if self.terminal:
             self.err(hint_line(text))
 
-    def mend(self, text: str) -> None:
-        """How to undo what was just broken."""
-        self.out(f"  mend: bottomhalf {text}\n")
+    def did(self, text: str, mend: str = "", **facts: str | int | None) -> None:
+        """What was done to the machine, and the command that undoes it; an object a line for
+        programs."""
+        mend = f"bottomhalf {self.on}{mend}" if mend else ""
+        if self.json:
+            self.out(json.dumps(facts | {"mend": mend or None}) + "\n")
+        else:
+            self.out(f"{text}\n")
+            if mend:
+                self.out(f"  mend: {mend}\n")
+
+    def remark(self, text: str) -> None:
+        """A line for people only."""
+        if not self.json:
+            self.out(f"{text}\n")
 
     # -- waiting, for use with ``yield from``
 
@@ -102,8 +117,10 @@ class Session:
         self, argv: tuple[str, ...], cpu: str | None = None, show: bool = True
     ) -> Generator[Wait, None, Job]:
         """Run a program of the emulated machine to its end; signals go to it."""
-        job = self.machine.spawn(cpu or self.cpu, argv)
+        where = cpu or self.cpu
+        job = self.machine.spawn(where, argv)
         ready = _ready(job, self.signals)
+        give_up_ns: int | None = None
         while True:
             if show:
                 for stream, text in job.take():
@@ -111,8 +128,14 @@ class Session:
             if job.done:
                 return job
             while self.signals:
-                self.machine.signal(job, self.signals.pop(0))
-            yield Wait(None, ready)
+                number = self.signals.pop(0)
+                self.machine.signal(job, number)
+                if number != signal.SIGQUIT and give_up_ns is None:  # ping goes on after that one
+                    give_up_ns = self.machine.now_ns() + ANSWER_TIMEOUT_MS * 1_000_000
+            if give_up_ns is not None and self.machine.now_ns() >= give_up_ns:
+                job.failed = f"{where} does not answer"
+                return job
+            yield Wait(give_up_ns, ready)
 
 
 def _ready(job: Job, signals: list[int]) -> Callable[[], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -130,7 +131,7 @@ def _packets(count: int) -> str:
 def _greet(session: Session, wish: Wish) -> None:
     link = "LINUX_SLL2 (Linux cooked v2)" if wish.device == "any" else "EN10MB (Ethernet)"
     listening = f"listening on {wish.device}, link-type {link}, snapshot length {SNAPLEN} bytes\n"
-    if wish.file:
+    if wish.file or session.json:
         session.err(f"tcpdump: {listening}")
     else:
         session.err(
@@ -188,6 +189,10 @@ def _shower(
             writer.flush()
 
         return write
+    if session.json:
+        return lambda packets: session.out(
+            "".join(json.dumps(row(session, epoch, packet)) + "\n" for packet in packets)
+        )
     stamp = Stamps(wish.stamps, epoch, utc=session.machine.runtime == "simulation")
 
     def text(packets: Sequence[TapPacket]) -> None:
@@ -217,6 +222,17 @@ def line(session: Session, wish: Wish, packet: TapPacket) -> str:
     return f"{name:<5} {_DIRECTIONS[packet_type(packet)]:<3} " + describe(
         packet.data, packet.length
     )
+
+
+def row(session: Session, epoch_ns: int, packet: TapPacket) -> dict[str, object]:
+    """One packet for programs; ``time`` is the pcap's: seconds since 1970."""
+    return {
+        "time": (packet.time_ns + epoch_ns) // 1000 / 1_000_000,
+        "interface": device_name(session, packet.ifindex),
+        "direction": "out" if packet.outgoing else "in",
+        "length": packet.length,
+        "text": describe(packet.data, packet.length),
+    }
 
 
 def device_name(session: Session, ifindex: int) -> str:

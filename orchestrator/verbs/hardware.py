@@ -33,7 +33,6 @@ def cable(session: Session, argv: Sequence[str]) -> Steps:
             raise BottomhalfError(
                 f"cable {nic} {way}: {why}", "bottomhalf ps shows the state of lan"
             )
-        session.out(f"cable of {nic} is {way}\n")
-        if way == "out":
-            session.mend(f"cable {nic} in")
+        mend = f"cable {nic} in" if way == "out" else ""
+        session.did(f"cable of {nic} is {way}", mend, node=nic, cable=way)
     return OK

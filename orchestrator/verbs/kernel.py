@@ -7,7 +7,9 @@ in RAM. ``cat`` asks the boot CPU for a plain snapshot and renders Linux's text 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from orchestrator import kernellog, procfiles
 from orchestrator.errors import OK, BottomhalfError, nearest, words
@@ -19,11 +21,45 @@ _WATCH_NS = 50_000_000
 
 def ping(session: Session, argv: Sequence[str]) -> Steps:
     """Run ping as a task on a CPU of the machine."""
-    job = yield from session.program(("ping", *resolve_hosts(session, argv)))
+    command = ("ping", *resolve_hosts(session, argv))
+    job = yield from session.program(command, show=not session.json)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
     assert job.exit_code is not None
+    if session.json:
+        said = job.take()
+        session.err("".join(text for stream, text in said if stream == 2))
+        found = ping_result("".join(text for stream, text in said if stream == 1))
+        if found:
+            session.out(json.dumps(found | {"exit": job.exit_code}) + "\n")
     return job.exit_code
+
+
+def ping_result(text: str) -> dict[str, Any]:
+    """What ping printed, for programs; nothing if it never got so far as its statistics."""
+    counts = re.search(
+        r"^--- (\S+) ping statistics ---\n(\d+) packets transmitted, (\d+) received"
+        r"(?:, \+(\d+) duplicates)?",
+        text,
+        re.MULTILINE,
+    )
+    if counts is None:
+        return {}
+    rtt = re.search(r"^rtt min/avg/max/mdev = ([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+) ms", text, re.M)
+    replies = re.findall(r"from (\S+): icmp_seq=(\d+) ttl=(\d+) time=([\d.]+) ms", text)
+    return {
+        "destination": counts[1],
+        "transmitted": int(counts[2]),
+        "received": int(counts[3]),
+        "duplicates": int(counts[4] or 0),
+        "rtt_ms": dict(zip(("min", "avg", "max", "mdev"), map(float, rtt.groups()), strict=True))
+        if rtt
+        else None,
+        "replies": [
+            {"from": host, "seq": int(seq), "ttl": int(ttl), "time_ms": float(ms)}
+            for host, seq, ttl, ms in replies
+        ],
+    }
 
 
 def resolve_hosts(session: Session, argv: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bus.ram import COMMON_SCHEMA
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.machine import APIC
+from nodes.nic.page import NIC_SCHEMA
 from orchestrator.errors import OK, BottomhalfError
 from orchestrator.machine import Machine, NodeState
 from orchestrator.session import Session, Steps, Wait, drive
@@ -91,11 +93,14 @@ def kill(session: Session, argv: Sequence[str]) -> Steps:
             continue
         machine.kill(node)
         yield from session.until(_is_dead(machine, node), _SIGNAL_TIMEOUT_MS)
-        session.out(f"{who(state)} got SIGKILL\n")
-        if node in machine.settings.cpu_names:
-            session.out("  mend: none, a CPU comes back with the next machine: bottomhalf down\n")
-        else:
-            session.mend(f"restart {node}")
+        cpu = node in machine.settings.cpu_names
+        session.did(
+            f"{who(state)} got SIGKILL",
+            "" if cpu else f"restart {node}",
+            node=node, pid=state.pid, signal="SIGKILL",
+        )  # fmt: skip
+        if cpu:
+            session.remark("  mend: none, a CPU comes back with the next machine: bottomhalf down")
     return OK
 
 
@@ -122,9 +127,12 @@ def _stopping(verb: str, freezing: bool) -> Callable[[Session, Sequence[str]], S
                 continue
             (machine.freeze if freezing else machine.thaw)(node)
             yield from session.until(_is_frozen(machine, node, freezing), _SIGNAL_TIMEOUT_MS)
-            session.out(f"{who(state)} got {'SIGSTOP' if freezing else 'SIGCONT'}\n")
-            if freezing:
-                session.mend(f"thaw {node}")
+            name = "SIGSTOP" if freezing else "SIGCONT"
+            session.did(
+                f"{who(state)} got {name}",
+                f"thaw {node}" if freezing else "",
+                node=node, pid=state.pid, signal=name,
+            )  # fmt: skip
         return OK
 
     return run
@@ -151,8 +159,25 @@ def restart(session: Session, argv: Sequence[str]) -> Steps:
             yield from _hot_plug(session, node)
         else:
             machine.restart(node)
-        session.out(f"{who(machine.state(node))} is a new process\n")
+        new = machine.state(node)
+        session.did(f"{who(new)} is a new process", node=node, pid=new.pid)
+        if node == APIC:
+            _waiting_for_lost(session)
     return OK
+
+
+def _waiting_for_lost(session: Session) -> None:
+    """An interrupt that was lost stays lost: its vector is masked until the handler has run."""
+    machine = session.machine
+    for nic in machine.settings.nic_names:
+        if machine.state(nic).alive:
+            lost = machine.ram.page(nic, NIC_SCHEMA)["msi_lost_peer_dead"]
+            if lost:
+                session.remark(
+                    f"  {nic} lost {lost} MSIs meanwhile and may wait for them for ever\n"
+                    f"  mend: bottomhalf {session.on}kill {nic}; "
+                    f"bottomhalf {session.on}restart {nic}"
+                )
 
 
 def _hot_plug(session: Session, nic: str) -> Generator[Wait, None, None]:
@@ -299,7 +324,10 @@ def top(session: Session, argv: Sequence[str]) -> Steps:
         view.sample()
     view.sample(force=True)
     if picture:
-        screens.svg(view, node, picture)
+        try:
+            screens.svg(view, node, picture)
+        except OSError as error:
+            raise BottomhalfError(f"--svg {picture}: {error.strerror}", usage("top")) from None
         session.out(f"{picture}\n")
     if as_json:
         session.out(json.dumps(screens.as_json(view, node)) + "\n")

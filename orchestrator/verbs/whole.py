@@ -31,7 +31,8 @@ def up(options: Options, argv: Sequence[str]) -> int:
     given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set"))
     if len(given.words) > 1:
         raise BottomhalfError(f"up takes one machine, not {len(given.words)}", usage("up"))
-    name = given.value("--name") or options.on or DEFAULT_NAME
+    name = given.value("--name", options.on)
+    name = DEFAULT_NAME if name is None else name
     settings = config.load(
         given.words[0] if given.words else config.DEFAULT_MACHINE,
         era=given.value("--era"),
@@ -117,6 +118,8 @@ def down(options: Options, argv: Sequence[str]) -> int:
     from orchestrator.rundir import running_machines  # noqa: PLC0415
 
     given = parse("down", argv)
+    if len(given.words) > 1:
+        raise BottomhalfError(f"down ends one machine, not {len(given.words)}", usage("down"))
     name = given.words[0] if given.words else options.on
     try:
         found = running.find(name)
@@ -140,7 +143,8 @@ def down(options: Options, argv: Sequence[str]) -> int:
                 f"machine {found.name} does not end (pid {found.pid})", f"kill -9 {found.pid}"
             )
         time.sleep(0.005)
-    print(f"{found.name} is down")
+    said = f"{found.name} is down"
+    print(json.dumps({"name": found.name, "down": True}) if options.json else said)
     return OK
 
 
@@ -165,18 +169,21 @@ def check(options: Options, argv: Sequence[str]) -> int:
         data = tomlfile.read(kinds[0] if kinds else "machines", name).data
         if "step" in data or "ping" in data or "until" in data:
             played = scenario.load(name)
-            print(
+            text = (
                 f"{name}: a scenario of {len(played.steps)} steps on {played.machine.name}, "
                 f"{played.until_ns / 1e9:g} s"
             )
+            kind = "scenario"
         else:
             machine = config.load(name)
             bond = machine.bond
-            print(
+            kind = "machine"
+            text = (
                 f"{name}: a machine, era {machine.era}, {machine.cpus} CPUs, "
                 f"{words(machine.nic_names)}"
                 + (f", {bond.name} {bond.mode} over {words(bond.slaves)}" if bond else "")
             )
+        print(json.dumps({"file": name, "kind": kind, "text": text}) if options.json else text)
     return OK
 
 

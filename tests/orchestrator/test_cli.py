@@ -73,6 +73,25 @@ def test_help_lists_every_verb_by_layer(bh):
 
 def test_help_of_a_verb_is_its_usage(bh):
     assert bh("kill", "--help").stdout.startswith("bottomhalf kill TARGET...\n")
+    assert bh("tcpdump", "--help").stdout.startswith("bottomhalf tcpdump -i IF ")  # no machine runs
+
+
+def test_check_for_programs(bh):
+    said = json.loads(bh("--json", "check", "failover").stdout)
+    assert (said["file"], said["kind"]) == ("failover", "scenario")
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["down", "a", "b"], "down ends one machine, not 2"),
+        (["up", "-d", "--name", ""], "a machine cannot be called ''"),
+    ],
+)
+def test_names_that_cannot_be_meant_are_refused(bh, argv: list[str], what: str):
+    said = bh(*argv)
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"bottomhalf: {what}")
 
 
 @pytest.mark.parametrize(

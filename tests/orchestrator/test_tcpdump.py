@@ -259,3 +259,15 @@ def test_options_may_be_bundled():
     assert (wish.device, wish.count, wish.stamps, wish.link, wish.expression) == (
         "eth0", 5, 4, True, "icmp",
     )  # fmt: skip
+
+
+def test_packets_for_programs_are_an_object_a_line(say, tapped):
+    said = say("tcpdump -i eth0 -c 2", json=True)
+    rows = [json.loads(row) for row in said.out.splitlines()]
+    assert [(row["time"], row["interface"], row["direction"]) for row in rows] == [
+        (0.1, "eth0", "out"),
+        (0.3, "eth0", "out"),
+    ]
+    assert rows[0]["length"] == len(FRAMES["echo request"])
+    assert rows[0]["text"].endswith("ICMP echo request, id 729, seq 1, length 64")
+    assert "2 packets captured" in said.err

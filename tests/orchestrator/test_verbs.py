@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.nic.page import NIC_SCHEMA
 from orchestrator import verbs
 from orchestrator.errors import BottomhalfError
 
@@ -260,3 +261,86 @@ def test_ps_fits_80_columns(say):
     assert lines[0].split()[:3] == ["NODE", "PID", "STATE"]
     assert len(lines) == 7
     assert all(len(line) <= 80 for line in lines)
+
+
+# -- for programs, and with several machines
+
+
+@pytest.mark.parametrize(
+    ("line", "facts"),
+    [
+        ("kill eth0", {"node": "eth0", "signal": "SIGKILL", "mend": "bottomhalf restart eth0"}),
+        ("freeze eth1", {"node": "eth1", "signal": "SIGSTOP", "mend": "bottomhalf thaw eth1"}),
+        ("cable eth0 out", {"node": "eth0", "cable": "out", "mend": "bottomhalf cable eth0 in"}),
+        ("cable eth0 in", {"node": "eth0", "cable": "in", "mend": None}),
+        ("kill cpu1", {"node": "cpu1", "signal": "SIGKILL", "mend": None}),
+    ],
+)
+def test_what_was_done_is_an_object_for_programs(say, line: str, facts: dict[str, object]):
+    said = json.loads(say(line, json=True).out)
+    assert {key: said[key] for key in facts} == facts
+
+
+def test_a_mend_names_the_machine_if_the_person_had_to(say):
+    assert say("kill eth0", on="--on m2 ").out.endswith("mend: bottomhalf --on m2 restart eth0\n")
+
+
+def test_a_new_apic_says_which_nics_may_wait_for_a_lost_interrupt(say, machine):
+    say("kill apic")
+    machine.ram.page("eth1", NIC_SCHEMA)["msi_lost_peer_dead"] = 2
+    said = say("restart apic")
+    assert "  eth1 lost 2 MSIs meanwhile" in said.out
+    assert "mend: bottomhalf kill eth1; bottomhalf restart eth1\n" in said.out
+    assert "eth0" not in said.out
+
+
+def test_picture_that_cannot_be_written_is_a_message(say, tmp_path):
+    said = say(f"top --svg {tmp_path}/nowhere/x.svg")
+    assert said.code == 2
+    assert said.err.startswith(f"bottomhalf: --svg {tmp_path}/nowhere/x.svg: No such file")
+
+
+def test_ctrl_c_ends_a_ping_on_a_cpu_that_hangs(say, machine):
+    machine.programs["ping"] = lambda m, job: None
+    machine.signal = lambda job, number: machine.calls.append(("signal", number))
+    sent: list[int] = []
+    machine.later(1_000_000_000, lambda: sent.append(signal.SIGINT))
+    said = say("ping gateway", signals=sent)
+    assert (said.code, said.err) == (1, "ping: cpu0 does not answer\n")
+    assert machine.calls[-1] == ("signal", signal.SIGINT)
+
+
+def test_pings_statistics_for_programs(say, machine):
+    text = (
+        "PING 192.168.1.1 (192.168.1.1) 56(84) bytes of data.\n"
+        "64 bytes from 192.168.1.1: icmp_seq=1 ttl=64 time=0.500 ms\n"
+        "\n--- 192.168.1.1 ping statistics ---\n"
+        "2 packets transmitted, 1 received, 50% packet loss, time 1000ms\n"
+        "rtt min/avg/max/mdev = 0.500/0.500/0.500/0.000 ms\n"
+    )
+
+    def program(m, job) -> None:
+        job.output.append((1, text))
+        m.later(1000, lambda: setattr(job, "exit_code", 0))
+
+    machine.programs["ping"] = program
+    assert json.loads(say("ping -c 2 gateway", json=True).out) == {
+        "destination": "192.168.1.1",
+        "transmitted": 2,
+        "received": 1,
+        "duplicates": 0,
+        "rtt_ms": {"min": 0.5, "avg": 0.5, "max": 0.5, "mdev": 0.0},
+        "replies": [{"from": "192.168.1.1", "seq": 1, "ttl": 64, "time_ms": 0.5}],
+        "exit": 0,
+    }
+
+
+def test_ping_that_found_nothing_to_do_has_no_object(say, machine):
+    def program(m, job) -> None:
+        job.output.append((2, "ping: nohost: Name or service not known\n"))
+        job.exit_code = 2
+
+    machine.programs["ping"] = program
+    said = say("ping nohost", json=True)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "ping: nohost: Name or service not known\n"
