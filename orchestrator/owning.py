@@ -75,12 +75,14 @@ def _become_owner(settings: MachineSettings, config: str, writer: int) -> None:
         os._exit(0)
 
 
-def _say(writer: int, value: dict[str, Any]) -> None:
+def _say(writer: int, value: dict[str, Any]) -> bool:
+    """False if it was said before, or nobody waits any more."""
     try:
         os.write(writer, msgpack.packb(value))
         os.close(writer)
     except OSError:
-        pass  # it was said before, or nobody waits any more
+        return False
+    return True
 
 
 def _own(settings: MachineSettings, config: str, writer: int) -> None:
@@ -100,14 +102,15 @@ def _own(settings: MachineSettings, config: str, writer: int) -> None:
             machine.watch_fd(server.fileno(), lambda: None)
             machine.watch_fd(stopped.fileno(), lambda: None)
             ready = wait_until_ready(machine)
-            _say(writer, {
+            heard = _say(writer, {
                 "directory": str(directory),
                 "pid": os.getpid(),
                 "launched_ms": launched_ms,
                 "ready_ms": (time.monotonic() - began) * 1000,
                 "ready": ready,
             })  # fmt: skip
-            serve(machine, server, stopped)
+            if heard:  # a Ctrl-C before that: whoever started us does not want the machine any more
+                serve(machine, server, stopped)
         finally:
             server.close()
     finally:

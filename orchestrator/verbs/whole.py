@@ -77,9 +77,13 @@ def _free_name() -> str:
     return next(f"m{n}" for n in range(2, 1000) if f"m{n}" not in taken)
 
 
+def _on(name: str) -> str:
+    return "" if name == DEFAULT_NAME else f"--on {name} "
+
+
 def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
     name = settings.name
-    on = "" if name == DEFAULT_NAME else f"--on {name} "
+    on = _on(name)
     state = "" if said["ready"] else "  its network is not up yet: bottomhalf dmesg\n"
     break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
     return (
@@ -100,7 +104,8 @@ def _show(machine: RemoteMachine, name: str) -> int:
 
         if run_dashboard(machine, None) == DETACH:
             machine.release()
-            print(f"{name} goes on: bottomhalf top shows it, bottomhalf down ends it")
+            on = _on(name)
+            print(f"{name} goes on: bottomhalf {on}top shows it, bottomhalf {on}down ends it")
             return OK
     else:
         signals: list[int] = []

@@ -7,10 +7,12 @@ import json
 import os
 import pty
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -256,6 +258,25 @@ def left_over(tmp_path: Path) -> list[str]:
         if f"{tmp_path}/run/" in maps:
             found.append(pid)
     return found
+
+
+@pytest.mark.processes
+def test_a_machine_that_nobody_waits_for_any_more_ends(tmp_path: Path):
+    """Ctrl-C while ``up -d`` starts a machine: the starter has gone when the owner is ready."""
+    place = tmp_path / "run" / "bottomhalf"
+    place.parent.mkdir()
+    started = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.cli", "up", "-d"],
+        env=os.environ | {"BOTTOMHALF_RUN_DIR": str(place), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+    guard = time.monotonic() + GUARD_S
+    while not (place / "m1").exists():  # the owner is at work; it says so a third of a second later
+        assert time.monotonic() < guard
+    started.send_signal(signal.SIGINT)
+    assert started.wait(GUARD_S) == 130
+    while (place / "m1").exists() or left_over(tmp_path):
+        assert time.monotonic() < guard
 
 
 @pytest.mark.processes
