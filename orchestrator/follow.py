@@ -189,6 +189,8 @@ def _listing(kinds: dict[str, str], key: int, events: Sequence[Event], world: Wo
         is_softirq = kind == "cpu" and record.event == followtable.SOFTIRQ_ENTRY
         if is_softirq and record.a != followtable.NET_RX:
             continue
+        if followtable.is_table_update(kind, record, world) and not _called(steps):
+            continue  # a table of the kernel's, replicated while the packet was under way
         what = followtable.render(row.text, kind, record, world)
         why = followtable.render(row.why, kind, record, world)
         context = followtable.context(kind, row, record)
@@ -208,6 +210,11 @@ def _listing(kinds: dict[str, str], key: int, events: Sequence[Event], world: Wo
         else:
             steps.append(Step(event.time_ns - origin, event.node, context, what, why))
     return steps
+
+
+def _called(steps: Sequence[Step]) -> bool:
+    """Has the packet's own way asked for a call-function interrupt?"""
+    return any("call function" in step.what for step in steps)
 
 
 # ---------------------------------------------------------------- printing

@@ -124,6 +124,13 @@ def mask(kind: str) -> int:
     return sum(1 << number for number in ROWS[kind])
 
 
+def is_table_update(kind: str, record: Record, world: World) -> bool:
+    """Is it the controller's part of a call-function interrupt?"""
+    vector = record.a & 0xFF
+    routed = kind == "apic" and record.event == APIC_EVENTS["route"].number
+    return routed and vector == world.params.call_function_single_vector
+
+
 def context(kind: str, row: Row, record: Record) -> str:
     """In which context of its process it happened."""
     if kind != "cpu":

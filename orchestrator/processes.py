@@ -284,6 +284,8 @@ class ProcessMachine(Machine):
     def _beat(self) -> None:
         """A heartbeat to every node, the more seldom the more nodes there are."""
         now = time.monotonic_ns()
+        if not self.rundir.path.exists():
+            self._lost = f"its run directory {self.rundir.path} is gone"
         self._next_beat_ns = now + max(HEARTBEAT_NS, 20_000_000 * len(self._places))
         self._silent = {n for n, since in self._unanswered.items() if now - since > SILENT_NS}
         self._sequence += 1

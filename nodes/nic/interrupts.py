@@ -354,11 +354,17 @@ class Interrupts:
     def _write_eics_ex(self, index: int, value: int) -> None:
         self._set_vectors(value << 32 * index)
 
+    def _rearm(self, vectors: int) -> None:
+        """A software cause also unmasks what auto-mask had masked: the driver counts on it to bring
+        a vector back whose message was lost (it calls this kick "rearm")."""
+        self.enabled |= vectors & self._auto_mask
+
     def _set_vectors(self, vectors: int) -> None:
         self.pending |= vectors
         if not self.msix_mode:
             self._request_line()
             return
+        self._rearm(vectors)
         bypass = bool(self._regs.get("GPIE") & 1 << 6)  # EIMEN
         for vector in bits_of(vectors):
             self._words[_CAUSES + vector] += 1
