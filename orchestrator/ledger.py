@@ -4,6 +4,8 @@ No loss is a remainder. Each *edge* between two nodes is counted twice, ``out`` 
 and ``in`` after taking; each place where something can end is a counter of the node where it ends.
 The books are then compared:
 
+* so is the way *within* a NIC, the switch and the interrupt controller: what entered against what
+  left or ended there (the sums of their pages), since a SIGKILL may fall in the middle of a turn;
 * an edge must be exactly zero after a drain; only edges of a node that was killed may keep a
   difference, and that difference *is* the named loss ``lost: killed NODE``;
 * for each class of packets, and for interrupts, sources must equal ends.
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 
 from nodes.apic.page import IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
-from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS
+from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
 from nodes.ledger import OTHER, REPLY, REQUEST
 from nodes.machine import APIC, CLASSES, LAN
 from nodes.nic.page import RX_DROPS, TX_DROPS
@@ -125,7 +127,12 @@ class Ledger:
 
 def account(counts: Counts) -> Ledger:
     """Compare the books."""
-    edges = [*_packet_edges(counts), *_interrupt_edges(counts)]
+    edges = [
+        *_packet_edges(counts),
+        *_packets_within(counts),
+        *_interrupt_edges(counts),
+        *_interrupts_within(counts),
+    ]
     packets = {
         "requests": _requests(counts, edges),
         "replies": _replies(counts, edges),
@@ -203,6 +210,10 @@ def _over_cpus(counts: Counts, name: str, index: int) -> int:
     return sum(counts.get(cpu, name, index) for cpu in counts.settings.cpu_names)
 
 
+def _over_ports(counts: Counts, name: str, kind: int) -> int:
+    return sum(counts.get(LAN, name, 3 * port + kind) for port in range(PORTS))
+
+
 def _packet_edges(counts: Counts) -> Iterator[Edge]:
     settings = counts.settings
     cpus = settings.cpu_names
@@ -248,6 +259,42 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
             name,
             _over_cpus(counts, "handover_out", kind),
             _over_cpus(counts, "handover_in", kind),
+        )
+
+
+def _packets_within(counts: Counts) -> Iterator[Edge]:
+    """What entered a node against what left it or ended there."""
+    for kind in (OTHER, REQUEST, REPLY):
+        name = CLASSES[kind]
+        for nic in counts.settings.nic_names:
+            yield Edge(
+                f"within {nic} (transmit)",
+                (nic,),
+                name,
+                counts.get(nic, "tx_fetched", kind),
+                counts.get(nic, "tx_frames_out", kind)
+                + sum(counts.get(nic, drop, kind) for drop in TX_DROPS),
+            )
+            yield Edge(
+                f"within {nic} (receive)",
+                (nic,),
+                name,
+                counts.get(nic, "rx_frames_in", kind),
+                sum(counts.get(nic, end, kind) for end in ("rx_dma", "rx_buffered", *RX_DROPS)),
+            )
+        yield Edge(
+            "within lan (switch)",
+            (LAN,),
+            name,
+            _over_ports(counts, "frames_in", kind) + counts.get(LAN, "flood_copies", kind),
+            sum(_over_ports(counts, end, kind) for end in ("frames_out", *IN_DROPS)),
+        )
+        yield Edge(
+            "within lan (gateway)",
+            (LAN,),
+            name,
+            counts.get(LAN, "frames_out", 3 * GATEWAY_PORT + kind),
+            sum(counts.get(LAN, end, kind) for end in ("gw_answered", *GW_DROPS)),
         )
 
 
@@ -328,6 +375,29 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             - counts.get(APIC, "lost_dead", number)
             - counts.get(APIC, "lost_full", number),
             counts.get(cpu, "lapic_in"),
+        )
+
+
+def _interrupts_within(counts: Counts) -> Iterator[Edge]:
+    """What a node raised or took against what left it or ended there."""
+    for nic in counts.settings.nic_names:
+        yield Edge(
+            f"within {nic} (interrupts)",
+            (nic,),
+            "interrupt",
+            counts.get(nic, "msi_raised"),
+            sum(
+                counts.get(nic, end)
+                for end in ("msi_out", "msi_merged_pba", "msi_cleared", "msi_pending")
+            ),
+        )
+    for what, drops in (("msi", MSI_DROPS), ("ipi", IPI_DROPS)):
+        yield Edge(
+            f"within {APIC} ({what})",
+            (APIC,),
+            "interrupt",
+            counts.total(APIC, f"{what}_in") + counts.get(APIC, f"{what}_copies"),
+            counts.total(APIC, f"{what}_routed") + sum(counts.get(APIC, drop) for drop in drops),
         )
 
 

@@ -108,9 +108,9 @@ class Msix:
         """Pending bits of these vectors go without a message."""
         gone = self.pending & vectors
         if gone:
-            self._words[_CLEARED] += gone.bit_count()
             self.pending &= ~gone
             self._publish()
+            self._words[_CLEARED] += gone.bit_count()
 
     def _publish(self) -> None:
         self._words[_PENDING] = self.pending.bit_count()

@@ -318,15 +318,17 @@ class Receive:
         """Deliver from the packet buffer in order, as far as there are descriptors."""
         while self._waiting and self.allowed:
             head = self._waiting[0]
+            # out of the buffer before it is anywhere else: a SIGKILL never leaves it counted twice
+            self._words[_BUFFERED + head.kind] -= 1
             if not head.queue.enabled:
                 self._no_descriptor("rx_drop_queue_off", head.queue, head.kind, head.frame)
             elif not self._deliver(
                 head.frame, head.kind, head.queue, head.hashed, head.pif, head.tag
             ):
+                self._words[_BUFFERED + head.kind] += 1
                 return
             self._waiting.popleft()
             self._waiting_bytes -= len(head.frame)
-            self._words[_BUFFERED + head.kind] -= 1
 
     def _deliver(
         self,
@@ -354,6 +356,7 @@ class Receive:
         dma = self._dma
         dma.sync()
         words = self._descriptor(frame, queue, hashed, pif, tag)
+        self._words[_DMA + kind] += 1  # before the CPU can see DD: ``out`` is never behind
         if needed == 1:
             at = queue.base + head * 16
             found = dma.descriptor(at)
@@ -369,20 +372,18 @@ class Receive:
         else:
             done = self._scatter(data, queue, words, needed)
         if not done:
+            self._words[_DMA + kind] -= 1
             self._interrupts.cause_other(PCI_EXCEPTION)
             self._drop("rx_drop_dma", kind, frame)
             return True
         queue.head = (head + needed) % size
-        self._delivered(length, frame, kind, queue, head, hashed[1])
+        self._delivered(length, frame, queue, head, hashed[1])
         return True
 
-    def _delivered(
-        self, length: int, frame: bytes, kind: int, queue: RxQueue, head: int, value: int
-    ) -> None:
-        """Count, and raise the queue's cause."""
+    def _delivered(self, length: int, frame: bytes, queue: RxQueue, head: int, value: int) -> None:
+        """Statistics, and the queue's cause."""
         number = queue.number
         words = self._words
-        words[_DMA + kind] += 1
         if number < QUEUE_ROWS:
             words[_PACKETS + number] += 1
             words[_HEAD + number] = queue.head

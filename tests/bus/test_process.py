@@ -71,6 +71,7 @@ def test_a_sigkilled_peer_is_reported_to_its_peers_only(start: Starter) -> None:
     for peer in ("cpu0", "apic", "lan"):
         until(machine, lambda peer=peer: ["eth0", "PeerLost", 1] in ask(machine, peer, "links"))
     assert ["eth0", "PeerLost", 1] not in ask(machine, "eth1", "links")
+    until(machine, lambda: not machine.state("eth0").alive)  # the peers may know it first
     state = machine.state("eth0")
     assert (state.alive, state.signal, state.exit_code) == (False, signal.SIGKILL, None)
 

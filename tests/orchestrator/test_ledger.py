@@ -10,7 +10,9 @@ import pytest
 from bus.messages import EthFrame, MsiWrite
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
+from nodes.ledger import REPLY
 from nodes.nic.page import NIC_SCHEMA
+from nodes.nic.receive import Receive
 from orchestrator import config
 from orchestrator.ledger import Ledger, read, settled
 from orchestrator.machine import Machine
@@ -107,7 +109,38 @@ def test_a_drop_that_nobody_counts_is_a_fault():
     machine = ready()
     page = machine.ram.page("eth0", NIC_SCHEMA)
     page.words[NIC_SCHEMA.index("rx_drop_filter") + 2] += 1
-    assert "replies: -1 not accounted for" in read(machine).faults
+    faults = read(machine).faults
+    assert any(fault.startswith("edge within eth0 (receive): ") for fault in faults)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_frame_that_a_nic_took_and_did_not_finish_is_lost_only_if_it_was_killed(
+    killed: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """A SIGKILL may fall between two counters of one turn; here it falls after ``rx_frames_in``."""
+    machine = ready()
+    job = ping(machine, 100)
+    taken = []
+    frame = Receive.frame
+
+    def stops(self: Receive, data: bytes, kind: int) -> None:
+        if kind != REPLY or taken:
+            frame(self, data, kind)
+        else:
+            taken.append(kind)
+
+    monkeypatch.setattr(Receive, "frame", stops)
+    assert machine.wait(lambda: bool(taken), GUARD_MS)
+    if killed:
+        machine.kill("eth0")
+    machine.pump(machine.now_ns() + 100 * MS)
+    ledger = stop(machine, job)
+    assert [e.difference for e in ledger.edges if e.name == "within eth0 (receive)"] == [0, 0, 1]
+    if killed:
+        assert ledger.faults == []
+        assert ledger.packets["replies"].ends["lost: killed eth0"] >= 1
+    else:
+        assert any(fault.startswith("edge within eth0 (receive): ") for fault in ledger.faults)
 
 
 def test_an_msi_that_vanishes_is_a_fault():
