@@ -52,6 +52,11 @@ class Edge(NamedTuple):
     def difference(self) -> int:
         return self.out - self.taken
 
+    @property
+    def within(self) -> bool:
+        """Inside one node?"""
+        return len(self.nodes) == 1
+
 
 @dataclass
 class Account:
@@ -189,10 +194,14 @@ def _edge_faults(counts: Counts, edges: list[Edge]) -> list[str]:
 
 
 def _end_edges(counts: Counts, book: Account, edges: list[Edge], kind: str) -> None:
-    """Differences of edges are ends: lost with the killed, or still on their way."""
+    """Differences of edges are ends: lost with the killed, or still on their way between two nodes.
+
+    What a living node took and did not finish has not ended: the book shows it as a difference."""
     for edge in edges:
         if edge.kind == kind:
-            book.end(may_differ(counts, edge) or "in flight", edge.difference)
+            why = may_differ(counts, edge)
+            if why or not edge.within:
+                book.end(why or "in flight", edge.difference)
 
 
 # ---------------------------------------------------------------- packets

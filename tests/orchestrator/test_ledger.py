@@ -111,6 +111,7 @@ def test_a_drop_that_nobody_counts_is_a_fault():
     page.words[NIC_SCHEMA.index("rx_drop_filter") + 2] += 1
     faults = read(machine).faults
     assert any(fault.startswith("edge within eth0 (receive): ") for fault in faults)
+    assert "replies: -1 not accounted for" in faults
 
 
 @pytest.mark.parametrize("killed", [True, False])
