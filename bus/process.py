@@ -280,7 +280,8 @@ class NodeProcess:
             if not self.went:
                 self.went = True
                 self.words[_STATE] = RUNNING
-            self._send(CONTROL, [HeartbeatAck(message.sequence)])
+            if self._links[CONTROL].up:  # else it hears of us when the link is up
+                self._send(CONTROL, [HeartbeatAck(message.sequence)])
             return True
         if type(message) is Shutdown:
             self.ended = True

@@ -172,6 +172,7 @@ def test_nodes_killed_and_restarted_again_and_again_stay_connected(start: Starte
         until(machine, lambda life=life: writes(machine, "cpu0")[-1:] == [life])
         assert writes(machine, "eth0") == [life]
     assert writes(machine, "cpu0") == [2, 3, 4, 5, 6]
+    assert ask(machine, "cpu0", "refused") == {}
     assert machine.ram.page("cpu0")["send_dead"] == machine.ram.page("cpu0")["send_full"] == 0
 
 
