@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
 
-.PHONY: demo test lint format bench conformance soak test-deps clean
+.PHONY: demo test lint format bench conformance test-deps clean
 
 demo: $(STAMP)
 	@$(BIN)/bottomhalf demo

@@ -39,7 +39,6 @@ from bus.messages import MemRead
 
 MEMBERS = 5
 PLACEMENTS = ("pinned", "free")
-WIRES = ("bare", "messages")
 _GUARD_S = 120
 
 

@@ -37,7 +37,6 @@ class AtMost(NamedTuple):
 
 U1 = Annotated[int, Between(0, 1)]
 U8 = Annotated[int, Between(0, 0xFF)]
-U16 = Annotated[int, Between(0, 0xFFFF)]
 U32 = Annotated[int, Between(0, 0xFFFF_FFFF)]
 U64 = Annotated[int, Between(0, 0xFFFF_FFFF_FFFF_FFFF)]
 Name = Annotated[str, AtMost(64)]

@@ -630,9 +630,6 @@ class Ram:
     def number(self, node: str) -> int:
         return self._number[node]
 
-    def has(self, node: str) -> bool:
-        return node in self._number
-
     def _node_word(self, node: str, word: int) -> int:
         return _HEADER_NODE_WORD + self._number[node] * _HEADER_NODE_WORDS + word
 

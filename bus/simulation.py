@@ -54,7 +54,6 @@ class _Seat:
         self.page: Page | None = None
         self.inbox: deque[tuple[str, Any]] = deque()
         self.busy_until = 0
-        self.wake_ns: int | None = None
         self.scheduled_ns: int | None = None
         self.frozen = False
 
@@ -118,7 +117,6 @@ class Simulation:
         seat.node = None
         seat.frozen = False
         seat.inbox.clear()
-        seat.wake_ns = None
         # What is on its way to it must not reach its successor, however soon that one starts.
         self._heap[:] = [e for e in self._heap if e[2] != name or e[4] is None]
         heapq.heapify(self._heap)
@@ -210,10 +208,6 @@ class Simulation:
                     return
         if stop is None or not stop():
             self.now_ns = max(self.now_ns, time_ns)
-
-    def run_for(self, duration_ns: int, stop: Callable[[], bool] | None = None) -> None:
-        """Run ``duration_ns`` of virtual time."""
-        self.run_until(self.now_ns + duration_ns, stop)
 
     def _deliver(self, seat: _Seat, sender: str, message: Any) -> None:
         if seat.node is None:

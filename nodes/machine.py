@@ -19,10 +19,10 @@ QUEUES_MAX = 16
 RING_ENTRIES = 512
 #: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries.
 QUEUE_DMA_BYTES = 2 * RING_ENTRIES * (16 + 2048)
-#: Loss and traffic are accounted in three classes (see ``nodes.ledger``).
 #: Each has a bit of its own: RSS hashes are linear, so the more bits differ, the more queues the
 #: eight addresses reach, whatever the key is.
 GATEWAY_ADDRESSES = tuple(f"192.168.1.{1 << bit}" for bit in range(8))
+#: Loss and traffic are accounted in three classes (see ``nodes.ledger``).
 CLASSES = ("other", "request", "reply")
 
 
@@ -32,7 +32,6 @@ class NicSettings(NamedTuple):
     name: str
     slot: int
     mac: bytes
-    hotplug: bool = False
 
     @property
     def pci_name(self) -> str:

@@ -6,7 +6,6 @@ Nothing heavy is imported here: ``bottomhalf --version`` must answer at once.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -200,11 +199,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
-
-
-def print_json(value: Any) -> None:
-    """One JSON object on stdout."""
-    print(json.dumps(value))
 
 
 __all__ = ["USAGE", "main", "perform", "run"]

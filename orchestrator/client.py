@@ -25,7 +25,7 @@ from typing import Any
 import msgpack
 
 from bus.ram import Ram
-from nodes.machine import MachineSettings
+from nodes.machine import LAN, MachineSettings
 from orchestrator.errors import BottomhalfError
 from orchestrator.machine import Job, Machine, NodeState, Request
 
@@ -103,7 +103,7 @@ class RemoteMachine(Machine):
         return self._request(node, "ask", node, what)
 
     def cable(self, nic: str, inserted: bool) -> Request:
-        return self._request(nic, "cable", nic, inserted)
+        return self._request(LAN, "cable", nic, inserted)
 
     def _request(self, node: str, *call: Any) -> Request:
         number = self._send(*call)

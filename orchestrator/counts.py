@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bus.ram import Ram, Schema
-from nodes.apic.page import APIC_SCHEMA
-from nodes.cpu.page import CPU_SCHEMA
-from nodes.lan.page import LAN_SCHEMA
-from nodes.machine import APIC, LAN, MachineSettings
-from nodes.nic.page import NIC_SCHEMA
+from nodes.machine import MachineSettings
 from orchestrator.machine import Machine, NodeState
+from orchestrator.pages import schema_of
 
 #: archived(node, incarnation) as ``Machine.archived_page``
 Archive = Callable[[str, int], Mapping[str, int | list[int]] | None]
-
-
-def schema_of(settings: MachineSettings, node: str) -> Schema:
-    """What the words of a node's page mean."""
-    if node == APIC:
-        return APIC_SCHEMA
-    if node == LAN:
-        return LAN_SCHEMA
-    return CPU_SCHEMA if node in settings.cpu_names else NIC_SCHEMA
 
 
 class Counts:

@@ -116,7 +116,6 @@ ROWS: dict[str, Table] = {
 }
 SOFTIRQ_ENTRY = CPU_EVENTS["softirq_entry"].number
 SENDMSG = CPU_EVENTS["sys_sendmsg"].number
-RECVMSG = CPU_EVENTS["recvmsg"].number
 
 
 def mask(kind: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from bus.ram import Schema
 from bus.simulation import NodeFactory, Place
 from nodes.machine import APIC, LAN, MachineSettings
 
@@ -34,17 +33,3 @@ def places(settings: MachineSettings) -> dict[str, Place]:
         LAN: partial(LanNode, machine=settings),
     }
     return {name: Place(builders[name], settings.peers(name)) for name in settings.node_names}
-
-
-def schema_of(name: str) -> Schema:
-    """What the words in the page of node ``name`` mean."""
-    from nodes.apic.page import APIC_SCHEMA  # noqa: PLC0415
-    from nodes.cpu.page import CPU_SCHEMA  # noqa: PLC0415
-    from nodes.lan.page import LAN_SCHEMA  # noqa: PLC0415
-    from nodes.nic.page import NIC_SCHEMA  # noqa: PLC0415
-
-    if name == APIC:
-        return APIC_SCHEMA
-    if name == LAN:
-        return LAN_SCHEMA
-    return CPU_SCHEMA if name.startswith("cpu") else NIC_SCHEMA

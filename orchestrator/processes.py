@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import zmq
 
@@ -35,13 +35,13 @@ from bus.links import (
     receive_all,
 )
 from bus.messages import Heartbeat, HeartbeatAck, Shutdown
-from bus.ram import COMMON_SCHEMA, Page, Ram, Schema
+from bus.ram import COMMON_SCHEMA, Ram
 from bus.simulation import Place
 from nodes.machine import CONTROL, MachineSettings
 from orchestrator import places as known_places
-from orchestrator.desk import Desk
 from orchestrator.launch import RAM_FILE, ForkServer, LaunchError, Order
-from orchestrator.machine import Job, Machine, NodeState, Request
+from orchestrator.local import LocalMachine
+from orchestrator.machine import NodeState
 from orchestrator.rundir import RunDir
 from orchestrator.supervise import Process, Supervisor
 
@@ -55,18 +55,11 @@ LOG_LINES_SHOWN = 12
 _LINKS_UP = COMMON_SCHEMA.index("links_up")
 
 
-def _common_schema(name: str) -> Schema:
-    return COMMON_SCHEMA
-
-
-_Out = TypeVar("_Out", Request, Job)
-
-
 class MachineLostError(Exception):
     """The fork server died, and by that all nodes: only ``close`` makes sense now."""
 
 
-class ProcessMachine(Machine):
+class ProcessMachine(LocalMachine):
     """One process for each node, started when the object is made.
 
     ``places`` overrides the nodes that the settings call for (tests); ``cpu`` binds all nodes to
@@ -84,15 +77,12 @@ class ProcessMachine(Machine):
         base: Path | None = None,
         cpu: int | Mapping[str, int] | None = None,
         seed: str = "",
-        schema_of: Callable[[str], Schema] | None = None,
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, places)
         self._cpu = cpu
         self._seed = seed or os.urandom(8).hex()
-        self._desk = Desk()
         self._cleanup = ExitStack()
         self._lost = ""
-        self._archive: dict[tuple[str, int], bytes] = {}
         self._handlers: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
         self._sequence = 0
@@ -108,9 +98,6 @@ class ProcessMachine(Machine):
             self._cleanup.callback(server.close)
             # The fork server and this process import the nodes side by side.
             self._places = known_places.places(settings) if places is None else places
-            if schema_of is None:
-                schema_of = known_places.schema_of if places is None else _common_schema
-            self._schema_of = schema_of
             self.ram = Ram.create(str(self.rundir.path / RAM_FILE), layout)
             self._cleanup.callback(self.ram.close)
             self.ram.boot_ns = time.monotonic_ns()
@@ -337,8 +324,7 @@ class ProcessMachine(Machine):
             self._living_peers(node),
             f"did not notice the death of {node}",
         )
-        page = self.ram.page(node)
-        self._archive[node, process.incarnation] = bytes(page.words)
+        self._keep_page(node)
         self.ram.clear_page(node)
         self._start((node,))
 
@@ -356,37 +342,11 @@ class ProcessMachine(Machine):
             process.since_ns,
         )
 
-    def archived_page(self, node: str, incarnation: int) -> dict[str, int | list[int]] | None:
-        words = self._archive.get((node, incarnation))
-        if words is None:
-            return None
-        return Page(memoryview(words).cast("Q"), self._schema_of(node)).as_dict()
-
-    # -- talking
-
-    def ask(self, node: str, what: str) -> Request:
-        request, message = self._desk.ask(node, what)
-        return self._hand_over(node, message, request)
-
-    def cable(self, nic: str, inserted: bool) -> Request:
-        request, message = self._desk.cable(nic, inserted)
-        return self._hand_over(request.node, message, request)
-
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
-        job, message = self._desk.spawn(cpu, argv)
-        return self._hand_over(cpu, message, job)
-
-    def signal(self, job: Job, signo: int) -> None:
-        if not job.done:
-            self._send(job.cpu, self._desk.signal(job, signo))
-
-    def _hand_over(self, node: str, message: Any, out: _Out) -> _Out:
+    def _deliver(self, node: str, message: Any) -> str:
         process = self._supervisor.processes[node]
         if not process.alive:
-            self._desk.fail(out, f"{node} is dead ({process.death()})")
-        elif not self._send(node, message):
-            self._desk.fail(out, f"{node} takes no more messages")
-        return out
+            return f"{node} is dead ({process.death()})"
+        return "" if self._send(node, message) else f"{node} takes no more messages"
 
     # -- the end
 

@@ -51,7 +51,6 @@ QUANTITIES = {
     "loss": "%",
     "sent": "",
     "received": "",
-    "duplicates": "",
     "active": "NIC",
 }
 _EXPECT = re.compile(r"^\s*([a-z]+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*$")

@@ -8,16 +8,13 @@ here unless a table says so: ``LATENCY_NS`` is what a message takes on each kind
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from bus.ram import COMMON_SCHEMA, Page, Schema
 from bus.simulation import Place, Simulation
 from nodes.machine import APIC, LAN, MachineSettings
 from orchestrator import places as known_places
-from orchestrator.desk import Desk
-from orchestrator.machine import Job, Machine, NodeState, Request
-
-_Out = TypeVar("_Out", Request, Job)
+from orchestrator.local import LocalMachine
+from orchestrator.machine import NodeState
 
 SIGKILL = 9
 CPU, NIC = "cpu", "nic"
@@ -50,7 +47,7 @@ def link_latency(settings: MachineSettings) -> Callable[[str, str], int]:
     return latency
 
 
-class SimulatedMachine(Machine):
+class SimulatedMachine(LocalMachine):
     """All nodes of ``settings`` over a virtual clock; arguments as in ``ProcessMachine``."""
 
     runtime = "simulation"
@@ -61,14 +58,8 @@ class SimulatedMachine(Machine):
         places: Mapping[str, Place] | None = None,
         *,
         seed: int = 0,
-        schema_of: Callable[[str], Schema] | None = None,
     ) -> None:
-        self.settings = settings
-        if schema_of is None:
-            schema_of = known_places.schema_of if places is None else lambda name: COMMON_SCHEMA
-        self._schema_of = schema_of
-        self._desk = Desk()
-        self._archive: dict[tuple[str, int], bytes] = {}
+        super().__init__(settings, places)
         self._ends: dict[str, tuple[int, int | None, int | None]] = {}
         seats = known_places.places(settings) if places is None else places
         self.simulation = Simulation(settings.layout(), seats, link_latency(settings), seed)
@@ -112,8 +103,7 @@ class SimulatedMachine(Machine):
     def restart(self, node: str) -> None:
         if self.simulation.alive(node):
             raise ValueError(f"{node} is alive")
-        words = bytes(self.ram.page(node).words)
-        self._archive[node, self.ram.incarnation(node)] = words
+        self._keep_page(node)
         self.simulation.restart(node)
         self._ends.pop(node, None)
 
@@ -126,36 +116,11 @@ class SimulatedMachine(Machine):
             node, None, self.ram.incarnation(node), alive, frozen, frozen, signo, code, since
         )
 
-    def archived_page(self, node: str, incarnation: int) -> dict[str, int | list[int]] | None:
-        words = self._archive.get((node, incarnation))
-        if words is None:
-            return None
-        return Page(memoryview(words).cast("Q"), self._schema_of(node)).as_dict()
-
-    # -- talking
-
-    def ask(self, node: str, what: str) -> Request:
-        request, message = self._desk.ask(node, what)
-        return self._hand_over(node, message, request)
-
-    def cable(self, nic: str, inserted: bool) -> Request:
-        request, message = self._desk.cable(nic, inserted)
-        return self._hand_over(request.node, message, request)
-
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
-        job, message = self._desk.spawn(cpu, argv)
-        return self._hand_over(cpu, message, job)
-
-    def signal(self, job: Job, signo: int) -> None:
-        if not job.done and self.simulation.alive(job.cpu):
-            self.simulation.send(job.cpu, self._desk.signal(job, signo))
-
-    def _hand_over(self, node: str, message: Any, out: _Out) -> _Out:
-        if self.simulation.alive(node):
-            self.simulation.send(node, message)
-        else:
-            self._desk.fail(out, f"{node} is dead (SIGKILL)")
-        return out
+    def _deliver(self, node: str, message: Any) -> str:
+        if not self.simulation.alive(node):
+            return f"{node} is dead (SIGKILL)"
+        self.simulation.send(node, message)
+        return ""
 
     def close(self) -> None:
         """Nothing is left behind but memory."""

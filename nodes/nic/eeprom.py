@@ -14,7 +14,6 @@ from __future__ import annotations
 from nodes.nic.interrupts import Now
 from nodes.nic.regfile import RegisterFile
 
-WORDS = 1 << 14
 CHECKSUM = 0xBABA
 CHECKSUM_WORD = 0x3F
 MAC_POINTER = 0x0B

@@ -74,13 +74,6 @@ class Filters:
         bits = int.from_bytes(destination[4:6], "little") >> _HASH_SHIFT[control & 3] & 0xFFF
         return bool(self._regs.get("MTA", bits >> 5) >> (bits & 31) & 1)
 
-    def vlan_tag(self, frame: bytes) -> int | None:
-        """The tag of a frame whose type is VLNCTRL.VET, None if it has none."""
-        vet = self._regs.get("VLNCTRL") & 0xFFFF
-        if int.from_bytes(frame[12:14], "big") != vet:
-            return None
-        return int.from_bytes(frame[14:16], "big")
-
     def vlan(self, tag: int) -> bool:
         """Does the port take this tag?"""
         if not self._regs.get("VLNCTRL") & _VFE:

@@ -63,7 +63,6 @@ _LEGACY_PIF, _LEGACY_IPCS, _LEGACY_IPE = 1 << 7, 1 << 6, 1 << 15
 # packet type of the advanced descriptor, already shifted to bit 4
 _PTYPE_L4 = {6: 1 << 8, 17: 1 << 9, 132: 1 << 10}
 
-_IN = NIC_SCHEMA.index("rx_frames_in")
 _DMA = NIC_SCHEMA.index("rx_dma")
 _BUFFERED = NIC_SCHEMA.index("rx_buffered")
 _DROP = {name: (NIC_SCHEMA.index(name), i) for i, name in enumerate(RX_DROPS)}

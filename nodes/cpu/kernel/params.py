@@ -204,7 +204,6 @@ PRESETS: dict[str, Params] = {
         log_format="6.1",
     ),
 }
-DEFAULT_ERA = "6.1"
 
 
 def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.pages import schema_of
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +40,7 @@ def run(era: str, seed: int) -> str:
     for packet in tap.packets():
         packets.update(repr(packet).encode())
     pages = {
-        name: box.machine.ram.page(name, box.machine._schema_of(name)).as_dict()
+        name: box.machine.ram.page(name, schema_of(box.machine.settings, name)).as_dict()
         for name in box.settings.node_names
     }
     files = [

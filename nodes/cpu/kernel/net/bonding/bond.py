@@ -53,7 +53,6 @@ class Slave:
         self.failure_count = 0
         self.perm_hwaddr = dev.dev_addr
         self.speed = 0  # Mbps; 0 unknown
-        self.last_link_up = 0
         self.stats_at_enslave = [0] * 16
 
 
@@ -66,9 +65,7 @@ class Bonding:
         self.slaves: list[Slave] = []
         self.curr_active: Slave | None = None
         self.mac_from_first = True
-        self.carrier_logged = False
         self.peer_notifications = 0
-        self.next_mii_ns = 0
         self.work: Work | None = None
         self.stats_base = [0] * 16  # what released slaves had gained (6.1)
 

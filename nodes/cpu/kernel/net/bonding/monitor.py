@@ -154,7 +154,6 @@ def _commit(cpu: Cpu, bond: Bonding, slave: Slave, new: int) -> bool:
     slave.link = new
     if new == BOND_LINK_UP:
         slave.speed = SPEED_MBPS
-        slave.last_link_up = cpu.jiffies()
         bond_log(cpu, bond, LOG.definitely_up, slave.dev, speed=SPEED_MBPS)
         return bond.curr_active is None or slave is bond.primary()
     slave.speed = 0
