@@ -119,6 +119,16 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     return 0
 
 
+def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Context:
+    """ip link set down: dev_deactivate empties the queue on every CPU, then ndo_stop."""
+    if not dev.flags & IFF_UP:
+        return
+    dev.qdisc_active = False
+    dev.flags &= ~IFF_UP
+    yield from changed(cpu, dev)
+    yield from ndo_stop()
+
+
 def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
     """Count who wants every frame; a bond passes it on to its active slave."""
     if cpu.net.devices.get(dev.ifindex) is not dev:

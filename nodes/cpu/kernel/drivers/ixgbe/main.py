@@ -15,7 +15,7 @@ from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
 from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, IrqDesc, free_irq, request_irq
 from nodes.cpu.kernel.net import device
-from nodes.cpu.kernel.net.netdevice import IFF_UP, NetDevice
+from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
@@ -162,8 +162,7 @@ def remove(cpu: Cpu, nic: int) -> Context:
     watchdog.stop_service(cpu, adapter)
     netdev = adapter.netdev
     yield from cpu.net.rtnl.lock(cpu)
-    if netdev.flags & IFF_UP:
-        yield from close(cpu, adapter)
+    yield from device.dev_close(cpu, netdev, lambda: close(cpu, adapter))
     yield from publish(cpu, "adapter", nic, None)
     yield from device.unregister_netdevice(cpu, netdev)
     cpu.net.rtnl.unlock(cpu)
