@@ -208,7 +208,7 @@ def idle(settle_s: int, seconds: int) -> float:
     try:
         ping(machine, "-c", "3", "-i", "0.1")
         say(f"idle: waiting {settle_s} s, then measuring {seconds} s")
-        # nobody pumps meanwhile: a detached machine has its supervisor, and that only beats
+        # only heartbeats meanwhile, as a detached machine has them
         machine.pump(machine.now_ns() + settle_s * 1_000_000_000)
         before = sum(cpu_times_s(machine).values())
         machine.pump(machine.now_ns() + seconds * 1_000_000_000)

@@ -232,8 +232,8 @@ class Simulation:
             outbox, node.outbox = node.outbox, {}
             for peer, messages in outbox.items():
                 self._send(seat, peer, messages, end)
-        if seat.inbox or wake is not None:
-            self._schedule(seat, end if seat.inbox or wake is None else max(wake, end))
+        if wake is not None:
+            self._schedule(seat, wake)  # not before ``busy_until``
 
     def _send(self, seat: _Seat, peer: str, messages: list[Any], time_ns: int) -> None:
         node, page = seat.node, seat.page

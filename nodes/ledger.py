@@ -22,3 +22,11 @@ def classify(frame: bytes) -> int:
     ):
         return _KIND.get(frame[34], OTHER)
     return OTHER
+
+
+def packet_key(frame: bytes) -> int:
+    """class << 32 | ICMP id << 16 | ICMP sequence of an echo frame, 0 of any other."""
+    kind = classify(frame)
+    if not kind:
+        return 0
+    return kind << 32 | int.from_bytes(frame[38:42], "big")

@@ -19,7 +19,6 @@ import msgpack
 from orchestrator.errors import OUR_FAULT, BottomhalfError
 from orchestrator.machine import Job, Machine, Request
 
-CONTROL_SOCKET = "control"
 _FAR_NS = 3_600_000_000_000
 _BACKLOG = 64
 #: A client that does not read its output is dropped when this much waits for it.

@@ -39,7 +39,7 @@ from nodes.lan.page import (
     PORTS,
 )
 from nodes.lan.switch import MacTable
-from nodes.ledger import classify
+from nodes.ledger import classify, packet_key
 from nodes.machine import MachineSettings
 
 SPEED_MBPS = 10000
@@ -177,7 +177,7 @@ class LanNode(Node):
         words = self._words
         words[_IN + 3 * port + kind] += 1
         if self._trace >> trace.IN & 1:
-            self._recorder.record(self._now_ns, trace.IN, a=trace.packet_key(frame), b=port)
+            self._recorder.record(self._now_ns, trace.IN, a=packet_key(frame), b=port)
         if not self.link[port]:
             reason = "in_drop_no_light" if self._cable[port] else "in_drop_cable_out"
             self._drop(reason, port, kind, frame)
@@ -208,7 +208,7 @@ class LanNode(Node):
         else:  # its port is up: addresses behind a port that goes down are forgotten at once
             if self._trace >> trace.FORWARD & 1:
                 self._recorder.record(
-                    self._now_ns, trace.FORWARD, a=trace.packet_key(frame), b=port << 16 | target
+                    self._now_ns, trace.FORWARD, a=packet_key(frame), b=port << 16 | target
                 )
             self._out(target, kind, frame)
 
@@ -222,7 +222,7 @@ class LanNode(Node):
         words[_COPIES + kind] += len(targets) - 1
         if self._trace >> trace.FLOOD & 1:
             self._recorder.record(
-                self._now_ns, trace.FLOOD, a=trace.packet_key(frame), b=port << 16 | len(targets)
+                self._now_ns, trace.FLOOD, a=packet_key(frame), b=port << 16 | len(targets)
             )
         for target in targets:
             self._out(target, kind, frame)
@@ -238,7 +238,7 @@ class LanNode(Node):
         at, number = _IN_DROP[reason]
         self._words[at + 3 * port + kind] += 1
         if self._trace >> trace.DROP & 1:
-            self._recorder.record(self._now_ns, trace.DROP, number, trace.packet_key(frame), port)
+            self._recorder.record(self._now_ns, trace.DROP, number, packet_key(frame), port)
 
     def _to_gateway(self, kind: int, frame: bytes) -> None:
         words = self._words
@@ -247,14 +247,12 @@ class LanNode(Node):
             at, number = _GW_DROP[str(outcome)]
             words[at + kind] += 1
             if self._trace >> trace.GATEWAY_DROP & 1:
-                self._recorder.record(
-                    self._now_ns, trace.GATEWAY_DROP, number, trace.packet_key(frame)
-                )
+                self._recorder.record(self._now_ns, trace.GATEWAY_DROP, number, packet_key(frame))
             return
         words[_ANSWERED + kind] += 1
         if self._trace >> trace.GATEWAY & 1:
             how = 1 if outcome == ARP_ANSWER else 2
-            self._recorder.record(self._now_ns, trace.GATEWAY, a=trace.packet_key(frame), b=how)
+            self._recorder.record(self._now_ns, trace.GATEWAY, a=packet_key(frame), b=how)
         words[_GENERATED + classify(reply)] += 1
         self._frame(GATEWAY_PORT, reply)
 

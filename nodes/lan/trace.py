@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bus.recorder import Tracepoint, table
-from nodes.ledger import classify
 
 TRACEPOINTS = table(
     Tracepoint(0, "in", "frame taken; b = port"),
@@ -26,11 +25,3 @@ GATEWAY_DROP = TRACEPOINTS["gateway_drop"].number
 LINK = TRACEPOINTS["link"].number
 CABLE = TRACEPOINTS["cable"].number
 LEARN = TRACEPOINTS["learn"].number
-
-
-def packet_key(frame: bytes) -> int:
-    """class << 32 | ICMP id << 16 | ICMP sequence of an echo frame, 0 of any other."""
-    kind = classify(frame)
-    if not kind:
-        return 0
-    return kind << 32 | int.from_bytes(frame[38:42], "big")

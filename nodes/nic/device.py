@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bus.recorder import Recorder
-from nodes.ledger import classify
+from nodes.ledger import classify, packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.eeprom import Eeprom
@@ -213,7 +213,7 @@ class Device:
             self.receive.frame(frame, kind)
             return
         if self.now.trace >> trace.TX_WIRE & 1:
-            self._recorder.record(self.now.ns, trace.TX_WIRE, a=trace.packet_key(frame))
+            self._recorder.record(self.now.ns, trace.TX_WIRE, a=packet_key(frame))
         self._outside.wire(frame)
 
     def _link_changed(self, up: bool) -> None:

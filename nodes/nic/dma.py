@@ -2,8 +2,9 @@
 
 Physical addresses are offsets in RAM. Each access must lie in one mapped window (windows that
 touch count as one); anything else is refused and counted. The table is read again when its
-generation changed, looked at once for each frame (``sync``): a frame's accesses see one table, as
-an IOMMU invalidation waits for what is in flight.
+generation changed; that is looked at (``sync``) for each frame received and each pass over a
+transmit queue. A frame's accesses see one table, as an IOMMU invalidation waits for what is in
+flight.
 
 Everything a CPU may look at at the same time is stored as one aligned word.
 """

@@ -251,6 +251,8 @@ class Interrupts:
             self._stale = True
             if allowed:
                 self.review()
+                self._next_ns = 0
+                self.expire()  # counters that ran down meanwhile
 
     # -- time
 
@@ -260,7 +262,7 @@ class Interrupts:
         if now < self._next_ns:
             return
         self._stale = True
-        for vector in bits_of(self._held):
+        for vector in bits_of(self._held if self.allowed else 0):
             if self._held_until[vector] <= now:
                 self._held &= ~(1 << vector)
                 if self.flush(vector):
@@ -277,7 +279,7 @@ class Interrupts:
         if self._stale:
             self._stale = False
             times = [self._ready_ns[v] for v in bits_of(self._waiting if self.allowed else 0)]
-            times += [self._held_until[v] for v in bits_of(self._held)]
+            times += [self._held_until[v] for v in bits_of(self._held if self.allowed else 0)]
             self._next_ns = min(times, default=_NEVER)
         return self._next_ns if self._next_ns != _NEVER else None
 

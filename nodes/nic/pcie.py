@@ -2,7 +2,7 @@
 
 Source: PCI Express base specification 2.1 chapter 7, 82599 datasheet 9 (values as real cards show
 them). Configuration space is bytes with two masks, writable and write-1-to-clear; the words below
-that do more than store are listed in ``_EFFECTS``.
+that do more than store act in ``config_write`` and ``_apply``.
 
 * Memory decode off, or the function in D3hot: reads give all ones, writes vanish.
 * Bus master off: no DMA, no MSI, no MSI-X; causes stay in EICR, pending bits stay.
@@ -28,7 +28,7 @@ BAR2_BYTES = 32
 COMMAND, PMCSR, MSI_CONTROL, MSIX_CONTROL, DEVCTL, VPD_ADDRESS = (
     0x04, 0x44, 0x52, 0x72, 0xA8, 0xE2,
 )  # fmt: skip
-_IO, _MEM, _BME, _INTX_OFF = 1 << 0, 1 << 1, 1 << 2, 1 << 10
+_IO, _MEM, _BME = 1 << 0, 1 << 1, 1 << 2
 
 #: (offset, value at reset, writable bits, write-1-to-clear bits), 32 bits each.
 CONFIG: tuple[tuple[int, int, int, int], ...] = (

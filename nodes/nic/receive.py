@@ -23,6 +23,7 @@ import zlib
 from collections import deque
 
 from bus.recorder import Recorder
+from nodes.ledger import packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.filters import INEXACT, Filters
@@ -144,7 +145,6 @@ class Receive:
         self._queues: list[RxQueue | None] = [None] * QUEUES
         self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
-        self._touched: list[RxQueue] = []
         self._configure(0, 0)
         self._attach()
 
@@ -167,7 +167,6 @@ class Receive:
         self._waiting.clear()
         self._waiting_bytes = 0
         self._queues = [None] * QUEUES
-        self._touched.clear()
         words = self._words
         for at in (_HEAD, _TAIL, _SIZE, _BASE):
             for q in range(QUEUE_ROWS):
@@ -245,7 +244,7 @@ class Receive:
         """A frame from the wire (without FCS), already counted as in."""
         now = self._now
         if now.trace >> trace.RX_WIRE & 1:
-            self._recorder.record(now.ns, trace.RX_WIRE, a=trace.packet_key(frame))
+            self._recorder.record(now.ns, trace.RX_WIRE, a=packet_key(frame))
         if not self.link_up:
             self._drop("rx_drop_link_down", kind, frame)
             return
@@ -292,7 +291,7 @@ class Receive:
         at, number = _DROP[reason]
         self._words[at + kind] += 1
         if self._now.trace >> trace.RX_DROP & 1:
-            self._recorder.record(self._now.ns, trace.RX_DROP, a=trace.packet_key(frame), b=number)
+            self._recorder.record(self._now.ns, trace.RX_DROP, a=packet_key(frame), b=number)
 
     def _no_descriptor(self, reason: str, queue: RxQueue, kind: int, frame: bytes) -> None:
         statistics = self._statistics
@@ -395,7 +394,7 @@ class Receive:
         statistics.queue_rx_octets[counter] += length
         if self._now.trace >> trace.RX_DMA & 1:
             self._recorder.record(
-                self._now.ns, trace.RX_DMA, value, trace.packet_key(frame), number << 32 | head
+                self._now.ns, trace.RX_DMA, value, packet_key(frame), number << 32 | head
             )
         interrupts = self._interrupts
         interrupts.cause(interrupts.rx_vector[number])

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from bus.recorder import Tracepoint, table
-from nodes.ledger import classify
 
 TRACEPOINTS = table(
     Tracepoint(0, "reset", "port reset; a = CTRL as written", always=True),
@@ -43,11 +42,3 @@ MSI_PENDING = TRACEPOINTS["msi_pending"].number
 MMIO_WRITE = TRACEPOINTS["mmio_write"].number
 MMIO_READ = TRACEPOINTS["mmio_read"].number
 TX_DROP = TRACEPOINTS["tx_drop"].number
-
-
-def packet_key(frame: bytes) -> int:
-    """class << 32 | ICMP id << 16 | ICMP sequence of an echo frame, 0 of any other."""
-    kind = classify(frame)
-    if not kind:
-        return 0
-    return kind << 32 | int.from_bytes(frame[38:42], "big")

@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from bus.messages import FRAME_BYTES_MAX
 from bus.recorder import Recorder
-from nodes.ledger import OTHER, classify
+from nodes.ledger import classify, packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.interrupts import PCI_EXCEPTION, Interrupts, Now
@@ -187,7 +187,7 @@ class Transmit:
             value &= ~_ENABLE  # DMATXCTL.TE comes first
             self._regs.put("TXDCTL", number, self._regs.get("TXDCTL", number) & ~_ENABLE)
         queue.threshold = value >> 16 & 0x7F
-        if value & _FLUSH:
+        if value & _FLUSH and self.allowed:
             self._write_back(queue)
         enabled = bool(value & _ENABLE)
         if enabled and not queue.enabled:
@@ -305,17 +305,17 @@ class Transmit:
         self._words[_DROP[reason] + kind] += 1
         if self._now.trace >> trace.TX_DROP & 1:
             self._recorder.record(
-                self._now.ns, trace.TX_DROP, a=trace.packet_key(frame), b=TX_DROPS.index(reason)
+                self._now.ns, trace.TX_DROP, a=packet_key(frame), b=TX_DROPS.index(reason)
             )
 
     def _frame(self, queue: TxQueue, data: bytes, control: int) -> None:
         """A whole packet is in the packet buffer: put it on the wire."""
         words = self._words
-        kind = classify(data) if len(data) > 34 else OTHER
+        kind = classify(data)
         words[_FETCHED + kind] += 1
         if self._now.trace >> trace.TX_DMA & 1:
             self._recorder.record(
-                self._now.ns, trace.TX_DMA, queue.number, trace.packet_key(data),
+                self._now.ns, trace.TX_DMA, queue.number, packet_key(data),
                 queue.number << 32 | queue.head,
             )  # fmt: skip
         if not control & _IFCS:  # the buffer holds the FCS

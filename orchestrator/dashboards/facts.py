@@ -25,7 +25,7 @@ BOND_MODES = (
 )  # fmt: skip
 #: Words of /proc/net/bonding for BOND_LINK_UP, FAIL, DOWN, BACK; word 0 of the page: no slave.
 LINK_WORDS = ("", "up", "going down", "down", "going back")
-REGISTERED, IFF_UP, CARRIER, SLAVE, REMOVED = 1, 2, 4, 8, 16
+CARRIER = 4  # of ``nic_flags`` (nodes/cpu/page.py)
 #: For how long a gap that is over is worth a sentence.
 GAP_NEWS_NS = 4 * SECOND_NS
 
@@ -94,11 +94,6 @@ def cable_out(view: MachineView, nic: str) -> bool:
     """Somebody pulled the cable of this NIC out of the switch."""
     number = view.settings.nic_names.index(nic)
     return not view.lan.get("cable", number) and view.lan.incarnation > 0
-
-
-def flags(view: MachineView, nic: str) -> int:
-    """The kernel's flags of a NIC's netdev."""
-    return view.boot_cpu.get("nic_flags", view.settings.nic_names.index(nic))
 
 
 def bond(view: MachineView) -> Bond | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nodes.nic.page import QUEUE_ROWS, RX_DROPS, TX_DROPS, VECTOR_ROWS
 from orchestrator.dashboards.model import MachineView, NodeView
 
-MEMORY_DECODE, BUS_MASTER = 2, 4
+BUS_MASTER = 4  # of the command register
 #: Where a frame can end in or at a NIC besides being delivered, with the words people read.
 DROP_WORDS = {
     "tx_drop_descriptor": "unknown descriptor",

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from orchestrator.dashboards.model import MachineView
 
 #: Bits of the CPU page's ``nic_flags``.
-NIC_REGISTERED = 1
 NIC_SLAVE = 8
 
 #: PCI Express: no configuration request sooner than 100 ms after a device got power.

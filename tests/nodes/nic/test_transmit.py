@@ -163,6 +163,19 @@ def test_software_flush_writes_back_what_is_held() -> None:
     assert rig.read("TXDCTL") == 0
 
 
+def test_held_write_back_waits_while_bus_mastering_is_off() -> None:
+    rig, ring, buffer = rig_with(WTHRESH_4, itr=0xC8)
+    rig.put_tx(ring, 0, buffer, frame())
+    rig.write("TDT", 1)
+    rig.set_config(0x04, 0x0002)
+    rig.advance(1 * MS)
+    rig.write("TXDCTL", WTHRESH_4 | 0x04000000)
+    assert not rig.done(ring, 0)
+    rig.set_config(0x04, 0x0006)
+    rig.advance(1 * MS)
+    assert rig.done(ring, 0)
+
+
 def test_descriptor_without_rs_is_not_written_back() -> None:
     rig, ring, buffer = rig_with()
     rig.put_tx(ring, 0, buffer, frame(), command=EOP | IFCS | DEXT)
