@@ -1,6 +1,6 @@
 """Flight recorder: a ring of trace records for each node, in RAM, readable after its death.
 
-A record is four words: time, event number with 32 bits of context, and two arguments. The ring has
+A record is four words: time, event number with 56 bits of context, and two arguments. The ring has
 one writer, its node, and overwrites the oldest. ``mask`` says which events are recorded: a few
 cheap ones always, all of them while somebody traces (the orchestrator writes the mask).
 
@@ -15,6 +15,8 @@ from typing import NamedTuple
 from bus.ram import RECORD_WORDS, RECORDS
 
 ALL_EVENTS = (1 << 63) - 1
+EVENT_SHIFT = 56
+CONTEXT_MASK = (1 << EVENT_SHIFT) - 1
 _HEADER = 8
 
 
@@ -32,7 +34,7 @@ class Record(NamedTuple):
 
     time_ns: int
     event: int
-    context: int
+    context: int  # what the node's room put there
     a: int
     b: int
 
@@ -72,7 +74,7 @@ class Recorder:
         count: int = words[0]
         at = _HEADER + count % RECORDS * RECORD_WORDS
         words[at] = time_ns
-        words[at + 1] = event << 32 | context
+        words[at + 1] = event << EVENT_SHIFT | context
         words[at + 2] = a
         words[at + 3] = b
         words[0] = count + 1
@@ -92,7 +94,7 @@ class Recorder:
         for number in range(first, count):
             at = _HEADER + number % RECORDS * RECORD_WORDS
             time_ns, head, a, b = words[at : at + RECORD_WORDS].tolist()
-            out.append(Record(time_ns, head >> 32, head & 0xFFFF_FFFF, a, b))
+            out.append(Record(time_ns, head >> EVENT_SHIFT, head & CONTEXT_MASK, a, b))
         overrun = min(self.count - RECORDS + 1 - first, len(out))
         if overrun > 0:  # written over while we read
             out = out[overrun:]

@@ -2,10 +2,12 @@
 
 The core knows nothing of Linux but how its contexts are written (``kernel.percpu``). In a turn it
 resumes the topmost context again and again; between two resumptions lies an instruction boundary,
-where it first takes the local timer's deadline and then, if IF is set, the highest vector that the
-local APIC requests. A non-posted access stalls the core: no context runs, vectors only set IRR,
-until the completion arrives, or all ones do: at once when the device's link is lost, else after the
-completion timeout. The turn ends when there is nothing to run, at a stall, or with the budget.
+where it first takes the local timer's deadline, then an NMI, and then, if IF is set, the highest
+vector that the local APIC requests. ``int n`` goes through the table of gates and asks nobody.
+
+A non-posted access stalls the core: no context runs, vectors only set IRR, until the completion
+arrives, or all ones do: at once when the device's link is lost, else after the completion timeout.
+The turn ends when there is nothing to run, at a stall, or with the budget.
 """
 
 from __future__ import annotations
@@ -33,8 +35,12 @@ from bus.messages import (
 from bus.node import BUDGET, IDLE, NOW, Inbox, Node, Surroundings
 from bus.recorder import always_mask
 from nodes.cpu import lapic as apic_modes
+from nodes.cpu.idt import INTERRUPT_GATE, GeneralProtectionError
+from nodes.cpu.invariants import InvariantError, broken
 from nodes.cpu.kernel import boot
+from nodes.cpu.kernel.bug import KernelBugError, panic
 from nodes.cpu.kernel.irq.entry import interrupt
+from nodes.cpu.kernel.irq.nmi import nmi
 from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.cpu.kernel.percpu import (
     ALL_ONES,
@@ -47,8 +53,10 @@ from nodes.cpu.kernel.percpu import (
     Cpu,
     MmioRead,
     Pause,
+    SoftwareInterrupt,
 )
 from nodes.cpu.kernel.sched import schedule, show_run_queue, task_exit
+from nodes.cpu.kernel.traps import general_protection
 from nodes.cpu.lapic import LocalApic
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import admin, ping, tcpdump  # noqa: F401  (importing registers them)
@@ -74,6 +82,8 @@ _WRITES = CPU_SCHEMA.index("mmio_writes")
 _ONES = CPU_SCHEMA.index("mmio_all_ones")
 _TIMEOUTS = CPU_SCHEMA.index("mmio_timeouts")
 _LOST = CPU_SCHEMA.index("mmio_lost")
+_BROKEN = CPU_SCHEMA.index("broken_invariants")
+_ONLINE = CPU_SCHEMA.index("online")
 _CONTROL_NS = CPU_SCHEMA.index("control_ns")
 _MMIO_READ = TRACEPOINTS["mmio_read"].number
 
@@ -111,6 +121,10 @@ class CpuNode(Node):
         self._nic_names = machine.nic_names
         self._tag = 0
         self._stall: _Stall | None = None
+        self._saved_if: list[bool] = []  # for each frame of the stack: IF before it
+        self._nmi_latched = False
+        self._nmi_frame: Context | None = None  # no other NMI comes in while it stands
+        self._halted = False  # after a panic
         self._resume: Any = None
         self._step_ns = around.step_ns
         self._running = False
@@ -151,7 +165,7 @@ class CpuNode(Node):
         cpu.trace_mask = cpu.recorder.mask
         if cpu.ipis_posted:
             cpu.ipis_posted.clear()
-        if not self._running:
+        if not self._running or self._halted:
             return IDLE
         if self._stall is not None and not self._stall_over():
             self._show(CONTEXT_STALLED)
@@ -172,6 +186,7 @@ class CpuNode(Node):
         """Pass up to ``budget`` boundaries; returns as ``turn`` does."""
         cpu, lapic, stack = self.cpu, self.cpu.lapic, self.cpu.stack
         value, self._resume = self._resume, None
+        checking = self._step_ns  # each boundary where time is virtual; else once a turn
         deadline: int | None = None  # of the local timer, as last looked at
         look_at = budget  # boundary at which it may have come
         while self.steps < budget:
@@ -184,10 +199,17 @@ class CpuNode(Node):
                     lapic.deadline_ns = None
                     self.words[_LAPIC_TIMER] += 1
                     lapic.accept(cpu.params.local_timer_vector)
-            if lapic.intr and cpu.irqs_on and value is None:
+            if self._nmi_latched and self._nmi_frame is None and value is None:
+                self._nmi_latched = False
+                self._nmi_frame = nmi(cpu)
+                self._push(self._nmi_frame, False)
+            elif lapic.intr and cpu.irqs_on and value is None:
                 vector = lapic.ack()
+                self._saved_if.append(True)
                 cpu.irqs_on = False
                 stack.append(interrupt(cpu, vector, self._arrived.pop(vector, 0)))
+            if checking and (wrong := broken(cpu)):
+                raise InvariantError(f"{cpu.name}: {wrong}")
             if stack:
                 frame: Context = stack[-1]
             else:
@@ -209,16 +231,20 @@ class CpuNode(Node):
             cpu.steps = self.steps
             try:
                 op = frame.send(value)
-            except StopIteration:
+            except StopIteration as end:
                 value = None
                 if stack:
-                    stack.pop()
-                    cpu.irqs_on = True  # iret: it was on, or this could not have been taken
+                    value = self._iret(end.value)
                     if not stack and cpu.need_resched and cpu.current.user:
                         schedule(cpu)
                 else:
                     task_exit(cpu, cpu.current)
                     schedule(cpu)
+                continue
+            except KernelBugError:
+                value = None
+                if self._oops():
+                    return IDLE
                 continue
             if op is None:
                 value = None
@@ -237,6 +263,9 @@ class CpuNode(Node):
                     deadline = lapic.deadline_ns
                     self._pausing = True
                     return op.until_ns if deadline is None else min(deadline, op.until_ns)
+            elif type(op) is SoftwareInterrupt:
+                self._int_n(op)
+                value = None
             else:
                 value = self._access(op)
                 if self._stall is not None:
@@ -264,6 +293,49 @@ class CpuNode(Node):
         words[_PREEMPT] = cpu.preempt_count
         words[_IF] = cpu.irqs_on
         words[_PENDING] = cpu.softirq.pending
+        if not self._step_ns and broken(cpu):
+            words[_BROKEN] += 1
+
+    # -- frames
+
+    def _push(self, frame: Context, irqs_on: bool) -> None:
+        """Interrupt what runs: its IF is kept for the iret."""
+        self._saved_if.append(self.cpu.irqs_on)
+        self.cpu.irqs_on = irqs_on
+        self.cpu.stack.append(frame)
+
+    def _iret(self, returned: Any) -> Any:
+        """Back to what was interrupted; what it is told: the result of its ``int n``, or None."""
+        cpu = self.cpu
+        cpu.irqs_on = self._saved_if.pop()
+        if cpu.stack.pop() is self._nmi_frame:
+            self._nmi_frame = None
+        return returned
+
+    def _int_n(self, op: SoftwareInterrupt) -> None:
+        """``int n``: straight through the gate, whatever IF and the local APIC say."""
+        cpu = self.cpu
+        try:
+            gate, handler = cpu.idt.look_up(op.n, op.cpl)
+        except GeneralProtectionError as fault:
+            general_protection(cpu, fault.error_code, user=op.cpl > 0)
+            self._oops()
+            return
+        self._push(handler(cpu, op.n), cpu.irqs_on and gate.type != INTERRUPT_GATE)
+
+    def _oops(self) -> bool:
+        """BUG: ends the task, or, in an interrupt, this CPU; True if it halts."""
+        cpu = self.cpu
+        if cpu.stack or cpu.in_interrupt():
+            panic(cpu, "Fatal exception in interrupt")
+            self._halted = True
+            self.words[_ONLINE] = 0
+            return True
+        cpu.preempt_count = 0
+        cpu.irqs_on = True
+        task_exit(cpu, cpu.current)
+        schedule(cpu)
+        return False
 
     # -- PCIe
 
@@ -351,6 +423,7 @@ class CpuNode(Node):
                 self._power_on()
         elif mode == apic_modes.NMI:
             self.words[_LAPIC_OTHER] += 1
+            self._nmi_latched = True  # a second one before the first is taken merges with it
         else:
             self.words[_LAPIC_ILLEGAL] += 1
 

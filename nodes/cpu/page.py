@@ -48,6 +48,9 @@ CPU_SCHEMA = Schema(
         Field("hardirq_ns", "time in hard interrupts"),
         Field("softirq_ns", "time in softirqs"),
         Field("task_ns", "time in tasks"),
+        Field("nmi_ns", "time in NMIs"),
+        Field("warnings", "WARN lines in the log of this CPU"),
+        Field("broken_invariants", "turns that ended with a rule of invariants.py broken"),
         # interrupts
         Field("irqs", "kstat_irqs of this CPU, by irq number", NR_IRQS),
         Field("arch_irqs", "by ARCH_IRQS", len(ARCH_IRQS)),

@@ -1,10 +1,15 @@
 """Tracepoints of a CPU: names are ftrace's where the kernel has the event.
 
-``context`` of a record is ``CONTEXTS`` index | CPU-local depth << 8. Packet events carry in ``a``
-the packet key (class << 32 | icmp id << 16 | icmp sequence) and in ``b`` what the doc says.
+The context word of a record: bits 0-7 index into ``CONTEXTS``, 8-15 interrupt frames on the stack,
+16 interrupts off, 17 need_resched, 18 in a hard interrupt, 19 in an NMI, 20-23 preempt depth,
+24-31 the softirq field of preempt_count, 32-55 pid of the current task (``unpack_context``).
+Packet events carry in ``a`` the packet key (class << 32 | icmp id << 16 | icmp sequence) and in
+``b`` what the doc says.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from bus.recorder import Tracepoint, table
 
@@ -45,3 +50,32 @@ TRACEPOINTS = table(
     Tracepoint(37, "mmio_read", "a NIC number, b offset"),
     Tracepoint(38, "mmio_write", "a NIC number, b offset << 32 | value"),
 )
+
+
+class TraceContext(NamedTuple):
+    """What a record says about the moment it was made in."""
+
+    context: int  # index into nodes.cpu.page.CONTEXTS
+    depth: int
+    irqs_off: bool
+    need_resched: bool
+    hardirq: bool
+    nmi: bool
+    preempt_depth: int
+    softirq_field: int  # bit 0: serving a softirq, where the era's bh_disable adds 0x200
+    pid: int
+
+
+def unpack_context(word: int) -> TraceContext:
+    """The fields of a record's context word."""
+    return TraceContext(
+        word & 0xFF,
+        word >> 8 & 0xFF,
+        bool(word >> 16 & 1),
+        bool(word >> 17 & 1),
+        bool(word >> 18 & 1),
+        bool(word >> 19 & 1),
+        word >> 20 & 0xF,
+        word >> 24 & 0xFF,
+        word >> 32 & 0xFF_FFFF,
+    )

@@ -30,6 +30,7 @@ from nodes.cpu.kernel.snapshot import snapshot
 from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, spawn_ksoftirqd
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.kernel.timer import Timers, nanosleep
+from nodes.cpu.kernel.traps import trap_init
 from nodes.cpu.kernel.workqueue import Workqueues
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.run import Programs, signal, spawn, start_waiting
@@ -54,6 +55,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.timers = Timers(cpu)
     cpu.softirq = SoftirqState(cpu)
     cpu.irq = IrqTable()
+    trap_init(cpu)
     cpu.vectors = VectorSpace(cpu.params)
     cpu.wq = Workqueues(cpu)
     cpu.programs = Programs()

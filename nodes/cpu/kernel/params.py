@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
     "ip_id": ("zero", "generated"),
+    "warning_text": ("bug", "at", "cpu-pid"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
 }
@@ -46,6 +47,9 @@ class Params(NamedTuple):
     ksoftirqd_nice: int
     ksoftirqd_gate: str  # do inline softirqs wait for a runnable ksoftirqd?
     softirq_disable_offset: int  # what local_bh_disable adds to preempt_count
+    hardirq_mask: int  # bits of preempt_count: include/linux/preempt.h, hardirq.h
+    nmi_mask: int
+    nmi_offset: int  # what an NMI adds beside HARDIRQ_OFFSET
     softirq_names: tuple[str, ...]  # in vector order
     local_timer_vector: int
     reschedule_vector: int
@@ -76,6 +80,7 @@ class Params(NamedTuple):
     other_vector_suffix: str  # name of a NIC's last vector: eth0 or eth0:lsc
     rss_key: str  # hex; empty: drawn at boot
     # text
+    warning_text: str
     proc_format: str
     log_format: str
 
@@ -97,6 +102,9 @@ PRESETS: dict[str, Params] = {
         ksoftirqd_nice=19,
         ksoftirqd_gate="never",
         softirq_disable_offset=0x100,
+        hardirq_mask=0x0FFF0000,
+        nmi_mask=0,
+        nmi_offset=0,
         softirq_names=_SOFTIRQS_18,
         local_timer_vector=0xEF,
         reschedule_vector=0xFD,
@@ -124,6 +132,7 @@ PRESETS: dict[str, Params] = {
         ixgbe_version="3.2.9-k2",
         other_vector_suffix=":lsc",
         rss_key=_FIXED_RSS_KEY,
+        warning_text="bug",
         proc_format="2.6.18",
         log_format="2.6.18",
     ),
@@ -135,6 +144,9 @@ PRESETS: dict[str, Params] = {
         ksoftirqd_nice=0,
         ksoftirqd_gate="never",
         softirq_disable_offset=0x200,
+        hardirq_mask=0x03FF0000,
+        nmi_mask=0x04000000,
+        nmi_offset=0x04000000,
         softirq_names=_SOFTIRQS_310,
         local_timer_vector=0xEF,
         reschedule_vector=0xFD,
@@ -162,6 +174,7 @@ PRESETS: dict[str, Params] = {
         ixgbe_version="3.13.10-k",
         other_vector_suffix="",
         rss_key=_FIXED_RSS_KEY,
+        warning_text="at",
         proc_format="3.10",
         log_format="3.10",
     ),
@@ -173,6 +186,9 @@ PRESETS: dict[str, Params] = {
         ksoftirqd_nice=0,
         ksoftirqd_gate="unless-tasklet",
         softirq_disable_offset=0x200,
+        hardirq_mask=0x000F0000,
+        nmi_mask=0x00F00000,
+        nmi_offset=0x00100000,
         softirq_names=_SOFTIRQS_61,
         local_timer_vector=0xEC,
         reschedule_vector=0xFD,
@@ -200,6 +216,7 @@ PRESETS: dict[str, Params] = {
         ixgbe_version="6.1.0",
         other_vector_suffix="",
         rss_key="",
+        warning_text="cpu-pid",
         proc_format="6.1",
         log_format="6.1",
     ),

@@ -12,7 +12,8 @@ interrupt can be taken, and then only if ``irqs_on``. What a context yields:
 * ``USER``: the task is in user mode here, so it may also be preempted;
 * ``SCHEDULE``: the task calls ``schedule()``;
 * ``MmioRead`` / ``ConfigAccess``: a non-posted access; the yield returns the value;
-* ``Pause``: a busy wait.
+* ``Pause``: a busy wait;
+* ``SoftwareInterrupt``: the ``int n`` instruction; the yield returns what the gate's handler does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
 
 if TYPE_CHECKING:
+    from nodes.cpu.idt import Idt
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
     from nodes.cpu.kernel.net.netdevice import Net
@@ -79,20 +81,33 @@ class Pause(NamedTuple):
     until_ns: int
 
 
+class SoftwareInterrupt(NamedTuple):
+    """``int n`` executed at privilege level ``cpl`` (0 kernel, 3 user)."""
+
+    n: int
+    cpl: int = 0
+
+
 ALL_ONES = 0xFFFF_FFFF
 
+PREEMPT_MASK = 0x000000FF
 SOFTIRQ_OFFSET = 0x100
 HARDIRQ_OFFSET = 0x10000
 SOFTIRQ_MASK = 0x0000FF00
-HARDIRQ_MASK = 0x0FFF0000
+#: Hardirq, softirq and NMI bits together, wherever the era has its NMI bits.
+INTERRUPT_MASK = 0x0FFFFF00
 
-CONTEXT_IDLE, CONTEXT_TASK, CONTEXT_SOFTIRQ, CONTEXT_HARDIRQ = 0, 1, 2, 3
+CONTEXT_IDLE, CONTEXT_TASK, CONTEXT_SOFTIRQ, CONTEXT_HARDIRQ, CONTEXT_NMI = 0, 1, 2, 3, 4
 CONTEXT_STALLED, CONTEXT_OFFLINE = 5, 6
+
+#: In ``Cpu.levels`` beside vectors (which are never negative).
+LEVEL_SOFTIRQ, LEVEL_NMI = -1, -2
 
 _TIME_WORD = {
     CONTEXT_TASK: CPU_SCHEMA.index("task_ns"),
     CONTEXT_SOFTIRQ: CPU_SCHEMA.index("softirq_ns"),
     CONTEXT_HARDIRQ: CPU_SCHEMA.index("hardirq_ns"),
+    CONTEXT_NMI: CPU_SCHEMA.index("nmi_ns"),
 }
 
 
@@ -103,6 +118,7 @@ class Cpu:
     timers: Timers
     softirq: SoftirqState
     irq: IrqTable
+    idt: Idt
     vectors: VectorSpace  # of all CPUs; on the boot CPU
     wq: Workqueues
     net: Net
@@ -141,6 +157,9 @@ class Cpu:
         self.irqs_on = False
         self.online = False
         self.stack: list[Context] = []  # interrupt contexts above the current task
+        #: What serves what, outermost first: a vector for a hard interrupt, or a LEVEL_ value.
+        #: Kept apart from preempt_count, so that ``nodes.cpu.invariants`` can compare the two.
+        self.levels: list[int] = []
         self.steps = 0
         self.lost_nics: list[bool] = [False] * len(machine.nics)
         #: Clock in ns; where time is virtual it moves with each boundary.
@@ -149,6 +168,12 @@ class Cpu:
             self.now = lambda: clock() + self.steps * step_ns
         # kernel state of the core
         self.preempt_count = 0
+        self.hardirq_mask = params.hardirq_mask
+        self.nmi_mask = params.nmi_mask
+        self.nmi_handlers: list[Callable[[Cpu], bool]] = []  # True: it was for this handler
+        self.warned: list[tuple[str, str]] = []  # places whose WARN_ONCE has spoken
+        self.symbols: list[str] = [""]  # by number, for trace records
+        self._symbol_numbers: dict[str, int] = {"": 0}
         self.need_resched = False
         self.ipis_posted: list[tuple[int, int]] = []  # (target, vector) of this turn
         self.online_cpus: list[int] = []
@@ -169,10 +194,24 @@ class Cpu:
     # -- context predicates (include/linux/preempt.h)
 
     def in_irq(self) -> bool:
-        return bool(self.preempt_count & HARDIRQ_MASK)
+        return bool(self.preempt_count & self.hardirq_mask)
+
+    def in_nmi(self) -> bool:
+        return bool(self.preempt_count & self.nmi_mask)
 
     def in_interrupt(self) -> bool:
-        return bool(self.preempt_count & (HARDIRQ_MASK | SOFTIRQ_MASK))
+        return bool(self.preempt_count & INTERRUPT_MASK)
+
+    def in_task(self) -> bool:
+        """Neither NMI, hard interrupt nor a softirq being served; bottom halves may be off."""
+        mask = self.nmi_mask | self.hardirq_mask | SOFTIRQ_OFFSET
+        return not self.preempt_count & mask
+
+    def in_atomic(self) -> bool:
+        return self.preempt_count != 0
+
+    def preemptible(self) -> bool:
+        return self.preempt_count == 0 and self.irqs_on
 
     def in_softirq(self) -> bool:
         return bool(self.preempt_count & SOFTIRQ_MASK)
@@ -200,7 +239,27 @@ class Cpu:
         return old
 
     def trace(self, event: int, a: int = 0, b: int = 0) -> None:
-        """Write a trace record, if that event is being recorded."""
+        """Write a trace record, if that event is being recorded (``nodes.cpu.trace`` has the
+        meaning of the context word)."""
         if self.trace_mask >> event & 1:
-            context = self._context | len(self.stack) << 8
+            count = self.preempt_count
+            context = (
+                self._context
+                | len(self.stack) << 8
+                | (not self.irqs_on) << 16
+                | self.need_resched << 17
+                | bool(count & self.hardirq_mask) << 18
+                | bool(count & self.nmi_mask) << 19
+                | (count & 0xF) << 20
+                | (count >> 8 & 0xFF) << 24
+                | self.current.pid << 32
+            )
             self.recorder.record(self.now(), event, context, a, b)
+
+    def symbol(self, name: str) -> int:
+        """Number of a function's or object's name, as trace records hold it."""
+        number = self._symbol_numbers.get(name)
+        if number is None:
+            number = self._symbol_numbers[name] = len(self.symbols)
+            self.symbols.append(name)
+        return number

@@ -1,6 +1,7 @@
 """Plain values that a CPU answers with between two turns; who asked renders the text.
 
 ``kernel``: what the /proc renderers need beside the pages. ``state``: for the dashboard.
+``symbols``: the names that trace records give by number.
 ``ping:N``: times of the last ping's packets from sequence N on.
 """
 
@@ -26,6 +27,8 @@ def snapshot(cpu: Cpu, what: str) -> Any:
         return _kernel(cpu)
     if name == "state":
         return _state(cpu)
+    if name == "symbols":
+        return cpu.symbols
     if name == "ping":
         return _ping(cpu, int(argument) if argument.isdigit() else 1)
     raise LookupError(f"a CPU has no snapshot {what}")

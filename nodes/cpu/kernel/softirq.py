@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.percpu import (
     CONTEXT_SOFTIRQ,
+    LEVEL_SOFTIRQ,
     SCHEDULE,
     SOFTIRQ_OFFSET,
     Context,
@@ -98,6 +99,7 @@ class SoftirqState:
         cpu, words = self._cpu, self._cpu.words
         outer = cpu.enter_context(CONTEXT_SOFTIRQ)
         cpu.preempt_count += SOFTIRQ_OFFSET
+        cpu.levels.append(LEVEL_SOFTIRQ)
         end_ns = cpu.now() + self.time_ns
         restarts = MAX_SOFTIRQ_RESTART
         while True:
@@ -123,6 +125,7 @@ class SoftirqState:
                 continue
             self.wakeup_softirqd()
             break
+        cpu.levels.pop()
         cpu.preempt_count -= SOFTIRQ_OFFSET
         cpu.enter_context(outer)
 

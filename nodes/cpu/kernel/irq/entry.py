@@ -49,35 +49,44 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
     params = cpu.params
     if vector == params.local_timer_vector:
         cpu.lapic.eoi()
-        cpu.preempt_count += HARDIRQ_OFFSET
+        irq_enter(cpu, vector)
         cpu.words[_LOC] += 1
         cpu.trace(_LOCAL_TIMER, vector)
         cpu.timers.interrupt()
     elif vector == params.reschedule_vector:
         # remote wake-ups ride in the record rings, as in the wake list of scheduler_ipi()
         cpu.lapic.eoi()
-        cpu.preempt_count += HARDIRQ_OFFSET
+        irq_enter(cpu, vector)
         cpu.words[_RES] += 1
         taken = yield from flush_records(cpu)
         cpu.trace(_RESCHEDULE, vector, taken)
         if not taken:  # scheduler_ipi without wake-ups: no irq_exit, so no softirqs
+            cpu.levels.pop()
             cpu.preempt_count -= HARDIRQ_OFFSET
             cpu.enter_context(outer)
             return
     elif vector == params.call_function_single_vector:
         cpu.lapic.eoi()
-        cpu.preempt_count += HARDIRQ_OFFSET
+        irq_enter(cpu, vector)
         cpu.words[_CAL] += 1
         taken = yield from flush_records(cpu)
         cpu.trace(_CALL, vector, taken)
     else:
-        cpu.preempt_count += HARDIRQ_OFFSET
+        irq_enter(cpu, vector)
         yield from _device(cpu, vector, arrived_ns)
     yield from irq_exit(cpu, outer)
 
 
+def irq_enter(cpu: Cpu, vector: int) -> None:
+    """From here on this is a hard interrupt."""
+    cpu.preempt_count += HARDIRQ_OFFSET
+    cpu.levels.append(vector)
+
+
 def irq_exit(cpu: Cpu, outer: int) -> Context:
     """Leave the hard interrupt; run softirqs if no interrupt is left below."""
+    cpu.irqs_on = False
+    cpu.levels.pop()
     cpu.preempt_count -= HARDIRQ_OFFSET
     softirq = cpu.softirq
     if softirq.pending and not cpu.in_interrupt() and not softirq.ksoftirqd_running():
