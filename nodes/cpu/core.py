@@ -55,7 +55,7 @@ from nodes.cpu.kernel.percpu import (
     Pause,
     SoftwareInterrupt,
 )
-from nodes.cpu.kernel.sched import schedule, show_run_queue, task_exit
+from nodes.cpu.kernel.sched import schedule, task_exit
 from nodes.cpu.kernel.traps import general_protection
 from nodes.cpu.lapic import LocalApic
 from nodes.cpu.page import CPU_SCHEMA
@@ -431,7 +431,6 @@ class CpuNode(Node):
 
     def _on_snapshot(self, sender: str, message: Snapshot) -> None:
         began = self.clock()
-        show_run_queue(self.cpu)
         try:
             value = boot.snapshot(self.cpu, message.what)
             data: bytes = msgpack.packb(value)

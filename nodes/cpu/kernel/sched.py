@@ -34,17 +34,24 @@ WAKEUP_GRANULARITY_NS = 1_000_000
 _CTXT = CPU_SCHEMA.index("ctxt")
 _NR_RUNNING = CPU_SCHEMA.index("nr_running")
 _PID = CPU_SCHEMA.index("current_pid")
+_COMM = CPU_SCHEMA.index("current_comm")
 _NICE = CPU_SCHEMA.index("current_nice")
 _RUN_QUEUE = CPU_SCHEMA.index("run_queue")
 _SWITCH = TRACEPOINTS["sched_switch"].number
 _WAKEUP = TRACEPOINTS["sched_wakeup"].number
 
 
+def _comm_words(comm: str) -> tuple[int, int]:
+    """A task's name as the page holds it: 16 bytes, two words."""
+    raw = comm.encode()[:16].ljust(16, b"\0")
+    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+
+
 class Task:
     """A task of one CPU. ``gen`` is its kernel (and user) code; None for the idle task."""
 
     __slots__ = (
-        "comm", "cpu", "exit_code", "gen", "nice", "on_rq", "pid", "program", "request",
+        "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
         "runtime_ns", "signals", "started_ns", "state", "user", "vruntime", "weight", "worker",
     )  # fmt: skip
 
@@ -52,6 +59,7 @@ class Task:
         self.cpu = cpu
         self.pid = cpu.rq.new_pid() if gen is not None else 0
         self.comm = comm
+        self.comm_words = _comm_words(comm)
         self.gen = gen
         self.nice = nice
         self.weight = _WEIGHTS[nice + 20]
@@ -63,12 +71,8 @@ class Task:
         self.user = False  # its last boundary was in user mode
         self.signals = 0  # pending, bit n = signal n
         self.request: int | None = None  # the Spawn that started it
-        self.exit_code = 0
         self.worker: Worker | None = None
         self.program: Any = None
-
-    def signal_pending(self) -> bool:
-        return self.signals != 0
 
 
 class RunQueue:
@@ -154,6 +158,7 @@ def scheduler_tick(cpu: Cpu) -> None:
         cpu.need_resched = bool(cpu.rq.runnable)
         return
     _charge(cpu, current)
+    show_run_queue(cpu)
     if cpu.rq.runnable:
         best = min(task.vruntime for task in cpu.rq.runnable)
         if current.vruntime > best:
@@ -188,6 +193,7 @@ def schedule(cpu: Cpu) -> None:
         return
     words[_CTXT] += 1
     words[_PID] = chosen.pid
+    words[_COMM], words[_COMM + 1] = chosen.comm_words
     words[_NICE] = chosen.nice + 20
     if prev is cpu.idle:
         cpu.timers.leave_idle()
@@ -196,6 +202,9 @@ def schedule(cpu: Cpu) -> None:
     if chosen is not cpu.idle:
         chosen.started_ns = cpu.now()
         cpu.enter_context(CONTEXT_TASK)
+    else:
+        for row in range(RUN_QUEUE_ROWS):
+            words[_RUN_QUEUE + row * 5] = 0  # nobody is on the queue
 
 
 def _vruntime(task: Task) -> int:
@@ -221,14 +230,7 @@ def show_run_queue(cpu: Cpu) -> None:
     rows += cpu.rq.runnable[: RUN_QUEUE_ROWS - len(rows)]
     flat: list[int] = []
     for task in rows:
-        comm = task.comm.encode()[:16].ljust(16, b"\0")
-        flat += [
-            task.pid,
-            task.nice + 20,
-            task.runtime_ns,
-            int.from_bytes(comm[:8], "little"),
-            int.from_bytes(comm[8:], "little"),
-        ]
+        flat += [task.pid, task.nice + 20, task.runtime_ns, *task.comm_words]
     flat += [0] * (RUN_QUEUE_ROWS * 5 - len(flat))
     for i, value in enumerate(flat):
         cpu.words[_RUN_QUEUE + i] = value

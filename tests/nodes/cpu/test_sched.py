@@ -175,7 +175,7 @@ def test_a_signal_ends_an_interruptible_sleep_only() -> None:
         send_signal(bench.cpu, task, SIGINT)
     bench.settle()
     assert order == [TASK_INTERRUPTIBLE]
-    assert tasks[1].signal_pending()
+    assert tasks[1].signals
     assert wake_up_process(bench.cpu, tasks[1])
     bench.settle()
     assert order == [TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE]
