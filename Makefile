@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
 
-.PHONY: demo test lint format bench conformance test-deps clean
+.PHONY: demo test lint format bench conformance soak test-deps clean
 
 demo: $(STAMP)
 	@$(BIN)/bottomhalf demo
@@ -24,6 +24,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.run
+
+# A million random interleavings of interrupts, softirqs and tasks; about a quarter of an hour.
+soak: $(STAMP)
+	@$(BIN)/python -m tests.nodes.cpu.interleavings 1000000
 
 conformance: $(STAMP)
 	@$(BIN)/python -m tests.conformance.report

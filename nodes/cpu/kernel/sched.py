@@ -202,7 +202,7 @@ def schedule(cpu: Cpu) -> None:
     if chosen is not cpu.idle:
         chosen.started_ns = cpu.now()
         cpu.enter_context(CONTEXT_TASK)
-    else:
+    elif words[_RUN_QUEUE]:
         for row in range(RUN_QUEUE_ROWS):
             words[_RUN_QUEUE + row * 5] = 0  # nobody is on the queue
 
