@@ -5,8 +5,9 @@ short random program, and then lets chance choose at every instruction boundary:
 whether a vector or an NMI arrives. When everything has come to rest the rules are checked, and some
 are checked at every boundary:
 
-* the core's own rules of contexts (``nodes.cpu.invariants``): no softirq nests, no vector on itself;
-* a softirq that is pending in plain task context has a runnable ksoftirqd, so it is never forgotten;
+* the core's own rules of contexts (``nodes.cpu.invariants``): no softirq nests, no vector on
+  itself;
+* a softirq that is pending in plain task context has a runnable ksoftirqd: it is never forgotten;
 * ``__do_softirq`` passes at most ten times, and whatever was raised has run in the end;
 * every sleeper that was woken has gone on;
 * preempt counts, interrupt flags and the list of levels are back where they were.
