@@ -22,6 +22,7 @@ from bus.messages import (
     CfgRead,
     CfgWrite,
     Completion,
+    IcrWrite,
     Interrupt,
     MemRead,
     MemWrite,
@@ -58,10 +59,11 @@ from nodes.cpu.kernel.percpu import (
 from nodes.cpu.kernel.sched import schedule, task_exit
 from nodes.cpu.kernel.traps import general_protection
 from nodes.cpu.lapic import LocalApic
+from nodes.cpu.lapicregs import LocalApicRegisters
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import admin, ping, tcpdump  # noqa: F401  (importing registers them)
 from nodes.cpu.trace import TRACEPOINTS
-from nodes.machine import MachineSettings
+from nodes.machine import APIC, MachineSettings
 
 #: Boundaries between two looks at the clock where time passes by itself.
 CLOCK_BOUNDARIES = 8
@@ -76,7 +78,6 @@ _STALLED_ON = CPU_SCHEMA.index("stalled_on")
 _LAPIC_IN = CPU_SCHEMA.index("lapic_in")
 _LAPIC_ILLEGAL = CPU_SCHEMA.index("lapic_illegal")
 _LAPIC_OTHER = CPU_SCHEMA.index("lapic_other")
-_LAPIC_TIMER = CPU_SCHEMA.index("lapic_timer")
 _READS = CPU_SCHEMA.index("mmio_reads")
 _WRITES = CPU_SCHEMA.index("mmio_writes")
 _ONES = CPU_SCHEMA.index("mmio_all_ones")
@@ -116,6 +117,9 @@ class CpuNode(Node):
             around.step_ns,
         )
         self.cpu.lapic = LocalApic(self.page)
+        self.cpu.apic = LocalApicRegisters(
+            self.cpu.lapic, number, lambda icr: self.post(APIC, IcrWrite(icr)), self.cpu.now
+        )
         self.cpu.recorder.mask = always_mask(TRACEPOINTS)
         self._nics = {name: i for i, name in enumerate(machine.nic_names)}
         self._nic_names = machine.nic_names
@@ -196,9 +200,7 @@ class CpuNode(Node):
             if self.steps >= look_at:
                 look_at = self.steps + self._boundaries_until(deadline)
                 if self.steps >= look_at:
-                    lapic.deadline_ns = None
-                    self.words[_LAPIC_TIMER] += 1
-                    lapic.accept(cpu.params.local_timer_vector)
+                    lapic.timer_expired(cpu.now())
             if self._nmi_latched and self._nmi_frame is None and value is None:
                 self._nmi_latched = False
                 self._nmi_frame = nmi(cpu)
@@ -411,12 +413,15 @@ class CpuNode(Node):
         self.words[_LAPIC_IN] += 1
         lapic, mode = self.cpu.lapic, message.delivery_mode
         if mode in (apic_modes.FIXED, apic_modes.LOWEST):
-            if lapic.accept(message.vector):
+            if message.vector < 16:
+                self.cpu.apic.received_illegal()
+            if lapic.accept(message.vector, message.trigger_mode == 1):
                 self._arrived[message.vector] = self.cpu.now()
         elif mode == apic_modes.INIT:
             self.words[_LAPIC_OTHER] += 1
             if self.cpu.number and not self._running:
                 lapic.reset()
+                self.cpu.apic.reset()
         elif mode == apic_modes.STARTUP:
             self.words[_LAPIC_OTHER] += 1
             if not self._running:

@@ -1,13 +1,14 @@
-"""Local APIC of one CPU: IRR, ISR, TPR, EOI and the one-shot timer.
+"""Local APIC of one CPU: IRR, ISR, TMR, TPR, EOI and the timer's deadline.
 
 Models the fixed-delivery part of the Intel local APIC: at most one instance of a vector in IRR and
 one in ISR, priority by class (vector >> 4), delivery of the highest IRR vector whose class is above
-the processor priority. The timer is the TSC-deadline timer: one deadline, taken by the core at the
-next boundary. Level-triggered EOI broadcast, LVT entries and the error register come with the
-hardware issue.
+the processor priority. The timer is a deadline, taken by the core at the next boundary; a period
+makes it count again. What software programs is ``nodes.cpu.lapicregs``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from bus.ram import Page
 from nodes.cpu.page import CPU_SCHEMA
@@ -22,6 +23,7 @@ _ILLEGAL = CPU_SCHEMA.index("lapic_illegal")
 _IRR = CPU_SCHEMA.index("irr")
 _ISR = CPU_SCHEMA.index("isr")
 _TAKEN = CPU_SCHEMA.index("vectors_taken")
+_TIMER = CPU_SCHEMA.index("lapic_timer")
 _WORD = (1 << 64) - 1
 
 
@@ -35,13 +37,24 @@ class LocalApic:
         self._tpr = 0x10
         self.enabled = False
         self.intr = False
+        self.tmr = 0  # vectors whose last message was level-triggered
+        self.level_eoi: Callable[[int], None] | None = None  # who hears the EOI of such a vector
+        self.spurious_vector = SPURIOUS_VECTOR
         self.deadline_ns: int | None = None
+        self.timer_vector = 0
+        self.timer_masked = False
+        self.timer_period_ns = 0  # 0: one shot
 
     def reset(self) -> None:
         """INIT: software-disabled, nothing requested, nothing in service."""
-        self.irr = self.isr = 0
+        self.irr = self.isr = self.tmr = 0
+        for at in (_IRR, _ISR):
+            for n in range(4):
+                self._words[at + n] = 0
+        self._tpr = 0
         self.enabled = False
         self.deadline_ns = None
+        self.timer_period_ns = 0
         self._update()
 
     @property
@@ -60,7 +73,7 @@ class LocalApic:
         in_service = (self.isr.bit_length() - 1) >> 4 if self.isr else 0
         return self._tpr if self._tpr >> 4 >= in_service else in_service << 4
 
-    def accept(self, vector: int) -> bool:
+    def accept(self, vector: int, level: bool = False) -> bool:
         """A fixed message arrives; True if it set a bit in IRR, False if it ends here."""
         words = self._words
         if not self.enabled:
@@ -70,6 +83,10 @@ class LocalApic:
             words[_ILLEGAL] += 1
             return False
         bit = 1 << vector
+        if level:
+            self.tmr |= bit
+        elif self.tmr & bit:
+            self.tmr ^= bit
         if self.irr & bit:
             words[_MERGED] += 1
             return False
@@ -82,7 +99,7 @@ class LocalApic:
     def ack(self) -> int:
         """The core takes the interrupt: IRR to ISR; the spurious vector if none qualifies."""
         if not self.intr:
-            return SPURIOUS_VECTOR
+            return self.spurious_vector
         vector = self.irr.bit_length() - 1
         self.irr ^= 1 << vector
         self.isr |= 1 << vector
@@ -101,6 +118,18 @@ class LocalApic:
             self.isr ^= 1 << vector
             self._words[_ISR + (vector >> 6)] &= ~(1 << (vector & 63)) & _WORD
             self._update()
+            if self.tmr >> vector & 1 and self.level_eoi is not None:
+                self.level_eoi(vector)
+
+    def timer_expired(self, now_ns: int) -> None:
+        """The deadline has come: once, or again after each period. Masked, it is lost."""
+        due, self.deadline_ns = self.deadline_ns, None
+        if due is not None and self.timer_period_ns:
+            missed = (now_ns - due) // self.timer_period_ns
+            self.deadline_ns = due + (missed + 1) * self.timer_period_ns
+        if not self.timer_masked:
+            self._words[_TIMER] += 1
+            self.accept(self.timer_vector)
 
     def _update(self) -> None:
         irr = self.irr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
@@ -71,7 +72,7 @@ def prepare(cpu: Cpu) -> None:
 
 def start(cpu: Cpu) -> None:
     """Power-on of the boot CPU, or start_secondary."""
-    cpu.lapic.enabled = True
+    setup_local_apic(cpu)
     cpu.online_cpus = [cpu.number] if cpu.boot else [0, cpu.number]
     spawn_ksoftirqd(cpu)
     cpu.wq.start()

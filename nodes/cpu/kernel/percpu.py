@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.timer import Timers
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
+    from nodes.cpu.lapicregs import LocalApicRegisters
     from nodes.cpu.programs.run import Programs
 
 #: A context: a generator that yields operations and is sent their results.
@@ -125,6 +126,7 @@ class Cpu:
     current: Task
     idle: Task
     lapic: LocalApic
+    apic: LocalApicRegisters
     programs: Programs
 
     def __init__(

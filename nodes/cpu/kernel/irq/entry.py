@@ -9,6 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.apic import (
+    ERROR_APIC_VECTOR,
+    SPURIOUS_APIC_VECTOR,
+    error_interrupt,
+    spurious_interrupt,
+)
 from nodes.cpu.kernel.irq.desc import (
     IRQ_NONE,
     IRQD_IRQ_DISABLED,
@@ -71,6 +77,13 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.words[_CAL] += 1
         taken = yield from flush_records(cpu)
         cpu.trace(_CALL, vector, taken)
+    elif vector == SPURIOUS_APIC_VECTOR:
+        irq_enter(cpu, vector)
+        spurious_interrupt(cpu)
+    elif vector == ERROR_APIC_VECTOR:
+        cpu.lapic.eoi()
+        irq_enter(cpu, vector)
+        error_interrupt(cpu)
     else:
         irq_enter(cpu, vector)
         yield from _device(cpu, vector, arrived_ns)
