@@ -26,6 +26,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
+    "napi_missed": ("forgotten", "remembered"),
+    "poll_return": ("zero-when-done", "work"),
+    "carrier_loss": ("once-a-second", "at-once-for-slaves"),
+    "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
+    "bond_stats": ("sum", "since-enslaved"),
+    "reta_order": ("reversed", "straight"),
     "receive_batching": ("one-by-one", "list"),
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
@@ -64,12 +70,18 @@ class Params(NamedTuple):
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
+    napi_missed: str  # an interrupt while its NAPI is scheduled already
+    poll_return: str  # what a driver's poll charges when it is done
+    carrier_loss: str  # how soon linkwatch looks
+    inactive_slave_counter: str
     receive_batching: str
     slave_priority: str
     ip_id: str
     softnet_columns: int
     # ixgbe and bonding
     removed_device: str
+    bond_stats: str  # of its slaves: /proc/net/dev
+    reta_order: str  # within each group of four entries
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
@@ -118,11 +130,17 @@ PRESETS: dict[str, Params] = {
         neigh_first_probe="timer",
         neigh_queue_bytes=0,
         time_squeeze="loop-head",
+        napi_missed="forgotten",
+        poll_return="zero-when-done",
+        carrier_loss="once-a-second",
+        inactive_slave_counter="rx_dropped",
         receive_batching="one-by-one",
         slave_priority="one",
         ip_id="zero",
         softnet_columns=9,
         removed_device="not-recognised",
+        bond_stats="sum",
+        reta_order="reversed",
         peer_notification="reply-on-slave",
         failure_count="at-fail",
         link_commit="one-pass",
@@ -160,11 +178,17 @@ PRESETS: dict[str, Params] = {
         neigh_first_probe="at-once",
         neigh_queue_bytes=65536,
         time_squeeze="loop-head",
+        napi_missed="forgotten",
+        poll_return="zero-when-done",
+        carrier_loss="once-a-second",
+        inactive_slave_counter="rx_dropped",
         receive_batching="one-by-one",
         slave_priority="kept",
         ip_id="generated",
         softnet_columns=10,
         removed_device="not-recognised",
+        bond_stats="sum",
+        reta_order="reversed",
         peer_notification="request-on-bond",
         failure_count="at-commit",
         link_commit="final",
@@ -202,11 +226,17 @@ PRESETS: dict[str, Params] = {
         neigh_first_probe="at-once",
         neigh_queue_bytes=212992,
         time_squeeze="after-poll",
+        napi_missed="remembered",
+        poll_return="work",
+        carrier_loss="at-once-for-slaves",
+        inactive_slave_counter="rx_nohandler",
         receive_batching="list",
         slave_priority="kept",
         ip_id="generated",
         softnet_columns=13,
         removed_device="all-ones",
+        bond_stats="since-enslaved",
+        reta_order="straight",
         peer_notification="request-with-carrier",
         failure_count="at-commit",
         link_commit="every-change",

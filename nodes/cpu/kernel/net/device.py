@@ -165,7 +165,8 @@ def _fire(cpu: Cpu, dev: NetDevice) -> None:
     watch = cpu.net.linkwatch
     if dev not in watch.pending:
         watch.pending.append(dev)
-    urgent = dev.carrier or (cpu.params.proc_format == "6.1" and dev.master is not None)
+    slaves_too = cpu.params.carrier_loss == "at-once-for-slaves"
+    urgent = dev.carrier or (slaves_too and dev.master is not None)
     delay = 0 if urgent else max(0, watch.next_event - cpu.jiffies())
     cpu.wq.queue_delayed_work(watch.work, delay)
 

@@ -52,7 +52,7 @@ def napi_schedule(cpu: Cpu, napi: Napi) -> None:
     (MISSED); before, such an interrupt was lost on purpose."""
     if not napi.enabled:
         return
-    atomics, remembers = cpu.ram.atomics, cpu.params.time_squeeze == "after-poll"
+    atomics, remembers = cpu.ram.atomics, cpu.params.napi_missed == "remembered"
     while True:
         state = atomics.load(napi.word)
         if state & NAPI_STATE_SCHED and (not remembers or state & NAPI_STATE_MISSED):

@@ -33,6 +33,7 @@ ETH_P_IP, ETH_P_ARP = 0x0800, 0x0806
 _PROCESSED = CPU_SCHEMA.index("softnet")
 _NOHANDLER = CPU_SCHEMA.index("rx_nohandler")
 _RX_DROPPED = CPU_SCHEMA.index("rx_dropped")
+_INACTIVE = {"rx_nohandler": _NOHANDLER, "rx_dropped": _RX_DROPPED}
 _BOND = TRACEPOINTS["bond_receive"].number
 
 
@@ -92,8 +93,8 @@ def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
         if dev.master is None:
             return True
         if dev.inactive:  # RX_HANDLER_EXACT: only who is bound to this very device
-            modern = cpu.params.proc_format == "6.1"
-            words[(_NOHANDLER if modern else _RX_DROPPED) + _device_slot(dev)] += 1
+            counter = _INACTIVE[cpu.params.inactive_slave_counter]
+            words[counter + _device_slot(dev)] += 1
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
             return False
         skb.dev = dev.master  # RX_HANDLER_ANOTHER

@@ -41,11 +41,15 @@ def device_stats(cpu: Cpu, dev: NetDevice) -> list[int]:
         stats["rx_drop"] += cpu.ram.page(name, CPU_SCHEMA).words[_RX_DROPPED + slot]
     bond = cpu.net.bonds.get(dev.name)
     if bond is not None:
-        for i, column in enumerate(COLUMNS):
-            stats[column] += bond.stats_base[i]
-            for slave in bond.slaves:
-                gained = device_stats(cpu, slave.dev)[i]
-                if cpu.params.proc_format == "6.1":
-                    gained = max(0, gained - slave.stats_at_enslave[i])
-                stats[column] += gained
+        of_slaves = [device_stats(cpu, slave.dev) for slave in bond.slaves]
+        if cpu.params.bond_stats == "since-enslaved":
+            of_slaves = [
+                [
+                    max(0, now - start)
+                    for now, start in zip(row, slave.stats_at_enslave, strict=True)
+                ]
+                for row, slave in zip(of_slaves, bond.slaves, strict=True)
+            ]
+        for column, *values in zip(COLUMNS, bond.stats_base, *of_slaves, strict=True):
+            stats[column] += sum(values)
     return [stats[column] for column in COLUMNS]

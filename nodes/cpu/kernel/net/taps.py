@@ -50,13 +50,11 @@ def apply_tap(cpu: Cpu, session: int, value: tuple[int, int] | None) -> None:
 def dev_queue_xmit_nit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> None:
     """What leaves through ``dev`` is shown to taps on it and to unbound ones."""
     _copy(cpu, skb, (0, dev.ifindex), dev.ifindex, outgoing=True)
-    cpu.trace(_TRANSMIT, skb.key, dev.ifindex)
 
 
 def deliver_taps(cpu: Cpu, skb: SkBuff, matching: tuple[int, ...]) -> None:
     """What arrived is shown to taps bound to one of ``matching`` (0 is the wildcard)."""
     _copy(cpu, skb, matching, skb.dev.ifindex, outgoing=False)
-    cpu.trace(_RECEIVE, skb.key, skb.dev.ifindex)
 
 
 def _copy(
@@ -70,3 +68,4 @@ def _copy(
     if bits:
         stamp = cpu.now()
         cpu.tap.append(stamp, ifindex, outgoing, bits, skb.frame, snaplen)
+        cpu.trace(_TRANSMIT if outgoing else _RECEIVE, skb.key, ifindex)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.delay import mdelay
 from nodes.cpu.kernel.drivers.ixgbe import regs
-from nodes.cpu.kernel.drivers.ixgbe.adapter import RING_BYTES, RX_TAIL, Adapter
+from nodes.cpu.kernel.drivers.ixgbe.adapter import BUFFER_BYTES, RING_BYTES, RX_TAIL, Adapter
 from nodes.cpu.kernel.percpu import ALL_ONES, Context, MmioRead
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.timer import msleep
@@ -191,7 +191,7 @@ def _fill_rx(cpu: Cpu, adapter: Adapter, queue: int) -> None:
     words = cpu.ram.words64
     for entry in range(RING_ENTRIES):
         at = (ring.rx_desc >> 3) + entry * 2
-        words[at] = ring.rx_buffers + entry * 2048
+        words[at] = ring.rx_buffers + entry * BUFFER_BYTES
         words[at + 1] = 0
     words[ring.state + RX_TAIL] = RING_ENTRIES - 1
 
@@ -204,7 +204,9 @@ def _configure_rss(cpu: Cpu, adapter: Adapter) -> None:
     queues = len(adapter.rings)
     for i in range(32):
         entries = bytes((4 * i + j) % queues for j in range(4))
-        if cpu.params.rss_key:  # drivers of that age wrote each group of four reversed
+        if (
+            cpu.params.reta_order == "reversed"
+        ):  # drivers of that age wrote each group of four reversed
             entries = entries[::-1]
         adapter.write_reg(regs.reta(i), int.from_bytes(entries, "little"))
     adapter.write_reg(regs.MRQC, regs.MRQC_RSS_IPV4_TCP)

@@ -56,8 +56,7 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
         return budget
     if napi_complete_done(cpu, napi) and not adapter.down:
         adapter.irq_enable_queue(napi.queue)
-    old = cpu.params.time_squeeze == "loop-head"
-    return 0 if old else min(work, budget - 1)
+    return min(work, budget - 1) if cpu.params.poll_return == "work" else 0
 
 
 def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context:

@@ -84,6 +84,9 @@ def bond_enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
     error: int = yield from device.dev_open(cpu, dev, lambda: ixgbe.open_(cpu, adapter))
     if error:
         dev.flags &= ~IFF_SLAVE
+        dev.inactive = False
+        dev.dev_addr = slave.perm_hwaddr
+        yield from device.changed(cpu, dev)
         return error
     dev.master = bond.dev
     carrier = dev.carrier or not bond.settings.miimon
@@ -104,7 +107,7 @@ def bond_release(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
     """The slave leaves the bond."""
     dev = slave.dev
     _log_release(cpu, bond, slave)
-    if cpu.params.proc_format == "6.1":  # the bond keeps what its slave had gained
+    if cpu.params.bond_stats == "since-enslaved":  # the bond keeps what its slave had gained
         now = device_stats(cpu, dev)
         for i, start in enumerate(slave.stats_at_enslave):
             bond.stats_base[i] += max(0, now[i] - start)
