@@ -7,6 +7,7 @@ thread is needed anywhere.
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,21 @@ from typing import Any, NamedTuple
 
 from bus.ram import Ram
 from nodes.machine import MachineSettings
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL``; a number without a name says so."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def how_it_ended(signo: int | None, exit_code: int | None) -> str:
+    """``SIGKILL``, or ``exit code 1``."""
+    if signo:
+        return signal_name(signo)
+    return f"exit code {exit_code}" if exit_code is not None else "ended"
 
 
 class NodeState(NamedTuple):
@@ -28,6 +44,11 @@ class NodeState(NamedTuple):
     signal: int | None  # that ended it
     exit_code: int | None
     since_ns: int  # clock at the start, or at the end if it is dead
+
+    @property
+    def cause(self) -> str:
+        """How it ended, in words."""
+        return how_it_ended(self.signal, self.exit_code)
 
 
 @dataclass

@@ -8,10 +8,9 @@ from typing import Any
 
 from nodes.machine import MachineSettings
 from orchestrator.ledger import Ledger
-from orchestrator.machine import NodeState
+from orchestrator.machine import NodeState, signal_name
 from orchestrator.phases import ping_totals
 from orchestrator.play import Played
-from orchestrator.verbs.process import signal_name
 
 TRY_NEXT = (
     "bottomhalf up -d                    the same machine, to break by hand",

@@ -13,11 +13,11 @@ import msgpack
 from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
 from orchestrator.client import RemoteMachine
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.launch import RAM_FILE
 from orchestrator.rundir import RunningMachine, running_machines
 
 SETTINGS_FILE = "settings"
 CONTROL_SOCKET = "control"
-RAM_FILE = "ram"
 
 NOTHING_RUNS = BottomhalfError(
     "no machine is running", "bottomhalf up -d          or watch one first: bottomhalf demo"

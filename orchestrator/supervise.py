@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.launch import ForkServer, LaunchError, Order
+from orchestrator.machine import how_it_ended
 
 
 @dataclass
@@ -35,12 +36,7 @@ class Process:
 
     def death(self) -> str:
         """How it ended, in words."""
-        if self.signal is not None:
-            try:
-                return signal.Signals(self.signal).name
-            except ValueError:
-                return f"signal {self.signal}"
-        return f"exit code {self.exit_code}"
+        return how_it_ended(self.signal, self.exit_code)
 
     def stopped(self) -> bool:
         """Whether it is stopped (SIGSTOP), by us or by somebody else."""

@@ -7,7 +7,6 @@ of a process for as long as the kernel has not noticed, and that difference is w
 
 from __future__ import annotations
 
-import signal
 from typing import NamedTuple
 
 from orchestrator.dashboards.draw import duration
@@ -75,19 +74,10 @@ class Break(NamedTuple):
     mend: str
 
 
-def signal_name(number: int | None) -> str:
-    """SIGKILL for 9."""
-    try:
-        return signal.Signals(number or 0).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def death(view: MachineView, node: NodeView) -> str:
     """How a dead node ended: ``SIGKILL 64 ms ago``."""
     state = node.state
-    how = signal_name(state.signal) if state.signal else f"exit {state.exit_code}"
-    return f"{how} {duration(view.age_ns(state.since_ns))} ago"
+    return f"{state.cause} {duration(view.age_ns(state.since_ns))} ago"
 
 
 def cable_out(view: MachineView, nic: str) -> bool:
@@ -161,7 +151,7 @@ def breaks(view: MachineView) -> list[Break]:
     for node in view.nodes.values():
         state = node.state
         if not state.alive:
-            how = f"killed ({signal_name(state.signal)})" if state.signal else "ended by itself"
+            how = f"killed ({state.cause})" if state.signal else "ended by itself"
             what = f"{how} {duration(view.age_ns(state.since_ns))} ago"
             found.append(Break(node.name, what, f"restart {node.name}"))
         elif state.frozen:

@@ -7,7 +7,6 @@ and what an administrator does: remove the dead device, rescan the slot, enslave
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,23 +41,9 @@ def ago(duration_ns: int) -> str:
     return f"{max(0, duration_ns) // 1_000_000} ms"
 
 
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def cause_of_death(state: NodeState) -> str:
-    """``SIGKILL``, or the exit code."""
-    if state.signal:
-        return signal_name(state.signal)
-    return f"exit code {state.exit_code}" if state.exit_code is not None else "ended"
-
-
 def death(machine: Machine, state: NodeState) -> str:
     """``SIGKILL, 12 s ago``."""
-    return f"{cause_of_death(state)}, {ago(machine.now_ns() - state.since_ns)} ago"
+    return f"{state.cause}, {ago(machine.now_ns() - state.since_ns)} ago"
 
 
 def who(state: NodeState) -> str:
@@ -218,11 +203,13 @@ def ps(session: Session, argv: Sequence[str]) -> Steps:
     """One row a node; CPU % is measured over a quarter of a second."""
     options = parse("ps", argv, flags=("--json",))
     machine = session.machine
-    before = {name: _cpu_seconds(machine.state(name)) for name in machine.settings.node_names}
+    before = {name: _cpu_seconds(state) for name, state in machine.states().items()}
     began = machine.now_ns()
     yield from session.sleep(_SAMPLE_NS)
     passed_s = max(machine.now_ns() - began, 1) / 1e9
-    rows = [_row(machine, name, before[name], passed_s) for name in machine.settings.node_names]
+    rows = [
+        _row(machine, state, before[name], passed_s) for name, state in machine.states().items()
+    ]
     if session.json or "--json" in options.flags:
         session.out(json.dumps(rows) + "\n")
     else:
@@ -242,15 +229,16 @@ def _cpu_seconds(state: NodeState) -> float | None:
     return float(times.user + times.system)
 
 
-def _row(machine: Machine, name: str, before_s: float | None, passed_s: float) -> dict[str, Any]:
-    state = machine.state(name)
-    page = machine.ram.page(name, COMMON_SCHEMA)
+def _row(
+    machine: Machine, state: NodeState, before_s: float | None, passed_s: float
+) -> dict[str, Any]:
+    page = machine.ram.page(state.name, COMMON_SCHEMA)
     after_s = _cpu_seconds(state)
     percent = None
     if before_s is not None and after_s is not None:
         percent = round(max(0.0, after_s - before_s) / passed_s * 100, 1)
     return {
-        "node": name,
+        "node": state.name,
         "pid": state.pid,
         "state": state_word(state),
         "incarnation": state.incarnation,
@@ -266,7 +254,7 @@ def _row(machine: Machine, name: str, before_s: float | None, passed_s: float) -
 def state_word(state: NodeState) -> str:
     """One word for the state of a process."""
     if not state.alive:
-        return f"dead ({cause_of_death(state)})"
+        return f"dead ({state.cause})"
     if state.frozen:
         return "frozen"
     return "silent" if state.silent else "running"
