@@ -26,10 +26,10 @@ def signal_name(number: int) -> str:
 
 
 def how_it_ended(signo: int | None, exit_code: int | None) -> str:
-    """``SIGKILL``, or ``exit code 1``."""
+    """``SIGKILL``, or ``exit 1``."""
     if signo:
         return signal_name(signo)
-    return f"exit code {exit_code}" if exit_code is not None else "ended"
+    return f"exit {exit_code}" if exit_code is not None else "ended"
 
 
 class NodeState(NamedTuple):

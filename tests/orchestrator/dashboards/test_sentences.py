@@ -296,7 +296,7 @@ def nic_dead(bench):
     bench.now += 64 * MS
 
 
-@case("NIC", "eth0's process is dead (exit code 3 64 ms ago); this is the last page it wrote.")
+@case("NIC", "eth0's process is dead (exit 3 64 ms ago); this is the last page it wrote.")
 def nic_ended(bench):
     bench.state("eth0", alive=False, exit_code=3, since_ns=bench.now)
     bench.now += 64 * MS
