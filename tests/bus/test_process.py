@@ -317,7 +317,7 @@ def test_an_exception_out_of_a_node_ends_its_process_with_a_traceback(start: Sta
     until(machine, lambda: not machine.state("eth0").alive)
     state = machine.state("eth0")
     assert (state.exit_code, state.signal) == (3, None)
-    assert "exit code 3" in job.failed
+    assert "(exit 3)" in job.failed
     assert machine.ram.page("eth0")["errors"] == 1
     log = (machine.rundir.path / "eth0.log").read_text()
     assert "RuntimeError: as asked" in log
