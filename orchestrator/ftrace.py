@@ -42,7 +42,9 @@ def _flags_61(moment: TraceContext) -> str:
         third = "Z" if moment.hardirq else "z"
     else:
         third = _hardsoft(moment.hardirq, bool(moment.softirq_field & 1))
-    return first + ("N" if moment.need_resched else ".") + third + _depth(moment.preempt_depth) + "."
+    return (
+        first + ("N" if moment.need_resched else ".") + third + _depth(moment.preempt_depth) + "."
+    )
 
 
 def _hardsoft(hardirq: bool, softirq: bool) -> str:
@@ -142,21 +144,24 @@ def flags(layout: Layout, columns: Columns, irqs_off: bool = False, held: int = 
     depth = moment.preempt_depth
     if layout.idle_depth:  # preemption is counted
         depth += held + (layout.idle_depth if columns.pid == 0 else 0)
-    return layout.flags(
-        moment._replace(irqs_off=moment.irqs_off or irqs_off, preempt_depth=depth)
-    )
+    return layout.flags(moment._replace(irqs_off=moment.irqs_off or irqs_off, preempt_depth=depth))
+
+
+def comm(columns: Columns) -> str:
+    """The task's name as the columns have it."""
+    idle = columns.pid == 0 and columns.moment is not None
+    return IDLE_COMM if idle else columns.comm[:COMM_MAX]
 
 
 def line(
     layout: Layout, columns: Columns, event: str, irqs_off: bool = False, held: int = 0
 ) -> str:
     """One entry: ``event`` is its name, a colon and its fields."""
-    comm = IDLE_COMM if columns.pid == 0 and columns.moment is not None else columns.comm
     where = "---" if columns.cpu is None else f"{columns.cpu:03d}"
     shown = flags(layout, columns, irqs_off, held)
     seconds, us = divmod((columns.time_ns + 500) // 1000, 1_000_000)
     return (
-        f"{comm[:COMM_MAX]:>16}-{columns.pid:<{layout.pid_width}d} [{where}] "
+        f"{comm(columns):>16}-{columns.pid:<{layout.pid_width}d} [{where}] "
         f"{shown}{' ' if shown else ''}{seconds:5d}.{us:06d}: {event}"
     )
 

@@ -33,7 +33,7 @@ class Recording:
         self._recorders = {name: Recorder(ram.recorder_words(name)) for name in masks}
         self._next = {name: recorder.count for name, recorder in self._recorders.items()}
         for name in past:
-            records, _, skipped = self._recorders[name].read()
+            skipped = self._recorders[name].read()[2]
             self._next[name] = skipped
         self._missed = dict.fromkeys(masks, 0)
         self._set: dict[str, int] = {}

@@ -39,7 +39,9 @@ TRACEPOINTS = table(
     Tracepoint(22, "net_dev_queue", "packet; b ifindex | length << 32: dev_queue_xmit"),
     Tracepoint(23, "tap_transmit", "packet; b ifindex: a tap saw it leave"),
     Tracepoint(24, "bond_xmit", "packet; b ifindex of the chosen slave"),
-    Tracepoint(25, "net_dev_xmit", "packet; b descriptor | queue << 16 | ifindex << 32 | length << 48"),
+    Tracepoint(
+        25, "net_dev_xmit", "packet; b descriptor | queue << 16 | ifindex << 32 | length << 48"
+    ),
     Tracepoint(26, "doorbell", "a NIC number, b queue | tail << 16: TDT posted"),
     Tracepoint(27, "rx_clean", "packet; b descriptor | queue << 16 | ifindex << 32"),
     Tracepoint(28, "tap_receive", "packet; b ifindex: a tap saw it arrive"),
