@@ -117,7 +117,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_queue_work": Row(
         "workqueue",
         "work struct={work} function={function} workqueue={workqueue} req_cpu=5120 cpu={cpu}",
-        "work struct={work} function={function} workqueue=events req_cpu=8192 cpu={cpu}",
+        "work struct={work} function={function} workqueue={workqueue_name} req_cpu=8192 cpu={cpu}",
         irqs_off=True,
         held=1,
     ),
@@ -331,6 +331,7 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "timer": _at("timer", lambda r: r.b),
     "work": _at("work", lambda r: r.a),
     "workqueue": _at("workqueue", lambda r: 0),
+    "workqueue_name": lambda r, n: "events",  # one pool a CPU is what there is: system_wq
     "function": _function,
     "napi": _at("napi", lambda r: r.a),
     "napi_device": lambda r, n: _device(r.a & 0xFFFF, n),
