@@ -55,6 +55,7 @@ class Names(NamedTuple):
     comms: Mapping[int, str]  # of tasks, by pid
     symbols: Sequence[str]  # of this node
     cpu: int = 0
+    boot_ns: int = 0
 
 
 class Row(NamedTuple):
@@ -85,6 +86,7 @@ _WAKE = Row(
 )
 _ACTION = "vec={vec} [action={action}]"
 _VECTOR = Row("ipi", "vector={a}", eras=MODERN, anyway=True, irqs_off=True)
+_TASKLET = _ours("tasklet", "tasklet={tasklet} function={function}")
 _SKB = "dev={device} skbaddr={skb} len={length}"
 
 CPU_ROWS: dict[str, Row] = {
@@ -112,8 +114,44 @@ CPU_ROWS: dict[str, Row] = {
     "call_function_entry": _VECTOR._replace(name="call_function_single_entry"),
     "call_function_exit": _VECTOR._replace(name="call_function_single_exit"),
     "ipi_send": _ours("ipi", "target_mask={target_mask} ({ipi})", name="ipi_raise"),
-    "timer_expire_entry": Row("timer", "timer={timer} now={a}"),
-    "hrtimer_expire_entry": Row("timer", "hrtimer={timer} now={a}", irqs_off=True),
+    "tasklet_entry": _TASKLET,
+    "tasklet_exit": _TASKLET,
+    "tasklet_hi_entry": _TASKLET,
+    "tasklet_hi_exit": _TASKLET,
+    "timer_init": Row("timer", "timer={timer}"),
+    "timer_start": Row(
+        "timer",
+        "timer={timer} function={timer_function} expires={b} [timeout={timeout}]",
+        "timer={timer} function={timer_function} expires={b} [timeout={timeout}] "
+        "cpu={timer_cpu} idx={index} flags={timer_flags}",
+        irqs_off=True,
+        held=1,
+    ),
+    "timer_cancel": Row("timer", "timer={timer}", irqs_off=True, held=1),
+    "timer_expire_entry": Row(
+        "timer",
+        "timer={timer} function={timer_function} now={jiffies}",
+        "timer={timer} function={timer_function} now={jiffies} baseclk={b}",
+    ),
+    "timer_expire_exit": Row("timer", "timer={timer}"),
+    "hrtimer_init": Row(
+        "timer",
+        "hrtimer={hrtimer} clockid=CLOCK_MONOTONIC mode=HRTIMER_MODE_ABS",
+        "hrtimer={hrtimer} clockid=CLOCK_MONOTONIC mode=ABS",
+    ),
+    "hrtimer_start": Row(
+        "timer",
+        "hrtimer={hrtimer} function={timer_function} expires={expiry} softexpires={expiry}",
+        "hrtimer={hrtimer} function={timer_function} expires={expiry} softexpires={expiry} "
+        "mode=ABS",
+        irqs_off=True,
+        held=1,
+    ),
+    "hrtimer_cancel": Row("timer", "hrtimer={hrtimer}", irqs_off=True, held=1),
+    "hrtimer_expire_entry": Row(
+        "timer", "hrtimer={hrtimer} function={timer_function} now={now}", irqs_off=True
+    ),
+    "hrtimer_expire_exit": Row("timer", "hrtimer={hrtimer}", irqs_off=True),
     "workqueue_queue_work": Row(
         "workqueue",
         "work struct={work} function={function} workqueue={workqueue} req_cpu=5120 cpu={cpu}",
@@ -206,7 +244,6 @@ class Shown(NamedTuple):
 
 
 def _by_number(events: Mapping[str, Tracepoint], rows: Mapping[str, Row]) -> dict[int, Shown]:
-    assert not rows.keys() - events.keys(), rows.keys() - events.keys()
     return {
         point.number: Shown(rows[name].name or name, rows[name])
         for name, point in events.items()
@@ -272,12 +309,24 @@ def _index(texts: Sequence[str], index: int) -> str:
     return texts[index] if index < len(texts) else str(index)
 
 
-def _function(record: Record, names: Names) -> str:
+def symbol_of(row: Row, record: Record) -> int | None:
+    """Number of the name that a record of this row means, if it means one."""
+    if "{function}" in row.text + row.new:
+        return _low(record.b)
+    return record.a >> 32 & 0xFFFF if "{timer_function}" in row.text else None
+
+
+def _function(number: int, names: Names) -> str:
     """``%ps``: a module's function has the module behind it."""
-    number = _low(record.b)
     name = names.symbols[number] if number < len(names.symbols) else f"{number:#x}"
     module = next((m for prefix, m in _MODULES.items() if name.startswith(prefix)), "")
     return f"{name} [{module}]" if module else name
+
+
+def _jiffies(record: Record, names: Names) -> int:
+    """The jiffy of a record: they begin five minutes before 32 bits wrap."""
+    hz = names.params.hz
+    return (1 << 32) - 300 * hz + (record.time_ns - names.boot_ns) * hz // 1_000_000_000
 
 
 def _ipi(record: Record, names: Names) -> str:
@@ -328,11 +377,23 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "next_prio": lambda r, n: r.b >> 32 & 0xFFFF,
     "target_mask": lambda r, n: _mask(r.b),
     "ipi": _ipi,
-    "timer": _at("timer", lambda r: r.b),
+    "tasklet": _at("tasklet", lambda r: r.a),
+    "timer": _at("timer", lambda r: _low(r.a)),
+    "hrtimer": _at("hrtimer", lambda r: _low(r.a)),
+    "timer_function": lambda r, n: _function(r.a >> 32 & 0xFFFF, n),
+    "timer_cpu": lambda r, n: r.a >> 24 & 0xFF,
+    "timer_flags": lambda r, n: "|".join(
+        letter for bit, letter in enumerate("DPI") if r.a >> 48 + bit & 1
+    ),
+    "index": lambda r, n: r.a >> 52 & 0x3FF,
+    "jiffies": _jiffies,
+    "timeout": lambda r, n: r.b - _jiffies(r, n),
+    "expiry": lambda r, n: r.b - n.boot_ns,
+    "now": lambda r, n: r.time_ns - n.boot_ns,
     "work": _at("work", lambda r: r.a),
     "workqueue": _at("workqueue", lambda r: 0),
     "workqueue_name": lambda r, n: "events",  # one pool a CPU is what there is: system_wq
-    "function": _function,
+    "function": lambda r, n: _function(_low(r.b), n),
     "napi": _at("napi", lambda r: r.a),
     "napi_device": lambda r, n: _device(r.a & 0xFFFF, n),
     "work_done": lambda r, n: _low(r.b),

@@ -31,11 +31,6 @@ from orchestrator.verbs.targets import resolve
 #: A ring holds some thousand records: a flood fills it in about 50 ms.
 LOOK_NS = 10_000_000
 _PID_MASK = 0xFFFF_FFFF
-_SYMBOL_EVENTS = frozenset(
-    number
-    for number, shown in TABLES["cpu"].items()
-    if "{function}" in shown.row.text or "{function}" in shown.row.new
-)
 
 
 class Asked(NamedTuple):
@@ -243,9 +238,12 @@ class Listing:
         self._name_new_tasks()
         for event in self.gathered:
             record = event.record
-            symbols = self._symbols.get(event.node, [])
-            names_one = record.event in _SYMBOL_EVENTS or record.event == NAMES_TASKS
-            if event.node in self._cpus and names_one and record.b >= len(symbols):
+            if event.node not in self._cpus:
+                continue
+            number = record.b if record.event == NAMES_TASKS else None
+            if record.event in TABLES["cpu"]:
+                number = ftracetable.symbol_of(TABLES["cpu"][record.event].row, record) or number
+            if number is not None and number >= len(self._symbols[event.node]):
                 return True
         return bool(self._strangers() - self._gone)
 
@@ -261,6 +259,7 @@ class Listing:
         return Names(
             self._params, self._layout, self._machine.settings.nic_names, self._devices,
             self._irqs, self._comms, self._symbols.get(node, []), number,
+            self._machine.ram.boot_ns,
         )  # fmt: skip
 
     # -- printing

@@ -91,7 +91,7 @@ def test_columns_and_flags_of_every_captured_line_come_out_again(name: str):
 def pattern(text: str) -> re.Pattern[str]:
     """A row's text as what it may print."""
     parts = re.split(r"{[^}]*}", text)
-    return re.compile(r"(.+?)".join(re.escape(part) for part in parts) + r"(?: \[timeout=.*)?$")
+    return re.compile(r"(.*?)".join(re.escape(part) for part in parts) + "$")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -100,7 +100,7 @@ def test_fields_of_captured_events_have_our_rows_form(name: str):
     seen = set()
     for line in captured(name)[1]:
         row = rows.get(line.event)
-        if row is not None and "timer" not in line.event:
+        if row is not None:
             assert pattern(row.new or row.text).match(line.fields), line.text
             seen.add(line.event)
     assert {"sched_switch", "sched_wakeup", "softirq_raise", "workqueue_execute_end"} <= seen
@@ -192,13 +192,13 @@ def test_headers_of_older_kernels():
 # ---------------------------------------------------------------- fields by era
 
 
-def fields(era: str, event: str, a: int, b: int) -> str:
+def fields(era: str, event: str, a: int, b: int, time_ns: int = 0) -> str:
     params = PRESETS[era]
     names = Names(
         params, LAYOUTS[era], ("eth0", "eth1"), {1: "lo", 2: "eth0"}, {26: "eth0-rx-0"},
         {819: "ping", 14: "ksoftirqd/0"}, ["", "bond_mii_monitor"], 1,
     )  # fmt: skip
-    return ftracetable.text(CPU_ROWS[event], Record(0, TRACEPOINTS[event].number, 0, a, b), names)
+    return ftracetable.text(CPU_ROWS[event], Record(time_ns, 0, 0, a, b), names)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +254,23 @@ def test_workqueue_and_napi_fields_by_era():
     assert fields("6.1", "napi_poll", 2, 3 | 64 << 32).endswith(" for device eth0 work 3 budget 64")
 
 
+def test_timer_fields_are_the_captured_ones():
+    """timer_start and timer_expire_entry of bond_mii_monitor in the capture, pointers apart."""
+    uptime_ns = (4294906691 - (1 << 32) + 300 * 250) * 4_000_000
+    timer = 1 << 24 | 7 | 1 << 32 | 0b100 << 48 | 29 << 52  # of CPU 1, IRQSAFE, in bucket 29
+    name = r"timer=0{8}[0-9a-f]{8} function=bond_mii_monitor \[bonding\] "
+    started = fields("6.1", "timer_start", timer, 4294906716, uptime_ns)
+    tail = r"expires=4294906716 \[timeout=25\] cpu=1 idx=29 flags=I"
+    assert re.fullmatch(name + tail, started)
+    expired = fields("6.1", "timer_expire_entry", timer, 4294906691, uptime_ns)
+    assert re.fullmatch(name + "now=4294906691 baseclk=4294906691", expired)
+    flags = fields("6.1", "timer_start", timer | 1 << 48, 4294906716, uptime_ns)
+    assert flags.endswith(" flags=D|I")
+    hz_1000 = (1 << 32) - 300_000 + 57_580
+    old = fields("3.10", "timer_expire_entry", timer, 0, 57_580_000_000)
+    assert old.endswith(f" function=bond_mii_monitor [bonding] now={hz_1000}")
+
+
 def test_one_object_has_one_address():
     layout = LAYOUTS["6.1"]
     assert ftrace.pointer(layout, "work", 7) == ftrace.pointer(layout, "work", 7)
@@ -276,12 +293,12 @@ def test_which_kernel_has_which_tracepoints():
 
 
 def test_every_tracepoint_of_a_cpu_prints_and_belongs_to_a_group():
-    assert TRACEPOINTS.keys() == CPU_ROWS.keys()
+    assert TRACEPOINTS.keys() <= CPU_ROWS.keys()
     for table in ftracetable.TABLES.values():
         assert {shown.row.group for shown in table.values()} <= set(GROUPS)
-    for event, row in CPU_ROWS.items():
+    for event in TRACEPOINTS:
         for era in ("3.10", "6.1"):
-            assert "{" not in fields(era, event, 0, 0), (event, row)
+            assert "{" not in fields(era, event, 0, 0), event
 
 
 def test_a_group_selects_its_events_and_a_name_one():
