@@ -277,12 +277,6 @@ def select(kind: str, wanted: Sequence[str], ftrace_format: str) -> int:
     return mask
 
 
-def lacking(mask: int, ftrace_format: str) -> list[str]:
-    """Tracepoints of a CPU's mask that the era's kernel does not have, or not on x86."""
-    found = TABLES["cpu"].items()
-    return [s.name for n, s in found if mask >> n & 1 and ftrace_format not in s.row.eras]
-
-
 def text(row: Row, record: Record, names: Names) -> str:
     """The fields of one record."""
     form = row.new if row.new and names.layout.new_texts else row.text

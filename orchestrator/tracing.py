@@ -18,7 +18,7 @@ from typing import NamedTuple
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from nodes.cpu.trace import unpack_context
 from orchestrator import ftrace, ftracetable
-from orchestrator.errors import OK, BottomhalfError, did_you_mean, words
+from orchestrator.errors import OK, BottomhalfError, did_you_mean, hint_line, words
 from orchestrator.follow import kind_of
 from orchestrator.ftracetable import DEFAULT_GROUPS, GROUPS, NAMES_TASKS, TABLES, Names
 from orchestrator.machine import Request
@@ -48,7 +48,7 @@ def trace(session: Session, argv: Sequence[str]) -> Steps:
     params = with_overrides(PRESETS[settings.era], settings.overrides)
     masks = _masks(session, asked, params)
     listing = Listing(session, params, masks)
-    _say_what_is_not_linux(session, params, listing.shown)
+    _say_if_there_is_no_ftrace(session, params)
     dead = [name for name in masks if not session.machine.state(name).alive]
     for name in dead:
         session.err(f"bottomhalf: {name} is dead; these are the last records it left\n")
@@ -64,6 +64,7 @@ def trace(session: Session, argv: Sequence[str]) -> Steps:
             yield from _gather(session, listing, recording, asked.duration_ns)
     finally:
         recording.stop()
+    _say_what_is_not_linux(session, params, listing.foreign)
     return OK
 
 
@@ -145,23 +146,21 @@ def _form(params: Params) -> str:
     return params.ftrace_format if params.ftrace_format in ftrace.LAYOUTS else ftrace.STAND_IN
 
 
-def _say_what_is_not_linux(session: Session, params: Params, masks: Mapping[str, int]) -> None:
-    """One hint: no ftrace in this kernel, or which lines are no tracepoints of its."""
+def _say_if_there_is_no_ftrace(session: Session, params: Params) -> None:
     if params.ftrace_format not in ftrace.LAYOUTS:
-        release = params.release
         session.err(
-            f"  hint: {release} has no ftrace (nor irq, softirq and workqueue tracepoints); "
-            f"shown as {ftrace.STAND_IN} prints it\n"
+            hint_line(
+                f"{params.release} has no ftrace (nor irq, softirq and workqueue tracepoints); "
+                f"shown as {ftrace.STAND_IN} prints it"
+            )
         )
-        return
-    lacking: list[str] = []
-    for name, mask in masks.items():
-        if name in session.machine.settings.cpu_names:
-            lacking += [n for n in ftracetable.lacking(mask, params.ftrace_format)
-                        if n not in lacking]  # fmt: skip
-    if lacking:
-        session.hint(f"no tracepoints of {params.release} on x86, shown all the same: "
-                     f"{words(lacking)}")  # fmt: skip
+
+
+def _say_what_is_not_linux(session: Session, params: Params, printed: Iterable[str]) -> None:
+    """Which of the printed lines are no tracepoints of this kernel."""
+    names = sorted(printed)
+    if names and params.ftrace_format in ftrace.LAYOUTS:
+        session.hint(f"no tracepoints of {params.release} on x86: {words(names)}")
 
 
 # ---------------------------------------------------------------- the listing
@@ -196,6 +195,8 @@ class Listing:
         self._devices: dict[int, str] = {}
         self._pids = {name: self._machine.state(name).pid or 0 for name in shown}
         self.gathered: list[Event] = []
+        #: Names that were printed though this kernel's CPUs have no such tracepoint.
+        self.foreign: set[str] = set()
 
     # -- names
 
@@ -305,6 +306,8 @@ class Listing:
             if not self._is_shown(event):
                 continue
             name, row = TABLES[kinds[event.node]][event.record.event]
+            if event.node in self._cpus and self._params.ftrace_format not in row.eras:
+                self.foreign.add(name)
             fields = ftracetable.text(row, event.record, names[event.node])
             if self._session.json:
                 yield self._json(event, columns, name, fields, row)

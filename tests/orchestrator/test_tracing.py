@@ -184,9 +184,11 @@ def test_a_kernel_without_ftrace_says_so_and_prints_the_next_ones_form():
 
 def test_what_is_no_tracepoint_is_hinted_on_a_terminal_only():
     machine = booted()
-    assert Traced(machine, "-e ipi --for 1ms").err == ""
-    hinted = Traced(machine, "-e ipi --for 1ms", terminal=True).err
-    assert hinted == ("  hint: no tracepoints of 6.1.0 on x86, shown all the same: ipi_raise\n")
+    machine.spawn("cpu0", ("ping", "-c", "3", "-i", "0.01", "192.168.1.1"))
+    hinted = Traced(machine, "-e ipi,irq --for 20ms", terminal=True).err
+    assert hinted == "  hint: no tracepoints of 6.1.0 on x86: ipi_raise\n"
+    assert Traced(machine, "-e ipi,irq --for 20ms").err == ""
+    assert Traced(machine, "-e irq --for 5ms", terminal=True).err == ""
 
 
 def test_targets_limit_the_nodes():
