@@ -60,6 +60,10 @@ TRACEPOINTS = table(
     Tracepoint(53, "workqueue_queue_work", "a work number, b function"),
     Tracepoint(54, "workqueue_activate_work", "a work number"),
     Tracepoint(55, "netif_receive_skb", "packet; b ifindex | length << 32"),
+    Tracepoint(56, "spurious_apic_entry", "a vector"),
+    Tracepoint(57, "spurious_apic_exit", "a vector"),
+    Tracepoint(58, "error_apic_entry", "a vector"),
+    Tracepoint(59, "error_apic_exit", "a vector"),
 )
 
 

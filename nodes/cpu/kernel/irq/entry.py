@@ -50,6 +50,10 @@ _CALL = TRACEPOINTS["call_function_entry"].number
 _LOCAL_TIMER_EXIT = TRACEPOINTS["local_timer_exit"].number
 _RESCHEDULE_EXIT = TRACEPOINTS["reschedule_exit"].number
 _CALL_EXIT = TRACEPOINTS["call_function_exit"].number
+_SPURIOUS = TRACEPOINTS["spurious_apic_entry"].number
+_SPURIOUS_EXIT = TRACEPOINTS["spurious_apic_exit"].number
+_ERROR = TRACEPOINTS["error_apic_entry"].number
+_ERROR_EXIT = TRACEPOINTS["error_apic_exit"].number
 
 
 def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
@@ -85,11 +89,15 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.trace(_CALL_EXIT, vector, taken)
     elif vector == SPURIOUS_APIC_VECTOR:
         irq_enter(cpu, vector)
+        cpu.trace(_SPURIOUS, vector)
         spurious_interrupt(cpu)
+        cpu.trace(_SPURIOUS_EXIT, vector)
     elif vector == ERROR_APIC_VECTOR:
         cpu.lapic.eoi()
         irq_enter(cpu, vector)
+        cpu.trace(_ERROR, vector)
         error_interrupt(cpu)
+        cpu.trace(_ERROR_EXIT, vector)
     else:
         irq_enter(cpu, vector)
         yield from _device(cpu, vector, arrived_ns)
