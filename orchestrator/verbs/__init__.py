@@ -92,7 +92,9 @@ TABLE: dict[str, Verb] = {
              "run a command, then print the way of each packet it caused, with reasons",
              "orchestrator.follow:follow", tool=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
-             "the flight recorders as ftrace text; without --for until Ctrl-C",
+             "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
+             "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
+             "net\n(these are shown without -e) packet mmio dma msi wire lan",
              "orchestrator.tracing:trace"),
     )
 }  # fmt: skip

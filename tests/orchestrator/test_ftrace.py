@@ -11,7 +11,7 @@ import pytest
 from bus.recorder import Record
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.trace import TRACEPOINTS, TraceContext, unpack_context
-from orchestrator import ftrace, ftracetable
+from orchestrator import ftrace, ftracetable, verbs
 from orchestrator.ftrace import LAYOUTS, Columns
 from orchestrator.ftracetable import CPU_ROWS, GROUPS, Names
 
@@ -307,3 +307,8 @@ def test_a_group_selects_its_events_and_a_name_one():
     assert ftracetable.select("cpu", ["sched_switch"], "6.1") == 1 << 5
     assert ftracetable.select("nic", ["irq"], "6.1") == 0
     assert unpack_context(0).pid == 0
+
+
+def test_the_help_names_every_group_in_order():
+    named = re.findall(r"\w+", verbs.TABLE["trace"].help.partition("groups:")[2])
+    assert [word for word in named if word in GROUPS] == list(GROUPS)
