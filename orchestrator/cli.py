@@ -77,6 +77,7 @@ def overview() -> str:
 
 
 def _short(text: str, width: int = 66) -> str:
+    text = text.partition("\n")[0]
     return text if len(text) <= width else text[: width - 2].rsplit(" ", 1)[0] + " .."
 
 

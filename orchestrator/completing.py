@@ -41,6 +41,10 @@ def candidates(verb: str) -> list[str]:
         return list(procfiles.paths(settings))
     if verb == "follow":
         return ["ping"]
+    if verb == "trace":
+        from orchestrator.ftracetable import GROUPS  # noqa: PLC0415
+
+        return [*settings.node_names, "-e", "--for", *GROUPS]
     return []
 
 

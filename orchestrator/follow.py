@@ -12,14 +12,13 @@ import json
 from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
 
-from bus.recorder import Record, Recorder
 from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.machine import APIC, LAN, MachineSettings
 from orchestrator import followtable
 from orchestrator.capture import close_tap, open_tap
 from orchestrator.errors import BottomhalfError
 from orchestrator.followtable import ROWS, World
-from orchestrator.machine import Machine
+from orchestrator.recording import Event, Recording
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs.kernel import resolve_hosts
 
@@ -44,48 +43,6 @@ class Step(NamedTuple):
     why: str
 
 
-class Event(NamedTuple):
-    """A record and whose it is."""
-
-    time_ns: int
-    order: int
-    node: str
-    record: Record
-
-
-class Tracer:
-    """Turns recorders on, collects their records, turns them off."""
-
-    def __init__(self, machine: Machine) -> None:
-        settings = machine.settings
-        self._recorders = {
-            name: Recorder(machine.ram.recorder_words(name)) for name in settings.node_names
-        }
-        self._kinds = {name: kind_of(settings, name) for name in settings.node_names}
-        self._masks = {name: recorder.mask for name, recorder in self._recorders.items()}
-        self._next = {name: recorder.count for name, recorder in self._recorders.items()}
-        self.events: list[Event] = []
-        self.lost = 0
-        for name, recorder in self._recorders.items():
-            recorder.mask |= followtable.mask(self._kinds[name])
-
-    def pull(self) -> None:
-        """Take what was recorded since the last call."""
-        for name, recorder in self._recorders.items():
-            wanted = ROWS[self._kinds[name]]
-            first = self._next[name]
-            records, self._next[name], lost = recorder.read(first)
-            self.lost += lost
-            for number, record in enumerate(records, first + lost):
-                if record.event in wanted:
-                    self.events.append(Event(record.time_ns, number, name, record))
-
-    def stop(self) -> None:
-        """As it was before."""
-        for name, recorder in self._recorders.items():
-            recorder.mask = self._masks[name]
-
-
 def kind_of(settings: MachineSettings, node: str) -> str:
     """Which table of events a node has."""
     if node in (APIC, LAN):
@@ -101,26 +58,31 @@ def follow(session: Session, argv: Sequence[str]) -> Steps:
     command = ("ping", *resolve_hosts(session, argv[1:]))
     # a tap on any device, without promiscuous mode, so that it is seen where taps look
     tap = yield from open_tap(session, "any", promiscuous=False)
-    tracer = Tracer(session.machine)
+    settings = session.machine.settings
+    masks = {name: followtable.mask(kind_of(settings, name)) for name in settings.node_names}
+    recording = Recording(session.machine.ram, masks)
     try:
-        code, said = yield from _run(session, command, tracer)
+        code, said, events = yield from _run(session, command, recording)
     finally:
-        tracer.stop()
+        recording.stop()
     yield from close_tap(session, tap)
     world = yield from _world(session)
-    listings = trace_packets(session.machine.settings, tracer.events, world)
+    listings = trace_packets(settings, events, world)
     if session.json:
         rows = [[step._asdict() for step in listing] for listing in listings]
-        session.out(json.dumps({"packets": rows, "exit": code, "lost_records": tracer.lost}) + "\n")
+        session.out(
+            json.dumps({"packets": rows, "exit": code, "lost_records": recording.lost}) + "\n"
+        )
         return code
-    _print(session, listings, said, tracer.lost)
+    _print(session, listings, said, recording.lost)
     return code
 
 
 def _run(
-    session: Session, command: tuple[str, ...], tracer: Tracer
-) -> Generator[Wait, None, tuple[int, list[tuple[int, str]]]]:
+    session: Session, command: tuple[str, ...], recording: Recording
+) -> Generator[Wait, None, tuple[int, list[tuple[int, str]], list[Event]]]:
     machine = session.machine
+    events: list[Event] = []
     job = machine.spawn(session.cpu, command)
     said: list[tuple[int, str]] = []
     while not job.done:
@@ -128,14 +90,14 @@ def _run(
         yield Wait(until, lambda: job.done or bool(session.signals))
         while session.signals:
             machine.signal(job, session.signals.pop(0))
-        tracer.pull()
+        events += recording.pull()
     yield from session.sleep(_AFTER_NS)
-    tracer.pull()
+    events += recording.pull()
     said = job.take()
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
     assert job.exit_code is not None
-    return job.exit_code, said
+    return job.exit_code, said, events
 
 
 def _world(session: Session) -> Generator[Wait, None, World]:

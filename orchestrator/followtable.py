@@ -72,7 +72,7 @@ CPU_ROWS = {
     "sock_queue_rcv": Row("queued on ping's socket", opens=False),
     "sock_handover": Row("socket is on cpu{b}", opens=False),
     "ipi_send": Row("ICR: {ipi} to cpu{b}", "{ipi_why}", packet=False),
-    "reschedule_entry": Row("reschedule interrupt: wakes ping", packet=False),
+    "reschedule_entry": Row("reschedule interrupt", "wakes ping", packet=False),
     "recvmsg": Row("ping: recvmsg, {trip} us after sendmsg"),
     "kfree_skb": Row("dropped: {reason}"),
 }

@@ -4,7 +4,7 @@ The context word of a record: bits 0-7 index into ``CONTEXTS``, 8-15 interrupt f
 16 interrupts off, 17 need_resched, 18 in a hard interrupt, 19 in an NMI, 20-23 preempt depth,
 24-31 the softirq field of preempt_count, 32-55 pid of the current task (``unpack_context``).
 Packet events carry in ``a`` the packet key (class << 32 | icmp id << 16 | icmp sequence) and in
-``b`` what the doc says.
+``b`` what the doc says. Names (of functions, of tasks) are numbers of ``Cpu.symbol``.
 """
 
 from __future__ import annotations
@@ -19,23 +19,29 @@ TRACEPOINTS = table(
     Tracepoint(2, "softirq_raise", "a vector number"),
     Tracepoint(3, "softirq_entry", "a vector number"),
     Tracepoint(4, "softirq_exit", "a vector number"),
-    Tracepoint(5, "sched_switch", "a previous pid, b next pid"),
-    Tracepoint(6, "sched_wakeup", "a pid"),
+    Tracepoint(5, "sched_switch", "a previous pid | prio << 32 | state << 48, b next pid | prio"),
+    Tracepoint(6, "sched_wakeup", "a pid | prio << 32 | target CPU << 48"),
     Tracepoint(7, "local_timer_entry", "a vector"),
-    Tracepoint(8, "reschedule_entry", "a vector, b records taken", always=True),
-    Tracepoint(9, "call_function_entry", "a vector, b records taken"),
+    Tracepoint(8, "reschedule_entry", "a vector", always=True),
+    Tracepoint(9, "call_function_entry", "a vector"),
     Tracepoint(10, "ipi_send", "a vector, b target CPU", always=True),
     Tracepoint(11, "timer_expire_entry", "a jiffies"),
     Tracepoint(12, "hrtimer_expire_entry", "a expiry ns"),
-    Tracepoint(13, "workqueue_execute_start", "a work number"),
-    Tracepoint(14, "workqueue_execute_end", "a work number"),
+    Tracepoint(13, "workqueue_execute_start", "a work number, b function"),
+    Tracepoint(14, "workqueue_execute_end", "a work number, b function"),
     Tracepoint(15, "napi_poll", "a ifindex | queue << 16, b work | budget << 32"),
+    Tracepoint(16, "local_timer_exit", "a vector"),
+    Tracepoint(17, "reschedule_exit", "a vector, b records taken"),
+    Tracepoint(18, "call_function_exit", "a vector, b records taken"),
+    Tracepoint(19, "sched_wakeup_new", "a as sched_wakeup, b comm: its first wake-up"),
     Tracepoint(20, "sys_sendmsg", "packet; b socket number"),
     Tracepoint(21, "ip_output", "packet; b ifindex of the route"),
-    Tracepoint(22, "net_dev_queue", "packet; b ifindex: dev_queue_xmit"),
+    Tracepoint(22, "net_dev_queue", "packet; b ifindex | length << 32: dev_queue_xmit"),
     Tracepoint(23, "tap_transmit", "packet; b ifindex: a tap saw it leave"),
     Tracepoint(24, "bond_xmit", "packet; b ifindex of the chosen slave"),
-    Tracepoint(25, "net_dev_xmit", "packet; b descriptor | queue << 16 | ifindex << 32: in RAM"),
+    Tracepoint(
+        25, "net_dev_xmit", "packet; b descriptor | queue << 16 | ifindex << 32 | length << 48"
+    ),
     Tracepoint(26, "doorbell", "a NIC number, b queue | tail << 16: TDT posted"),
     Tracepoint(27, "rx_clean", "packet; b descriptor | queue << 16 | ifindex << 32"),
     Tracepoint(28, "tap_receive", "packet; b ifindex: a tap saw it arrive"),
@@ -45,10 +51,19 @@ TRACEPOINTS = table(
     Tracepoint(32, "sock_queue_rcv", "packet; b socket number"),
     Tracepoint(33, "sock_handover", "packet; b target CPU: its socket lives there"),
     Tracepoint(34, "recvmsg", "packet; b round trip in ns"),
-    Tracepoint(35, "kfree_skb", "packet; b DROP_REASONS index | ifindex << 16"),
+    Tracepoint(35, "kfree_skb", "packet; b DROP_REASONS index | ifindex << 16 | protocol << 32"),
     Tracepoint(36, "neigh_queue", "packet; b entries waiting for the neighbour"),
     Tracepoint(37, "mmio_read", "a NIC number, b offset"),
     Tracepoint(38, "mmio_write", "a NIC number, b offset << 32 | value"),
+    Tracepoint(51, "sched_waking", "a as sched_wakeup: before it is made runnable"),
+    Tracepoint(52, "sched_process_exit", "a pid | prio << 32, b comm"),
+    Tracepoint(53, "workqueue_queue_work", "a work number, b function"),
+    Tracepoint(54, "workqueue_activate_work", "a work number"),
+    Tracepoint(55, "netif_receive_skb", "packet; b ifindex | length << 32"),
+    Tracepoint(56, "spurious_apic_entry", "a vector"),
+    Tracepoint(57, "spurious_apic_exit", "a vector"),
+    Tracepoint(58, "error_apic_entry", "a vector"),
+    Tracepoint(59, "error_apic_exit", "a vector"),
 )
 
 

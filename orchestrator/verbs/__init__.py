@@ -91,6 +91,11 @@ TABLE: dict[str, Verb] = {
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
              "orchestrator.follow:follow", tool=True),
+        Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
+             "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
+             "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
+             "net\n(these are shown without -e) packet mmio dma msi wire lan",
+             "orchestrator.tracing:trace"),
     )
 }  # fmt: skip
 
@@ -118,7 +123,7 @@ REFUSED = {
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
     "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "ls", "chcpu",
-    "sh", "trace", "wq", "guest",
+    "sh", "wq", "guest",
 )  # fmt: skip
 
 

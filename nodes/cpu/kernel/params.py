@@ -39,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "warning_text": ("bug", "at", "cpu-pid"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
+    "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
 }
 
 
@@ -95,6 +96,7 @@ class Params(NamedTuple):
     warning_text: str
     proc_format: str
     log_format: str
+    ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
 
 _SOFTIRQS_18 = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "TASKLET")
@@ -153,6 +155,7 @@ PRESETS: dict[str, Params] = {
         warning_text="bug",
         proc_format="2.6.18",
         log_format="2.6.18",
+        ftrace_format="none",
     ),
     "3.10": Params(
         release="3.10.0",
@@ -201,6 +204,7 @@ PRESETS: dict[str, Params] = {
         warning_text="at",
         proc_format="3.10",
         log_format="3.10",
+        ftrace_format="3.10",
     ),
     "6.1": Params(
         release="6.1.0",
@@ -249,6 +253,7 @@ PRESETS: dict[str, Params] = {
         warning_text="cpu-pid",
         proc_format="6.1",
         log_format="6.1",
+        ftrace_format="6.1",
     ),
 }
 

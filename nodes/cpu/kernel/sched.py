@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.workqueue import Worker
 
 TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE, TASK_DEAD, TASK_IDLE = 0, 1, 2, 0x80, 0x402
+#: State in which a program leaves its CPU for good: its parent has yet to look.
+EXIT_ZOMBIE = 0x20
+#: task->prio of nice 0.
+DEFAULT_PRIO = 120
 
 SIGINT, SIGQUIT, SIGKILL, SIGTERM = 2, 3, 9, 15
 
@@ -39,6 +43,10 @@ _NICE = CPU_SCHEMA.index("current_nice")
 _RUN_QUEUE = CPU_SCHEMA.index("run_queue")
 _SWITCH = TRACEPOINTS["sched_switch"].number
 _WAKEUP = TRACEPOINTS["sched_wakeup"].number
+_WAKEUP_NEW = TRACEPOINTS["sched_wakeup_new"].number
+_WAKING = TRACEPOINTS["sched_waking"].number
+_EXIT = TRACEPOINTS["sched_process_exit"].number
+_WAKE_EVENTS = 1 << _WAKEUP | 1 << _WAKEUP_NEW | 1 << _WAKING
 
 
 def _comm_words(comm: str) -> tuple[int, int]:
@@ -109,11 +117,15 @@ def wake_up_process(cpu: Cpu, task: Task) -> bool:
     """try_to_wake_up on this CPU; True if it was asleep."""
     if task.state in (TASK_RUNNING, TASK_DEAD):
         return False
+    traced = cpu.trace_mask & _WAKE_EVENTS
+    if traced and task.started_ns:
+        cpu.trace(_WAKING, _who(task) | cpu.number << 48)
     task.state = TASK_RUNNING
     if task.worker is not None:
         task.worker.waking_up()
-    cpu.trace(_WAKEUP, task.pid)
     if task is cpu.current or task.on_rq:
+        if traced:
+            _trace_wakeup(cpu, task)
         return True  # it had not left the CPU yet
     floor = cpu.rq.min_vruntime - SCHED_LATENCY_NS // 2
     task.vruntime = max(task.vruntime, floor)
@@ -127,7 +139,22 @@ def wake_up_process(cpu: Cpu, task: Task) -> bool:
         gran = WAKEUP_GRANULARITY_NS * 1024 // task.weight
         if current.vruntime - task.vruntime > gran:
             cpu.need_resched = True
+    if traced:
+        _trace_wakeup(cpu, task)
     return True
+
+
+def _who(task: Task) -> int:
+    """pid and prio, as trace records hold them."""
+    return task.pid | (DEFAULT_PRIO + task.nice) << 32
+
+
+def _trace_wakeup(cpu: Cpu, task: Task) -> None:
+    """A task that has never run yet is new; its record brings its name."""
+    if task.started_ns:
+        cpu.trace(_WAKEUP, _who(task) | cpu.number << 48)
+    else:
+        cpu.trace(_WAKEUP_NEW, _who(task) | cpu.number << 48, cpu.symbol(task.comm))
 
 
 def send_signal(cpu: Cpu, task: Task, signo: int) -> None:
@@ -197,7 +224,11 @@ def schedule(cpu: Cpu) -> None:
     words[_NICE] = chosen.nice + 20
     if prev is cpu.idle:
         cpu.timers.leave_idle()
-    cpu.trace(_SWITCH, prev.pid, chosen.pid)
+    if cpu.trace_mask >> _SWITCH & 1:
+        state = prev.state
+        if state == TASK_DEAD and prev.request is not None:
+            state = EXIT_ZOMBIE
+        cpu.trace(_SWITCH, _who(prev) | state << 48, _who(chosen))
     cpu.current = chosen
     if chosen is not cpu.idle:
         chosen.started_ns = cpu.now()
@@ -219,6 +250,8 @@ def cond_resched(cpu: Cpu) -> Context:
 
 def task_exit(cpu: Cpu, task: Task) -> None:
     """The task's code has returned; ``schedule`` drops it."""
+    if cpu.trace_mask >> _EXIT & 1:
+        cpu.trace(_EXIT, _who(task), cpu.symbol(task.comm))
     task.state = TASK_DEAD
     task.gen = None
     cpu.rq.all.pop(task.pid, None)

@@ -40,6 +40,9 @@ _EXECUTED = CPU_SCHEMA.index("wq_executed")
 _LAST_NS = CPU_SCHEMA.index("wq_last_ns")
 _START = TRACEPOINTS["workqueue_execute_start"].number
 _END = TRACEPOINTS["workqueue_execute_end"].number
+_QUEUE = TRACEPOINTS["workqueue_queue_work"].number
+_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
+_EVENTS = 1 << _START | 1 << _END | 1 << _QUEUE | 1 << _ACTIVATE
 
 
 class Work:
@@ -135,6 +138,10 @@ class Workqueues:
         self._insert(work)
 
     def _insert(self, work: Work) -> None:
+        cpu = self._cpu
+        if cpu.trace_mask & _EVENTS:
+            cpu.trace(_QUEUE, work.number, cpu.symbol(work.name))
+            cpu.trace(_ACTIVATE, work.number)
         self.worklist.append(work)
         if self._keventd is not None:
             wake_up_process(self._cpu, self._keventd)
@@ -193,9 +200,11 @@ class Workqueues:
         cpu.words[_LAST_NS] = cpu.now()
         cpu.page.set_text("wq_last_work", work.name)
         self.show()
-        cpu.trace(_START, work.number)
+        if cpu.trace_mask & _EVENTS:
+            cpu.trace(_START, work.number, cpu.symbol(work.name))
         yield from work.function(cpu)
-        cpu.trace(_END, work.number)
+        if cpu.trace_mask & _EVENTS:
+            cpu.trace(_END, work.number, cpu.symbol(work.name))
         cpu.words[_EXECUTED] += 1
         if cpu.need_resched:
             yield SCHEDULE

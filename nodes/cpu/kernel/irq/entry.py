@@ -47,6 +47,13 @@ _EXIT = TRACEPOINTS["irq_handler_exit"].number
 _LOCAL_TIMER = TRACEPOINTS["local_timer_entry"].number
 _RESCHEDULE = TRACEPOINTS["reschedule_entry"].number
 _CALL = TRACEPOINTS["call_function_entry"].number
+_LOCAL_TIMER_EXIT = TRACEPOINTS["local_timer_exit"].number
+_RESCHEDULE_EXIT = TRACEPOINTS["reschedule_exit"].number
+_CALL_EXIT = TRACEPOINTS["call_function_exit"].number
+_SPURIOUS = TRACEPOINTS["spurious_apic_entry"].number
+_SPURIOUS_EXIT = TRACEPOINTS["spurious_apic_exit"].number
+_ERROR = TRACEPOINTS["error_apic_entry"].number
+_ERROR_EXIT = TRACEPOINTS["error_apic_exit"].number
 
 
 def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
@@ -59,13 +66,15 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.words[_LOC] += 1
         cpu.trace(_LOCAL_TIMER, vector)
         cpu.timers.interrupt()
+        cpu.trace(_LOCAL_TIMER_EXIT, vector)
     elif vector == params.reschedule_vector:
         # remote wake-ups ride in the record rings, as in the wake list of scheduler_ipi()
         cpu.lapic.eoi()
         irq_enter(cpu, vector)
         cpu.words[_RES] += 1
+        cpu.trace(_RESCHEDULE, vector)
         taken = yield from flush_records(cpu)
-        cpu.trace(_RESCHEDULE, vector, taken)
+        cpu.trace(_RESCHEDULE_EXIT, vector, taken)
         if not taken:  # scheduler_ipi without wake-ups: no irq_exit, so no softirqs
             cpu.levels.pop()
             cpu.preempt_count -= HARDIRQ_OFFSET
@@ -75,15 +84,20 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.lapic.eoi()
         irq_enter(cpu, vector)
         cpu.words[_CAL] += 1
+        cpu.trace(_CALL, vector)
         taken = yield from flush_records(cpu)
-        cpu.trace(_CALL, vector, taken)
+        cpu.trace(_CALL_EXIT, vector, taken)
     elif vector == SPURIOUS_APIC_VECTOR:
         irq_enter(cpu, vector)
+        cpu.trace(_SPURIOUS, vector)
         spurious_interrupt(cpu)
+        cpu.trace(_SPURIOUS_EXIT, vector)
     elif vector == ERROR_APIC_VECTOR:
         cpu.lapic.eoi()
         irq_enter(cpu, vector)
+        cpu.trace(_ERROR, vector)
         error_interrupt(cpu)
+        cpu.trace(_ERROR_EXIT, vector)
     else:
         irq_enter(cpu, vector)
         yield from _device(cpu, vector, arrived_ns)

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 ETH_P_IP, ETH_P_ARP = 0x0800, 0x0806
+ETH_HLEN = 14
 
 _PROCESSED = CPU_SCHEMA.index("softnet")
 _NOHANDLER = CPU_SCHEMA.index("rx_nohandler")
 _RX_DROPPED = CPU_SCHEMA.index("rx_dropped")
 _INACTIVE = {"rx_nohandler": _NOHANDLER, "rx_dropped": _RX_DROPPED}
 _BOND = TRACEPOINTS["bond_receive"].number
+_RECEIVE = TRACEPOINTS["netif_receive_skb"].number
 
 
 def eth_type_trans(skb: SkBuff, dev: NetDevice) -> None:
@@ -51,7 +53,13 @@ def _device_slot(dev: NetDevice) -> int:
     return 0 if dev.nic is None else dev.nic + 1
 
 
+def _trace_receive(cpu: Cpu, skb: SkBuff) -> None:
+    cpu.trace(_RECEIVE, skb.key, skb.dev.ifindex | (len(skb.frame) - ETH_HLEN) << 32)
+
+
 def _core_skb_bond(cpu: Cpu, skb: SkBuff) -> bool:
+    if cpu.trace_mask >> _RECEIVE & 1:
+        _trace_receive(cpu, skb)
     dev = skb.dev
     if dev.master is not None:
         if dev.inactive:
@@ -66,6 +74,8 @@ def _core_skb_bond(cpu: Cpu, skb: SkBuff) -> bool:
 
 
 def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
+    if cpu.trace_mask >> _RECEIVE & 1:
+        _trace_receive(cpu, skb)
     dev = skb.dev
     exact = False
     if dev.master is not None:
@@ -84,6 +94,8 @@ def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
 
 
 def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
+    if cpu.trace_mask >> _RECEIVE & 1:
+        _trace_receive(cpu, skb)
     words = cpu.words
     while True:
         words[_PROCESSED] += 1

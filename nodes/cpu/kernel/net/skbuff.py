@@ -61,4 +61,5 @@ def kfree_skb_reason(cpu: Cpu, skb: SkBuff, reason: str, dev: NetDevice | None =
     """The frame ends here, for this reason, at this device."""
     where = dev or skb.dev
     count_drop(cpu, reason, where.nic, skb.cls)
-    cpu.trace(_KFREE, skb.key, _REASON[reason] | where.ifindex << 16)
+    if cpu.trace_mask >> _KFREE & 1:
+        cpu.trace(_KFREE, skb.key, _REASON[reason] | where.ifindex << 16 | skb.protocol << 32)

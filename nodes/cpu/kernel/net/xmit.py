@@ -26,7 +26,8 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     """Send ``skb`` through ``dev``; it is consumed, whatever happens."""
     local_bh_disable(cpu)
     skb.dev = dev
-    cpu.trace(_QUEUE, skb.key, dev.ifindex)
+    if cpu.trace_mask >> _QUEUE & 1:
+        cpu.trace(_QUEUE, skb.key, dev.ifindex | len(skb.frame) << 32)
     if dev.bonding is not None:
         if cpu.net.taps:
             dev_queue_xmit_nit(cpu, skb, dev)

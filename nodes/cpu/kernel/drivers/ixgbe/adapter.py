@@ -132,7 +132,9 @@ class Adapter:
         ram.words32[(at >> 2) + 3] = length << 14  # PAYLEN; DD is 0
         ram.words32[(at >> 2) + 2] = regs.TXD_CMD | length
         cpu.words[_TX_POSTED + self.nic * 3 + skb.cls] += 1
-        cpu.trace(_XMIT, skb.key, entry | ring.queue << 16 | self.netdev.ifindex << 32)
+        if cpu.trace_mask >> _XMIT & 1:
+            place = entry | ring.queue << 16 | self.netdev.ifindex << 32
+            cpu.trace(_XMIT, skb.key, place | len(skb.frame) << 48)
         entry = (entry + 1) % RING_ENTRIES
         words[state + NTU] = entry
         self.write_reg(regs.tx_queue(ring.queue) + 0x18, entry)
