@@ -48,7 +48,12 @@ from nodes.cpu.kernel.sched import (
     Task,
     wake_up_process,
 )
-from nodes.cpu.kernel.softirq import MAX_SOFTIRQ_RESTART, local_bh_disable, local_bh_enable
+from nodes.cpu.kernel.softirq import (
+    MAX_SOFTIRQ_RESTART,
+    local_bh_disable,
+    local_bh_enable,
+    raise_softirq_irqoff,
+)
 from nodes.cpu.kernel.timer import nanosleep
 from tests.nodes.cpu.harness import ERAS, START_NS, STEP_NS, BareCpu
 
@@ -121,7 +126,7 @@ class Side:
         """raise_softirq: from any context."""
         flags = local_irq_save(self.cpu)
         self.raised[number] += 1
-        self.cpu.softirq.raise_irqoff(number)
+        raise_softirq_irqoff(self.cpu, number)
         local_irq_restore(self.cpu, flags)
 
     def program(self, length: int) -> Context:

@@ -6,15 +6,13 @@ from itertools import pairwise
 
 import pytest
 
+from nodes.cpu.kernel.hrtimer import HrTimer, nanosleep
+from nodes.cpu.kernel.jiffies import jiffy_ns, msecs_to_jiffies
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
 from nodes.cpu.kernel.sched import SIGINT, send_signal
 from nodes.cpu.kernel.timer import (
-    HrTimer,
     Timer,
-    bucket_expiry,
-    msecs_to_jiffies,
     msleep,
-    nanosleep,
 )
 from tests.nodes.cpu.harness import ERAS, MS, SECOND, START_NS, BareCpu
 
