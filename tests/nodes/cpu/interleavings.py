@@ -54,7 +54,7 @@ from nodes.cpu.kernel.softirq import (
     local_bh_enable,
     raise_softirq_irqoff,
 )
-from nodes.cpu.kernel.timer import nanosleep
+from nodes.cpu.kernel.hrtimer import nanosleep
 from tests.nodes.cpu.harness import ERAS, START_NS, STEP_NS, BareCpu
 
 SOFTIRQS = (2, 4)  # two numbers that nobody else uses on a machine without devices
