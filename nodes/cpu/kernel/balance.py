@@ -1,7 +1,7 @@
 """The SCHED softirq: a busy CPU's regular look at the others, after kernel/sched/fair.c.
 
-The tick raises it when the look is due, if there are other CPUs. Only the look is modelled: tasks do
-not migrate here, so it finds nothing to move. An idle CPU has no tick and does not look.
+The tick raises it when the look is due, if there are other CPUs. Only the look is modelled: tasks
+do not migrate here, so it finds nothing to move. An idle CPU has no tick and does not look.
 """
 
 from __future__ import annotations

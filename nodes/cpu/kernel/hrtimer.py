@@ -101,7 +101,11 @@ def trace_number(cpu: Cpu, number: int) -> int:
 
 def hrtimer_wakeup(task: Task) -> HrTimer:
     """The timer of a sleeper."""
-    return HrTimer(lambda cpu: None if wake_up_process(cpu, task) else None, "hrtimer_wakeup")
+
+    def wakeup(cpu: Cpu) -> None:
+        wake_up_process(cpu, task)
+
+    return HrTimer(wakeup, "hrtimer_wakeup")
 
 
 def schedule_hrtimeout(cpu: Cpu, expires_ns: int | None) -> Context:

@@ -1,9 +1,9 @@
 """ksoftirqd, the thread of each CPU that runs what softirqs left over: kernel/softirq.c.
 
-One ``__do_softirq`` at a time, each with the limits of its own, giving way between them. Behaviours:
-``ksoftirqd_nice``; ``ksoftirqd_thread``: up to 3.6 a plain kthread, which waits to die when it finds
-its CPU offline and is stopped then; later an smpboot thread, which is parked and unparked. Parking
-and stopping are functions here; who takes a CPU offline calls them on that CPU.
+One ``__do_softirq`` at a time, each with the limits of its own, giving way between them.
+Behaviours: ``ksoftirqd_nice``; ``ksoftirqd_thread``: up to 3.6 a plain kthread, which waits to die
+when it finds its CPU offline and is stopped then; later an smpboot thread, which is parked and
+unparked. Parking and stopping are functions here; who takes a CPU offline calls them on that CPU.
 """
 
 from __future__ import annotations

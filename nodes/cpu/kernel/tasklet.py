@@ -1,13 +1,13 @@
 """Tasklets, after kernel/softirq.c: a function that runs soon, in a softirq, on one CPU at a time.
 
-Several CPUs may schedule, disable and kill the same tasklet, so its state (SCHED, RUN) and the count
-of its disables are one atomic word in RAM, and each CPU has an object of its own for it, under the
-same number: ``tasklet_init`` is called on each CPU that deals with the tasklet. The lists of what is
-to be run belong to their CPUs. Behaviours: ``tasklet_order`` (last in first out up to 2.6.25),
-``tasklet_wait`` (``tasklet_disable`` and ``tasklet_kill`` spin, or sleep).
+Several CPUs may schedule, disable and kill the same tasklet, so its state (SCHED, RUN) and the
+count of its disables are one atomic word in RAM, and each CPU has an object of its own for it,
+under the same number: ``tasklet_init`` is called on each CPU that deals with the tasklet. The lists
+of what is to be run belong to their CPUs. Behaviours: ``tasklet_order`` (last in first out up to
+2.6.25), ``tasklet_wait`` (``tasklet_disable`` and ``tasklet_kill`` spin, or sleep).
 
-Left out: the sleeping wait of 6.1 looks once a jiffy instead of being woken; kernels for one CPU, which
-have no RUN bit.
+Left out: the sleeping wait of 6.1 looks once a jiffy instead of being woken; kernels for one CPU,
+which have no RUN bit.
 """
 
 from __future__ import annotations
@@ -239,8 +239,9 @@ def tasklet_kill_immediate(cpu: Cpu, tasklet: Tasklet) -> None:
 def takeover_tasklets(cpu: Cpu, survivor: int) -> Context:
     """Give both lists of this CPU, which goes offline, to CPU ``survivor``.
 
-    In Linux the survivor reaches into the dead CPU's lists; here the dying CPU sends them. A tasklet
-    that the survivor does not know cannot run there and is dropped with its number in the log."""
+    In Linux the survivor reaches into the dead CPU's lists; here the dying CPU sends them. A
+    tasklet that the survivor does not know cannot run there and is dropped with its number in the
+    log."""
     for high, vec in enumerate(cpu.tasklets.vec):
         while vec:
             record = [TAKEOVER_TASKLET, vec.popleft().number, high]

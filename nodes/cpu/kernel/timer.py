@@ -1,11 +1,11 @@
 """Timers on the wheel, after kernel/timer.c: arming, deleting, running, and sleeping by jiffies.
 
 Each CPU has its bases; a ``Timer`` belongs to the CPU whose bases it was armed on (``timer_shared``
-has those that several CPUs arm). Behaviours: ``timer_wheel`` (see ``wheel``), ``timer_slack`` (2.6.35
-to 4.7 round far expiries so that timers meet), ``timer_leak`` (a callback that leaks preempt counts
-is a BUG or a warning), ``deferrable_timers`` (no such thing; on the same wheel but not worth waking
-for; on a wheel of their own). Left out: an unpinned timer armed on an idle CPU stays there
-(``timer_migration`` of later kernels).
+has those that several CPUs arm). Behaviours: ``timer_wheel`` (see ``wheel``), ``timer_slack``
+(2.6.35 to 4.7 round far expiries so that timers meet), ``timer_leak`` (a callback that leaks
+preempt counts is a BUG or a warning), ``deferrable_timers`` (no such thing; on the same wheel but
+not worth waking for; on a wheel of their own). Left out: an unpinned timer armed on an idle CPU
+stays there (``timer_migration`` of later kernels).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
+    from nodes.cpu.kernel.timer_shared import SharedTimer
 
 __all__ = [
     "HrTimer", "Timer", "TimerBases", "msecs_to_jiffies", "msleep", "nanosleep",
@@ -107,6 +108,7 @@ class TimerBases:
         if params.deferrable_timers == "own-base":
             self.deferrable = self._new_wheel(start)
         self.running_timer: Timer | None = None
+        self.shared: dict[int, SharedTimer] = {}  # by number: timer_shared
         self._numbers = 0
 
     def _new_wheel(self, clk: int) -> Wheel:
@@ -309,7 +311,7 @@ class TimerBases:
 
 
 def schedule_timeout(cpu: Cpu, timeout: int) -> Context:
-    """Sleep up to ``timeout`` jiffies; the caller has set its state before. Returns what is left."""
+    """Sleep up to ``timeout`` jiffies; the caller has set its state. Returns what is left."""
     task = cpu.current
     if timeout == MAX_SCHEDULE_TIMEOUT:
         yield SCHEDULE

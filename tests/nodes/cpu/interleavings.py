@@ -27,6 +27,7 @@ from typing import Any
 from bus.messages import IcrWrite, Interrupt
 from bus.ram import Ram
 from nodes.cpu import lapic
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.irqflags import (
     local_irq_restore,
@@ -54,7 +55,6 @@ from nodes.cpu.kernel.softirq import (
     local_bh_enable,
     raise_softirq_irqoff,
 )
-from nodes.cpu.kernel.hrtimer import nanosleep
 from tests.nodes.cpu.harness import ERAS, START_NS, STEP_NS, BareCpu
 
 SOFTIRQS = (2, 4)  # two numbers that nobody else uses on a machine without devices

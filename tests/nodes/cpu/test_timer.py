@@ -7,17 +7,12 @@ from itertools import pairwise
 import pytest
 
 from nodes.cpu.kernel.hrtimer import HrTimer, nanosleep
-from nodes.cpu.kernel.jiffies import initial_jiffies, jiffy_ns, msecs_to_jiffies
+from nodes.cpu.kernel.jiffies import initial_jiffies, msecs_to_jiffies
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
 from nodes.cpu.kernel.sched import SIGINT, send_signal
 from nodes.cpu.kernel.timer import (
-    MAX_SCHEDULE_TIMEOUT,
-    TIMER_DEFERRABLE,
-    TIMER_IRQSAFE,
     Timer,
     msleep,
-    schedule_timeout,
-    timer_setup,
 )
 from nodes.cpu.kernel.wheel import calc_wheel_index
 from tests.nodes.cpu.harness import ERAS, MS, SECOND, START_NS, BareCpu

@@ -1,8 +1,8 @@
 """Plain models of the two timer wheels, to hold the kernel's against.
 
-``ClassicModel`` walks every jiffy over lists; ``ModernModel`` has no buckets at all: it computes when
-each timer must fire and sorts. Both keep the names of timers only. ``fire(name)`` is called while
-the lists are as the kernel's are, so a callback may arm, move and delete.
+``ClassicModel`` walks every jiffy over lists; ``ModernModel`` has no buckets at all: it computes
+when each timer must fire and sorts. Both keep the names of timers only. ``fire(name)`` is called
+while the lists are as the kernel's are, so a callback may arm, move and delete.
 """
 
 from __future__ import annotations
