@@ -30,6 +30,7 @@ class Timers(TimerBases):
         self._ns_per_jiffy = 1_000_000_000 // cpu.params.hz
         self.tick_running = False
         self._next_tick_ns = 0
+        self._next_jiffy, self._next_jiffy_ns = 0, 0  # the next timer, and its clock
 
     def hrtimer_start(self, timer: HrTimer, expires_ns: int) -> None:
         """Arm for an absolute time of this CPU's clock."""
@@ -84,11 +85,13 @@ class Timers(TimerBases):
             if deadline is None or self._next_tick_ns < deadline:
                 deadline = self._next_tick_ns
         elif not cpu.softirq.pending >> TIMER_SOFTIRQ & 1:  # else it is being seen to
-            jiffies = cpu.jiffies()
-            jiffy = self.standard.next_event(jiffies)
+            jiffy = self.standard.next_event()
             if jiffy is not None:
-                # what is overdue waits for the next tick too, as on a CPU that has one
-                at = jiffy_ns(cpu, max(jiffy, jiffies + 1))
+                if jiffy != self._next_jiffy:
+                    self._next_jiffy, self._next_jiffy_ns = jiffy, jiffy_ns(cpu, jiffy)
+                at = self._next_jiffy_ns
+                if at <= cpu.now():  # overdue: at the next tick, as on a CPU that has one
+                    at = self._tick_after(cpu.now())
                 if deadline is None or at < deadline:
                     deadline = at
         cpu.lapic.deadline_ns = deadline

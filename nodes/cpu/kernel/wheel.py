@@ -47,6 +47,8 @@ class CascadingWheel:
     def __init__(self, clk: int) -> None:
         self.clk = clk
         self._tv: tuple[dict[int, Slot], ...] = ({}, {}, {}, {}, {})
+        self._soonest: int | None = None  # next_timer: what an idle CPU must be awake for
+        self._look_again = False  # the timer it was is gone
         self.count = 0
 
     def _place(self, timer: Entry) -> tuple[int, int]:
@@ -73,6 +75,10 @@ class CascadingWheel:
         """internal_add_timer: to the tail of its slot."""
         self._put(timer)
         self.count += 1
+        if not timer.deferrable and (
+            self._soonest is None or time_before(timer.expires, self._soonest)
+        ):
+            self._soonest = timer.expires
 
     def remove(self, timer: Entry) -> None:
         """detach_timer."""
@@ -80,6 +86,8 @@ class CascadingWheel:
         del timer.entry[timer.number]
         timer.entry = None
         self.count -= 1
+        if timer.expires == self._soonest:
+            self._look_again = True
 
     def forward(self, _jiffies: int) -> None:
         """This wheel's clock moves only when it is turned."""
@@ -111,13 +119,18 @@ class CascadingWheel:
             if index:
                 break
 
-    def next_event(self, _jiffies: int) -> int | None:
+    def next_event(self) -> int | None:
         """The earliest jiffy that an idle CPU must be awake for; deferrable timers may wait."""
-        soonest: int | None = None
-        for timer in self.timers():
-            if not timer.deferrable and (soonest is None or time_before(timer.expires, soonest)):
-                soonest = timer.expires
-        return soonest
+        if self._look_again:
+            self._look_again = False
+            soonest: int | None = None
+            for timer in self.timers():
+                if timer.deferrable:
+                    continue
+                if soonest is None or time_before(timer.expires, soonest):
+                    soonest = timer.expires
+            self._soonest = soonest
+        return self._soonest
 
     def timers(self) -> list[Entry]:
         """All of them, tv1 to tv5 in the order of the slots."""
@@ -240,14 +253,11 @@ class HierarchicalWheel:
         self.next_expiry = soonest
         self.next_expiry_recalc = False
 
-    def next_event(self, jiffies: int) -> int | None:
+    def next_event(self) -> int | None:
         """What an idle CPU must be awake for; looks again if the first bucket became empty."""
         if self.next_expiry_recalc:
             self._recalculate()
-        if not self.count:
-            return None
-        self.forward(jiffies)
-        return self.next_expiry
+        return self.next_expiry if self.count else None
 
     def timers(self) -> list[Entry]:
         """All of them, bucket by bucket as they would be run."""

@@ -80,7 +80,7 @@ class Both:
         assert self.bases.del_timer(self.timers[name]) == self.model.delete(name)
 
     def idle(self) -> None:
-        assert self.bases.standard.next_event(self.cpu.at) == self.model.idle(self.cpu.at)
+        assert self.bases.standard.next_event() == self.model.idle()
 
     def run(self, jiffies: int) -> None:
         """Time passes; then the TIMER softirq runs."""

@@ -60,7 +60,7 @@ class ClassicModel:
     def pending(self) -> list[str]:
         return sorted(self.expires)
 
-    def idle(self, _jiffies: int) -> int | None:
+    def idle(self) -> int | None:
         return min(self.expires.values(), default=None)
 
     def run(self, jiffies: int, fire: Fire) -> None:
@@ -157,13 +157,10 @@ class ModernModel:
     def pending(self) -> list[str]:
         return sorted(t.name for t in self.armed + self.running)
 
-    def idle(self, jiffies: int) -> int | None:
+    def idle(self) -> int | None:
         if self.emptied:
             self._look_again()
-        if not self.armed:
-            return None
-        self._forward(jiffies)
-        return self.next
+        return self.next if self.armed else None
 
     def run(self, jiffies: int, fire: Fire) -> None:
         while jiffies >= self.clk and jiffies >= self.next:
