@@ -259,7 +259,7 @@ class TimerBases:
                     wheel.remove(timer)
                     self._trace(_CANCEL, timer, 0)
                     self.running_timer = timer
-                    yield from self.call_timer_fn(timer, wheel.clk)
+                    yield from self.call_timer_fn(timer, wheel.clk - 1)
                     self.running_timer = None
                     yield
 

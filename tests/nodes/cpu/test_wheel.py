@@ -228,6 +228,19 @@ def test_levels_of_the_modern_wheel(delta: int, level: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("expires", "timeout", "idx"),
+    [(4294906716, 25, 29), (4294908002, 1250, 162), (4294907000, 248, 80), (4294906758, 0, 7),
+     (4294908456, 25, 41), (4294908450, 1, 35)],
+)  # fmt: skip
+def test_buckets_that_a_real_kernel_chose(expires: int, timeout: int, idx: int) -> None:
+    """timer_start lines of a 6.1 kernel at HZ=250; the first one fired at 4294906717."""
+    index, end = calc_wheel_index(expires, expires - timeout)
+    assert index == idx
+    if idx == 29:
+        assert end == 4294906717
+
+
+@pytest.mark.parametrize(
     ("hz", "cutoff", "longest"), [(1000, 1056964608, 1040187392), (100, 132120576, 130023424)]
 )
 def test_the_modern_wheel_ends_at_its_cutoff(hz: int, cutoff: int, longest: int) -> None:
