@@ -10,12 +10,15 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import balance, timer_shared  # noqa: F401  (registers its record)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.desc import IrqTable
 from nodes.cpu.kernel.irq.vector import VectorSpace
+from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.net import device, napi, receive
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
@@ -28,9 +31,10 @@ from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
 from nodes.cpu.kernel.smp import start_cpu
 from nodes.cpu.kernel.snapshot import snapshot
-from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, spawn_ksoftirqd
+from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, open_softirq
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.cpu.kernel.timer import Timers, nanosleep
+from nodes.cpu.kernel.tasklet import softirq_init
+from nodes.cpu.kernel.tick import Timers, run_timer_softirq
 from nodes.cpu.kernel.traps import trap_init
 from nodes.cpu.kernel.workqueue import Workqueues
 from nodes.cpu.page import CPU_SCHEMA
@@ -65,7 +69,9 @@ def prepare(cpu: Cpu) -> None:
     cpu.net.linkwatch = device.Linkwatch()
     cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
-    cpu.softirq.open_softirq(TIMER_SOFTIRQ, lambda cpu: cpu.timers.run_timers())
+    softirq_init(cpu)
+    open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
+    balance.setup(cpu)
     napi.setup(cpu)
     receive.setup(cpu)
 

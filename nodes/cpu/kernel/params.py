@@ -13,9 +13,17 @@ from typing import Any, NamedTuple, get_type_hints
 CHOICES: dict[str, tuple[str, ...]] = {
     "packet_tap": ("skb_bond", "orig_dev", "rx_handler"),
     "softirq_restart": ("count", "count+time"),
-    "ksoftirqd_gate": ("never", "unless-tasklet"),
+    "softirq_leak": ("unseen", "repaired"),
+    "ksoftirqd_gate": ("never", "always", "unless-tasklet"),
+    "ksoftirqd_thread": ("kthread", "smpboot"),
+    "tasklet_order": ("lifo", "fifo"),
+    "tasklet_wait": ("spin", "sleep"),
+    "tasklet_not_sched": ("bug", "warn"),
     "timer_wheel": ("cascading", "hierarchical"),
     "timer_softirq": ("every-tick", "when-due"),
+    "timer_slack": ("none", "256th"),
+    "timer_leak": ("bug", "warn"),
+    "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
@@ -51,8 +59,13 @@ class Params(NamedTuple):
     # interrupts and bottom halves
     packet_tap: str  # where a bonded slave's frame meets the taps: net/core/dev.c
     softirq_restart: str  # when __do_softirq goes round again: kernel/softirq.c
+    softirq_leak: str  # an action that comes back with another preempt count
     ksoftirqd_nice: int
     ksoftirqd_gate: str  # do inline softirqs wait for a runnable ksoftirqd?
+    ksoftirqd_thread: str  # stopped when its CPU is dead, or parked
+    tasklet_order: str  # of those scheduled before the softirq runs
+    tasklet_wait: str  # how tasklet_disable and tasklet_kill wait
+    tasklet_not_sched: str  # a tasklet on the list without SCHED
     softirq_disable_offset: int  # what local_bh_disable adds to preempt_count
     hardirq_mask: int  # bits of preempt_count: include/linux/preempt.h, hardirq.h
     nmi_mask: int
@@ -66,6 +79,9 @@ class Params(NamedTuple):
     msi_destination: str
     timer_wheel: str
     timer_softirq: str
+    timer_slack: str  # how late mod_timer may make a timer of its own accord
+    timer_leak: str  # a callback that comes back with another preempt count
+    deferrable_timers: str
     workqueue: str
     # network
     neigh_first_probe: str
@@ -113,8 +129,13 @@ PRESETS: dict[str, Params] = {
         hz=1000,
         packet_tap="skb_bond",
         softirq_restart="count",
+        softirq_leak="unseen",
         ksoftirqd_nice=19,
         ksoftirqd_gate="never",
+        ksoftirqd_thread="kthread",
+        tasklet_order="lifo",
+        tasklet_wait="spin",
+        tasklet_not_sched="bug",
         softirq_disable_offset=0x100,
         hardirq_mask=0x0FFF0000,
         nmi_mask=0,
@@ -128,6 +149,9 @@ PRESETS: dict[str, Params] = {
         msi_destination="physical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
+        timer_slack="none",
+        timer_leak="bug",
+        deferrable_timers="none",
         workqueue="keventd",
         neigh_first_probe="timer",
         neigh_queue_bytes=0,
@@ -162,8 +186,13 @@ PRESETS: dict[str, Params] = {
         hz=1000,
         packet_tap="rx_handler",
         softirq_restart="count+time",
+        softirq_leak="repaired",
         ksoftirqd_nice=0,
         ksoftirqd_gate="never",
+        ksoftirqd_thread="smpboot",
+        tasklet_order="fifo",
+        tasklet_wait="spin",
+        tasklet_not_sched="bug",
         softirq_disable_offset=0x200,
         hardirq_mask=0x03FF0000,
         nmi_mask=0x04000000,
@@ -177,6 +206,9 @@ PRESETS: dict[str, Params] = {
         msi_destination="logical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
+        timer_slack="256th",
+        timer_leak="warn",
+        deferrable_timers="same-wheel",
         workqueue="cmwq",
         neigh_first_probe="at-once",
         neigh_queue_bytes=65536,
@@ -211,8 +243,13 @@ PRESETS: dict[str, Params] = {
         hz=250,
         packet_tap="rx_handler",
         softirq_restart="count+time",
+        softirq_leak="repaired",
         ksoftirqd_nice=0,
         ksoftirqd_gate="unless-tasklet",
+        ksoftirqd_thread="smpboot",
+        tasklet_order="fifo",
+        tasklet_wait="sleep",
+        tasklet_not_sched="warn",
         softirq_disable_offset=0x200,
         hardirq_mask=0x000F0000,
         nmi_mask=0x00F00000,
@@ -226,6 +263,9 @@ PRESETS: dict[str, Params] = {
         msi_destination="logical",
         timer_wheel="hierarchical",
         timer_softirq="when-due",
+        timer_slack="none",
+        timer_leak="warn",
+        deferrable_timers="own-base",
         workqueue="cmwq",
         neigh_first_probe="at-once",
         neigh_queue_bytes=212992,

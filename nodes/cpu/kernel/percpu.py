@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.ram import Ram
 from bus.recorder import Recorder
+from nodes.cpu.kernel.jiffies import initial_jiffies
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.softirq import SoftirqState
-    from nodes.cpu.kernel.timer import Timers
+    from nodes.cpu.kernel.tasklet import TaskletState
+    from nodes.cpu.kernel.tick import Timers
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
     from nodes.cpu.lapicregs import LocalApicRegisters
@@ -118,6 +120,7 @@ class Cpu:
     rq: RunQueue
     timers: Timers
     softirq: SoftirqState
+    tasklets: TaskletState
     irq: IrqTable
     idt: Idt
     vectors: VectorSpace  # of all CPUs; on the boot CPU
@@ -170,6 +173,7 @@ class Cpu:
             self.now = lambda: clock() + self.steps * step_ns
         # kernel state of the core
         self.preempt_count = 0
+        self._initial_jiffies = initial_jiffies(params.hz)
         self.hardirq_mask = params.hardirq_mask
         self.nmi_mask = params.nmi_mask
         self.nmi_handlers: list[Callable[[Cpu], bool]] = []  # True: it was for this handler
@@ -190,8 +194,9 @@ class Cpu:
         return self.now() - self.ram.boot_ns
 
     def jiffies(self) -> int:
-        """Ticks since power-on (the kernel starts five minutes before the wrap; we at 0)."""
-        return (self.now() - self.ram.boot_ns) * self.params.hz // 1_000_000_000
+        """Ticks, from INITIAL_JIFFIES on; see ``kernel.jiffies`` for comparing them."""
+        ticks = (self.now() - self.ram.boot_ns) * self.params.hz // 1_000_000_000
+        return ticks + self._initial_jiffies
 
     # -- context predicates (include/linux/preempt.h)
 

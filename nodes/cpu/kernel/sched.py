@@ -91,6 +91,7 @@ class RunQueue:
         self.runnable: list[Task] = []
         self.all: dict[int, Task] = {}
         self.min_vruntime = 0
+        self.next_balance = 0  # jiffies of the next look at the other CPUs (balance)
 
     def new_pid(self) -> int:
         pid = self._next_pid

@@ -21,6 +21,7 @@ from nodes.cpu.kernel import procfs
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IrqDesc, request_irq
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import Task, kthread_run
+from nodes.cpu.kernel.softirq import open_softirq
 from nodes.cpu.page import CPU_SCHEMA, DROP_REASONS
 from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
 from orchestrator.machine import Job
@@ -142,7 +143,7 @@ class BareCpu:
         return desc
 
     def softirq(self, number: int, action: Callable[[Cpu], Context]) -> None:
-        self.cpu.softirq.open_softirq(number, action)
+        open_softirq(self.cpu, number, action)
 
     # -- what it shows
 

@@ -14,6 +14,7 @@ from nodes.cpu.kernel.irq.desc import (
     request_irq,
 )
 from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.softirq import __raise_softirq_irqoff, raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from tests.nodes.cpu.harness import BareCpu, handled
 
@@ -70,7 +71,7 @@ def test_softirqs_are_run_even_when_no_handler_was_found() -> None:
         yield
 
     bench.softirq(3, action)
-    bench.cpu.softirq.raise_only(3)
+    __raise_softirq_irqoff(bench.cpu, 3)
     bench.vector(0x55)
     bench.settle()
     assert ran == ["NET_RX"]
@@ -220,7 +221,7 @@ def test_the_inner_of_two_nested_interrupts_leaves_softirqs_to_the_outer() -> No
 
     def inner(_irq: int, _dev: object) -> int:
         order.append("inner")
-        bench.cpu.softirq.raise_irqoff(3)
+        raise_softirq_irqoff(bench.cpu, 3)
         return IRQ_HANDLED
 
     bench.softirq(3, action)

@@ -28,6 +28,7 @@ from nodes.cpu.kernel.irq.desc import (
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import flush_records
+from nodes.cpu.kernel.softirq import invoke_softirq
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA, LATENCY_BUCKETS
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -115,10 +116,9 @@ def irq_exit(cpu: Cpu, outer: int) -> Context:
     cpu.irqs_on = False
     cpu.levels.pop()
     cpu.preempt_count -= HARDIRQ_OFFSET
-    softirq = cpu.softirq
-    if softirq.pending and not cpu.in_interrupt() and not softirq.ksoftirqd_running():
+    if cpu.softirq.pending and not cpu.in_interrupt():
         cpu.enter_context(outer)
-        yield from softirq.run()
+        yield from invoke_softirq(cpu)
     cpu.enter_context(outer)
 
 

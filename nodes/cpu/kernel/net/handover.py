@@ -14,7 +14,7 @@ from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, pa
 from nodes.cpu.kernel.net.socket import sock_queue_rcv
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
-from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ
+from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.ledger import classify
@@ -62,7 +62,7 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
     skb.protocol, skb.pkt_type = record[5], record[6]
     cpu.net.backlog.append((kind, skb, (where >> 16).to_bytes(4, "big")))
-    cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+    __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
     return None
 
 

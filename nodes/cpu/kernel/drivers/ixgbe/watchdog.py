@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.drivers.ixgbe import hw, main, regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
+from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
-from nodes.cpu.kernel.timer import Timer, msecs_to_jiffies
+from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import Work
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Service:
         self.link_up = False
         self.lsc_int = 0
         self.statistics: dict[str, int] = {name: 0 for name, _ in _STATISTICS}
-        self.timer = Timer(lambda cpu: _service_timer(cpu, adapter))
+        self.timer = timer_setup(
+            cpu, lambda cpu: _service_timer(cpu, adapter), 0, "ixgbe_service_timer"
+        )
         self.work = Work(
             SERVICE_WORK + adapter.nic,
             "ixgbe_service_task",

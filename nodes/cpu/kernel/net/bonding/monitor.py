@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net.bonding.bond import (
     BOND_LINK_BACK,
     BOND_LINK_DOWN,
@@ -32,7 +33,6 @@ from nodes.cpu.kernel.net.bonding.main import (
     show,
 )
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.timer import msecs_to_jiffies
 from nodes.cpu.kernel.workqueue import Work
 from nodes.cpu.page import CPU_SCHEMA
 
