@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.softirq import SoftirqState
     from nodes.cpu.kernel.tasklet import TaskletState
     from nodes.cpu.kernel.tick import Timers
+    from nodes.cpu.kernel.sysctl import Sysctl
+    from nodes.cpu.kernel.timer import Timers
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
     from nodes.cpu.lapicregs import LocalApicRegisters
+    from nodes.cpu.modules import Loaded
     from nodes.cpu.programs.run import Programs
 
 #: A context: a generator that yields operations and is sent their results.
@@ -131,6 +134,8 @@ class Cpu:
     lapic: LocalApic
     apic: LocalApicRegisters
     programs: Programs
+    sysctl: Sysctl
+    modules: dict[str, Loaded]  # of all CPUs, the oldest first
 
     def __init__(
         self,
