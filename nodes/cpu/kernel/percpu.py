@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nodes.cpu.idt import Idt
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
+    from nodes.cpu.kernel.module import Loaded
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.softirq import SoftirqState

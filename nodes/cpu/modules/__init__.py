@@ -7,8 +7,8 @@ A file of this folder registers one module::
 
 ``init`` is a context in a task of that CPU (``taskset -c 1 insmod ...`` chooses it) and returns 0
 or a negative errno, as module_init functions do; ``exit`` runs there at rmmod. Defaults of
-parameters say their type. A module talks by printk; what a lab measures or checks is one line, ``NAME:
-key=value key=value`` (``report``).
+parameters say their type. A module talks by printk; what a lab measures or checks is one line,
+``NAME: key=value key=value`` (``report``).
 """
 
 from __future__ import annotations
@@ -20,14 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
-from nodes.cpu.kernel.tables import replica
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-#: What lsmod shows for every one of them: these are no object files.
-MODULE_BYTES = 16384
-LOADING, LIVE, UNLOADING = "Loading", "Live", "Unloading"
 
 Values = Mapping[str, Any]
 Init = Callable[["Cpu", Values], Context]
@@ -41,15 +36,6 @@ class Module(NamedTuple):
     params: Mapping[str, tuple[Any, str]]
     init: Init
     exit: Exit | None
-
-
-class Loaded(NamedTuple):
-    """A module that is loaded, and the CPU that runs its exit function."""
-
-    name: str
-    cpu: int
-    state: str
-    size: int = MODULE_BYTES
 
 
 MODULES: dict[str, Module] = {}
@@ -82,12 +68,3 @@ def load_all() -> None:
 def report(cpu: Cpu, name: str, **values: object) -> None:
     """The result of a module: one line of the log that labs check."""
     printk(cpu, f"{name}: " + " ".join(f"{key}={value}" for key, value in values.items()))
-
-
-@replica("module")
-def apply_module(cpu: Cpu, name: str, value: tuple[int, str] | None) -> None:
-    """A module was loaded, changed its state, or (None) is gone."""
-    if value is None:
-        cpu.modules.pop(name, None)
-    else:
-        cpu.modules[name] = Loaded(name, *value)

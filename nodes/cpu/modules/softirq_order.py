@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.softirq import Action, local_bh_disable, local_bh_enable
+from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.modules import Values, module, report
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ NAME = "softirq_order"
 
 @module(NAME)
 def init(cpu: Cpu, params: Values) -> Context:
+    """Raise all softirqs in reverse order and log the order in which they run."""
     names = cpu.params.softirq_names
     order: list[str] = []
     before = dict(cpu.softirq.actions)
@@ -34,7 +36,7 @@ def init(cpu: Cpu, params: Values) -> Context:
         yield
     yield from local_bh_enable(cpu)
     while len(order) < len(names):
-        yield  # ksoftirqd was running and has the rest
+        yield from msleep(cpu, 1)  # ksoftirqd was runnable and has the rest
     cpu.softirq.actions.clear()
     cpu.softirq.actions.update(before)
     report(cpu, NAME, order=",".join(order))
