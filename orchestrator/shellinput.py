@@ -23,7 +23,7 @@ from nodes.cpu.kernel import procfs
 from orchestrator import procfiles
 from orchestrator.errors import OK, BottomhalfError
 from orchestrator.session import Session, Wait, drive
-from orchestrator.verbs.files import HOME, names_in
+from orchestrator.verbs.files import HOME, absolute, names_in
 from orchestrator.verbs.programs import module_names
 from orchestrator.verbs.shell import commands
 
@@ -81,11 +81,11 @@ def _fitting(words: Sequence[str], word: str) -> list[str]:
 def _paths(word: str, world: World) -> list[str]:
     folder, _, begun = word.rpartition("/")
     head = f"{folder}/" if "/" in word else ""
-    path = posixpath.normpath(posixpath.join(world.cwd, head))
+    path = absolute(world.cwd, head)
     found = []
     for name in names_in(path, world.paths) or []:
         if name.startswith(begun):
-            inside = names_in(posixpath.normpath(f"{path}/{name}"), world.paths)
+            inside = names_in(absolute(path, name), world.paths)
             found.append(head + name + (" " if inside is None else "/"))
     return found
 

@@ -19,9 +19,9 @@ HOME = "/root"
 ROOT_NAMES = ("proc", "root", "sys")
 
 
-def _absolute(session: Session, path: str) -> str:
-    """normpath keeps two slashes at the beginning, which mean nothing here."""
-    return posixpath.normpath("/" + posixpath.join(session.cwd, path).lstrip("/"))
+def absolute(cwd: str, path: str) -> str:
+    """The whole name; normpath would keep two slashes at the beginning."""
+    return posixpath.normpath("/" + posixpath.join(cwd, path).lstrip("/"))
 
 
 def cat(session: Session, argv: Sequence[str]) -> Steps:
@@ -37,11 +37,11 @@ def cat(session: Session, argv: Sequence[str]) -> Steps:
                 program="cat",
             )
         try:
-            text = yield from procfiles.read(session, _absolute(session, path))
+            text = yield from procfiles.read(session, absolute(session.cwd, path))
         except OSError as error:
             session.err(f"cat: {path}: {os.strerror(error.errno or 0)}\n")
             if isinstance(error, FileNotFoundError):
-                session.hint((yield from near(session, _absolute(session, path))))
+                session.hint((yield from near(session, absolute(session.cwd, path))))
             code = 1
             continue
         contents[path] = text
@@ -58,8 +58,8 @@ def near(session: Session, path: str) -> Generator[Wait, None, str]:
     folder = path.rsplit("/", 1)[0] + "/"
     close = [p for p in paths if p.startswith(folder)] if len(folder) > 1 else []
     best = nearest(path, paths)
-    if best and best not in close:
-        close.insert(0, best)
+    if best:
+        close = [best, *(p for p in close if p != best)]
     if not close:
         return "not modelled (docs/limitations.md); bottomhalf ls /proc"
     return f"not modelled (docs/limitations.md); near it: {', '.join(close[:4])}"
@@ -91,7 +91,7 @@ def ls(session: Session, argv: Sequence[str]) -> Steps:
     folders: list[tuple[str, list[str]]] = []
     code = OK
     for word in words:
-        path = _absolute(session, word)
+        path = absolute(session.cwd, word)
         names = names_in(path, paths)
         if names is not None:
             folders.append((word, names))

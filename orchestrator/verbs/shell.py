@@ -9,7 +9,6 @@ and completion: ``orchestrator.shellinput``.
 from __future__ import annotations
 
 import fnmatch
-import posixpath
 import re
 import shutil
 import signal
@@ -23,7 +22,7 @@ from orchestrator import procfiles, shellline, verbs
 from orchestrator.errors import INTERRUPTED, OK, PROGRAM, USAGE, BottomhalfError, did_you_mean
 from orchestrator.session import Session, Steps, Wait, stdout
 from orchestrator.shellline import Command, Simple
-from orchestrator.verbs.files import HOME, names_in
+from orchestrator.verbs.files import HOME, absolute, names_in
 
 HOST_SHELL = "/bin/sh"
 NOT_FOUND = 127
@@ -111,7 +110,7 @@ class Shell:
         if simple.target.text == _NULL:
             code = yield from self._start(replace(session, out=lambda text: None), argv or ["true"])
             return code
-        path = posixpath.normpath(posixpath.join(session.cwd, simple.target.text))
+        path = absolute(session.cwd, simple.target.text)
         code = yield from self._write(path, "", argv)
         if code or not argv:
             return code
@@ -171,7 +170,7 @@ def glob(pattern: str, cwd: str, paths: Sequence[str]) -> list[str]:
     for part in pattern.strip("/").split("/"):
         longer = []
         for name in found:
-            names = names_in(posixpath.normpath(posixpath.join(cwd, name)), paths) or []
+            names = names_in(absolute(cwd, name), paths) or []
             longer += [name + entry for entry in fnmatch.filter(names, part)]
         found = [f"{name}/" for name in longer]
     return [name.rstrip("/") for name in found]
@@ -246,7 +245,7 @@ def _echo(shell: Shell, session: Session, argv: list[str]) -> Steps:
 @builtin("cd", "[DIRECTORY]")
 def _cd(shell: Shell, session: Session, argv: list[str]) -> Steps:
     given = argv[0] if argv else HOME
-    path = posixpath.normpath(posixpath.join(session.cwd, HOME if given == "~" else given))
+    path = absolute(session.cwd, HOME if given == "~" else given)
     paths = yield from procfiles.paths(session)
     if names_in(path, paths) is None:
         why = "Not a directory" if path in paths else "No such file or directory"

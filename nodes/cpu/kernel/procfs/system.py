@@ -13,14 +13,13 @@ from nodes.cpu.kernel.procfs.tree import Boot, Groups, Pages, file
 
 def cpulist(numbers: Sequence[int]) -> str:
     """``0-3,8``."""
-    parts: list[str] = []
-    first: int | None = None
-    for number, after in zip(numbers, [*numbers[1:], None], strict=True):
-        first = number if first is None else first
-        if after != number + 1:
-            parts.append(f"{first}" if first == number else f"{first}-{number}")
-            first = None
-    return ",".join(parts)
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
 
 
 @file("/proc/version")
