@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.modules import Module
 
-SET_MODULE, DELETE_MODULE = 40, 41
+SET_MODULE, DELETE_MODULE = 70, 71
 LOADING, LIVE, UNLOADING = "Loading", "Live", "Unloading"
 #: What lsmod shows for every one of them: these are no object files.
 MODULE_BYTES = 16384

@@ -2,7 +2,7 @@
 
 From process context with bottom halves off: none of them can run before all are pending. Then
 ``local_bh_enable`` runs them, and each action notes itself before it does its usual work.
-Result: ``softirq_order: order=HI,TIMER,...``.
+Result: ``softirq_order: order=HI,TIMER,... first=HI n=10``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def init(cpu: Cpu, params: Values) -> Context:
         yield from msleep(cpu, 1)  # ksoftirqd was runnable and has the rest
     cpu.softirq.actions.clear()
     cpu.softirq.actions.update(before)
-    report(cpu, NAME, order=",".join(order))
+    report(cpu, NAME, order=",".join(order), first=order[0], n=len(order))
     return 0
 
 

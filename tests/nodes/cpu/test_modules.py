@@ -57,7 +57,7 @@ def test_softirqs_run_in_the_order_of_their_numbers_however_they_were_raised(era
     said = [text for text in box.said() if text.startswith("softirq_order: ")]
     raised = [text.split()[-1] for text in said if "raise" in text]
     assert raised == list(reversed(names))
-    assert said[-1] == f"softirq_order: order={','.join(names)}"
+    assert said[-1] == f"softirq_order: order={','.join(names)} first=HI n={len(names)}"
     assert box.ping("-c", "1").code == 0  # the actions are as they were
 
 
