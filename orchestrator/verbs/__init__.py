@@ -142,10 +142,8 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "ls", "chcpu",
-    "sh", "wq", "guest",
-    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "trace",
-    "wq", "guest",
+    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "wq",
+    "guest",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel import balance, timer_shared  # noqa: F401  (registers its record)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel import pcisysfs, sysctl  # noqa: F401  (files of /sys register themselves)
+from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV

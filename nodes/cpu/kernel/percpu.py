@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
     from nodes.cpu.lapicregs import LocalApicRegisters
-    from nodes.cpu.modules import Loaded
     from nodes.cpu.programs.run import Programs
 
 #: A context: a generator that yields operations and is sent their results.
