@@ -10,9 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel import balance, timer_shared  # noqa: F401  (registers its record)
-from nodes.cpu.kernel.apic import setup_local_apic
-from nodes.cpu.kernel import pcisysfs, sysctl  # noqa: F401  (files of /sys register themselves)
+from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog

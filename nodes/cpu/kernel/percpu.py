@@ -37,10 +37,9 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.softirq import SoftirqState
+    from nodes.cpu.kernel.sysctl import Sysctl
     from nodes.cpu.kernel.tasklet import TaskletState
     from nodes.cpu.kernel.tick import Timers
-    from nodes.cpu.kernel.sysctl import Sysctl
-    from nodes.cpu.kernel.timer import Timers
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
     from nodes.cpu.lapicregs import LocalApicRegisters

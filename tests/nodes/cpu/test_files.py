@@ -11,7 +11,7 @@ from nodes.cpu.kernel.files import kstrtoint
 from nodes.cpu.kernel.net.handover import BACKLOG_RX
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.procfs.system import cpulist
-from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ
+from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, raise_softirq
 from nodes.cpu.kernel.sysctl import dointvec
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import ERAS, BareCpu, Box, Ran
@@ -151,7 +151,7 @@ def test_dev_weight_bounds_what_one_softirq_takes_from_the_backlog() -> None:
         cpu.net.backlog.append((BACKLOG_RX, SkBuff(bytes(60), None, 0, 0), b""))  # type: ignore[arg-type]
 
     def task():  # type: ignore[no-untyped-def]
-        cpu.softirq.raise_irqoff(NET_RX_SOFTIRQ)
+        raise_softirq(cpu, NET_RX_SOFTIRQ)
         yield
 
     bare.task(task())
