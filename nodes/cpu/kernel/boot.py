@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel import balance, timer_shared  # noqa: F401  (registers its record)
+from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
@@ -23,6 +23,7 @@ from nodes.cpu.kernel.net import device, napi, receive
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.bonding import monitor
+from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
 from nodes.cpu.kernel.net.icmp import unreachable
 from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
@@ -64,6 +65,8 @@ def prepare(cpu: Cpu) -> None:
     cpu.vectors = VectorSpace(cpu.params)
     cpu.wq = Workqueues(cpu)
     cpu.programs = Programs()
+    cpu.modules = {}
+    sysctl.setup(cpu)
     cpu.net = Net(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch()
