@@ -167,3 +167,57 @@ def test_printk_of_a_module_is_the_log_of_its_cpu(box: Box) -> None:
         assert lines[-1] == "talker: hello"
     finally:
         del MODULES["talker"]
+
+
+def last_report(box: Box, name: str) -> dict[str, str]:
+    """The last result line of a module, as key -> value."""
+    lines = [text for text in box.said() if text.startswith(f"{name}: ") and "=" in text]
+    return dict(pair.split("=", 1) for pair in lines[-1].removeprefix(f"{name}: ").split())
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_int_n_runs_at_once_and_a_softirq_when_bottom_halves_are_on_again(era: str) -> None:
+    box = Box(era)
+    assert box.run("insmod", "int_n", "n=0x55").code == 0
+    found = last_report(box, "int_n")
+    assert found["real_mode_entry"] == hex(4 * 0x55)
+    assert found["long_mode_gate"] == hex(16 * 0x55)
+    assert found["order"] == "int,interrupts_on,bottom_halves_on,softirq"
+    assert found["apic_in_service"] == "0"
+
+
+def test_int_n_refuses_vectors_that_are_not_free(box: Box) -> None:
+    ran = box.run("insmod", "int_n", "n=0x80")
+    assert ran.code == 1
+    assert "Invalid" in ran.err
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_what_bottom_halves_off_and_interrupts_off_hold_off(era: str) -> None:
+    box = Box(era)
+    assert box.run("insmod", "bh_off_irq_off", cpu="cpu1").code == 0
+    assert last_report(box, "bh_off_irq_off") == {
+        "none": "work",
+        "bh": "tasklet,timer,work",
+        "irq": "hardirq,tasklet,timer,work",
+        "preempt": "work",
+    }
+
+
+@pytest.mark.parametrize(("era", "starves"), [("2.6.18", True), ("3.10", True), ("6.1", False)])
+def test_under_overload_the_gate_decides_whether_a_user_task_gets_its_share(
+    era: str, starves: bool
+) -> None:
+    box = Box(era)
+    assert box.run("insmod", "softirq_storm", "loads=25", "window_ms=40", cpu="cpu1").code == 0
+    calm = last_report(box, "softirq_storm")
+    assert (calm["irq_exit"], calm["ksoftirqd"], calm["dropped"]) == ("100", "0", "0")
+    assert 70 <= int(calm["user"]) <= 76
+    box = Box(era)
+    assert box.run("insmod", "softirq_storm", "loads=150", cpu="cpu1").code == 0
+    storm = last_report(box, "softirq_storm")
+    if starves:
+        assert int(storm["user"]) <= 5
+    else:
+        assert int(storm["ksoftirqd"]) >= 80
+        assert 35 <= int(storm["user"]) <= 60
