@@ -50,9 +50,9 @@ class Life:
         era, overrides = WORLDS[world]
         self.bench = LineBench(era, overrides=overrides)
         self.desc = self.bench.line(IRQ, flow)
-        # else 2.6.18's flows mask at once, and a pulse on a masked pin is lost
-        self.desc.settings |= IRQ_DELAYED_DISABLE
         self.edge = flow == "edge"
+        if self.edge:  # else 2.6.18's flows mask at once, and a pulse on a masked pin is lost
+            self.desc.settings |= IRQ_DELAYED_DISABLE
         self._lengths = lengths
         self._disables = disables  # does every third run disable its own line?
         self.running = 0
