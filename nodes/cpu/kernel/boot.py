@@ -59,6 +59,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.idle = cpu.current = Task(cpu, f"swapper/{cpu.number}", None)
     cpu.timers = Timers(cpu)
     cpu.softirq = SoftirqState(cpu)
+    softirq_init(cpu)
     early_irq_init(cpu)
     trap_init(cpu)
     cpu.vectors = VectorSpace(cpu.params)
@@ -69,7 +70,6 @@ def prepare(cpu: Cpu) -> None:
     cpu.net.linkwatch = device.Linkwatch()
     cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
-    softirq_init(cpu)
     open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
     balance.setup(cpu)
     napi.setup(cpu)

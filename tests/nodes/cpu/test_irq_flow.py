@@ -477,6 +477,22 @@ def test_a_bad_interrupt_is_printed_counted_and_acknowledged(era: str) -> None:
     assert desc.depth == 1
 
 
+@eras
+@pytest.mark.conformance("A6.11-6")
+def test_two_pulses_before_the_first_is_taken_are_one_interrupt(era: str) -> None:
+    bench = LineBench(era)
+    handler = Recorder(bench)
+    bench.line(IRQ)
+    bench.request(IRQ, handler)
+    irq_sim_fire(bench.cpu, IRQ)
+    irq_sim_fire(bench.cpu, IRQ)
+    merged = bench["lapic_merged"]
+    bench.settle()
+    assert len(bench.ipis) == 2
+    assert bench["lapic_merged"] == merged + 1
+    assert handler.runs == 1
+
+
 # ---------------------------------------------------------------- chips and their fallbacks
 
 

@@ -22,6 +22,7 @@ from nodes.cpu.kernel.percpu import Context
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.kernel.sched import Task
+    from nodes.cpu.kernel.tasklet import Tasklet
     from nodes.cpu.kernel.timer import Timer
 
 IRQ_NONE, IRQ_HANDLED, IRQ_WAKE_THREAD = 0, 1, 2
@@ -175,7 +176,7 @@ class IrqTable:
         self.desc: dict[int, IrqDesc] = {}
         self.vector_irq: list[IrqDesc | None] = [None] * 256
         self.resend_list: list[IrqDesc] = []  # irqs_resend
-        self.resend_softirq = 0
+        self.resend_tasklet: Tasklet | None = None
         self.poll_timer: Timer | None = None  # poll_spurious_irq_timer
         self.bogus_reports = 0
         self.count_every = True  # does the detector count interrupts that all went well?

@@ -62,6 +62,7 @@ from nodes.cpu.kernel.irqflags import local_irq_restore, local_irq_save
 from nodes.cpu.kernel.percpu import SCHEDULE, Context, Pause
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, kthread_stop
+from nodes.cpu.kernel.tasklet import tasklet_init
 from nodes.cpu.kernel.timer import Timer
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def early_irq_init(cpu: Cpu) -> None:
     table = cpu.irq = IrqTable()
     table.count_every = cpu.params.spurious_count == "every"
     table.poll_timer = Timer(poll_spurious_irqs)
-    table.resend_softirq = cpu.params.softirq_names.index("TASKLET")
-    cpu.softirq.open_softirq(table.resend_softirq, resend_irqs)
+    table.resend_tasklet = tasklet_init(cpu, resend_irqs)
 
 
 # ---------------------------------------------------------------- request

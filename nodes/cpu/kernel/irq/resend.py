@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.irq.desc import IRQ_LEVEL, IRQS_PENDING, IRQS_REPLAY, IrqDesc
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.tasklet import tasklet_schedule
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -40,7 +41,8 @@ def irq_sw_resend(cpu: Cpu, desc: IrqDesc) -> bool:
         return False
     if desc not in cpu.irq.resend_list:
         cpu.irq.resend_list.append(desc)
-    cpu.softirq.raise_irqoff(cpu.irq.resend_softirq)
+    assert cpu.irq.resend_tasklet is not None
+    tasklet_schedule(cpu, cpu.irq.resend_tasklet)
     return True
 
 
