@@ -21,7 +21,7 @@ from nodes.cpu.kernel.irq.sim import irq_sim_assert, irq_sim_deassert, irq_sim_f
 from nodes.cpu.kernel.irq.x86_chips import ack_apic_level, mask, unmask
 from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import TASK_DEAD, sched_set_fifo
-from tests.nodes.cpu.harness import handled
+from tests.nodes.cpu.harness import Box, handled
 from tests.nodes.cpu.lines import SHARED, LineBench, Recorder
 
 IRQ = 5
@@ -283,6 +283,21 @@ def test_6_1_gives_a_forced_handler_with_a_thread_of_its_own_a_second_one(
     assert not desc.state & IRQD_IRQ_MASKED
     bench.run(free_irq(bench.cpu, IRQ, "dev"))
     assert comms(bench) == []
+
+
+@threaded
+def test_a_nic_works_with_threadirqs_and_takes_its_threads_with_it(era: str) -> None:
+    box = Box(era, cpus=2, nics=1, overrides=(("threadirqs", "on"),))
+    assert box.ping("-c", "3").code == 0
+
+    def threads() -> list[str]:
+        names = [row[1] for cpu in ("cpu0", "cpu1") for row in box.ask(cpu, "state")["tasks"]]
+        return [name.partition("-")[2] for name in names if name.startswith("irq/")]
+
+    assert threads() == ["eth0-TxRx-0", "eth0", "eth0-TxRx-1"]
+    assert box.run("pci-remove", "eth0").code == 0
+    box.live(10)
+    assert threads() == []
 
 
 # ---------------------------------------------------------------- SCHED_FIFO

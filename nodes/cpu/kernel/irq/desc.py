@@ -179,7 +179,9 @@ class IrqTable:
         self.resend_tasklet: Tasklet | None = None
         self.poll_timer: Timer | None = None  # poll_spurious_irq_timer
         self.bogus_reports = 0
+        # behaviours, as looked at for each interrupt
         self.count_every = True  # does the detector count interrupts that all went well?
+        self.handlers_irqs_on = False
 
 
 def irq_to_desc(cpu: Cpu, irq: int) -> IrqDesc | None:

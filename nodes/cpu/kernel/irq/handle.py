@@ -45,18 +45,20 @@ def kstat_incr_irq(cpu: Cpu, desc: IrqDesc) -> None:
 def handle_irq_event(cpu: Cpu, desc: IrqDesc, in_progress: int = IRQD_IRQ_INPROGRESS) -> Context:
     """Run the chain with the line marked in progress (``in_progress`` 0: without, as
     handle_irq_event_percpu); returns the OR of what the handlers said."""
-    irq, actions, words = desc.irq, desc.actions, cpu.words
+    irq, words, table = desc.irq, cpu.words, cpu.irq
+    actions = desc.actions
     desc.istate &= ~IRQS_PENDING
     desc.state |= in_progress
-    outer = words[_NOW]
+    outer = 0
+    opened = False
+    if table.handlers_irqs_on:  # only then handlers nest
+        outer = words[_NOW]
+        opened = cpu.irqs_on = not actions[0].flags & IRQF_DISABLED
     words[_NOW] = irq + 1
     if desc.arrived_ns:
         bucket = (cpu.now() - desc.arrived_ns).bit_length()
         words[_LATENCY + min(bucket, LATENCY_BUCKETS - 1)] += 1
         desc.arrived_ns = 0
-    opened = cpu.params.handlers_irqs_on != "never" and not actions[0].flags & IRQF_DISABLED
-    if opened:
-        cpu.irqs_on = True
     result = IRQ_NONE
     for action in actions:
         cpu.trace(_ENTRY, irq, desc.vector)
@@ -74,7 +76,7 @@ def handle_irq_event(cpu: Cpu, desc: IrqDesc, in_progress: int = IRQD_IRQ_INPROG
         yield
     cpu.irqs_on = False
     words[_NOW] = outer
-    if result != IRQ_HANDLED or desc.irqs_unhandled or cpu.irq.count_every:
+    if result != IRQ_HANDLED or desc.irqs_unhandled or table.count_every:
         yield from spurious.note_interrupt(cpu, desc, result)
     desc.state &= ~in_progress
     return result

@@ -105,6 +105,14 @@ def wake_up_irq_thread(cpu: Cpu, action: IrqAction) -> None:
         wake_up_process(cpu, action.thread)
 
 
+def stop_irq_threads(cpu: Cpu, action: IrqAction) -> None:
+    """Tell the threads of a removed action to end, where nobody can wait for it."""
+    for part in (action, action.secondary):
+        if part is not None and part.thread is not None:
+            part.thread.should_stop = True
+            wake_up_process(cpu, part.thread)
+
+
 def irq_thread(cpu: Cpu, desc: IrqDesc, action: IrqAction) -> Context:
     """The thread's code."""
     while (yield from _wait_for_interrupt(cpu, action)):

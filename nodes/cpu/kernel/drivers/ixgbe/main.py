@@ -16,6 +16,7 @@ from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
 from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, Handler
 from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_free_desc, irq_set_chip_and_handler
 from nodes.cpu.kernel.irq.manage import remove_action, request_irq
+from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
@@ -58,8 +59,9 @@ def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
     if value is None:
         desc = cpu.irq.desc.get(irq)
         if desc is not None:
-            if desc.actions:
-                remove_action(cpu, desc, desc.actions[0].dev_id)
+            action = remove_action(cpu, desc, desc.actions[0].dev_id) if desc.actions else None
+            if action is not None:
+                stop_irq_threads(cpu, action)
             irq_free_desc(cpu, irq)
         return
     hwirq, vector, target, name, nic, queue = value
