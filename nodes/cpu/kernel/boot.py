@@ -16,7 +16,7 @@ from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.hrtimer import nanosleep
-from nodes.cpu.kernel.irq.desc import IrqTable
+from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import VectorSpace
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.net import device, napi, receive
@@ -60,7 +60,8 @@ def prepare(cpu: Cpu) -> None:
     cpu.idle = cpu.current = Task(cpu, f"swapper/{cpu.number}", None)
     cpu.timers = Timers(cpu)
     cpu.softirq = SoftirqState(cpu)
-    cpu.irq = IrqTable()
+    softirq_init(cpu)
+    early_irq_init(cpu)
     trap_init(cpu)
     cpu.vectors = VectorSpace(cpu.params)
     cpu.wq = Workqueues(cpu)
@@ -72,7 +73,6 @@ def prepare(cpu: Cpu) -> None:
     cpu.net.linkwatch = device.Linkwatch()
     cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
-    softirq_init(cpu)
     open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
     balance.setup(cpu)
     napi.setup(cpu)

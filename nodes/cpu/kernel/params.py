@@ -32,6 +32,36 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "inactive-first"),
+    "irq_flow": ("do_irq", "handlers"),
+    "handlers_irqs_on": ("unless-IRQF_DISABLED", "never"),
+    "irq_count_position": ("before-check", "after-check"),
+    "disabled_sets_pending": ("level+fasteoi", "never", "always"),
+    "fasteoi_masks_disabled": ("no", "yes"),
+    "level_unmask": ("not-disabled", "not-oneshot", "conditional"),
+    "fasteoi_oneshot": ("thread", "unmask-then-eoi", "eoi-then-unmask"),
+    "redundant_mask": ("issued", "skipped"),
+    "lazy_disable": ("if-marked", "always", "unless-unlazy"),
+    "irq_resend": ("any-pending", "edge", "edge-if-sent"),
+    "sw_resend": ("no", "yes"),
+    "request_checks": ("shared", "all"),
+    "irq_sharing": ("trigger", "flags", "line-trigger"),
+    "free_irq_log": ("line", "warning"),
+    "freed_depth": ("kept", "one"),
+    "enable_irq_starts": ("enable", "startup"),
+    "irq_threads": ("none", "yes"),
+    "forced_secondary": ("no", "yes"),
+    "forced_thread_irqs": ("on", "off"),
+    "threadirqs": ("off", "on"),
+    "noirqdebug": ("off", "on"),
+    "debug_shirq": ("off", "on"),
+    "irqfixup": ("off", "irqfixup", "irqpoll"),
+    "spurious_decay": ("no", "yes"),
+    "spurious_reset": ("never", "on-request"),
+    "spurious_bogus": ("unhandled", "reported-only"),
+    "spurious_count": ("every", "from-first-unhandled"),
+    "spurious_disable": ("for-good", "revivable"),
+    "spurious_poll": ("never", "shared-with-second", "shared"),
+    "spurious_threads": ("handled", "thread-result", "deferred"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
@@ -88,6 +118,37 @@ class Params(NamedTuple):
     timer_leak: str  # a callback that comes back with another preempt count
     deferrable_timers: str
     workqueue: str
+    # interrupt lines: kernel/irq
+    irq_flow: str  # x86 lines: __do_IRQ with the typename chips, or flow handlers
+    handlers_irqs_on: str  # kernel/irq/handle.c, until 2.6.35
+    irq_count_position: str  # is a disabled arrival counted? (edge: never)
+    disabled_sets_pending: str  # flows other than edge; never: 2.6.39
+    fasteoi_masks_disabled: str
+    level_unmask: str  # after the chain; not-oneshot: 2.6.39
+    fasteoi_oneshot: str  # thread: 2.6.39, only the thread unmasks
+    redundant_mask: str  # masking a masked line calls the chip?
+    lazy_disable: str  # chips without irq_disable
+    irq_resend: str  # edge: REPLAY is set even if nothing was sent
+    sw_resend: str  # CONFIG_HARDIRQS_SW_RESEND
+    request_checks: str  # flags that contradict each other: since 4.x
+    irq_sharing: str  # what two users of a line must agree on
+    free_irq_log: str  # of an unknown dev_id
+    freed_depth: str  # depth of a line that lost its last action
+    enable_irq_starts: str  # startup: an irq asked for with NO_AUTOEN starts here
+    irq_threads: str  # request_threaded_irq: 2.6.30
+    forced_secondary: str  # a forced handler keeps its own thread_fn in a second thread
+    forced_thread_irqs: str  # hard interrupts while a forced thread's handler runs
+    threadirqs: str  # boot option: every handler that allows it is threaded
+    noirqdebug: str  # boot option: no spurious detection
+    debug_shirq: str  # CONFIG_DEBUG_SHIRQ: free_irq of a shared handler calls it once more
+    irqfixup: str  # boot option: look for misrouted interrupts
+    spurious_decay: str  # a pause of HZ/10 restarts the count of unhandled: 2.6.23
+    spurious_reset: str  # of the counts by a new handler: 2.6.20
+    spurious_bogus: str
+    spurious_count: str
+    spurious_disable: str  # by a new shared handler: 2.6.26
+    spurious_poll: str  # which killed lines the HZ/10 timer runs: 2.6.28
+    spurious_threads: str  # how IRQ_WAKE_THREAD counts
     # network
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
@@ -162,6 +223,36 @@ PRESETS: dict[str, Params] = {
         timer_leak="bug",
         deferrable_timers="none",
         workqueue="keventd",
+        irq_flow="do_irq",
+        handlers_irqs_on="unless-IRQF_DISABLED",
+        irq_count_position="before-check",
+        disabled_sets_pending="level+fasteoi",
+        fasteoi_masks_disabled="no",
+        level_unmask="not-disabled",
+        fasteoi_oneshot="thread",
+        redundant_mask="issued",
+        lazy_disable="if-marked",
+        irq_resend="any-pending",
+        sw_resend="no",
+        request_checks="shared",
+        irq_sharing="trigger",
+        free_irq_log="line",
+        freed_depth="kept",
+        enable_irq_starts="enable",
+        irq_threads="none",
+        forced_secondary="no",
+        forced_thread_irqs="on",
+        threadirqs="off",
+        noirqdebug="off",
+        debug_shirq="off",
+        irqfixup="off",
+        spurious_decay="no",
+        spurious_reset="never",
+        spurious_bogus="unhandled",
+        spurious_count="every",
+        spurious_disable="for-good",
+        spurious_poll="never",
+        spurious_threads="handled",
         neigh_first_probe="timer",
         neigh_queue_bytes=0,
         time_squeeze="loop-head",
@@ -223,6 +314,36 @@ PRESETS: dict[str, Params] = {
         timer_leak="warn",
         deferrable_timers="same-wheel",
         workqueue="cmwq",
+        irq_flow="handlers",
+        handlers_irqs_on="never",
+        irq_count_position="before-check",
+        disabled_sets_pending="always",
+        fasteoi_masks_disabled="yes",
+        level_unmask="conditional",
+        fasteoi_oneshot="unmask-then-eoi",
+        redundant_mask="issued",
+        lazy_disable="always",
+        irq_resend="edge",
+        sw_resend="no",
+        request_checks="shared",
+        irq_sharing="flags",
+        free_irq_log="warning",
+        freed_depth="one",
+        enable_irq_starts="enable",
+        irq_threads="yes",
+        forced_secondary="no",
+        forced_thread_irqs="on",
+        threadirqs="off",
+        noirqdebug="off",
+        debug_shirq="off",
+        irqfixup="off",
+        spurious_decay="yes",
+        spurious_reset="on-request",
+        spurious_bogus="reported-only",
+        spurious_count="every",
+        spurious_disable="revivable",
+        spurious_poll="shared",
+        spurious_threads="thread-result",
         neigh_first_probe="at-once",
         neigh_queue_bytes=65536,
         time_squeeze="loop-head",
@@ -284,6 +405,36 @@ PRESETS: dict[str, Params] = {
         timer_leak="warn",
         deferrable_timers="own-base",
         workqueue="cmwq",
+        irq_flow="handlers",
+        handlers_irqs_on="never",
+        irq_count_position="after-check",
+        disabled_sets_pending="always",
+        fasteoi_masks_disabled="yes",
+        level_unmask="conditional",
+        fasteoi_oneshot="eoi-then-unmask",
+        redundant_mask="skipped",
+        lazy_disable="unless-unlazy",
+        irq_resend="edge-if-sent",
+        sw_resend="yes",
+        request_checks="all",
+        irq_sharing="line-trigger",
+        free_irq_log="warning",
+        freed_depth="one",
+        enable_irq_starts="startup",
+        irq_threads="yes",
+        forced_secondary="yes",
+        forced_thread_irqs="off",
+        threadirqs="off",
+        noirqdebug="off",
+        debug_shirq="off",
+        irqfixup="off",
+        spurious_decay="yes",
+        spurious_reset="on-request",
+        spurious_bogus="reported-only",
+        spurious_count="from-first-unhandled",
+        spurious_disable="revivable",
+        spurious_poll="shared",
+        spurious_threads="deferred",
         neigh_first_probe="at-once",
         neigh_queue_bytes=212992,
         time_squeeze="after-poll",

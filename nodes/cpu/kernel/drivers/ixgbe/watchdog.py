@@ -90,7 +90,7 @@ def service_event_schedule(cpu: Cpu, adapter: Adapter) -> None:
 def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
     """Handler of the last vector: reads EICS (not EICR), clears what it saw."""
 
-    def handler(_irq: int, _dev: object) -> Context:
+    def ixgbe_msix_other(_irq: int, _dev: object) -> Context:
         eicr = yield from hw.read_reg(cpu, adapter, regs.EICS)
         eicr &= 0xFFFF_0000
         adapter.write_reg(regs.EICR, eicr)
@@ -106,7 +106,7 @@ def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
             adapter.write_reg(regs.EIMS, regs.EIMS_OTHER & ~regs.EICR_LSC)
         return IRQ_HANDLED
 
-    return handler
+    return ixgbe_msix_other
 
 
 def _service_timer(cpu: Cpu, adapter: Adapter) -> None:
