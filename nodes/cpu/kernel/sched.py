@@ -62,8 +62,8 @@ class Task:
     """A task of one CPU. ``gen`` is its kernel (and user) code; None for the idle task."""
 
     __slots__ = (
-        "aside", "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program",
-        "request", "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
+        "aside", "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
+        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
         "user", "vruntime", "weight", "worker",
     )  # fmt: skip
 
