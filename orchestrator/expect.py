@@ -106,6 +106,10 @@ class Expectation(NamedTuple):
         """``gap 2104 ms, expected <= 250``."""
         if self.relation in ("has", "lacks"):
             return f'the kernel log {"lacks" if self.relation == "has" else "has"} "{self.limit}"'
+        if self.quantity.startswith(("preempt(", "event(")) and isinstance(value, int):
+            limit = self.limit if limit is None else limit
+            wanted = f"{int(limit):#x}" if isinstance(limit, (int, float)) else limit
+            return f"{self.quantity} {value:#x}, expected {self.relation} {wanted}"
         unit = QUANTITIES.get(self.quantity, "")
         if value is None:
             seen = "without end" if self.quantity == "gap" else "none"

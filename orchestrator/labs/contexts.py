@@ -25,9 +25,10 @@ IDLE, TASK, SOFTIRQ, HARDIRQ, NMI, DEAD = ".", "T", "S", "H", "N", "X"
 URGENCY = "XNHST-."
 
 _ENTRIES = ("irq_handler_entry", "local_timer_entry", "reschedule_entry", "call_function_entry",
-            "call_function_single_entry", "nmi_handler")  # fmt: skip
+            "call_function_single_entry", "spurious_apic_entry", "error_apic_entry",
+            "nmi_handler")  # fmt: skip
 _EXITS = ("irq_handler_exit", "local_timer_exit", "reschedule_exit", "call_function_exit",
-          "call_function_single_exit")  # fmt: skip
+          "call_function_single_exit", "spurious_apic_exit", "error_apic_exit")  # fmt: skip
 #: Names of the events that are needed.
 WANTED = (*_ENTRIES, *_EXITS, "softirq_entry", "softirq_exit", "sched_switch")
 

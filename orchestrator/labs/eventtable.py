@@ -43,9 +43,13 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit")
     },
     "timer": {"cpu": ("timer_expire_entry", "hrtimer_expire_entry")},
-    "sched": {"cpu": ("sched_switch", "sched_wakeup")},
+    "sched": {"cpu": ("sched_switch", "sched_wakeup", "sched_wakeup_new")},
     "workqueue": {"cpu": ("workqueue_execute_start", "workqueue_execute_end")},
-    "ipi": {"cpu": ("ipi_send", "reschedule_entry", "call_function_entry"), "apic": ("ipi",)},
+    "ipi": {
+        "cpu": ("ipi_send", "reschedule_entry", "reschedule_exit", "call_function_entry",
+                "call_function_exit"),
+        "apic": ("ipi",),
+    },
     "msi": {"nic": ("msi", "msi_pending"), "apic": ("msi", "route", "drop")},
     "flow": {
         "nic": ("cause", "msi", "msi_pending"),
@@ -107,8 +111,11 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "sched_switch": ("switch: {prev} -> {next}",),
     "sched_wakeup": ("wakes {woken}",),
     "local_timer_entry": ("local timer: vector {a:#04x}",),
-    "reschedule_entry": ("reschedule IPI: {b} records taken",),
-    "call_function_entry": ("call function IPI: {b} records taken",),
+    "sched_wakeup_new": ("new task {woken}",),
+    "reschedule_entry": ("reschedule IPI",),
+    "reschedule_exit": ("reschedule IPI done: {b} records taken",),
+    "call_function_entry": ("call function IPI",),
+    "call_function_exit": ("call function IPI done: {b} records taken",),
     "ipi_send": ("ICR write: vector {a:#04x} to cpu{b}",),
     "napi_poll": ("{device} queue {napi_queue} polled: {work} of {budget}",),
 }

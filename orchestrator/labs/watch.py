@@ -11,6 +11,7 @@ from orchestrator.errors import OK
 from orchestrator.follow import kind_of
 from orchestrator.followtable import World
 from orchestrator.labs import eventtable
+from orchestrator.labs.contexts import PID_MASK
 from orchestrator.labs.contexts import WANTED as CONTEXT_EVENTS
 from orchestrator.labs.eventtable import LabWorld
 from orchestrator.labs.file import Lab
@@ -19,8 +20,10 @@ from orchestrator.session import Session, Wait, drive
 
 #: Events that every lab records of a CPU: the picture and the quantities are made of them.
 _ALWAYS = {
-    "softirq_raise", "sched_wakeup", "ipi_send", "napi_poll", "sys_sendmsg", "recvmsg",
+    "softirq_raise", "sched_wakeup", "sched_wakeup_new", "ipi_send", "napi_poll",
+    "sys_sendmsg", "recvmsg",
 }  # fmt: skip
+_WAKEUP_NEW = eventtable.EVENTS["cpu"]["sched_wakeup_new"].number
 
 
 class Event(NamedTuple):
@@ -43,7 +46,7 @@ class Watch:
         self._recorders = {
             name: Recorder(machine.ram.recorder_words(name)) for name in settings.node_names
         }
-        self._before = {name: recorder.mask for name, recorder in self._recorders.items()}
+        self._symbols: dict[str, list[str]] = {name: [] for name in settings.cpu_names}
         self._next = {name: recorder.count for name, recorder in self._recorders.items()}
         self._printed = eventtable.chosen(lab.show)
         self._show = lab.show
@@ -68,6 +71,10 @@ class Watch:
         self.world = LabWorld(follow, params, self._irqs, self._comms, settings.nic_names)
         self.events: list[Event] = []
         self.lost = 0
+        self._set = {
+            name: self._masks[self._kinds[name]] & ~recorder.mask
+            for name, recorder in self._recorders.items()
+        }
         self._arm()
 
     def _arm(self) -> None:
@@ -78,9 +85,9 @@ class Watch:
                 recorder.mask |= wanted
 
     def stop(self) -> None:
-        """As it was before."""
+        """Take away the bits that were set here; somebody else may be recording too."""
         for name, recorder in self._recorders.items():
-            recorder.mask = self._before[name]
+            recorder.mask &= ~self._set[name]
 
     def pull(self) -> list[Event]:
         """What was recorded since the last call, in the order of time."""
@@ -98,7 +105,31 @@ class Watch:
             ]
         found.sort(key=lambda event: (event.time_ns, event.node, event.order))
         self.events += found
+        self._name_new_tasks(found)
         return found
+
+    def _name_new_tasks(self, events: list[Event]) -> None:
+        """A task's first wake-up brings its name, as a number of its CPU's symbols."""
+        for event in events:
+            if event.kind != "cpu" or event.record.event != _WAKEUP_NEW:
+                continue
+            symbols, number = self._symbols[event.node], event.record.b
+            if number >= len(symbols):
+                self._ask_symbols(event.node)
+            if number < len(symbols):
+                self._comms[event.record.a & PID_MASK] = symbols[number]
+
+    def _ask_symbols(self, cpu: str) -> None:
+        session = Session(self.machine)
+
+        def gather() -> Generator[Wait, None, int]:
+            answer = yield from session.answer(self.machine.ask(cpu, "symbols"))
+            if answer.ok:
+                self._symbols[cpu][:] = answer.value
+            return OK
+
+        if self.machine.state(cpu).alive:
+            drive(session, gather())
 
     def texts(self, event: Event) -> tuple[str, ...]:
         """The lines to print for an event; none if the lab does not show it."""

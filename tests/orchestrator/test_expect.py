@@ -83,6 +83,11 @@ def test_a_failure_tells_what_the_other_quantity_was() -> None:
     assert text == "a.b 5, expected < c.d (which is 4)"
 
 
+def test_words_of_bits_are_shown_as_such() -> None:
+    text = parsed("preempt(softirq_entry) == 0x100").failure(0x200)
+    assert text == "preempt(softirq_entry) 0x200, expected == 0x100"
+
+
 def test_a_number_against_a_word_is_compared_as_text() -> None:
     assert not parsed("a.b == 5").holds("five")
     assert parsed('a.b == "5"').holds(5)

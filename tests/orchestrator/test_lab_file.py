@@ -90,6 +90,7 @@ def test_a_run_prints_events_the_picture_and_the_checks(tiny: str) -> None:
     assert code == 0
     assert text.startswith("2 pings go out.\ntiny: bond-pair, era 6.1, virtual time, seed 5")
     assert "vector 0x21, handler begins\n" in text
+    assert "switch: idle -> ping\n" in text
     assert "\n  cpu0   " in text
     assert "  ok      step 1: seen(sys_sendmsg) == 2\n" in text
     assert "tiny passed.\n" in text
