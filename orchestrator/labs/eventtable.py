@@ -7,7 +7,7 @@ with its plain arguments, so that a lab can show it without a change here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bus.recorder import Record, Tracepoint
@@ -118,7 +118,16 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "call_function_exit": ("call function IPI done: {b} records taken",),
     "ipi_send": ("ICR write: vector {a:#04x} to cpu{b}",),
     "napi_poll": ("{device} queue {napi_queue} polled: {work} of {budget}",),
+    "tasklet_entry": ("tasklet {function} runs",),
+    "tasklet_exit": ("tasklet {function} done",),
+    "tasklet_hi_entry": ("tasklet {function} runs (HI)",),
+    "tasklet_hi_exit": ("tasklet {function} done (HI)",),
+    "workqueue_execute_start": ("work {function} begins",),
+    "workqueue_execute_end": ("work {function} ends",),
 }
+#: Events whose ``b`` is a symbol of their CPU.
+SYMBOLIC = ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
+            "workqueue_execute_start", "workqueue_execute_end")  # fmt: skip
 APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
@@ -178,8 +187,14 @@ def _flow_texts(kind: str, name: str, record: Record, world: LabWorld) -> tuple[
     return FLOW_TEXTS.get(kind, {}).get(name)
 
 
-def lines_of(kind: str, record: Record, world: LabWorld, show: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts for one record."""
+def lines_of(
+    kind: str,
+    record: Record,
+    world: LabWorld,
+    show: tuple[str, ...],
+    symbols: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The texts for one record; ``symbols`` are those of its CPU."""
     name = NAMES[kind].get(record.event, str(record.event))
     if "preempt" in show and kind == "cpu":
         return (f"{name:<18}{_set_fields(preempt_count(record, world.params), world.params)}",)
@@ -190,7 +205,8 @@ def lines_of(kind: str, record: Record, world: LabWorld, show: tuple[str, ...]) 
         if row is not None and row.text:
             return (followtable.render(row.text, kind, record, world.follow),)
         return (f"{name} {record.a:#x} {record.b:#x}",)
-    return tuple(_render(text, record, world) for text in texts)
+    function = symbols[record.b] if record.b < len(symbols) else f"#{record.b}"
+    return tuple(_render(text, record, world, function) for text in texts)
 
 
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -201,9 +217,10 @@ _OWN: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def _render(text: str, record: Record, world: LabWorld) -> str:
+def _render(text: str, record: Record, world: LabWorld, function: str) -> str:
     parts = {name: part(record, world) for name, part in _PARTS.items() if f"{{{name}" in text}
-    return text.format(a=record.a, b=record.b, context=record.context & 0xFF, **parts)
+    parts |= {"a": record.a, "b": record.b, "context": record.context & 0xFF}
+    return text.format(function=function, **parts)
 
 
 def context_of(kind: str, record: Record) -> str:

@@ -201,7 +201,8 @@ class Microscope:
 def _name(qualified: str) -> str:
     if qualified in _LINUX_NAMES:
         return _LINUX_NAMES[qualified]
-    return qualified.rsplit(".", 1)[-1].removeprefix("_")
+    name = qualified.rsplit(".", 1)[-1]
+    return name if name.startswith("__") else name.removeprefix("_")
 
 
 #: A message in a few words, by its class.

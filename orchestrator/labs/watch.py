@@ -23,6 +23,7 @@ _ALWAYS = {
     "softirq_raise", "sched_wakeup", "sched_wakeup_new", "ipi_send", "napi_poll",
     "sys_sendmsg", "recvmsg",
 }  # fmt: skip
+_SYMBOLIC = tuple(eventtable.EVENTS["cpu"][name].number for name in eventtable.SYMBOLIC)
 _WAKEUP_NEW = eventtable.EVENTS["cpu"]["sched_wakeup_new"].number
 
 
@@ -135,7 +136,12 @@ class Watch:
         """The lines to print for an event; none if the lab does not show it."""
         if event.record.event not in self._printed[event.kind]:
             return ()
-        return eventtable.lines_of(event.kind, event.record, self.world, self._show)
+        symbols: list[str] = []
+        if event.kind == "cpu":
+            symbols = self._symbols[event.node]
+            if event.record.event in _SYMBOLIC and event.record.b >= len(symbols):
+                self._ask_symbols(event.node)
+        return eventtable.lines_of(event.kind, event.record, self.world, self._show, symbols)
 
     def learn(self) -> None:
         """Ask the CPUs for the names of interrupts, devices and tasks."""
