@@ -82,7 +82,10 @@ class LabFile(ScenarioFile):
     show: list[str] = Field(
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
-    zoom: str = Field("irq_handler_entry", description="event around which the picture is finer")
+    zoom: str = Field(
+        "irq_handler_entry",
+        description="event (EVENT,cpu1: on that CPU) where the picture is finer",
+    )
     look: int = Field(1, ge=1, description="step from which one looks: zoom and --step")
     next: str = Field("", description="the lab that comes after it")
     draw: dict[str, list[int | str]] = Field(
@@ -251,7 +254,7 @@ def _check(file: TomlFile, parsed: LabFile, longer: bool) -> None:
         raise file.error(("title",), f"{parsed.title}: a lab's title is a question", "who ... ?")
     if parsed.look > max(1, len(parsed.step)) and not longer:
         raise file.error(("look",), f"look = {parsed.look}: there is no such step", "look = 1")
-    for word in (*parsed.show, parsed.zoom):
+    for word in (*parsed.show, parsed.zoom.partition(",")[0]):
         if not check_show(word):
             from orchestrator.labs.eventtable import GROUPS  # noqa: PLC0415
 

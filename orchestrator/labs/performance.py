@@ -222,8 +222,11 @@ def _zoom(
     lab: Lab, events: list[Event], cpus: dict[str, list[Interval]], begin_ns: int
 ) -> tuple[int, int] | None:
     """The busy time around the first event that the lab zooms in on."""
-    numbers = {kind: table.get(lab.zoom) for kind, table in eventtable.EVENTS.items()}
+    name, _, node = lab.zoom.partition(",")
+    numbers = {kind: table.get(name) for kind, table in eventtable.EVENTS.items()}
     for event in events:
+        if node and event.node != node:
+            continue
         point = numbers[event.kind]
         if point is not None and event.record.event == point.number and event.time_ns >= begin_ns:
             first, last = contexts.busy(cpus, event.time_ns, ZOOM_GAP_NS)

@@ -51,7 +51,7 @@ class Watch:
         self._next = {name: recorder.count for name, recorder in self._recorders.items()}
         self._printed = eventtable.chosen(lab.show)
         self._show = lab.show
-        named = {lab.zoom} | _named_in(lab)
+        named = {lab.zoom.partition(",")[0]} | _named_in(lab)
         self._wanted = {
             kind: self._printed[kind] | {table[name].number for name in named if name in table}
             for kind, table in eventtable.EVENTS.items()
