@@ -87,6 +87,8 @@ class Simulation:
         self._seats = {name: _Seat(name, place) for name, place in places.items()}
         #: every message at its hand-over: f(now_ns, sender, receiver, message)
         self.watch: Callable[[int, str, str, Any], None] | None = None
+        #: while somebody looks: (left, arrives, sender, receiver, message) of every message
+        self.flights: list[tuple[int, int, str, str, Any]] | None = None
         #: what the nodes say to the orchestrator, in order
         self.to_orchestrator: deque[tuple[str, Any]] = deque()
         for name in self._seats:
@@ -261,4 +263,6 @@ class Simulation:
         for message in messages:
             if self.watch is not None:
                 self.watch(time_ns, seat.name, peer, message)
+            if self.flights is not None:
+                self.flights.append((time_ns, arrival, seat.name, peer, message))
             self._push(arrival, peer, seat.name, message)

@@ -19,8 +19,11 @@ def candidates(verb: str) -> list[str]:
         return tomlfile.bundled("machines")
     if verb == "run":
         return tomlfile.bundled("scenarios")
+    if verb == "lab":
+        return ["list", "show", "run", "sheet", *tomlfile.bundled("labs")]
     if verb == "check":
-        return [*tomlfile.bundled("machines"), *tomlfile.bundled("scenarios"), "--keys"]
+        kinds = ("machines", "scenarios", "labs")
+        return [*(name for kind in kinds for name in tomlfile.bundled(kind)), "--keys"]
     if verb == "completion":
         return ["bash", "zsh", "fish"]
     if verb == "era":

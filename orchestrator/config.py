@@ -361,9 +361,15 @@ def _gateway(file: TomlFile, machine: Machine) -> GatewaySettings:
 
 def keys_text(table: str = "") -> str:
     """All keys of a table with what they take, their default and what they do."""
-    from orchestrator.scenario import ScenarioFile, StepTable  # noqa: PLC0415  (it imports us)
+    from orchestrator.labs.file import LabFile, QuestionTable  # noqa: PLC0415  (it imports us)
+    from orchestrator.scenario import ScenarioFile, StepTable  # noqa: PLC0415
 
-    tables = TABLES | {"scenario": ScenarioFile, "step": StepTable}
+    tables = TABLES | {
+        "scenario": ScenarioFile,
+        "step": StepTable,
+        "lab": LabFile,
+        "question": QuestionTable,
+    }
     if table not in tables:
         known = [name for name in tables if name]
         raise BottomhalfError(

@@ -1,4 +1,5 @@
-"""The scenario's player: starts the ping, does each step at its time, asks afterwards what it cost.
+"""The scenario's player: starts the ping if there is one, does each step at its time, asks
+afterwards what it cost.
 
 It plays on any ``Machine``. Time passes in slices, between which captures are emptied, new kernel
 lines are shown and a live picture may be drawn; the machine never waits for any of that.
@@ -11,14 +12,19 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bus.recorder import Record
+from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.cpu.page import CPU_SCHEMA
 from orchestrator import verbs
-from orchestrator.errors import BottomhalfError
+from orchestrator.counts import Counts
+from orchestrator.errors import OK, BottomhalfError
+from orchestrator.expect import Expectation, Reference, Value
+from orchestrator.facts import Facts, Stretch
 from orchestrator.kernellog import KernelLog, LogLine
 from orchestrator.machine import Job, Machine, NodeState, Request
 from orchestrator.phases import Phase, PingTimes, compute
-from orchestrator.scenario import Expectation, Scenario, Step
-from orchestrator.session import Session, Wait, drive
+from orchestrator.scenario import REST_NS, Scenario, Step
+from orchestrator.session import ENDLESS, Session, Steps, Wait, drive
 from orchestrator.verbs.kernel import resolve_hosts
 from orchestrator.verbs.targets import active_slave
 
@@ -75,13 +81,14 @@ class Verdict:
 
     step: int  # from 1
     expectation: Expectation
-    value: float | str | None
+    value: Value | None
     passed: bool
     cause: str
+    limit: Value | None = None  # what a limit that is a quantity came to
 
     @property
     def text(self) -> str:
-        return self.expectation.failure(self.value)
+        return self.expectation.failure(self.value, self.limit)
 
 
 @dataclass
@@ -98,6 +105,11 @@ class Played:
     buried: list[NodeState] = field(default_factory=list)
     #: why the run ended before its time
     cut_short: str = ""
+    facts: Facts | None = None
+    stretches: list[Stretch] = field(default_factory=list)
+    #: clock at the beginning, and when the last step was over
+    origin_ns: int = 0
+    over_ns: int = 0
 
     @property
     def passed(self) -> bool:
@@ -114,6 +126,8 @@ class Player:
         story: Story | None = None,
         seed: int | None = None,
         each_slice: Callable[[], None] | None = None,
+        slice_ns: int | None = None,
+        preempt: Callable[[Record], int | None] | None = None,
     ) -> None:
         self.machine = machine
         self.scenario = scenario
@@ -122,12 +136,24 @@ class Player:
         self.log = KernelLog(machine.ram)
         self.lines: list[LogLine] = []
         self._each_slice = each_slice
-        self._slice_ns = SLICE_NS.get(machine.runtime, 16_000_000)
+        self._slice_ns = slice_ns or SLICE_NS.get(machine.runtime, 16_000_000)
+        self._preempt = preempt
         self._origin = 0
         self._ended_ns: int | None = None
         self._starts: list[tuple[str, int]] = []
         self._actives: list[str | None] = []
         self._ping: Job | None = None
+        self._jobs: list[Job] = []  # in the background
+        self._counts: list[Counts] = []  # at the beginning of each phase
+        self._codes: list[int | None] = []  # exit codes of the steps
+        self._irqs: dict[str, int] = {}
+        #: names of interrupts are wanted even if no step expects anything of them
+        self.want_irqs = False
+        self.width = ENDLESS
+        #: called when a step is about to be done
+        self.each_step: Callable[[], None] = lambda: None
+        #: records of the CPUs that somebody collects while it plays (``facts``)
+        self.records: list[tuple[str, Record]] = []
 
     # -- playing
 
@@ -146,28 +172,56 @@ class Player:
         return self.played
 
     def _play(self) -> None:
-        scenario = self.scenario
-        session = Session(self.machine, cpu=scenario.cpu)
-        argv = ("ping", "-q", *resolve_hosts(session, scenario.ping))
-        self._origin = self.machine.now_ns()
-        self._ping = self.machine.spawn(scenario.cpu, argv)
-        self._starts.append((f"ping {' '.join(scenario.ping)}", self._origin))
+        scenario, machine = self.scenario, self.machine
+        self._origin = self.played.origin_ns = machine.now_ns()
+        if scenario.ping:
+            session = Session(machine, cpu=scenario.cpu)
+            argv = ("ping", "-q", *resolve_hosts(session, scenario.ping))
+            self._ping = machine.spawn(scenario.cpu, argv)
+        self._begin_phase(f"ping {' '.join(scenario.ping)}" if scenario.ping else "start", None)
         for number, step in enumerate(scenario.steps, 1):
-            self._live_until(self._origin + step.at_ns)
-            self._actives.append(active_slave(self.machine))
+            if step.at_ns is None:
+                self._live_until(machine.now_ns() + (REST_NS if number > 1 else 0))
+            else:
+                self._live_until(self._origin + step.at_ns)
+            self._actives.append(active_slave(machine))
             self._do(number, step)
-        self._live_until(self._origin + scenario.until_ns)
-        self._end_ping()
+        self._live_until(max(self._origin + scenario.until_ns, machine.now_ns() + REST_NS))
+        for job in self._jobs:
+            self._end_job(job)
+        self._over()
+        if self._ping is not None:
+            self._end_ping()
+
+    def _over(self) -> None:
+        """The last phase ends here; what follows only lets things come to rest."""
+        self.played.over_ns = self.machine.now_ns()
+        self._learn_irqs()
+        self._counts.append(Counts.of(self.machine))
+
+    def _begin_phase(self, name: str, code: int | None) -> None:
+        self._starts.append((name, self.machine.now_ns()))
+        self._counts.append(Counts.of(self.machine))
+        self._codes.append(code)
 
     def _do(self, number: int, step: Step) -> None:
+        self._learn_irqs()
+        self.each_step()
         self.story.caption(self._at(), number, len(self.scenario.steps), step.caption or step.text)
         before = self.machine.states()
-        self._starts.append((step.text, self.machine.now_ns()))
+        self._begin_phase(step.text, None)
         lines: list[str] = []
-        session = Session(self.machine, out=lines.append, err=lines.append, cpu=self.scenario.cpu)
+        cpu = step.cpu or self.scenario.cpu
+        session = Session(self.machine, out=lines.append, err=lines.append, cpu=cpu)
         session.tick = self._tick
+        session.pump_ns = self._slice_ns
+        session.width = self.width
         try:
-            drive(session, verbs.start(session, step.argv))
+            if step.background:
+                argv = resolve_hosts(session, step.argv)
+                self._jobs.append(self.machine.spawn(cpu, argv))
+            else:
+                self._codes[-1] = drive(session, at_work(session, step))
         except BottomhalfError as error:
             lines.append(error.text())
             self.played.cut_short = f"step {number} (`{step.text}`): {error.what}"
@@ -177,8 +231,34 @@ class Player:
             for name, state in before.items()
             if not state.alive and after[name].incarnation != state.incarnation
         ]
+        self._tick()
         for line in "".join(lines).splitlines():
             self.story.said(self._at(), line)
+
+    def _learn_irqs(self) -> None:
+        """Numbers of the interrupts by name, while they exist; asked for only if somebody wants
+        to know."""
+        expected = any("irqs(" in e.text for step in self.scenario.steps for e in step.expect)
+        if not (self.want_irqs or expected):
+            return
+        session = Session(self.machine)
+
+        def gather() -> Generator[Wait, None, int]:
+            boot = self.machine.settings.cpu_names[0]
+            answer = yield from session.answer(self.machine.ask(boot, "kernel"))
+            if answer.ok:
+                self._irqs |= {name: row[0] for row in answer.value["irqs"] for name in row[3]}
+            return OK
+
+        drive(session, gather())
+
+    def _end_job(self, job: Job) -> None:
+        if not job.done:
+            self.machine.signal(job, signal.SIGINT)
+            self.machine.wait(lambda: job.done, _END_TIMEOUT_MS)
+        for _, text in job.take():
+            for line in text.splitlines():
+                self.story.said(self._at(), line)
 
     def _end_ping(self) -> None:
         ping = self._ping
@@ -235,25 +315,78 @@ class Player:
             return
         machine, played = self.machine, self.played
         interrupted = played.cut_short == INTERRUPTED
-        if interrupted:
+        if not played.over_ns:
+            self._over()
+        if interrupted and self._ping is not None:
             self._end_ping()
         self._actives.append(active_slave(machine))
         self._live_until(machine.now_ns() + DRAIN_NS)
         self._look()
-        played.times = ping_times(machine, self.scenario.cpu).until(self._ended_ns)
+        if self._ping is not None:
+            played.times = ping_times(machine, self.scenario.cpu).until(self._ended_ns)
         played.phases = compute(self._starts, played.times, self.lines, machine.ram.boot_ns)
         for phase, active in zip(played.phases, self._actives, strict=False):
             phase.active = active
+        self._measure()
+        self._judge(interrupted)
+
+    def _measure(self) -> None:
+        """Cut counters, log and records into phases."""
+        played, machine = self.played, self.machine
+        counts = self._counts
+        ends = [start for _, start in self._starts[1:]] + [played.over_ns + 1]
+        boot_ns = machine.ram.boot_ns
+        for number, phase in enumerate(played.phases):
+            begin, end = self._starts[number][1], ends[number]
+            played.stretches.append(
+                Stretch(
+                    phase,
+                    counts[number],
+                    counts[number + 1],
+                    [line for line in self.lines if begin <= line.time_ns + boot_ns < end],
+                    [row for row in self.records if begin <= row[1].time_ns < end],
+                    self._codes[number],
+                    begin,
+                )
+            )
+        settings = machine.settings
+        params = with_overrides(PRESETS[settings.era], settings.overrides)
+        played.facts = Facts(played.stretches, params, self._irqs, self._preempt)
+
+    def _judge(self, interrupted: bool) -> None:
+        played, facts = self.played, self.played.facts
+        assert facts is not None
         for number, (step, phase) in enumerate(
             zip(self.scenario.steps, played.phases[1:], strict=False), 1
         ):
             if interrupted and number == len(played.phases) - 1:
                 break  # its phase had no chance
             for expectation in step.expect:
-                value = phase.measure(expectation.quantity)
+                value = facts.value(expectation.quantity, number)
+                limit = expectation.limit
+                if isinstance(limit, Reference):
+                    known = facts.value(limit, number)
+                    passed = known is not None and expectation.holds(value, known)
+                else:
+                    known, passed = None, expectation.holds(value)
                 played.verdicts.append(
-                    Verdict(number, expectation, value, expectation.holds(value), phase.cause)
+                    Verdict(number, expectation, value, passed, phase.cause, known)
                 )
+
+
+def at_work(session: Session, step: Step) -> Steps:
+    """A step's command at work: a verb, or else a program of the machine."""
+    if step.argv[0] in verbs.TABLE:
+        return verbs.start(session, step.argv)
+    return _program(session, step.argv)
+
+
+def _program(session: Session, argv: tuple[str, ...]) -> Steps:
+    job = yield from session.program(resolve_hosts(session, argv))
+    if job.failed:
+        raise BottomhalfError(job.failed, "bottomhalf ps", code=1)
+    assert job.exit_code is not None
+    return job.exit_code
 
 
 def ping_times(machine: Machine, cpu: str) -> PingTimes:

@@ -17,82 +17,41 @@ phase of its step.
 
 from __future__ import annotations
 
-import operator
 import re
 import shlex
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from nodes.machine import MachineSettings
-from orchestrator import config, tomlfile, verbs
+from orchestrator import config, expect, tomlfile, verbs
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.expect import EXAMPLES, Expectation
 from orchestrator.tomlfile import TomlFile, duration_ns
 from orchestrator.verbs.targets import check as check_target
 
 DEFAULT_SCENARIO = "failover"
 STEPS_MAX = 1000
-
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-#: What can be expected, and its unit.
-QUANTITIES = {
-    "gap": "ms",
-    "lost": "",
-    "loss": "%",
-    "sent": "",
-    "received": "",
-    "active": "NIC",
-}
-_EXPECT = re.compile(r"^\s*([a-z]+)\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*$")
-_EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
-
-
-class Expectation(NamedTuple):
-    """``gap <= 250ms``."""
-
-    quantity: str
-    relation: str
-    limit: float | str
-    text: str
-
-    def holds(self, value: float | str | None) -> bool:
-        """Does a measured value fulfil it? Nothing measured never does."""
-        if value is None:
-            return False
-        return bool(_OPERATORS[self.relation](value, self.limit))
-
-    def failure(self, value: float | str | None) -> str:
-        """``gap 2104 ms, expected <= 250``."""
-        unit = QUANTITIES[self.quantity]
-        if value is None:
-            seen = "without end" if self.quantity == "gap" else "none"
-        else:
-            seen = _number(value) + (f" {unit}" if unit in ("ms", "%") else "")
-        return f"{self.quantity} {seen}, expected {self.relation} {_number(self.limit)}"
-
-
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+#: Before a step without a time of its own: what the one before it started comes to rest.
+REST_NS = 1_000_000
+PROCESSES: Literal["processes"] = "processes"
 
 
 class Step(NamedTuple):
-    """One step: at ``at_ns`` after the start do ``argv``."""
+    """One step: at ``at_ns`` after the start do ``argv``; ``at_ns`` None: when the one before it
+    is done."""
 
-    at_ns: int
+    at_ns: int | None
     argv: tuple[str, ...]
     text: str
     caption: str
     expect: tuple[Expectation, ...]
+    cpu: str = ""  # taskset -c N
+    background: bool = False  # ... &
+    quiet: bool = False
 
 
 class Scenario(NamedTuple):
@@ -101,12 +60,22 @@ class Scenario(NamedTuple):
     name: str
     title: str
     machine: MachineSettings
-    ping: tuple[str, ...]
+    ping: tuple[str, ...]  # empty: none
     cpu: str
     until_ns: int
     steps: tuple[Step, ...]
     #: what plays it again: a bundled name or a path, and options
     again: str
+    runtime: str = PROCESSES
+
+
+class _World(NamedTuple):
+    """What a step of the file can refer to."""
+
+    settings: MachineSettings
+    params: Params
+    ping: bool
+    steps: int
 
 
 class _Strict(BaseModel):
@@ -120,15 +89,38 @@ def _allowed(text: str) -> dict[str, Any]:
 _TIME = _allowed("a time with its unit: 2s, 250ms")
 
 
+class EraTable(_Strict):
+    """[step.by_era."2.6.18"]"""
+
+    expect: str | list[str] = Field(
+        [], description="expected besides, in this era", json_schema_extra=_allowed(EXAMPLES)
+    )
+
+
 class StepTable(_Strict):
     """[[step]]"""
 
-    at: str = Field(description="when, after the ping's start", json_schema_extra=_TIME)
-    do: str = Field(description="a command line", json_schema_extra=_allowed("a command line"))
+    at: str = Field(
+        "",
+        description="when, after the start; without it: when the step before is done",
+        json_schema_extra=_TIME,
+    )
+    do: str = Field(
+        description="a command line; `taskset -c 1` before it, `&` behind it",
+        json_schema_extra=_allowed("a command line"),
+    )
     expect: str | list[str] = Field(
-        [], description="about the phase that begins here", json_schema_extra=_allowed(_EXAMPLES)
+        [],
+        description="about the phase that begins here (orchestrator/expect.py lists all)",
+        json_schema_extra=_allowed(EXAMPLES),
+    )
+    by_era: dict[str, EraTable] = Field(
+        {},
+        description="expectations of single eras",
+        json_schema_extra=_allowed('by_era."2.6.18".expect = "..."'),
     )
     caption: str = Field("", description="what the screen says meanwhile")
+    quiet: bool = Field(False, description="preparation: a lab does not show its events")
 
 
 class ScenarioFile(_Strict):
@@ -136,31 +128,45 @@ class ScenarioFile(_Strict):
 
     title: str = Field("", description="the question that it answers")
     machine: str = Field("bond-pair", description="a bundled machine or a path")
-    ping: str = Field("-i 0.01 gateway", description="what runs all the time")
-    cpu: str = Field("cpu0", description="where the ping runs")
-    until: str = Field(description="its length", json_schema_extra=_TIME)
+    ping: str = Field("-i 0.01 gateway", description="what runs all the time; empty: nothing")
+    cpu: str = Field("cpu0", description="where the ping and the steps' programs run")
+    runtime: Literal["processes", "simulation"] = Field(
+        PROCESSES, description="on what it plays when nobody says"
+    )
+    until: str = Field(
+        "",
+        description="its length; without it: until the last step is done",
+        json_schema_extra=_TIME,
+    )
     step: list[StepTable] = Field([], max_length=STEPS_MAX, description="what is done when")
 
 
 def load(name: str = DEFAULT_SCENARIO, *, era: str | None = None) -> Scenario:
-    """A bundled scenario or a file; the machine's path is relative to the scenario's."""
+    """A bundled scenario or a file."""
     file = tomlfile.read("scenarios", name)
     parsed = tomlfile.validate(ScenarioFile, file)
-    machine = parsed.machine
-    if tomlfile.is_path(machine) and not machine.startswith("/") and tomlfile.is_path(name):
-        machine = str(Path(name).parent / machine)
+    settings = machine_of(file, parsed.machine, name, era)
+    return build(file, parsed, name, settings, f" --era {era}" if era else "")
+
+
+def machine_of(
+    file: TomlFile, machine: str, given: str, era: str | None, overrides: Sequence[str] = ()
+) -> MachineSettings:
+    """The machine that a scenario names; a path is relative to the scenario's."""
+    if tomlfile.is_path(machine) and not machine.startswith("/") and tomlfile.is_path(given):
+        machine = str(Path(given).parent / machine)
     try:
-        settings = config.load(machine, era=era)
+        return config.load(machine, era=era, overrides=overrides)
     except BottomhalfError as error:
         if error.what.startswith(("no machine ", f"{machine}: No such")):
             raise file.error(("machine",), error.what, error.hint) from None
         raise
-    return _scenario(file, parsed, name, settings, f" --era {era}" if era else "")
 
 
-def _scenario(
+def build(
     file: TomlFile, parsed: ScenarioFile, given: str, settings: MachineSettings, options: str
 ) -> Scenario:
+    """The scenario on this machine; every slip in the file gets its message."""
     if parsed.cpu not in settings.cpu_names:
         raise file.error(
             ("cpu",),
@@ -168,19 +174,16 @@ def _scenario(
             + did_you_mean(parsed.cpu, settings.cpu_names),
             f"CPUs are {words(settings.cpu_names)}",
         )
-    until = _time(file, ("until",), parsed.until)
-    steps = tuple(_step(file, n, row, settings) for n, row in enumerate(parsed.step))
-    for number, (step, after) in enumerate(pairwise(steps), 1):
-        if after.at_ns < step.at_ns:
-            raise file.error(
-                ("step", number, "at"),
-                f"step {number + 1} comes before step {number}",
-                "steps stand in the order of their times",
-            )
-    if steps and until <= steps[-1].at_ns:
+    params = with_overrides(PRESETS[settings.era], settings.overrides)
+    world = _World(settings, params, bool(parsed.ping), len(parsed.step))
+    steps = tuple(_step(file, n, row, world) for n, row in enumerate(parsed.step))
+    _check_order(file, steps)
+    until = _time(file, ("until",), parsed.until) if parsed.until else 0
+    last = max((step.at_ns for step in steps if step.at_ns is not None), default=-1)
+    if parsed.until and until <= last:
         raise file.error(
             ("until",),
-            f'until = "{parsed.until}": the last step begins at {steps[-1].at_ns / 1e9:g} s',
+            f'until = "{parsed.until}": the last step begins at {last / 1e9:g} s',
             "leave it some seconds to show its effect",
         )
     return Scenario(
@@ -192,36 +195,89 @@ def _scenario(
         until_ns=until,
         steps=steps,
         again=shlex.quote(given) + options,
+        runtime=parsed.runtime,
     )
 
 
-def _step(file: TomlFile, number: int, row: StepTable, settings: MachineSettings) -> Step:
+def _check_order(file: TomlFile, steps: Sequence[Step]) -> None:
+    latest, before = 0, 0
+    for number, step in enumerate(steps, 1):
+        if step.at_ns is None:
+            continue
+        if step.at_ns < latest:
+            raise file.error(
+                ("step", number - 1, "at"),
+                f"step {number} comes before step {before}",
+                "steps stand in the order of their times",
+            )
+        latest, before = step.at_ns, number
+
+
+def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
     loc = ("step", number)
     argv = _split(file, (*loc, "do"), row.do)
-    if not argv:
-        raise file.error((*loc, "do"), "do is empty", 'do = "cable active out"')
     try:
-        verb = verbs.lookup(argv[0])
-        if not verb.step:
-            able = words(v.name for v in verbs.TABLE.values() if v.step)
-            raise BottomhalfError(f"`{verb.name}` cannot be a step", f"steps can say {able}")
-        if verb.name == "sh" and argv[1:2] != ["-c"]:
-            raise BottomhalfError(
-                "sh as a step needs its line", "do = \"sh -c 'echo 2 > /proc/irq/34/smp_affinity'\""
-            )
-        if verb.layer in ("process", "hardware"):
-            for word in argv[1:-1] if verb.name == "cable" else argv[1:]:
-                check_target(settings, word)
+        argv, cpu, background = command(argv, world.settings)
     except BottomhalfError as error:
         raise file.error((*loc, "do"), error.what, error.hint) from None
-    expect = [row.expect] if isinstance(row.expect, str) else row.expect
+    expected = _listed(row.expect)
+    for era, besides in row.by_era.items():
+        if era not in PRESETS:
+            raise file.error((*loc, "by_era", era), f"no era {era}", words(PRESETS))
+        if era == world.settings.era:
+            expected += _listed(besides.expect)
     return Step(
-        at_ns=_time(file, (*loc, "at"), row.at),
+        at_ns=_time(file, (*loc, "at"), row.at) if row.at else None,
         argv=tuple(argv),
         text=row.do,
         caption=row.caption,
-        expect=tuple(_expectation(file, (*loc, "expect"), e, settings) for e in expect),
+        expect=tuple(_expectation(file, (*loc, "expect"), text, world) for text in expected),
+        cpu=cpu,
+        background=background,
+        quiet=row.quiet,
     )
+
+
+def _listed(expected: str | list[str]) -> list[str]:
+    return [expected] if isinstance(expected, str) else list(expected)
+
+
+def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], str, bool]:
+    """A step's words without ``taskset -c N`` and ``&``, the CPU that was named, and whether it
+    runs in the background; raises the message for what can be no step."""
+    rest, cpu, background = list(argv), "", False
+    if rest[:2] == ["taskset", "-c"] and len(rest) > 2:
+        cpu, rest = f"cpu{rest[2]}", rest[3:]
+        if cpu not in settings.cpu_names:
+            raise BottomhalfError(f"no CPU `{cpu}`", f"CPUs are {words(settings.cpu_names)}")
+    if rest and rest[-1] == "&":
+        rest, background = rest[:-1], True
+    if not rest:
+        raise BottomhalfError("do is empty", 'do = "cable active out"')
+    if rest[0] in verbs.TABLE and not verbs.TABLE[rest[0]].step:
+        able = words(v.name for v in verbs.TABLE.values() if v.step)
+        raise BottomhalfError(f"`{rest[0]}` cannot be a step", f"steps can say {able}")
+    if rest[0] == "sh" and rest[1:2] != ["-c"]:
+        raise BottomhalfError(
+            "sh as a step needs its line", "do = \"sh -c 'echo 2 > /proc/irq/34/smp_affinity'\""
+        )
+    if rest[0] not in verbs.TABLE and not is_program(rest[0]):
+        verbs.lookup(rest[0])
+    if background and not is_program(rest[0]):
+        raise BottomhalfError(f"`{rest[0]}` cannot run in the background", "ping ... &")
+    verb = verbs.TABLE.get(rest[0])
+    if verb is not None and verb.layer in ("process", "hardware"):
+        for word in rest[1:-1] if verb.name == "cable" else rest[1:]:
+            check_target(settings, word)
+    return rest, cpu, background
+
+
+def is_program(name: str) -> bool:
+    """Can the emulated machine run it?"""
+    from nodes.cpu import core  # noqa: F401, PLC0415  (importing it registers the programs)
+    from nodes.cpu.programs.run import PROGRAMS  # noqa: PLC0415
+
+    return name in PROGRAMS
 
 
 def _split(file: TomlFile, loc: tomlfile.Loc, text: str) -> list[str]:
@@ -242,30 +298,17 @@ def _time(file: TomlFile, loc: tomlfile.Loc, text: str) -> int:
     return value
 
 
-def _expectation(
-    file: TomlFile, loc: tomlfile.Loc, text: str, settings: MachineSettings
-) -> Expectation:
-    match = _EXPECT.match(text)
-    shown = f"expect = {tomlfile.show(text)}"
-    if not match:
-        raise file.error(loc, f"{shown} is no comparison", _EXAMPLES)
-    quantity, relation, limit = match.groups()
-    if quantity not in QUANTITIES:
-        raise file.error(
-            loc,
-            f"{shown}: nothing is called `{quantity}`{did_you_mean(quantity, QUANTITIES)}",
-            f"{words(QUANTITIES)}, as in {_EXAMPLES}",
+def _expectation(file: TomlFile, loc: tomlfile.Loc, text: str, world: _World) -> Expectation:
+    settings = world.settings
+    try:
+        return expect.parse(
+            text,
+            params=world.params,
+            cpus=settings.cpu_names,
+            nics=settings.nic_names,
+            ping=world.ping,
+            steps=world.steps,
         )
-    if quantity == "active":
-        if limit not in settings.nic_names:
-            raise file.error(loc, f"{shown}: no NIC `{limit}`", words(settings.nic_names))
-        return Expectation(quantity, relation, limit, text)
-    value: float | None = None
-    if quantity == "gap":
-        gap_ns = duration_ns(limit)
-        value = None if gap_ns is None else gap_ns / 1e6
-    elif re.fullmatch(r"\d+(\.\d+)?%?", limit) and (quantity == "loss" or limit.isdigit()):
-        value = float(limit.rstrip("%"))
-    if value is None:
-        raise file.error(loc, f"{shown}: {limit} is no {quantity}", _EXAMPLES)
-    return Expectation(quantity, relation, value, text)
+    except ValueError as error:
+        what, hint = error.args
+        raise file.error(loc, f"expect = {tomlfile.show(text)}{what}", hint) from None

@@ -66,6 +66,7 @@ class Session:
     tick: Callable[[], None] | None = None  # called while time passes
     on: str = ""  # ``--on NAME `` if the person had to say it: commands that we print repeat it
     cwd: str = "/"  # of the emulated machine, where names that begin with no slash are looked up
+    pump_ns: int = PUMP_NS  # between two calls of ``tick`` at the most
     width: int = ENDLESS  # columns of the terminal; a pipe has as many as it takes
 
     def hint(self, text: str) -> None:
@@ -152,7 +153,7 @@ def drive(session: Session, steps: Steps) -> int:
         except StopIteration as end:
             code: int = end.value
             return code
-        until = machine.now_ns() + PUMP_NS
+        until = machine.now_ns() + session.pump_ns
         if wait.until_ns is not None:
             until = min(until, wait.until_ns)
         machine.pump(until, wait.ready)

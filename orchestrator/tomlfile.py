@@ -83,11 +83,11 @@ def _locate(text: str) -> dict[Loc, int]:
         if depth == 0:
             head = _TABLE.match(line)
             if head:
-                name = head[2].strip('"')
-                table = tuple(name.split("."))
+                names = [part.strip('"') for part in re.findall(r'"[^"]*"|[^.]+', head[2])]
                 if head[1] == "[[":
-                    arrays[name] = arrays.get(name, -1) + 1
-                    table = (name, arrays[name])
+                    arrays[names[0]] = arrays.get(names[0], -1) + 1
+                inside = (arrays[names[0]],) if names[0] in arrays else ()
+                table = (names[0], *inside, *names[1:])
                 lines[table] = number
                 continue
             key = _KEY.match(line)
@@ -98,19 +98,23 @@ def _locate(text: str) -> dict[Loc, int]:
     return lines
 
 
+#: Commands that list what is bundled.
+_LISTINGS = {"scenarios": "bottomhalf run --list", "labs": "bottomhalf lab list"}
+
+
 def is_path(name: str) -> bool:
     """A path holds a ``/`` or ends in .toml; anything else is a bundled name."""
     return "/" in name or name.endswith(".toml")
 
 
 def bundled(kind: str) -> list[str]:
-    """Names of the bundled ``machines`` or ``scenarios``."""
+    """Names of the bundled ``machines``, ``scenarios`` or ``labs``."""
     folder = resources.files("configs") / kind
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name[-5:] == ".toml")
 
 
 def read(kind: str, name: str) -> TomlFile:
-    """A bundled file or a path; ``kind`` is ``machines`` or ``scenarios``."""
+    """A bundled file or a path; ``kind`` is ``machines``, ``scenarios`` or ``labs``."""
     if is_path(name):
         try:
             return TomlFile(name, Path(name).read_text(encoding="utf-8"))
@@ -121,7 +125,7 @@ def read(kind: str, name: str) -> TomlFile:
     known = bundled(kind)
     if name not in known:
         one = kind.removesuffix("s")
-        listing = "bottomhalf run --list" if kind == "scenarios" else f"bundled: {words(known)}"
+        listing = _LISTINGS.get(kind, f"bundled: {words(known)}")
         raise BottomhalfError(
             f"no {one} `{name}`{did_you_mean(name, known)}",
             f"{listing}          a path needs a `/` or ends in .toml",

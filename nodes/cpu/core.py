@@ -139,6 +139,8 @@ class CpuNode(Node):
         self._step_ns = around.step_ns
         self._running = False
         self._pausing = False
+        #: called after each instruction boundary while somebody steps through the simulation
+        self.watch: Callable[[], None] | None = None
         self._arrived: dict[int, int] = {}
         self._last_words = around.ram.last_words()
         self._timeout_ns = machine.completion_timeout_ms * 1_000_000
@@ -180,7 +182,7 @@ class CpuNode(Node):
         if self._stall is not None and not self._stall_over():
             self._show(CONTEXT_STALLED)
             return self._stall.deadline_ns
-        wake = self._run(budget)
+        wake = self._run(budget) if self.watch is None else self._run_watched(budget, self.watch)
         words = self.words
         words[_BOUNDARIES] += self.steps
         if wake == NOW or self._pausing:
@@ -190,6 +192,14 @@ class CpuNode(Node):
             self._show(CONTEXT_STALLED)
         else:
             self._show(CONTEXT_IDLE)
+        return wake
+
+    def _run_watched(self, budget: int, watch: Callable[[], None]) -> int | None:
+        """As ``_run``, boundary by boundary: the same turn, looked at from outside."""
+        wake: int | None = NOW
+        while wake == NOW and self.steps < budget:
+            wake = self._run(self.steps + 1)
+            watch()
         return wake
 
     def _run(self, budget: int) -> int | None:

@@ -47,12 +47,19 @@ TABLE: dict[str, Verb] = {
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
         Verb("run", "whole",
-             "[SCENARIO] [--json] [--simulate] [--seed N] [--report DIR] [--era E] [--list]",
+             "[SCENARIO] [--json] [--simulate] [--processes] [--seed N] [--report DIR] [--era E] "
+             "[--list]",
              "play a scenario on a machine of its own and judge it",
              "orchestrator.verbs.scenarios:run"),
         Verb("demo", "whole", "[--seed N] [--report DIR]",
              "the failover scenario with captions: a ping followed, a cable, a killed NIC",
              "orchestrator.verbs.scenarios:demo"),
+        Verb("lab", "whole",
+             "list | show NAME | run NAME | sheet NAME [--era E] [--seed N] [--step [N]] "
+             "[--from N] [--answers] [--set KEY=VALUE] [--before 'COMMAND'] [--simulate] "
+             "[--processes] [--json]",
+             "labs: a question, a run that shows the answer, a page that says why",
+             "orchestrator.verbs.labs:lab"),
         Verb("check", "whole", "FILE... | --keys [TABLE]",
              "validate machines and scenarios, start nothing", f"{_WHOLE}:check"),
         Verb("era", "whole", "[A [B]] [--json]",
@@ -110,7 +117,7 @@ TABLE: dict[str, Verb] = {
              "orchestrator.verbs.shell:sh", tool=True, step=True),
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
-             "orchestrator.follow:follow", tool=True),
+             "orchestrator.follow:follow", tool=True, step=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
@@ -142,8 +149,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "wq",
-    "guest",
+    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "wq", "guest",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.scenario import Scenario
     from orchestrator.session import Session, Wait
 
-_FLAGS = ("--json", "--simulate", "--list")
+_FLAGS = ("--json", "--simulate", "--processes", "--list")
 _VALUES = ("--seed", "--report", "--era")
 #: A line of the opening, and its rest before the scenario begins.
 _FOLLOW_LINE_NS = 250_000_000
@@ -40,11 +40,12 @@ def run(options: Options, argv: Sequence[str]) -> int:
     report = given.value("--report")
     return _perform(
         given.words[0] if given.words else "failover",
-        seed=_seed(given.value("--seed"), "--simulate" in given.flags),
+        seed=seed_of(given.value("--seed"), "--simulate" in given.flags),
         era=given.value("--era"),
         as_json=options.json or "--json" in given.flags,
         directory=Path(report) if report else None,
         opening=False,
+        processes="--processes" in given.flags,
     )
 
 
@@ -59,7 +60,7 @@ def demo(options: Options, argv: Sequence[str]) -> int:
     directory = Path(report) if report else Path(tempfile.mkdtemp(prefix="bottomhalf-demo-"))
     return _perform(
         "failover",
-        seed=_seed(given.value("--seed"), "--simulate" in given.flags),
+        seed=seed_of(given.value("--seed"), "--simulate" in given.flags),
         era=given.value("--era"),
         as_json=options.json or "--json" in given.flags,
         directory=directory,
@@ -76,7 +77,7 @@ def _list() -> int:
     return OK
 
 
-def _seed(text: str | None, simulate: bool) -> int | None:
+def seed_of(text: str | None, simulate: bool) -> int | None:
     """The seed of the simulation; None for processes."""
     if text is None:
         return 0 if simulate else None
@@ -93,12 +94,15 @@ def _perform(
     as_json: bool,
     directory: Path | None,
     opening: bool,
+    processes: bool = False,
 ) -> int:
     from orchestrator import scenario  # noqa: PLC0415
 
     loaded = scenario.load(name, era=era)
+    if seed is None and loaded.runtime == "simulation" and not processes:
+        seed = 0
     began = time.monotonic()
-    machine = _machine(loaded, seed)
+    machine = machine_for(loaded, seed)
     try:
         if opening and not as_json:
             _introduce(machine, time.monotonic() - began)
@@ -107,7 +111,8 @@ def _perform(
         machine.close()
 
 
-def _machine(loaded: Scenario, seed: int | None) -> Machine:
+def machine_for(loaded: Scenario, seed: int | None) -> Machine:
+    """A machine of its own for a run: simulated if there is a seed, else of processes."""
     settings = loaded.machine
     if seed is not None:
         from orchestrator.simulated import SimulatedMachine  # noqa: PLC0415

@@ -164,15 +164,25 @@ def check(options: Options, argv: Sequence[str]) -> int:
     if not given.words:
         raise BottomhalfError("check what?", usage("check"))
     for name in given.words:
-        kinds = [kind for kind in ("machines", "scenarios") if name in tomlfile.bundled(kind)]
+        bundled = {kind: tomlfile.bundled(kind) for kind in ("machines", "scenarios", "labs")}
+        kinds = [kind for kind, names in bundled.items() if name in names]
         if not tomlfile.is_path(name) and not kinds:
-            every = [*tomlfile.bundled("machines"), *tomlfile.bundled("scenarios")]
+            every = [one for names in bundled.values() for one in names]
             raise BottomhalfError(
-                f"no machine or scenario `{name}`{did_you_mean(name, every)}",
+                f"no machine, scenario or lab `{name}`{did_you_mean(name, every)}",
                 f"bundled: {words(every)}          a path needs a `/` or ends in .toml",
             )
         data = tomlfile.read(kinds[0] if kinds else "machines", name).data
-        if "step" in data or "ping" in data or "until" in data:
+        if "question" in data or "sentence" in data:
+            from orchestrator.labs import file  # noqa: PLC0415
+
+            lab = file.load(name)
+            text = (
+                f"{name}: a lab of {len(lab.scenario.steps)} steps and {len(lab.questions)} "
+                f"questions, {lab.title}"
+            )
+            kind = "lab"
+        elif "step" in data or "ping" in data or "until" in data:
             played = scenario.load(name)
             text = (
                 f"{name}: a scenario of {len(played.steps)} steps on {played.machine.name}, "

@@ -1,0 +1,107 @@
+"""Quantities over the phases of a run on a machine that does as it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_machine import FakeMachine
+
+from nodes.cpu.page import CPU_SCHEMA
+from orchestrator import facts, scenario
+from orchestrator.machine import Job
+from orchestrator.play import Played, Player
+
+_NET_RX = CPU_SCHEMA.index("softirqs") + 3
+_IRQ_24 = CPU_SCHEMA.index("irqs") + 24
+
+
+def busy(machine: FakeMachine, job: Job) -> None:
+    """A program that takes a while: it moves counters and reports."""
+
+    def work() -> None:
+        machine.ram.page("cpu1", CPU_SCHEMA).words[_NET_RX] += 5
+        machine.ram.page("cpu0", CPU_SCHEMA).words[_IRQ_24] += 2
+        machine.log(f'my_module: first=HI share={len(machine.calls)} note="two words"')
+        machine.log("my_module: this is prose, n=3")
+        job.exit_code = 4
+
+    machine.later(1_000_000, work)
+
+
+def play(machine: FakeMachine, tmp_path: Path, steps: str) -> Played:
+    machine.programs["pci-rescan"] = busy
+    machine.snapshots["cpu0", "kernel"] = {"irqs": [(24, 0, "PCI-MSI", ["eth0-TxRx-0"])]}
+    path = tmp_path / "my.toml"
+    path.write_text(f'ping = ""\n{steps}')
+    return Player(machine, scenario.load(str(path))).play()
+
+
+STEP = '[[step]]\ndo = "pci-rescan eth0"\n'
+
+
+def test_a_phase_has_its_own_counters_reports_and_exit_code(
+    machine: FakeMachine, tmp_path: Path
+) -> None:
+    played = play(
+        machine,
+        tmp_path,
+        STEP + STEP + "expect = ['softirqs(NET_RX) == 5', 'softirqs(NET_RX,cpu0) == 0', "
+        "'irqs(eth0-TxRx-0) == 2', 'my_module.first == \"HI\"', 'exit == 4', "
+        "'my_module.share > my_module.share@1', 'my_module.note == \"two words\"', "
+        "'dmesg has \"prose\"', 'dmesg lacks \"my_module: n\"']\n",
+    )
+    assert [(v.expectation.text, v.value) for v in played.verdicts if not v.passed] == []
+    assert played.passed
+    assert played.facts is not None
+    assert played.facts.value("softirqs(NET_RX)") == 10  # without a step: of the whole run
+    assert played.facts.value("softirqs(NET_RX)@0") == 0
+    assert played.facts.reports()["my_module"]["first"] == "HI"
+
+
+def test_what_was_not_measured_fulfils_nothing(machine: FakeMachine, tmp_path: Path) -> None:
+    played = play(machine, tmp_path, STEP + "expect = ['other.key == 0', 'irqs(eth7) == 0']\n")
+    assert [v.passed for v in played.verdicts] == [False, False]
+    assert played.verdicts[0].text == "other.key none, expected == 0"
+
+
+def test_steps_without_a_time_follow_one_another(machine: FakeMachine, tmp_path: Path) -> None:
+    played = play(machine, tmp_path, STEP + STEP)
+    first, second = (part.begin_ns for part in played.stretches[1:])
+    assert first == played.origin_ns
+    assert second - first >= 2_000_000  # it took 1 ms, and things came to rest
+
+
+def test_taskset_chooses_the_cpu_and_a_background_program_goes_on(
+    machine: FakeMachine, tmp_path: Path
+) -> None:
+    play(machine, tmp_path, '[[step]]\ndo = "taskset -c 1 ping -i 0.1 gateway &"\n' + STEP)
+    spawned = [call for call in machine.calls if call[0] in ("spawn", "signal")]
+    assert spawned == [
+        ("spawn", "cpu1", "ping", "-i", "0.1", "192.168.1.1"),
+        ("spawn", "cpu0", "pci-rescan", "eth0"),
+        ("signal", "ping", 2),
+    ]
+
+
+def test_expectations_of_an_era_come_on_top(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(
+        f'ping = ""\n{STEP}expect = "exit == 0"\nby_era."2.6.18".expect = "param.hz == 1000"\n'
+    )
+    old, new = (scenario.load(str(path), era=era).steps[0].expect for era in ("2.6.18", "6.1"))
+    assert [e.text for e in old] == ["exit == 0", "param.hz == 1000"]
+    assert [e.text for e in new] == ["exit == 0"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("mod: a=1 b=0x10 c=2.5 d=HI,TIMER", ("mod", {"a": 1, "b": 16, "c": 2.5, "d": "HI,TIMER"})),
+        ("mod: a=1 and more", None),
+        ("ixgbe 0000:01:00.0: a=1", None),
+        ("mod: nothing", None),
+    ],
+)
+def test_a_report_is_a_line_of_nothing_but_figures(line: str, found: object) -> None:
+    assert facts.report_in(line) == found

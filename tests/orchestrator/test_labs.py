@@ -1,0 +1,109 @@
+"""The bundled labs, each found by itself: they pass in every era, and their pages are true."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.labs import file, page
+from orchestrator.labs.performance import perform
+from orchestrator.simulated import SimulatedMachine
+from tools import labs as tool
+
+ROOT = Path(__file__).parent.parent.parent
+LABS = file.bundled()
+RUNS = [(name, era) for name in LABS for era in file.load(name).eras]
+LIMIT_S = 2.0
+
+
+@pytest.mark.parametrize(("name", "era"), RUNS)
+def test_it_passes_its_own_checks(name: str, era: str) -> None:
+    for seed in (7, 41):
+        lab = file.load(name, era=era, seed=seed)
+        began = time.process_time()
+        shown = perform(SimulatedMachine(lab.scenario.machine, seed=seed), lab, seed)
+        took = time.process_time() - began
+        failed = [verdict.text for verdict in shown.played.verdicts if not verdict.passed]
+        assert failed == []
+        assert shown.played.cut_short == ""
+        assert shown.ledger.faults == []
+        assert shown.records_lost == 0
+        assert shown.played.verdicts, "it expects nothing"
+        assert [answer for _, answer in shown.answers() if "(not measured)" in answer] == []
+        assert took < LIMIT_S
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_its_page_has_the_six_parts_and_shows_what_the_program_prints(name: str) -> None:
+    lab = file.load(name)
+    text = page.read(lab)
+    assert page.faults(text, lab) == []
+    assert tool.rewritten(lab) == text, f"run: python -m tools.labs {name}"
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_every_command_on_its_page_does_what_the_page_says(name: str) -> None:
+    for command in page.commands(page.read(file.load(name))):
+        assert command.argv[:2] in (("bottomhalf", "lab"), ("bottomhalf", "era")), command.text
+        code, output = tool.run(command.argv[1:])
+        assert code == (1 if command.fails else 0), f"{command.text}\n{output}"
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_its_questions_are_three_and_its_next_lab_exists(name: str) -> None:
+    lab = file.load(name)
+    assert len(lab.questions) == 3
+    assert lab.next in ("", *LABS)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_the_same_seed_gives_the_same_answers(name: str) -> None:
+    first, second = (tool.run(("lab", "sheet", name, "--seed", "41", "--answers")) for _ in "ab")
+    assert first == second
+    assert first[0] == 0
+
+
+def test_the_list_is_questions_by_path_with_level_and_minutes() -> None:
+    code, text = tool.run(("lab", "list"))
+    assert code == 0
+    assert text.startswith("learner's path\n")
+    for name in LABS:
+        lab = file.load(name)
+        assert f"  {lab.title}\n      bottomhalf lab run {name} " in text
+        assert f"{lab.level}, {lab.minutes} min, era {', '.join(lab.eras)}" in text
+    rows = json.loads(tool.run(("lab", "list", "--json"))[1])
+    assert sorted(row["name"] for row in rows) == sorted(LABS)
+
+
+def test_show_renders_the_page() -> None:
+    code, text = tool.run(("lab", "show", "irq-flow"))
+    assert code == 0
+    assert "how does a write to an address become a handler that runs?" in text
+    assert "<!--" not in text
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["preempt-count"])
+def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "lab", "run", name, "--json", "--processes"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+        env=os.environ | {"BOTTOMHALF_RUN_DIR": str(tmp_path / "run")},
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    value = json.loads(done.stdout)
+    assert value["runtime"] == "processes"
+    assert value["seed"] is None
+    assert value["passed"]
+    assert {span[2] for cpu in value["contexts"].values() for span in cpu} >= {"H", "S", "T"}
