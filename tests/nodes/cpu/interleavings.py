@@ -1,4 +1,4 @@
-"""Random interleavings of interrupts, raises, sleeps and context switches on one or two CPUs.
+"""Random interleavings of interrupts, raises, locks, sleeps and switches on one or two CPUs.
 
 A rig is one machine of CPUs without devices, booted once. An interleaving draws a few tasks, each a
 short random program, and then lets chance choose at every instruction boundary: which CPU goes on,
@@ -9,6 +9,7 @@ are checked at every boundary:
   itself;
 * a softirq that is pending in plain task context has a runnable ksoftirqd: it is never forgotten;
 * ``__do_softirq`` passes at most ten times, and whatever was raised has run in the end;
+* a lock has one holder, and a tasklet runs on one CPU at a time, once after it was scheduled last;
 * every sleeper that was woken has gone on;
 * preempt counts, interrupt flags and the list of levels are back where they were.
 
@@ -35,6 +36,15 @@ from nodes.cpu.kernel.irqflags import (
     preempt_disable,
     preempt_enable,
 )
+from nodes.cpu.kernel.locks.spinlock import (
+    Spinlock,
+    spin_lock,
+    spin_lock_bh,
+    spin_lock_irqsave,
+    spin_unlock,
+    spin_unlock_bh,
+    spin_unlock_irqrestore,
+)
 from nodes.cpu.kernel.percpu import (
     INTERRUPT_MASK,
     LEVEL_SOFTIRQ,
@@ -55,12 +65,27 @@ from nodes.cpu.kernel.softirq import (
     local_bh_enable,
     raise_softirq_irqoff,
 )
+from nodes.cpu.kernel.tasklet import tasklet_init, tasklet_schedule
 from tests.nodes.cpu.harness import ERAS, START_NS, STEP_NS, BareCpu
 
 SOFTIRQS = (2, 4)  # two numbers that nobody else uses on a machine without devices
 VECTORS = (0x31, 0x52, 0x83)  # three priority classes
+TASKLETS = 2
 RERAISES_MAX = 25
+TASKLETS_MAX = 20  # schedules by one CPU in one interleaving: some are made by themselves
 BOUNDARIES_MAX = 60_000
+
+
+class Shared:
+    """What the CPUs of a rig share: two locks and two tasklets, and who is at them."""
+
+    def __init__(self) -> None:
+        #: taken by tasks and softirqs (``bh``), or by hard interrupts as well (``irq``)
+        self.locks = {"bh": Spinlock(40, "bh"), "irq": Spinlock(41, "irq")}
+        self.holder: dict[str, Side | None] = dict.fromkeys(self.locks)
+        self.runs_on: list[Side | None] = [None] * TASKLETS
+        self.scheduled = [0] * TASKLETS
+        self.served = [0] * TASKLETS
 
 
 class Waiter:
@@ -75,8 +100,12 @@ class Waiter:
 class Side:
     """One CPU of the rig and what happens on it."""
 
-    def __init__(self, bench: BareCpu, rng: random.Random) -> None:
+    def __init__(self, bench: BareCpu, rng: random.Random, shared: Shared) -> None:
         self.bench = bench
+        self.shared = shared
+        self.tasklets = [
+            tasklet_init(bench.cpu, self.tasklet(n), n, f"tasklet{n}") for n in range(TASKLETS)
+        ]
         self.cpu: Cpu = bench.cpu
         self.rng = rng
         self.waiters: list[Waiter] = []
@@ -84,6 +113,7 @@ class Side:
         self.raised: dict[int, int] = dict.fromkeys(SOFTIRQS, 0)
         self.ran: dict[int, int] = dict.fromkeys(SOFTIRQS, 0)
         self.reraises = 0
+        self.budget = 0
         self.restarts_before = 0
         for number in SOFTIRQS:
             bench.softirq(number, self.action(number))
@@ -99,6 +129,8 @@ class Side:
             for _ in range(self.rng.randrange(4)):
                 yield
                 self.anywhere()
+            if self.rng.random() < 0.3:
+                yield from self.hold(self.rng.choice(("bh", "irq")))
             if self.reraises < RERAISES_MAX and self.rng.random() < 0.3:
                 self.reraises += 1
                 self.raise_it(self.rng.choice(SOFTIRQS))
@@ -110,14 +142,61 @@ class Side:
         for _ in range(self.rng.randrange(3)):
             yield
             self.anywhere()
+        if self.rng.random() < 0.3:
+            yield from self.hold("irq")
         return IRQ_HANDLED
+
+    def tasklet(self, number: int) -> Callable[[Cpu], Context]:
+        shared = self.shared
+
+        def run(cpu: Cpu) -> Context:
+            assert shared.runs_on[number] is None, f"tasklet {number} runs on two CPUs"
+            shared.runs_on[number] = self
+            shared.served[number] = shared.scheduled[number]
+            assert cpu.in_serving_softirq()
+            for _ in range(self.rng.randrange(4)):
+                yield
+                self.anywhere()
+            shared.runs_on[number] = None
+
+        return run
+
+    def hold(self, name: str) -> Context:
+        """Take a lock in the way that this context needs, keep it a little, release it."""
+        cpu, lock, holder = self.cpu, self.shared.locks[name], self.shared.holder
+        flags = False
+        plain = name == "bh" and cpu.in_serving_softirq()
+        if name == "irq":
+            flags = yield from spin_lock_irqsave(cpu, lock)
+        elif plain:
+            yield from spin_lock(cpu, lock)
+        else:
+            yield from spin_lock_bh(cpu, lock)
+        assert holder[name] is None, f"two holders of {name}"
+        holder[name] = self
+        for _ in range(self.rng.randrange(4)):
+            yield
+            self.anywhere()
+        holder[name] = None
+        if name == "irq":
+            yield from spin_unlock_irqrestore(cpu, lock, flags)
+        elif plain:
+            yield from spin_unlock(cpu, lock)
+        else:
+            yield from spin_unlock_bh(cpu, lock)
 
     def anywhere(self) -> None:
         """Something that any context may do."""
         choice = self.rng.random()
         if choice < 0.35:
             self.raise_it(self.rng.choice(SOFTIRQS))
-        elif choice < 0.7 and self.waiters:
+        elif choice < 0.55:
+            number = self.rng.randrange(TASKLETS)
+            if self.budget:
+                self.budget -= 1
+                self.shared.scheduled[number] += 1
+                tasklet_schedule(self.cpu, self.tasklets[number])
+        elif choice < 0.8 and self.waiters:
             waiter = self.rng.choice(self.waiters)
             waiter.condition = True
             wake_up_process(self.cpu, waiter.task)
@@ -137,7 +216,9 @@ class Side:
 
     def operation(self, depth: int) -> Context:
         cpu, rng = self.cpu, self.rng
-        kind = rng.choice(("work", "user", "irq", "bh", "preempt", "raise", "sleep", "give"))
+        kind = rng.choice(
+            ("work", "user", "irq", "bh", "preempt", "raise", "lock", "lock", "sleep", "give")
+        )
         if kind == "work":
             for _ in range(rng.randrange(1, 5)):
                 yield
@@ -153,6 +234,8 @@ class Side:
             local_bh_disable(cpu)
             yield from self.inner(depth, sleeping=False)
             yield from local_bh_enable(cpu)
+        elif kind == "lock":
+            yield from self.hold(rng.choice(("bh", "irq")) if cpu.irqs_on else "irq")
         elif kind == "preempt":
             preempt_disable(cpu)
             yield from self.inner(depth, sleeping=False)
@@ -185,6 +268,7 @@ class Side:
 
     def begin(self, tasks: int, length: int) -> None:
         self.reraises = 0
+        self.budget = TASKLETS_MAX
         self.waiters = []
         for n in range(self.rng.randrange(3)):
             waiter = Waiter()
@@ -250,7 +334,8 @@ class Rig:
             ):
                 break
         assert boot.cpu.programs.may_run, "the rig does not boot"
-        self.sides = [Side(bench, self.rng) for bench in benches]
+        self.shared = Shared()
+        self.sides = [Side(bench, self.rng, self.shared) for bench in benches]
 
     def step(self, number: int, *inbox: tuple[str, Any]) -> None:
         """One boundary of one CPU; what it sends arrives before anybody's next one."""
@@ -292,6 +377,7 @@ class Rig:
             raise AssertionError("it never comes to rest")
         for side in self.sides:
             side.check_end()
+        assert self.shared.served == self.shared.scheduled, "a tasklet did not run"
         for side in self.sides:  # those that nobody woke
             for waiter in side.waiters:
                 waiter.condition = True
