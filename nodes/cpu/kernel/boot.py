@@ -32,6 +32,7 @@ from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, spawn_ksoftirq
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.kernel.timer import Timers, nanosleep
 from nodes.cpu.kernel.traps import trap_init
+from nodes.cpu.kernel.watchdog import Watchdog
 from nodes.cpu.kernel.workqueue import Workqueues
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.run import Programs, signal, spawn, start_waiting
@@ -59,6 +60,7 @@ def prepare(cpu: Cpu) -> None:
     trap_init(cpu)
     cpu.vectors = VectorSpace(cpu.params)
     cpu.wq = Workqueues(cpu)
+    cpu.watchdog = Watchdog(cpu)
     cpu.programs = Programs()
     cpu.net = Net(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
@@ -75,6 +77,7 @@ def start(cpu: Cpu) -> None:
     setup_local_apic(cpu)
     cpu.online_cpus = [cpu.number] if cpu.boot else [0, cpu.number]
     spawn_ksoftirqd(cpu)
+    cpu.watchdog.start()
     cpu.wq.start()
     cpu.words[_ONLINE] = 1
     if cpu.boot:

@@ -37,6 +37,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "slave_priority": ("one", "kept"),
     "ip_id": ("zero", "generated"),
     "warning_text": ("bug", "at", "cpu-pid"),
+    "softlockup": ("each-second", "once", "again"),
+    "call_function": ("call_data", "call_queue", "llist"),
+    "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
+    "csdlock_debug": ("off", "on"),
+    "cpu_callin": ("callout-first", "initialized-first"),
+    "rcu": ("classic", "tree"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
@@ -67,6 +73,21 @@ class Params(NamedTuple):
     timer_wheel: str
     timer_softirq: str
     workqueue: str
+    # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
+    call_function_vector: int  # several targets at once
+    call_function: str  # how a call reaches another CPU
+    scheduler_ipi: str  # what the reschedule interrupt does besides being one
+    csdlock_debug: str  # does a sender that waits for long say so?
+    csd_lock_timeout: int  # ms until it does
+    cpu_callin: str  # who waits for whom first when a CPU comes up
+    cpu_callin_timeout_ms: int
+    init_udelay: int  # us between INIT assert and deassert
+    startup_udelay: int  # us after each STARTUP, twice if the era does (``init_udelay`` != 0)
+    rcu: str
+    rcu_name: str  # the flavour that the log names; empty: no stall detector
+    rcu_cpu_stall_timeout: int  # s, 3 to 300
+    softlockup: str
+    watchdog_thresh: int  # s; the limit is twice as long
     # network
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
@@ -129,6 +150,20 @@ PRESETS: dict[str, Params] = {
         timer_wheel="cascading",
         timer_softirq="every-tick",
         workqueue="keventd",
+        call_function_vector=0xFC,
+        call_function="call_data",
+        scheduler_ipi="nothing",
+        csdlock_debug="off",
+        csd_lock_timeout=5000,
+        cpu_callin="callout-first",
+        cpu_callin_timeout_ms=5000,
+        init_udelay=10000,
+        startup_udelay=300,
+        rcu="classic",
+        rcu_name="",
+        rcu_cpu_stall_timeout=21,
+        softlockup="each-second",
+        watchdog_thresh=10,
         neigh_first_probe="timer",
         neigh_queue_bytes=0,
         time_squeeze="loop-head",
@@ -178,6 +213,20 @@ PRESETS: dict[str, Params] = {
         timer_wheel="cascading",
         timer_softirq="every-tick",
         workqueue="cmwq",
+        call_function_vector=0xFC,
+        call_function="call_queue",
+        scheduler_ipi="wake-list",
+        csdlock_debug="off",
+        csd_lock_timeout=5000,
+        cpu_callin="callout-first",
+        cpu_callin_timeout_ms=5000,
+        init_udelay=10000,
+        startup_udelay=300,
+        rcu="tree",
+        rcu_name="rcu_sched",
+        rcu_cpu_stall_timeout=21,
+        softlockup="once",
+        watchdog_thresh=10,
         neigh_first_probe="at-once",
         neigh_queue_bytes=65536,
         time_squeeze="loop-head",
@@ -227,6 +276,20 @@ PRESETS: dict[str, Params] = {
         timer_wheel="hierarchical",
         timer_softirq="when-due",
         workqueue="cmwq",
+        call_function_vector=0xFC,
+        call_function="llist",
+        scheduler_ipi="no-exit",
+        csdlock_debug="on",
+        csd_lock_timeout=5000,
+        cpu_callin="initialized-first",
+        cpu_callin_timeout_ms=10000,
+        init_udelay=0,
+        startup_udelay=10,
+        rcu="tree",
+        rcu_name="rcu_sched",
+        rcu_cpu_stall_timeout=21,
+        softlockup="again",
+        watchdog_thresh=10,
         neigh_first_probe="at-once",
         neigh_queue_bytes=212992,
         time_squeeze="after-poll",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.softirq import SoftirqState
     from nodes.cpu.kernel.timer import Timers
+    from nodes.cpu.kernel.watchdog import Watchdog
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
     from nodes.cpu.lapicregs import LocalApicRegisters
@@ -122,6 +123,7 @@ class Cpu:
     idt: Idt
     vectors: VectorSpace  # of all CPUs; on the boot CPU
     wq: Workqueues
+    watchdog: Watchdog
     net: Net
     current: Task
     idle: Task

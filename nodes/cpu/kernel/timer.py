@@ -179,6 +179,7 @@ class Timers:
             self._next_tick_ns = self._tick_after(now)
             self._run_local_timers()
             scheduler_tick(cpu)
+            cpu.watchdog.tick(now)
         elif not self.tick_running:
             self._run_local_timers()
         self.program()
@@ -208,7 +209,9 @@ class Timers:
         """tick_nohz_idle_exit."""
         if not self.tick_running:
             self.tick_running = True
-            self._next_tick_ns = self._tick_after(self._cpu.now())
+            now = self._cpu.now()
+            self._next_tick_ns = self._tick_after(now)
+            self._cpu.watchdog.leave_idle(now)
             self.program()
 
     def program(self) -> None:
