@@ -152,8 +152,6 @@ class CpuNode(Node):
     def _power_on(self) -> None:
         """The boot CPU at power-on, another at its STARTUP message."""
         self._running = True
-        self.cpu.online = True
-        self.cpu.irqs_on = True
         boot.start(self.cpu)
 
     # -- the turn
@@ -216,7 +214,7 @@ class CpuNode(Node):
                 frame: Context = stack[-1]
             else:
                 current = cpu.current
-                if current is cpu.idle:
+                if current is cpu.idle and current.gen is None:
                     if cpu.rq.runnable:
                         schedule(cpu)
                         continue
@@ -239,6 +237,8 @@ class CpuNode(Node):
                     value = self._iret(end.value)
                     if not stack and cpu.need_resched and cpu.current.user:
                         schedule(cpu)
+                elif cpu.current is cpu.idle:
+                    cpu.idle.gen = None  # it has come up: from here on it idles
                 else:
                     task_exit(cpu, cpu.current)
                     schedule(cpu)

@@ -42,6 +42,9 @@ CPU_SCHEMA = Schema(
         Field("napi_now", "ifindex | queue << 16 | polled << 32 | weight << 48; 0 none"),
         Field("nr_running", "runnable tasks, the current one included, idle excluded"),
         Field("online", "1 from the moment it is in cpu_online_mask"),
+        Field("cpu_state", "coming up: 1 the trampoline has run, 2 it has called in"),
+        Field("cpu_callout", "by the boot CPU: bit n = CPU n may go on after its STARTUP"),
+        Field("cpu_commenced", "by the boot CPU: bit n = CPU n may mark itself online"),
         Field("stalled_on", "1 + NIC number whose completion it waits for; 0 none"),
         # time in each context
         Field("boundaries", "instruction boundaries passed"),
@@ -77,6 +80,7 @@ CPU_SCHEMA = Schema(
         # scheduler, timers
         Field("ctxt", "context switches"),
         Field("wakeups_remote", "wake-ups sent to another CPU by IPI"),
+        Field("cur_csd", "call being run for another CPU: function | source << 32; 0 none"),
         Field("timers_run", "timer callbacks"),
         Field("run_queue", "rows of pid, nice + 20, runtime_ns, comm, comm",
               RUN_QUEUE_ROWS * 5),

@@ -82,7 +82,6 @@ class Params(NamedTuple):
     cpu_callin: str  # who waits for whom first when a CPU comes up
     cpu_callin_timeout_ms: int
     init_udelay: int  # us between INIT assert and deassert
-    startup_udelay: int  # us after each STARTUP, twice if the era does (``init_udelay`` != 0)
     rcu: str
     rcu_name: str  # the flavour that the log names; empty: no stall detector
     rcu_cpu_stall_timeout: int  # s, 3 to 300
@@ -158,7 +157,6 @@ PRESETS: dict[str, Params] = {
         cpu_callin="callout-first",
         cpu_callin_timeout_ms=5000,
         init_udelay=10000,
-        startup_udelay=300,
         rcu="classic",
         rcu_name="",
         rcu_cpu_stall_timeout=21,
@@ -221,7 +219,6 @@ PRESETS: dict[str, Params] = {
         cpu_callin="callout-first",
         cpu_callin_timeout_ms=5000,
         init_udelay=10000,
-        startup_udelay=300,
         rcu="tree",
         rcu_name="rcu_sched",
         rcu_cpu_stall_timeout=21,
@@ -284,7 +281,6 @@ PRESETS: dict[str, Params] = {
         cpu_callin="initialized-first",
         cpu_callin_timeout_ms=10000,
         init_udelay=0,
-        startup_udelay=10,
         rcu="tree",
         rcu_name="rcu_sched",
         rcu_cpu_stall_timeout=21,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.irq.vector import VectorSpace
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.sched import RunQueue, Task
+    from nodes.cpu.kernel.smp import CallQueues
     from nodes.cpu.kernel.softirq import SoftirqState
     from nodes.cpu.kernel.timer import Timers
     from nodes.cpu.kernel.watchdog import Watchdog
@@ -124,6 +125,7 @@ class Cpu:
     vectors: VectorSpace  # of all CPUs; on the boot CPU
     wq: Workqueues
     watchdog: Watchdog
+    call: CallQueues
     net: Net
     current: Task
     idle: Task
@@ -159,7 +161,6 @@ class Cpu:
         self.tap = ram.tap(number)
         # hardware state of the core
         self.irqs_on = False
-        self.online = False
         self.stack: list[Context] = []  # interrupt contexts above the current task
         #: What serves what, outermost first: a vector for a hard interrupt, or a LEVEL_ value.
         #: Kept apart from preempt_count, so that ``nodes.cpu.invariants`` can compare the two.

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
 from nodes.cpu.kernel.net.socket import sock_queue_rcv
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
+from nodes.cpu.kernel.smp import (
+    hand_over,
+    queue_remote_wakeup,
+    remote_function,
+)
 from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
@@ -44,7 +48,7 @@ def enqueue_to_backlog(
     cpu.words[_OUT + skb.cls] += 1
     where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
     record = [ENQUEUE_TO_BACKLOG, buffer, len(skb.frame), kind, where, skb.protocol, skb.pkt_type]
-    yield from call_function_single(cpu, target, record)
+    yield from hand_over(cpu, target, record)
 
 
 @remote_function(ENQUEUE_TO_BACKLOG)
