@@ -8,7 +8,7 @@ A *call* comes with a call-function vector; ``CALL_QUEUE`` is an atomic word for
 the records. Records that the other kind's interrupt finds are put aside for their own, which is on
 its way. A full ring makes the sender wait, as csd_lock does.
 
-``smpcall`` has what Linux calls smp_call_function. ``hand_over`` is for what in Linux moves through
+``smpcall`` has what Linux calls smp_call_function. ``call_function_single`` is for what in Linux moves through
 shared memory: frames for another CPU's backlog, new values for replicas. It rides in the same ring
 and with the same vector, but always announces itself, so that an IPI that is lost on its way
 (somebody killed the interrupt controller) is mended by the next one, as it would not be for a call.
@@ -101,7 +101,7 @@ def queue_call(
     return not cpu.ram.atomics.test_and_set(CALL_QUEUE + target)
 
 
-def hand_over(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
+def call_function_single(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
     """Give data to another CPU: a call whose end nobody waits for."""
     padding = [0] * (1 + ARGUMENTS_MAX - len(record))
     yield from queue_record(cpu, target, [*record, *padding, cpu.now(), CSD_OWN])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.smp import hand_over, remote_function
+from nodes.cpu.kernel.smp import call_function_single, remote_function
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -47,7 +47,7 @@ def publish(cpu: Cpu, kind: str, key: Any, value: Any) -> Context:
     for number in others:
         while (buffer := cpu.handover.put(data)) is None:
             yield
-        yield from hand_over(cpu, number, [APPLY_REPLICA, buffer, len(data)])
+        yield from call_function_single(cpu, number, [APPLY_REPLICA, buffer, len(data)])
 
 
 @remote_function(APPLY_REPLICA)

@@ -1,4 +1,4 @@
-"""Several bare CPUs over one RAM, with an interrupt controller that only knows how to route IPIs."""
+"""Several bare CPUs over one RAM, and an interrupt controller that only routes IPIs."""
 
 from __future__ import annotations
 

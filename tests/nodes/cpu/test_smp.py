@@ -10,7 +10,7 @@ from bus.ram import CSD_RECORDS
 from nodes.cpu.kernel import smp
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import SCHEDULE, TASK_INTERRUPTIBLE, wake_up_process
-from nodes.cpu.kernel.smp import hand_over, queue_remote_wakeup
+from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup
 from nodes.cpu.kernel.tables import KINDS, publish
 from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.kernel.workqueue import Work
@@ -36,7 +36,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def send(cpu: Cpu, target: int, values: range) -> Context:
     for value in values:
-        yield from hand_over(cpu, target, [NOTE, value])
+        yield from call_function_single(cpu, target, [NOTE, value])
         yield
 
 

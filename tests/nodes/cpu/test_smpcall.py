@@ -1,4 +1,4 @@
-"""smp_call_function and its relatives: who is interrupted, in which order, and who waits for whom."""
+"""smp_call_function and its relatives: who is interrupted, in which order, who waits for whom."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, pa
 from nodes.cpu.kernel.net.socket import sock_queue_rcv
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import (
-    hand_over,
+    call_function_single,
     queue_remote_wakeup,
     remote_function,
 )
@@ -48,7 +48,7 @@ def enqueue_to_backlog(
     cpu.words[_OUT + skb.cls] += 1
     where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
     record = [ENQUEUE_TO_BACKLOG, buffer, len(skb.frame), kind, where, skb.protocol, skb.pkt_type]
-    yield from hand_over(cpu, target, record)
+    yield from call_function_single(cpu, target, record)
 
 
 @remote_function(ENQUEUE_TO_BACKLOG)
