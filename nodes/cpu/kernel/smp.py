@@ -8,10 +8,10 @@ A *call* comes with a call-function vector; ``CALL_QUEUE`` is an atomic word for
 the records. Records that the other kind's interrupt finds are put aside for their own, which is on
 its way. A full ring makes the sender wait, as csd_lock does.
 
-``smpcall`` has what Linux calls smp_call_function. ``call_function_single`` is for what in Linux moves through
-shared memory: frames for another CPU's backlog, new values for replicas. It rides in the same ring
-and with the same vector, but always announces itself, so that an IPI that is lost on its way
-(somebody killed the interrupt controller) is mended by the next one, as it would not be for a call.
+``smpcall`` has what Linux calls smp_call_function. ``call_function_single`` is for what in Linux
+moves through shared memory: frames for another CPU's backlog, new values for replicas. It rides in
+the same ring with the same vector, but always announces itself, so that an IPI that is lost on its
+way (somebody killed the interrupt controller) is mended by the next one; a call's is not.
 
 Left out: in 6.1 a wake-up may ride in the call queue when the CPUs share no cache; ours do.
 """
@@ -43,7 +43,6 @@ CSD_OWN, CSD_DATA, CSD_ON_STACK, CFD = 0, 1, 2, 3
 #: Word 8: when it was queued. Word 9: slot, these bits, use of the slot.
 CSD_TIME, CSD_FLAGS = 8, 9
 CSD_TYPE_SYNC, CSD_GLOBAL, CSD_USE_SHIFT = 1 << 2, 1 << 3, 4
-ARGUMENTS_MAX = 7
 
 _REMOTE_WAKEUPS = CPU_SCHEMA.index("wakeups_remote")
 
@@ -82,7 +81,7 @@ def function_name(number: int) -> str:
 # -- sending
 
 
-def queue_record(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
+def _push(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
     """Put a record into the ring to ``target``; wait while the ring is full."""
     ring = cpu.ram.csd_ring(cpu.number, target)
     while not ring.push(record):
@@ -91,27 +90,29 @@ def queue_record(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
         )
 
 
-def queue_call(
-    cpu: Cpu, target: int, function: int, arguments: Sequence[int], flags: int
-) -> Context:
+def queue_record(cpu: Cpu, target: int, record: Sequence[int], flags: int = CSD_OWN) -> Context:
+    """Enqueue a call; the caller sees to the IPI."""
+    assert len(record) <= CSD_TIME
+    padding = [0] * (CSD_TIME - len(record))
+    yield from _push(cpu, target, [*record, *padding, cpu.now(), flags])
+
+
+def queue_call(cpu: Cpu, target: int, record: Sequence[int], flags: int) -> Context:
     """Enqueue a call; True if the target's queue was empty, so that it needs an IPI."""
-    assert len(arguments) <= ARGUMENTS_MAX
-    padding = [0] * (ARGUMENTS_MAX - len(arguments))
-    yield from queue_record(cpu, target, [function, *arguments, *padding, cpu.now(), flags])
+    yield from queue_record(cpu, target, record, flags)
     return not cpu.ram.atomics.test_and_set(CALL_QUEUE + target)
 
 
 def call_function_single(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
     """Give data to another CPU: a call whose end nobody waits for."""
-    padding = [0] * (1 + ARGUMENTS_MAX - len(record))
-    yield from queue_record(cpu, target, [*record, *padding, cpu.now(), CSD_OWN])
+    yield from queue_record(cpu, target, record)
     send_ipi(cpu, target, cpu.params.call_function_single_vector)
 
 
 def queue_remote_wakeup(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
     """ttwu_queue: hand a wake-up (and what it brings) over and send the reschedule IPI."""
     cpu.words[_REMOTE_WAKEUPS] += 1
-    yield from queue_record(cpu, target, [record[0] | TTWU, *record[1:]])
+    yield from _push(cpu, target, [record[0] | TTWU, *record[1:]])
     send_ipi(cpu, target, cpu.params.reschedule_vector)
 
 
@@ -182,3 +183,8 @@ def run_calls(cpu: Cpu, calls: list[tuple[int, list[int]]]) -> Context:
         yield
     if recording and calls:
         csd_record(cpu, 0, 0)
+
+
+def flush_records(cpu: Cpu) -> Context:
+    """Run all calls that wait; for interrupts of other vectors whose work rides in the rings."""
+    yield from run_calls(cpu, take_calls(cpu))

@@ -111,7 +111,7 @@ def _enqueue_many(
             yield from _wait(cpu, target, CFD, function)
         use = cpu.ram.csd_ring(cpu.number, target).take_slot(CFD)
         flags = CFD | sync | use << CSD_USE_SHIFT
-        if (yield from queue_call(cpu, target, function, arguments, flags)):
+        if (yield from queue_call(cpu, target, [function, *arguments], flags)):
             idle.append(target)
     params = cpu.params
     if params.call_function == "llist":
@@ -159,7 +159,7 @@ def _enqueue(
     """Lock the slot, queue the call, and announce it if nobody else did."""
     use = cpu.ram.csd_ring(cpu.number, target).take_slot(slot)
     flags = slot | sync | use << CSD_USE_SHIFT
-    if (yield from queue_call(cpu, target, function, arguments, flags)):
+    if (yield from queue_call(cpu, target, [function, *arguments], flags)):
         send_ipi(cpu, target, cpu.params.call_function_single_vector)
 
 
@@ -196,7 +196,7 @@ def _call_data(
     atomics.store(CALL_FINISHED, 0)
     flags = CSD_GLOBAL | (CSD_TYPE_SYNC if wait else 0)
     for target in targets:
-        yield from queue_call(cpu, target, function, arguments, flags)
+        yield from queue_call(cpu, target, [function, *arguments], flags)
     if len(targets) > 1:
         send_ipi_mask(cpu, targets, cpu.params.call_function_vector)
     else:

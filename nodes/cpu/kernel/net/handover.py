@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
 from nodes.cpu.kernel.net.socket import sock_queue_rcv
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.smp import (
-    call_function_single,
-    queue_remote_wakeup,
-    remote_function,
-)
+from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
 from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
