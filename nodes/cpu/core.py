@@ -83,6 +83,7 @@ _WRITES = CPU_SCHEMA.index("mmio_writes")
 _ONES = CPU_SCHEMA.index("mmio_all_ones")
 _TIMEOUTS = CPU_SCHEMA.index("mmio_timeouts")
 _LOST = CPU_SCHEMA.index("mmio_lost")
+_DYNTICKS = CPU_SCHEMA.index("rcu_dynticks")
 _BROKEN = CPU_SCHEMA.index("broken_invariants")
 _ONLINE = CPU_SCHEMA.index("online")
 _CONTROL_NS = CPU_SCHEMA.index("control_ns")
@@ -132,6 +133,7 @@ class CpuNode(Node):
         self._resume: Any = None
         self._step_ns = around.step_ns
         self._running = False
+        self._dynticks = 1  # odd: not idle
         self._pausing = False
         self._arrived: dict[int, int] = {}
         self._last_words = around.ram.last_words()
@@ -152,6 +154,7 @@ class CpuNode(Node):
     def _power_on(self) -> None:
         """The boot CPU at power-on, another at its STARTUP message."""
         self._running = True
+        self.words[_DYNTICKS] = self._dynticks
         boot.start(self.cpu)
 
     # -- the turn
@@ -172,8 +175,11 @@ class CpuNode(Node):
         if self._stall is not None and not self._stall_over():
             self._show(CONTEXT_STALLED)
             return self._stall.deadline_ns
-        wake = self._run(budget)
         words = self.words
+        if self._dynticks % 2 == 0:
+            self._dynticks += 1
+            words[_DYNTICKS] = self._dynticks
+        wake = self._run(budget)
         words[_BOUNDARIES] += self.steps
         if wake == NOW or self._pausing:
             self._pausing = False
@@ -223,6 +229,8 @@ class CpuNode(Node):
                         self._leave_last_words()
                     cpu.enter_context(CONTEXT_IDLE)
                     cpu.timers.enter_idle()
+                    self._dynticks += 1
+                    self.words[_DYNTICKS] = self._dynticks
                     return lapic.deadline_ns
                 assert current.gen is not None
                 frame = current.gen

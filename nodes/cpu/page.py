@@ -84,6 +84,17 @@ CPU_SCHEMA = Schema(
         Field("timers_run", "timer callbacks"),
         Field("run_queue", "rows of pid, nice + 20, runtime_ns, comm, comm",
               RUN_QUEUE_ROWS * 5),
+        # RCU; the first four by the boot CPU
+        Field("rcu_gp_seq", "grace periods, in steps of four; bit 0: one runs"),
+        Field("rcu_gp_start", "jiffies when it began"),
+        Field("rcu_qsmask", "bit n: it waits for CPU n"),
+        Field("rcu_n_fqs", "looks at the CPUs in this grace period"),
+        Field("rcu_dynticks", "odd while this CPU is not idle"),
+        Field("rcu_qs_seq", "the grace period for which it reported a quiescent state"),
+        Field("rcu_rdp_seq", "the last grace period it noticed"),
+        Field("rcu_ticks", "ticks in it"),
+        Field("rcu_softirq_snap", "RCU softirqs when it noticed"),
+        Field("rcu_qlen", "callbacks that wait"),
         # workqueue pool (normal) of this CPU
         Field("wq_workers", "nr_workers"),
         Field("wq_idle", "nr_idle"),

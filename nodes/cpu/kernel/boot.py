@@ -25,6 +25,7 @@ from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.rcu import Rcu
 from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
 from nodes.cpu.kernel.smp import CallQueues
 from nodes.cpu.kernel.smpboot import smp_init, start_secondary
@@ -61,6 +62,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.wq = Workqueues(cpu)
     cpu.watchdog = Watchdog(cpu)
     cpu.call = CallQueues()
+    cpu.rcu = Rcu(cpu)
     cpu.programs = Programs()
     cpu.net = Net(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
@@ -81,6 +83,7 @@ def start(cpu: Cpu) -> None:
     setup_local_apic(cpu)
     cpu.irqs_on = True
     _online(cpu)
+    cpu.rcu.gps.start()
     cpu.words[_ONLINE] = 1
     key = cpu.params.rss_key
     cpu.net.rss_key = bytes.fromhex(key) if key else cpu.rng.randbytes(RSS_KEY_BYTES)

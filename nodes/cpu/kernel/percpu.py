@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
     from nodes.cpu.kernel.net.netdevice import Net
+    from nodes.cpu.kernel.rcu import Rcu
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.smp import CallQueues
     from nodes.cpu.kernel.softirq import SoftirqState
@@ -126,6 +127,7 @@ class Cpu:
     wq: Workqueues
     watchdog: Watchdog
     call: CallQueues
+    rcu: Rcu
     net: Net
     current: Task
     idle: Task

@@ -196,6 +196,7 @@ def schedule(cpu: Cpu) -> None:
     """Leave the current task (it set its state) and pick the next one."""
     rq, prev = cpu.rq, cpu.current
     cpu.need_resched = False
+    cpu.rcu.passed = True  # rcu_note_context_switch
     if prev is not cpu.idle:
         _charge(cpu, prev)
         if prev.state == TASK_RUNNING:

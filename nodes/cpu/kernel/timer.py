@@ -178,10 +178,12 @@ class Timers:
         if self.tick_running and now >= self._next_tick_ns:
             self._next_tick_ns = self._tick_after(now)
             self._run_local_timers()
+            cpu.rcu.sched_clock_irq()
             scheduler_tick(cpu)
             cpu.watchdog.tick(now)
         elif not self.tick_running:
             self._run_local_timers()
+            cpu.rcu.sched_clock_irq()
         self.program()
 
     def _run_local_timers(self) -> None:
@@ -200,8 +202,10 @@ class Timers:
         return self._cpu.ram.boot_ns + (jiffy * 1_000_000_000 + hz - 1) // hz
 
     def enter_idle(self) -> None:
-        """tick_nohz_idle_enter: no tick while there is nothing to run."""
-        if self.tick_running:
+        """tick_nohz_idle_enter: no tick while there is nothing to run and RCU has no callbacks."""
+        if self._cpu.rcu.callbacks:
+            self.leave_idle()
+        elif self.tick_running:
             self.tick_running = False
             self.program()
 
