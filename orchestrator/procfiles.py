@@ -1,4 +1,4 @@
-"""Files of the emulated /proc: ask the CPUs for plain snapshots, render Linux's text here.
+"""Files of the emulated /proc and /sys: ask the CPUs for plain snapshots, render Linux's text here.
 
 The renderers are ``nodes.cpu.kernel.procfs`` (pure functions of snapshots and pages), so that a
 reader costs the machine one control message. The boot CPU holds the tables; when it is dead its
@@ -7,33 +7,37 @@ last snapshot, kept in RAM, answers with the pages as they are now, and a word o
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import msgpack
 
 from nodes.cpu.kernel import procfs
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.machine import MachineSettings
 from orchestrator.errors import BottomhalfError
 from orchestrator.machine import Request
 from orchestrator.session import Session, Wait
 
 
-class NoSuchFileError(Exception):
-    """The emulated kernel has no such file."""
-
-
 def read(session: Session, path: str) -> Generator[Wait, None, str]:
-    """Text of one file; NoSuchFileError if there is none."""
-    machine = session.machine
-    boot = machine.settings.cpu_names[0]
-    tables = yield from _tables(session, boot, path)
-    pages = {name: machine.ram.page(name, CPU_SCHEMA) for name in machine.settings.cpu_names}
-    try:
-        return procfs.render(path, {boot: tables}, pages)
-    except FileNotFoundError:
-        raise NoSuchFileError(path) from None
+    """Text of one file; OSError with an errno as open(2) and read(2) give it."""
+    snapshots = yield from tables(session, path)
+    names = session.machine.settings.cpu_names
+    pages = {name: session.machine.ram.page(name, CPU_SCHEMA) for name in names}
+    return procfs.render(path, snapshots, pages)
+
+
+def paths(session: Session) -> Generator[Wait, None, list[str]]:
+    """All files there are now."""
+    snapshots = yield from tables(session, "/")
+    return procfs.paths(snapshots)
+
+
+def tables(session: Session, path: str) -> Generator[Wait, None, Mapping[str, Any]]:
+    """What the renderers take: the boot CPU's tables by its name."""
+    boot = session.machine.settings.cpu_names[0]
+    value = yield from _tables(session, boot, path)
+    return {boot: value}
 
 
 def _tables(session: Session, boot: str, path: str) -> Generator[Wait, None, Any]:
@@ -58,9 +62,3 @@ def _tables(session: Session, boot: str, path: str) -> Generator[Wait, None, Any
     at_s = tables["uptime_ns"] / 1e9
     session.err(f"bottomhalf: {why}; this is what its last page holds, tables as of {at_s:.3f} s\n")
     return tables
-
-
-def paths(settings: MachineSettings) -> list[str]:
-    """All files there are."""
-    bonds = [procfs.BONDING_DIRECTORY + settings.bond.name] if settings.bond else []
-    return sorted([*procfs.FILES, *bonds])

@@ -5,6 +5,10 @@ The context word of a record: bits 0-7 index into ``CONTEXTS``, 8-15 interrupt f
 24-31 the softirq field of preempt_count, 32-55 pid of the current task (``unpack_context``).
 Packet events carry in ``a`` the packet key (class << 32 | icmp id << 16 | icmp sequence) and in
 ``b`` what the doc says. Names (of functions, of tasks) are numbers of ``Cpu.symbol``.
+
+Timer events carry in ``a``: bits 0-31 the timer (CPU << 24 | number), 32-47 the symbol of its
+function, 48-50 DEFERRABLE, PINNED, IRQSAFE, 52-61 slot or bucket. ``jiffies`` at a record (``now``
+of ftrace) follow from its time: INITIAL_JIFFIES + uptime * HZ.
 """
 
 from __future__ import annotations
@@ -25,8 +29,8 @@ TRACEPOINTS = table(
     Tracepoint(8, "reschedule_entry", "a vector", always=True),
     Tracepoint(9, "call_function_entry", "a vector"),
     Tracepoint(10, "ipi_send", "a vector, b target CPU", always=True),
-    Tracepoint(11, "timer_expire_entry", "a jiffies"),
-    Tracepoint(12, "hrtimer_expire_entry", "a expiry ns"),
+    Tracepoint(11, "timer_expire_entry", "timer; b clock of the base (baseclk)"),
+    Tracepoint(12, "hrtimer_expire_entry", "hrtimer; b expiry ns"),
     Tracepoint(13, "workqueue_execute_start", "a work number, b function"),
     Tracepoint(14, "workqueue_execute_end", "a work number, b function"),
     Tracepoint(15, "napi_poll", "a ifindex | queue << 16, b work | budget << 32"),
@@ -55,6 +59,18 @@ TRACEPOINTS = table(
     Tracepoint(36, "neigh_queue", "packet; b entries waiting for the neighbour"),
     Tracepoint(37, "mmio_read", "a NIC number, b offset"),
     Tracepoint(38, "mmio_write", "a NIC number, b offset << 32 | value"),
+    Tracepoint(39, "tasklet_entry", "a tasklet number, b symbol of its function"),
+    Tracepoint(40, "tasklet_exit", "as tasklet_entry"),
+    Tracepoint(41, "tasklet_hi_entry", "as tasklet_entry"),
+    Tracepoint(42, "tasklet_hi_exit", "as tasklet_entry"),
+    Tracepoint(43, "timer_init", "timer"),
+    Tracepoint(44, "timer_start", "timer; b expires; its timeout is b less the record's jiffies"),
+    Tracepoint(45, "timer_cancel", "timer"),
+    Tracepoint(46, "timer_expire_exit", "timer"),
+    Tracepoint(47, "hrtimer_start", "hrtimer; b expiry ns, soft and hard; mode is ABS"),
+    Tracepoint(48, "hrtimer_cancel", "hrtimer"),
+    Tracepoint(49, "hrtimer_expire_exit", "hrtimer"),
+    Tracepoint(50, "hrtimer_init", "hrtimer; CLOCK_MONOTONIC"),
     Tracepoint(51, "sched_waking", "a as sched_wakeup: before it is made runnable"),
     Tracepoint(52, "sched_process_exit", "a pid | prio << 32, b comm"),
     Tracepoint(53, "workqueue_queue_work", "a work number, b function"),

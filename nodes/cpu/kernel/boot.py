@@ -10,16 +10,20 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
-from nodes.cpu.kernel.irq.desc import IrqTable
+from nodes.cpu.kernel.hrtimer import nanosleep
+from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import VectorSpace
+from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.net import device, napi, receive
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.bonding import monitor
+from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
 from nodes.cpu.kernel.net.icmp import unreachable
 from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
@@ -30,9 +34,10 @@ from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
 from nodes.cpu.kernel.smp import CallQueues
 from nodes.cpu.kernel.smpboot import smp_init, start_secondary
 from nodes.cpu.kernel.snapshot import snapshot
-from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, spawn_ksoftirqd
+from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, open_softirq
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.cpu.kernel.timer import Timers, nanosleep
+from nodes.cpu.kernel.tasklet import softirq_init
+from nodes.cpu.kernel.tick import Timers, run_timer_softirq
 from nodes.cpu.kernel.traps import trap_init
 from nodes.cpu.kernel.watchdog import Watchdog
 from nodes.cpu.kernel.workqueue import Workqueues
@@ -56,7 +61,8 @@ def prepare(cpu: Cpu) -> None:
     cpu.idle = cpu.current = Task(cpu, f"swapper/{cpu.number}", None)
     cpu.timers = Timers(cpu)
     cpu.softirq = SoftirqState(cpu)
-    cpu.irq = IrqTable()
+    softirq_init(cpu)
+    early_irq_init(cpu)
     trap_init(cpu)
     cpu.vectors = VectorSpace(cpu.params)
     cpu.wq = Workqueues(cpu)
@@ -64,12 +70,15 @@ def prepare(cpu: Cpu) -> None:
     cpu.call = CallQueues()
     cpu.rcu = Rcu(cpu)
     cpu.programs = Programs()
+    cpu.modules = {}
+    sysctl.setup(cpu)
     cpu.net = Net(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch()
     cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
-    cpu.softirq.open_softirq(TIMER_SOFTIRQ, lambda cpu: cpu.timers.run_timers())
+    open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
+    balance.setup(cpu)
     napi.setup(cpu)
     receive.setup(cpu)
 
@@ -92,6 +101,7 @@ def start(cpu: Cpu) -> None:
 
 def _online(cpu: Cpu) -> None:
     """The threads that every online CPU has."""
+    cpu.online = True
     spawn_ksoftirqd(cpu)
     cpu.watchdog.start()
     cpu.wq.start()

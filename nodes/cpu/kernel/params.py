@@ -9,19 +9,59 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
+from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+
 #: What may be chosen for the behaviours that are words.
 CHOICES: dict[str, tuple[str, ...]] = {
     "packet_tap": ("skb_bond", "orig_dev", "rx_handler"),
     "softirq_restart": ("count", "count+time"),
-    "ksoftirqd_gate": ("never", "unless-tasklet"),
+    "softirq_leak": ("unseen", "repaired"),
+    "ksoftirqd_gate": ("never", "always", "unless-tasklet"),
+    "ksoftirqd_thread": ("kthread", "smpboot"),
+    "tasklet_order": ("lifo", "fifo"),
+    "tasklet_wait": ("spin", "sleep"),
+    "tasklet_not_sched": ("bug", "warn"),
     "timer_wheel": ("cascading", "hierarchical"),
     "timer_softirq": ("every-tick", "when-due"),
+    "timer_slack": ("none", "256th"),
+    "timer_leak": ("bug", "warn"),
+    "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "inactive-first"),
+    "irq_flow": ("do_irq", "handlers"),
+    "handlers_irqs_on": ("unless-IRQF_DISABLED", "never"),
+    "irq_count_position": ("before-check", "after-check"),
+    "disabled_sets_pending": ("level+fasteoi", "never", "always"),
+    "fasteoi_masks_disabled": ("no", "yes"),
+    "level_unmask": ("not-disabled", "not-oneshot", "conditional"),
+    "fasteoi_oneshot": ("thread", "unmask-then-eoi", "eoi-then-unmask"),
+    "redundant_mask": ("issued", "skipped"),
+    "lazy_disable": ("if-marked", "always", "unless-unlazy"),
+    "irq_resend": ("any-pending", "edge", "edge-if-sent"),
+    "sw_resend": ("no", "yes"),
+    "request_checks": ("shared", "all"),
+    "irq_sharing": ("trigger", "flags", "line-trigger"),
+    "free_irq_log": ("line", "warning"),
+    "freed_depth": ("kept", "one"),
+    "enable_irq_starts": ("enable", "startup"),
+    "irq_threads": ("none", "yes"),
+    "forced_secondary": ("no", "yes"),
+    "forced_thread_irqs": ("on", "off"),
+    "threadirqs": ("off", "on"),
+    "noirqdebug": ("off", "on"),
+    "debug_shirq": ("off", "on"),
+    "irqfixup": ("off", "irqfixup", "irqpoll"),
+    "spurious_decay": ("no", "yes"),
+    "spurious_reset": ("never", "on-request"),
+    "spurious_bogus": ("unhandled", "reported-only"),
+    "spurious_count": ("every", "from-first-unhandled"),
+    "spurious_disable": ("for-good", "revivable"),
+    "spurious_poll": ("never", "shared-with-second", "shared"),
+    "spurious_threads": ("handled", "thread-result", "deferred"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
@@ -43,6 +83,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "csdlock_debug": ("off", "on"),
     "cpu_callin": ("callout-first", "initialized-first"),
     "rcu": ("classic", "tree"),
+    "proc_without_write": ("EINVAL", "EIO"),
+    "bond_options": ("each-its-own", "table"),
+    "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
@@ -57,8 +100,13 @@ class Params(NamedTuple):
     # interrupts and bottom halves
     packet_tap: str  # where a bonded slave's frame meets the taps: net/core/dev.c
     softirq_restart: str  # when __do_softirq goes round again: kernel/softirq.c
+    softirq_leak: str  # an action that comes back with another preempt count
     ksoftirqd_nice: int
     ksoftirqd_gate: str  # do inline softirqs wait for a runnable ksoftirqd?
+    ksoftirqd_thread: str  # stopped when its CPU is dead, or parked
+    tasklet_order: str  # of those scheduled before the softirq runs
+    tasklet_wait: str  # how tasklet_disable and tasklet_kill wait
+    tasklet_not_sched: str  # a tasklet on the list without SCHED
     softirq_disable_offset: int  # what local_bh_disable adds to preempt_count
     hardirq_mask: int  # bits of preempt_count: include/linux/preempt.h, hardirq.h
     nmi_mask: int
@@ -72,6 +120,9 @@ class Params(NamedTuple):
     msi_destination: str
     timer_wheel: str
     timer_softirq: str
+    timer_slack: str  # how late mod_timer may make a timer of its own accord
+    timer_leak: str  # a callback that comes back with another preempt count
+    deferrable_timers: str
     workqueue: str
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function_vector: int  # several targets at once
@@ -87,6 +138,37 @@ class Params(NamedTuple):
     rcu_cpu_stall_timeout: int  # s, 3 to 300
     softlockup: str
     watchdog_thresh: int  # s; the limit is twice as long
+    # interrupt lines: kernel/irq
+    irq_flow: str  # x86 lines: __do_IRQ with the typename chips, or flow handlers
+    handlers_irqs_on: str  # kernel/irq/handle.c, until 2.6.35
+    irq_count_position: str  # is a disabled arrival counted? (edge: never)
+    disabled_sets_pending: str  # flows other than edge; never: 2.6.39
+    fasteoi_masks_disabled: str
+    level_unmask: str  # after the chain; not-oneshot: 2.6.39
+    fasteoi_oneshot: str  # thread: 2.6.39, only the thread unmasks
+    redundant_mask: str  # masking a masked line calls the chip?
+    lazy_disable: str  # chips without irq_disable
+    irq_resend: str  # edge: REPLAY is set even if nothing was sent
+    sw_resend: str  # CONFIG_HARDIRQS_SW_RESEND
+    request_checks: str  # flags that contradict each other: since 4.x
+    irq_sharing: str  # what two users of a line must agree on
+    free_irq_log: str  # of an unknown dev_id
+    freed_depth: str  # depth of a line that lost its last action
+    enable_irq_starts: str  # startup: an irq asked for with NO_AUTOEN starts here
+    irq_threads: str  # request_threaded_irq: 2.6.30
+    forced_secondary: str  # a forced handler keeps its own thread_fn in a second thread
+    forced_thread_irqs: str  # hard interrupts while a forced thread's handler runs
+    threadirqs: str  # boot option: every handler that allows it is threaded
+    noirqdebug: str  # boot option: no spurious detection
+    debug_shirq: str  # CONFIG_DEBUG_SHIRQ: free_irq of a shared handler calls it once more
+    irqfixup: str  # boot option: look for misrouted interrupts
+    spurious_decay: str  # a pause of HZ/10 restarts the count of unhandled: 2.6.23
+    spurious_reset: str  # of the counts by a new handler: 2.6.20
+    spurious_bogus: str
+    spurious_count: str
+    spurious_disable: str  # by a new shared handler: 2.6.26
+    spurious_poll: str  # which killed lines the HZ/10 timer runs: 2.6.28
+    spurious_threads: str  # how IRQ_WAKE_THREAD counts
     # network
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
@@ -114,6 +196,10 @@ class Params(NamedTuple):
     rss_key: str  # hex; empty: drawn at boot
     # text
     warning_text: str
+    absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
+    proc_without_write: str  # what a write to a /proc file without a store function returns
+    bond_options: str  # who checks what is written to a bond's options, and says what
+    unknown_module_parameter: str
     proc_format: str
     log_format: str
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
@@ -133,8 +219,13 @@ PRESETS: dict[str, Params] = {
         hz=1000,
         packet_tap="skb_bond",
         softirq_restart="count",
+        softirq_leak="unseen",
         ksoftirqd_nice=19,
         ksoftirqd_gate="never",
+        ksoftirqd_thread="kthread",
+        tasklet_order="lifo",
+        tasklet_wait="spin",
+        tasklet_not_sched="bug",
         softirq_disable_offset=0x100,
         hardirq_mask=0x0FFF0000,
         nmi_mask=0,
@@ -148,6 +239,9 @@ PRESETS: dict[str, Params] = {
         msi_destination="physical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
+        timer_slack="none",
+        timer_leak="bug",
+        deferrable_timers="none",
         workqueue="keventd",
         call_function_vector=0xFC,
         call_function="call_data",
@@ -162,6 +256,36 @@ PRESETS: dict[str, Params] = {
         rcu_cpu_stall_timeout=21,
         softlockup="each-second",
         watchdog_thresh=10,
+        irq_flow="do_irq",
+        handlers_irqs_on="unless-IRQF_DISABLED",
+        irq_count_position="before-check",
+        disabled_sets_pending="level+fasteoi",
+        fasteoi_masks_disabled="no",
+        level_unmask="not-disabled",
+        fasteoi_oneshot="thread",
+        redundant_mask="issued",
+        lazy_disable="if-marked",
+        irq_resend="any-pending",
+        sw_resend="no",
+        request_checks="shared",
+        irq_sharing="trigger",
+        free_irq_log="line",
+        freed_depth="kept",
+        enable_irq_starts="enable",
+        irq_threads="none",
+        forced_secondary="no",
+        forced_thread_irqs="on",
+        threadirqs="off",
+        noirqdebug="off",
+        debug_shirq="off",
+        irqfixup="off",
+        spurious_decay="no",
+        spurious_reset="never",
+        spurious_bogus="unhandled",
+        spurious_count="every",
+        spurious_disable="for-good",
+        spurious_poll="never",
+        spurious_threads="handled",
         neigh_first_probe="timer",
         neigh_queue_bytes=0,
         time_squeeze="loop-head",
@@ -186,6 +310,10 @@ PRESETS: dict[str, Params] = {
         other_vector_suffix=":lsc",
         rss_key=_FIXED_RSS_KEY,
         warning_text="bug",
+        absent_files=ABSENT_18,
+        proc_without_write="EINVAL",
+        bond_options="each-its-own",
+        unknown_module_parameter="refused",
         proc_format="2.6.18",
         log_format="2.6.18",
         ftrace_format="none",
@@ -195,8 +323,13 @@ PRESETS: dict[str, Params] = {
         hz=1000,
         packet_tap="rx_handler",
         softirq_restart="count+time",
+        softirq_leak="repaired",
         ksoftirqd_nice=0,
         ksoftirqd_gate="never",
+        ksoftirqd_thread="smpboot",
+        tasklet_order="fifo",
+        tasklet_wait="spin",
+        tasklet_not_sched="bug",
         softirq_disable_offset=0x200,
         hardirq_mask=0x03FF0000,
         nmi_mask=0x04000000,
@@ -210,6 +343,9 @@ PRESETS: dict[str, Params] = {
         msi_destination="logical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
+        timer_slack="256th",
+        timer_leak="warn",
+        deferrable_timers="same-wheel",
         workqueue="cmwq",
         call_function_vector=0xFC,
         call_function="call_queue",
@@ -224,6 +360,36 @@ PRESETS: dict[str, Params] = {
         rcu_cpu_stall_timeout=21,
         softlockup="once",
         watchdog_thresh=10,
+        irq_flow="handlers",
+        handlers_irqs_on="never",
+        irq_count_position="before-check",
+        disabled_sets_pending="always",
+        fasteoi_masks_disabled="yes",
+        level_unmask="conditional",
+        fasteoi_oneshot="unmask-then-eoi",
+        redundant_mask="issued",
+        lazy_disable="always",
+        irq_resend="edge",
+        sw_resend="no",
+        request_checks="shared",
+        irq_sharing="flags",
+        free_irq_log="warning",
+        freed_depth="one",
+        enable_irq_starts="enable",
+        irq_threads="yes",
+        forced_secondary="no",
+        forced_thread_irqs="on",
+        threadirqs="off",
+        noirqdebug="off",
+        debug_shirq="off",
+        irqfixup="off",
+        spurious_decay="yes",
+        spurious_reset="on-request",
+        spurious_bogus="reported-only",
+        spurious_count="every",
+        spurious_disable="revivable",
+        spurious_poll="shared",
+        spurious_threads="thread-result",
         neigh_first_probe="at-once",
         neigh_queue_bytes=65536,
         time_squeeze="loop-head",
@@ -248,6 +414,10 @@ PRESETS: dict[str, Params] = {
         other_vector_suffix="",
         rss_key=_FIXED_RSS_KEY,
         warning_text="at",
+        absent_files=ABSENT_310,
+        proc_without_write="EIO",
+        bond_options="each-its-own",
+        unknown_module_parameter="refused",
         proc_format="3.10",
         log_format="3.10",
         ftrace_format="3.10",
@@ -257,8 +427,13 @@ PRESETS: dict[str, Params] = {
         hz=250,
         packet_tap="rx_handler",
         softirq_restart="count+time",
+        softirq_leak="repaired",
         ksoftirqd_nice=0,
         ksoftirqd_gate="unless-tasklet",
+        ksoftirqd_thread="smpboot",
+        tasklet_order="fifo",
+        tasklet_wait="sleep",
+        tasklet_not_sched="warn",
         softirq_disable_offset=0x200,
         hardirq_mask=0x000F0000,
         nmi_mask=0x00F00000,
@@ -272,6 +447,9 @@ PRESETS: dict[str, Params] = {
         msi_destination="logical",
         timer_wheel="hierarchical",
         timer_softirq="when-due",
+        timer_slack="none",
+        timer_leak="warn",
+        deferrable_timers="own-base",
         workqueue="cmwq",
         call_function_vector=0xFC,
         call_function="llist",
@@ -286,6 +464,36 @@ PRESETS: dict[str, Params] = {
         rcu_cpu_stall_timeout=21,
         softlockup="again",
         watchdog_thresh=10,
+        irq_flow="handlers",
+        handlers_irqs_on="never",
+        irq_count_position="after-check",
+        disabled_sets_pending="always",
+        fasteoi_masks_disabled="yes",
+        level_unmask="conditional",
+        fasteoi_oneshot="eoi-then-unmask",
+        redundant_mask="skipped",
+        lazy_disable="unless-unlazy",
+        irq_resend="edge-if-sent",
+        sw_resend="yes",
+        request_checks="all",
+        irq_sharing="line-trigger",
+        free_irq_log="warning",
+        freed_depth="one",
+        enable_irq_starts="startup",
+        irq_threads="yes",
+        forced_secondary="yes",
+        forced_thread_irqs="off",
+        threadirqs="off",
+        noirqdebug="off",
+        debug_shirq="off",
+        irqfixup="off",
+        spurious_decay="yes",
+        spurious_reset="on-request",
+        spurious_bogus="reported-only",
+        spurious_count="from-first-unhandled",
+        spurious_disable="revivable",
+        spurious_poll="shared",
+        spurious_threads="deferred",
         neigh_first_probe="at-once",
         neigh_queue_bytes=212992,
         time_squeeze="after-poll",
@@ -310,6 +518,10 @@ PRESETS: dict[str, Params] = {
         other_vector_suffix="",
         rss_key="",
         warning_text="cpu-pid",
+        absent_files=(),
+        proc_without_write="EIO",
+        bond_options="table",
+        unknown_module_parameter="ignored",
         proc_format="6.1",
         log_format="6.1",
         ftrace_format="6.1",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.ram import Ram
 from bus.recorder import Recorder
+from nodes.cpu.kernel.jiffies import initial_jiffies
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from nodes.cpu.idt import Idt
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
+    from nodes.cpu.kernel.module import Loaded
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.rcu import Rcu
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.smp import CallQueues
     from nodes.cpu.kernel.softirq import SoftirqState
-    from nodes.cpu.kernel.timer import Timers
+    from nodes.cpu.kernel.sysctl import Sysctl
+    from nodes.cpu.kernel.tasklet import TaskletState
+    from nodes.cpu.kernel.tick import Timers
     from nodes.cpu.kernel.watchdog import Watchdog
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
@@ -121,6 +125,7 @@ class Cpu:
     rq: RunQueue
     timers: Timers
     softirq: SoftirqState
+    tasklets: TaskletState
     irq: IrqTable
     idt: Idt
     vectors: VectorSpace  # of all CPUs; on the boot CPU
@@ -134,6 +139,8 @@ class Cpu:
     lapic: LocalApic
     apic: LocalApicRegisters
     programs: Programs
+    sysctl: Sysctl
+    modules: dict[str, Loaded]  # of all CPUs, the oldest first
 
     def __init__(
         self,
@@ -163,6 +170,7 @@ class Cpu:
         self.tap = ram.tap(number)
         # hardware state of the core
         self.irqs_on = False
+        self.online = False
         self.stack: list[Context] = []  # interrupt contexts above the current task
         #: What serves what, outermost first: a vector for a hard interrupt, or a LEVEL_ value.
         #: Kept apart from preempt_count, so that ``nodes.cpu.invariants`` can compare the two.
@@ -175,6 +183,7 @@ class Cpu:
             self.now = lambda: clock() + self.steps * step_ns
         # kernel state of the core
         self.preempt_count = 0
+        self._initial_jiffies = initial_jiffies(params.hz)
         self.hardirq_mask = params.hardirq_mask
         self.nmi_mask = params.nmi_mask
         self.nmi_handlers: list[Callable[[Cpu], bool]] = []  # True: it was for this handler
@@ -195,8 +204,9 @@ class Cpu:
         return self.now() - self.ram.boot_ns
 
     def jiffies(self) -> int:
-        """Ticks since power-on (the kernel starts five minutes before the wrap; we at 0)."""
-        return (self.now() - self.ram.boot_ns) * self.params.hz // 1_000_000_000
+        """Ticks, from INITIAL_JIFFIES on; see ``kernel.jiffies`` for comparing them."""
+        ticks = (self.now() - self.ram.boot_ns) * self.params.hz // 1_000_000_000
+        return ticks + self._initial_jiffies
 
     # -- context predicates (include/linux/preempt.h)
 

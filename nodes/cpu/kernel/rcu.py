@@ -32,6 +32,7 @@ from nodes.cpu.kernel.sched import (
     wake_up_process,
 )
 from nodes.cpu.kernel.smp import queue_remote_wakeup, remote_function
+from nodes.cpu.kernel.softirq import open_softirq, raise_softirq_irqoff
 from nodes.cpu.kernel.timer import Timer
 from nodes.cpu.page import CPU_SCHEMA
 
@@ -72,7 +73,7 @@ class Rcu:
         self._tasklet = Timer(lambda cpu: self.core())
         self._requested = 0
         if self._softirq is not None:
-            cpu.softirq.open_softirq(self._softirq, lambda cpu: self.core())
+            open_softirq(cpu, self._softirq, lambda cpu: self.core())
 
     def call(self, function: Callback) -> None:
         """call_rcu."""
@@ -100,7 +101,7 @@ class Rcu:
                 if not self._tasklet.pending():
                     cpu.timers.mod_timer(self._tasklet, cpu.jiffies())
             else:
-                cpu.softirq.raise_irqoff(self._softirq)
+                raise_softirq_irqoff(cpu, self._softirq)
 
     def _note_gp_changes(self, seq: int) -> None:
         words = self._cpu.words

@@ -1,8 +1,9 @@
 """Tasks and the scheduler of one CPU, after kernel/sched/core.c and fair.c.
 
 Fair scheduling by virtual runtime with Linux's nice weights; a task is preempted only in user mode
-or where it calls ``cond_resched`` (PREEMPT_VOLUNTARY). Tasks do not migrate by themselves. The O(1)
-scheduler of 2.6.18 is not modelled: eras differ in what they run, not in how they pick.
+or where it calls ``cond_resched`` (PREEMPT_VOLUNTARY). SCHED_FIFO tasks (irq threads) run before
+all fair ones, without a limit. Tasks do not migrate by themselves. The O(1) scheduler of 2.6.18 is
+not modelled: eras differ in what they run, not in how they pick.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Task:
 
     __slots__ = (
         "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
-        "runtime_ns", "signals", "started_ns", "state", "user", "vruntime", "weight", "worker",
+        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
+        "user", "vruntime", "weight", "worker",
     )  # fmt: skip
 
     def __init__(self, cpu: Cpu, comm: str, gen: Context | None, nice: int = 0) -> None:
@@ -74,6 +76,9 @@ class Task:
         self.state = TASK_RUNNING
         self.on_rq = False
         self.vruntime = 0
+        self.rt_priority = 0  # 0: fair; 1 to 99: SCHED_FIFO
+        self.should_stop = False
+        self.stopper: Task | None = None  # who waits in kthread_stop
         self.runtime_ns = 0
         self.started_ns = 0
         self.user = False  # its last boundary was in user mode
@@ -91,6 +96,7 @@ class RunQueue:
         self.runnable: list[Task] = []
         self.all: dict[int, Task] = {}
         self.min_vruntime = 0
+        self.next_balance = 0  # jiffies of the next look at the other CPUs (balance)
 
     def new_pid(self) -> int:
         pid = self._next_pid
@@ -113,6 +119,22 @@ def kthread_run(cpu: Cpu, comm: str, gen: Context, nice: int = 0) -> Task:
     return task
 
 
+def sched_set_fifo(task: Task, priority: int) -> None:
+    """SCHED_FIFO: below every fair virtual runtime, so that it is always picked before them."""
+    task.rt_priority = priority
+    task.vruntime = -(priority << 64)
+
+
+def kthread_stop(cpu: Cpu, task: Task) -> Context:
+    """Tell a thread to end (it looks at ``should_stop``) and wait until it has."""
+    task.should_stop = True
+    wake_up_process(cpu, task)
+    while task.state != TASK_DEAD:
+        task.stopper = cpu.current
+        cpu.current.state = TASK_UNINTERRUPTIBLE
+        yield SCHEDULE
+
+
 def wake_up_process(cpu: Cpu, task: Task) -> bool:
     """try_to_wake_up on this CPU; True if it was asleep."""
     if task.state in (TASK_RUNNING, TASK_DEAD):
@@ -127,8 +149,9 @@ def wake_up_process(cpu: Cpu, task: Task) -> bool:
         if traced:
             _trace_wakeup(cpu, task)
         return True  # it had not left the CPU yet
-    floor = cpu.rq.min_vruntime - SCHED_LATENCY_NS // 2
-    task.vruntime = max(task.vruntime, floor)
+    if not task.rt_priority:
+        floor = cpu.rq.min_vruntime - SCHED_LATENCY_NS // 2
+        task.vruntime = max(task.vruntime, floor)
     task.on_rq = True
     cpu.rq.runnable.append(task)
     current = cpu.current
@@ -171,6 +194,8 @@ def _charge(cpu: Cpu, task: Task) -> None:
     if delta > 0:
         task.started_ns = now
         task.runtime_ns += delta
+        if task.rt_priority:
+            return
         task.vruntime += delta if task.weight == 1024 else delta * 1024 // task.weight
         rq, floor = cpu.rq, task.vruntime
         for other in rq.runnable:
@@ -201,7 +226,8 @@ def schedule(cpu: Cpu) -> None:
         _charge(cpu, prev)
         if prev.state == TASK_RUNNING:
             prev.on_rq = True
-            rq.runnable.append(prev)
+            # among equals the first is picked: a preempted SCHED_FIFO task stays at the head
+            rq.runnable.insert(0 if prev.rt_priority else len(rq.runnable), prev)
         elif prev.signals and prev.state == TASK_INTERRUPTIBLE:
             prev.state = TASK_RUNNING
             prev.on_rq = True
@@ -256,6 +282,8 @@ def task_exit(cpu: Cpu, task: Task) -> None:
     task.state = TASK_DEAD
     task.gen = None
     cpu.rq.all.pop(task.pid, None)
+    if task.stopper is not None:
+        wake_up_process(cpu, task.stopper)
 
 
 def show_run_queue(cpu: Cpu) -> None:

@@ -1,9 +1,15 @@
-"""Softirqs and ksoftirqd, after kernel/softirq.c.
+"""Softirqs, after kernel/softirq.c: raising, running, and keeping them off.
 
 A mask of pending vectors for each CPU; raised here, run here: on the way out of a hard interrupt,
-when bottom halves are enabled again, or by ksoftirqd. Behaviours: ``softirq_restart`` (10 passes;
-later also 2 ms and need_resched), ``ksoftirqd_gate`` (inline softirqs wait for a runnable
-ksoftirqd), ``ksoftirqd_nice``. Tasklets come with the bottom-half issue.
+when bottom halves are enabled again, or by ksoftirqd (``ksoftirqd``). Behaviours:
+``softirq_restart`` (10 passes; later also 2 ms and need_resched), ``ksoftirqd_gate`` (inline
+softirqs wait for a runnable ksoftirqd: always, or unless a tasklet is pending), ``softirq_leak`` (a
+leaked preempt count is logged and repaired, or nobody looks). Vectors without a user here (BLOCK,
+IRQ_POLL, HRTIMER) have an action that does nothing; /proc/softirqs counts it. Block devices do not
+exist here, and hrtimers have no SOFT modes.
+
+A name that begins with two underscores cannot be used inside a class body, where Python would
+mangle it; import it there under another name.
 """
 
 from __future__ import annotations
@@ -11,27 +17,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.bug import warn_once
 from nodes.cpu.kernel.percpu import (
     CONTEXT_SOFTIRQ,
     LEVEL_SOFTIRQ,
-    SCHEDULE,
     SOFTIRQ_OFFSET,
     Context,
 )
-from nodes.cpu.kernel.sched import (
-    TASK_INTERRUPTIBLE,
-    TASK_RUNNING,
-    Task,
-    kthread_run,
-    wake_up_process,
-)
+from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.sched import TASK_RUNNING, Task, wake_up_process
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-HI_SOFTIRQ, TIMER_SOFTIRQ, NET_TX_SOFTIRQ, NET_RX_SOFTIRQ = 0, 1, 2, 3
+#: The vectors that have one number in all eras; others by name: ``SoftirqState.number``.
+HI_SOFTIRQ, TIMER_SOFTIRQ, NET_TX_SOFTIRQ, NET_RX_SOFTIRQ, BLOCK_SOFTIRQ = 0, 1, 2, 3, 4
 MAX_SOFTIRQ_RESTART = 10
 MAX_SOFTIRQ_TIME_MS = 2
 
@@ -40,7 +42,6 @@ _COUNT = CPU_SCHEMA.index("softirqs")
 _RAISED = CPU_SCHEMA.index("softirqs_raised")
 _NOW = CPU_SCHEMA.index("softirq_now")
 _WAKEUPS = CPU_SCHEMA.index("ksoftirqd_wakeups")
-_RUNS = CPU_SCHEMA.index("ksoftirqd_runs")
 _RESTARTS = CPU_SCHEMA.index("softirq_restarts")
 _RAISE = TRACEPOINTS["softirq_raise"].number
 _ENTRY = TRACEPOINTS["softirq_entry"].number
@@ -49,133 +50,179 @@ _EXIT = TRACEPOINTS["softirq_exit"].number
 Action = Callable[["Cpu"], Context]
 
 
+def no_action(_cpu: Cpu) -> Context:
+    """Of a vector that has no user in this kernel."""
+    yield from ()
+
+
 class SoftirqState:
-    """__softirq_pending, the table of actions and ksoftirqd of one CPU."""
+    """__softirq_pending, softirq_vec and ksoftirqd of one CPU."""
 
     def __init__(self, cpu: Cpu) -> None:
-        self._cpu = cpu
+        params = cpu.params
         self.pending = 0
-        self.actions: dict[int, Action] = {}
+        #: Number of each vector that the era has, by name.
+        self.number = {name: number for number, name in enumerate(params.softirq_names)}
+        self.actions: list[Action] = [no_action] * len(params.softirq_names)
         self.ksoftirqd: Task | None = None
-        self._timed = cpu.params.softirq_restart == "count+time"
-        self._gated = cpu.params.ksoftirqd_gate == "unless-tasklet"
-        tasklet = cpu.params.softirq_names.index("TASKLET")
-        self._lifts_gate = 1 << HI_SOFTIRQ | 1 << tasklet
+        self.should_park = False  # what ksoftirqd is told: see there
+        self.should_stop = False
+        self.force_irqthreads = False  # threadirqs: softirqs are left to ksoftirqd
+        self.timed = params.softirq_restart == "count+time"
+        self.checks_count = params.softirq_leak == "repaired"
+        self.gated = params.ksoftirqd_gate != "never"
+        self.lifts_gate = 0  # pending bits for which the gate is open
+        if params.ksoftirqd_gate == "unless-tasklet":
+            self.lifts_gate = 1 << HI_SOFTIRQ | 1 << self.number["TASKLET"]
         self.time_ns = (
-            (MAX_SOFTIRQ_TIME_MS * cpu.params.hz + 999) // 1000 * (1_000_000_000 // cpu.params.hz)
+            (MAX_SOFTIRQ_TIME_MS * params.hz + 999) // 1000 * (1_000_000_000 // params.hz)
         )
 
-    def open_softirq(self, number: int, action: Action) -> None:
-        self.actions[number] = action
 
-    def __raise_irqoff(self, number: int) -> None:
-        cpu = self._cpu
-        self.pending |= 1 << number
-        cpu.words[_RAISED + number] += 1
-        cpu.trace(_RAISE, number)
+def open_softirq(cpu: Cpu, number: int, action: Action) -> None:
+    """Say what vector ``number`` does on this CPU."""
+    cpu.softirq.actions[number] = action
 
-    def raise_only(self, number: int) -> None:
-        """__raise_softirq_irqoff: set the bit, wake nobody."""
-        self.__raise_irqoff(number)
 
-    def raise_irqoff(self, number: int) -> None:
-        """raise_softirq_irqoff: outside interrupts ksoftirqd must run it."""
-        self.__raise_irqoff(number)
-        if not self._cpu.in_interrupt():
-            self.wakeup_softirqd()
+# ---------------------------------------------------------------- raising
 
-    def wakeup_softirqd(self) -> None:
-        if self.ksoftirqd is not None and wake_up_process(self._cpu, self.ksoftirqd):
-            self._cpu.words[_WAKEUPS] += 1
 
-    def ksoftirqd_running(self) -> bool:
-        """The gate: leave softirqs to a ksoftirqd that is runnable anyway."""
-        if not self._gated or self.ksoftirqd is None or self.pending & self._lifts_gate:
-            return False
-        return self.ksoftirqd.state == TASK_RUNNING
+def __raise_softirq_irqoff(cpu: Cpu, number: int) -> None:
+    """Set the bit, wake nobody; interrupts are off, or nobody else can raise it meanwhile."""
+    cpu.softirq.pending |= 1 << number
+    cpu.words[_RAISED + number] += 1
+    cpu.trace(_RAISE, number)
 
-    def run(self) -> Context:
-        """__do_softirq: hard interrupts are off on entry and on return."""
-        cpu, words = self._cpu, self._cpu.words
-        outer = cpu.enter_context(CONTEXT_SOFTIRQ)
-        cpu.preempt_count += SOFTIRQ_OFFSET
-        cpu.levels.append(LEVEL_SOFTIRQ)
-        end_ns = cpu.now() + self.time_ns
-        restarts = MAX_SOFTIRQ_RESTART
-        while True:
-            pending, self.pending = self.pending, 0
-            cpu.irqs_on = True
-            number = 0
-            while pending:
-                if pending & 1:
-                    words[_COUNT + number] += 1
-                    words[_NOW] = number + 1
-                    cpu.trace(_ENTRY, number)
-                    yield from self.actions[number](cpu)
-                    cpu.trace(_EXIT, number)
-                pending >>= 1
-                number += 1
-            words[_NOW] = 0
-            cpu.irqs_on = False
-            if not self.pending:
-                break
+
+def raise_softirq_irqoff(cpu: Cpu, number: int) -> None:
+    """Outside interrupts nobody would come by to run it: wake ksoftirqd."""
+    __raise_softirq_irqoff(cpu, number)
+    if not cpu.in_interrupt():
+        wakeup_softirqd(cpu)
+
+
+def raise_softirq(cpu: Cpu, number: int) -> None:
+    """From anywhere; nothing lies between the two halves here, so IF need not be touched."""
+    raise_softirq_irqoff(cpu, number)
+
+
+def wakeup_softirqd(cpu: Cpu) -> None:
+    ksoftirqd = cpu.softirq.ksoftirqd
+    if ksoftirqd is not None and wake_up_process(cpu, ksoftirqd):
+        cpu.words[_WAKEUPS] += 1
+
+
+def ksoftirqd_running(cpu: Cpu) -> bool:
+    """The gate: leave softirqs to a ksoftirqd that is runnable anyway."""
+    softirq = cpu.softirq
+    if not softirq.gated or softirq.ksoftirqd is None or softirq.pending & softirq.lifts_gate:
+        return False
+    return softirq.ksoftirqd.state == TASK_RUNNING and not softirq.should_park
+
+
+# ---------------------------------------------------------------- running
+
+
+def __do_softirq(cpu: Cpu) -> Context:
+    """Run what is pending, in passes; hard interrupts are off on entry and on return."""
+    softirq, words = cpu.softirq, cpu.words
+    outer = cpu.enter_context(CONTEXT_SOFTIRQ)
+    cpu.preempt_count += SOFTIRQ_OFFSET
+    cpu.levels.append(LEVEL_SOFTIRQ)
+    count = cpu.preempt_count
+    end_ns = cpu.now() + softirq.time_ns
+    restarts = MAX_SOFTIRQ_RESTART
+    while True:
+        pending, softirq.pending = softirq.pending, 0
+        cpu.irqs_on = True
+        number = 0
+        while pending:
+            if pending & 1:
+                words[_COUNT + number] += 1
+                words[_NOW] = number + 1
+                cpu.trace(_ENTRY, number)
+                yield from softirq.actions[number](cpu)
+                cpu.trace(_EXIT, number)
+                if cpu.preempt_count != count:
+                    count = _count_leaked(cpu, number, count)
+            pending >>= 1
+            number += 1
+        words[_NOW] = 0
+        cpu.irqs_on = False
+        if not softirq.pending:
+            break
+        # the count is looked at last: an exit for time or need_resched takes none off it
+        if not softirq.timed or (cpu.now() < end_ns and not cpu.need_resched):
             restarts -= 1
-            if restarts and not (self._timed and (cpu.now() >= end_ns or cpu.need_resched)):
+            if restarts:
                 words[_RESTARTS] += 1
                 continue
-            self.wakeup_softirqd()
-            break
-        cpu.levels.pop()
-        cpu.preempt_count -= SOFTIRQ_OFFSET
-        cpu.enter_context(outer)
+        wakeup_softirqd(cpu)
+        break
+    cpu.levels.pop()
+    cpu.preempt_count -= SOFTIRQ_OFFSET
+    cpu.enter_context(outer)
 
-    def show(self) -> None:
-        self._cpu.words[_PENDING] = self.pending
+
+def _count_leaked(cpu: Cpu, number: int, count: int) -> int:
+    """An action came back with another preempt count; returns the one that now holds."""
+    if not cpu.softirq.checks_count:
+        return cpu.preempt_count
+    action = cpu.softirq.actions[number].__name__
+    name = cpu.params.softirq_names[number]
+    text = f"huh, entered softirq {number} {name} {action} with preempt_count {count:08x}"
+    printk(cpu, f"{text}, exited with {cpu.preempt_count:08x}?", KERN_ERR)
+    cpu.preempt_count = count
+    return count
 
 
 def do_softirq(cpu: Cpu) -> Context:
     """From process context: run what is pending, unless in interrupt or ksoftirqd will."""
     if cpu.in_interrupt():
         return
-    softirq = cpu.softirq
-    if softirq.pending and not softirq.ksoftirqd_running():
+    if cpu.softirq.pending and not ksoftirqd_running(cpu):
         enabled, cpu.irqs_on = cpu.irqs_on, False
-        yield from softirq.run()
+        yield from __do_softirq(cpu)
         cpu.irqs_on = enabled
 
 
+def invoke_softirq(cpu: Cpu) -> Context:
+    """At the end of the outermost hard interrupt, with something pending."""
+    if not ksoftirqd_running(cpu):
+        if cpu.softirq.force_irqthreads:
+            wakeup_softirqd(cpu)
+        else:
+            yield from __do_softirq(cpu)
+
+
+def show_softirqs(cpu: Cpu) -> None:
+    """Write the mask into the page."""
+    cpu.words[_PENDING] = cpu.softirq.pending
+
+
+# ---------------------------------------------------------------- bottom halves off
+
+
 def local_bh_disable(cpu: Cpu) -> None:
+    """No softirq begins on this CPU until the same number of ``local_bh_enable``; it nests."""
+    if cpu.preempt_count & cpu.hardirq_mask:
+        warn_once(cpu, "kernel/softirq.c")
     cpu.preempt_count += cpu.params.softirq_disable_offset
+
+
+def _local_bh_enable(cpu: Cpu) -> None:
+    """Enable without running anything; interrupts are off, and irq_exit will come."""
+    if cpu.preempt_count & cpu.hardirq_mask or cpu.irqs_on:
+        warn_once(cpu, "kernel/softirq.c")
+    cpu.preempt_count -= cpu.params.softirq_disable_offset
 
 
 def local_bh_enable(cpu: Cpu) -> Context:
     """Enable bottom halves again and run what was raised meanwhile."""
-    cpu.preempt_count -= cpu.params.softirq_disable_offset
+    if not cpu.irqs_on or cpu.preempt_count & cpu.hardirq_mask:
+        warn_once(cpu, "kernel/softirq.c")
+    # one count stays until the softirqs are done: nobody is scheduled in between
+    cpu.preempt_count -= cpu.params.softirq_disable_offset - 1
     if cpu.softirq.pending and not cpu.in_interrupt():
-        cpu.preempt_count += 1
         yield from do_softirq(cpu)
-        cpu.preempt_count -= 1
-
-
-def run_ksoftirqd(cpu: Cpu) -> Context:
-    """The thread: one __do_softirq at a time, giving way between them."""
-    task, softirq = cpu.current, cpu.softirq
-    while True:
-        if not softirq.pending:
-            task.state = TASK_INTERRUPTIBLE
-            yield SCHEDULE
-            continue
-        cpu.irqs_on = False
-        if softirq.pending:
-            cpu.words[_RUNS] += 1
-            yield from softirq.run()
-        cpu.irqs_on = True
-        yield
-        if cpu.need_resched:
-            yield SCHEDULE
-
-
-def spawn_ksoftirqd(cpu: Cpu) -> None:
-    cpu.softirq.ksoftirqd = kthread_run(
-        cpu, f"ksoftirqd/{cpu.number}", run_ksoftirqd(cpu), cpu.params.ksoftirqd_nice
-    )
+    cpu.preempt_count -= 1

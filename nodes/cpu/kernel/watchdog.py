@@ -2,8 +2,8 @@
 
 A thread of each CPU stamps the time whenever it gets to run; the timer interrupt looks at the stamp
 and complains when it is too old: some task has kept the CPU in the kernel and never called
-``schedule()``. The thread is the most urgent one (SCHED_FIFO 99 in Linux, nice -20 here), so that a
-busy CPU alone is no lockup. Behaviours (``softlockup``): *each-second*, woken by the tick once a
+``schedule()``. The thread is the most urgent one (SCHED_FIFO 99), so that a busy CPU alone is no
+lockup. Behaviours (``softlockup``): *each-second*, woken by the tick once a
 second, fixed limit of 10 s; *once* and *again*, sampled every ``2 * watchdog_thresh / 5`` seconds,
 limit ``2 * watchdog_thresh``, said once a lockup or again at each further limit.
 
@@ -18,14 +18,20 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_EMERG, printk
-from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, Task, kthread_run, wake_up_process
+from nodes.cpu.kernel.sched import (
+    TASK_INTERRUPTIBLE,
+    Task,
+    kthread_create,
+    sched_set_fifo,
+    wake_up_process,
+)
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 SECOND_NS = 1_000_000_000
 OLD_LIMIT_S = 10
-WATCHDOG_NICE = -20
+WATCHDOG_PRIORITY = 99
 
 #: What says that it is not well, by ``log_format``.
 _TEXT = {
@@ -57,7 +63,9 @@ class Watchdog:
         cpu = self._cpu
         self.touch()
         name = f"{_THREAD[self._kind]}/{cpu.number}"
-        self.task = kthread_run(cpu, name, self._thread(), WATCHDOG_NICE)
+        self.task = kthread_create(cpu, name, self._thread())
+        sched_set_fifo(self.task, WATCHDOG_PRIORITY)
+        wake_up_process(cpu, self.task)
 
     def touch(self) -> None:
         """touch_softlockup_watchdog: from now on it counts anew."""

@@ -22,7 +22,7 @@ from nodes.cpu.kernel.sched import (
     kthread_run,
     wake_up_process,
 )
-from nodes.cpu.kernel.timer import Timer
+from nodes.cpu.kernel.timer import TIMER_IRQSAFE, Timer, timer_setup
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -118,7 +118,10 @@ class Workqueues:
             self._insert(work)
             return True
         self.delayed += 1
-        work.timer = Timer(lambda cpu: self._delayed_work_timer(work))
+        flags = TIMER_IRQSAFE if self._keventd is None else 0
+        work.timer = timer_setup(
+            self._cpu, lambda cpu: self._delayed_work_timer(work), flags, "delayed_work_timer_fn"
+        )
         self._cpu.timers.mod_timer(work.timer, self._cpu.jiffies() + delay_jiffies)
         return True
 

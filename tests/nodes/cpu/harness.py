@@ -18,9 +18,13 @@ from bus.node import NOW, Surroundings
 from bus.ram import Ram, TapPacket
 from nodes.cpu.core import CpuNode
 from nodes.cpu.kernel import procfs
-from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IrqDesc, request_irq
+from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IrqDesc
+from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_set_chip_and_handler
+from nodes.cpu.kernel.irq.manage import request_irq
+from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import Task, kthread_run
+from nodes.cpu.kernel.softirq import open_softirq
 from nodes.cpu.page import CPU_SCHEMA, DROP_REASONS
 from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
 from orchestrator.machine import Job
@@ -134,15 +138,14 @@ class BareCpu:
     ) -> IrqDesc:
         """An MSI line on ``vector``; with ``handler`` None it has no action yet."""
         irq = vector if irq is None else irq
-        desc = IrqDesc(irq, 0, vector, self.cpu.number, "PCI-MSI")
-        self.cpu.irq.desc[irq] = desc
-        self.cpu.irq.vector_irq[vector] = desc
+        desc = irq_alloc_desc(self.cpu, irq, 0, vector, self.cpu.number)
+        irq_set_chip_and_handler(self.cpu, desc, msix_chip(self.cpu), "edge")
         if handler is not None:
-            request_irq(self.cpu.irq, irq, handler, f"dev{irq}", self)
+            assert request_irq(self.cpu, irq, handler, 0, f"dev{irq}", self) == 0
         return desc
 
     def softirq(self, number: int, action: Callable[[Cpu], Context]) -> None:
-        self.cpu.softirq.open_softirq(number, action)
+        open_softirq(self.cpu, number, action)
 
     # -- what it shows
 

@@ -27,6 +27,7 @@ from typing import Any
 from bus.messages import IcrWrite, Interrupt
 from bus.ram import Ram
 from nodes.cpu import lapic
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.irqflags import (
     local_irq_restore,
@@ -48,8 +49,12 @@ from nodes.cpu.kernel.sched import (
     Task,
     wake_up_process,
 )
-from nodes.cpu.kernel.softirq import MAX_SOFTIRQ_RESTART, local_bh_disable, local_bh_enable
-from nodes.cpu.kernel.timer import nanosleep
+from nodes.cpu.kernel.softirq import (
+    MAX_SOFTIRQ_RESTART,
+    local_bh_disable,
+    local_bh_enable,
+    raise_softirq_irqoff,
+)
 from tests.nodes.cpu.harness import ERAS, START_NS, STEP_NS, BareCpu
 
 SOFTIRQS = (2, 4)  # two numbers that nobody else uses on a machine without devices
@@ -121,7 +126,7 @@ class Side:
         """raise_softirq: from any context."""
         flags = local_irq_save(self.cpu)
         self.raised[number] += 1
-        self.cpu.softirq.raise_irqoff(number)
+        raise_softirq_irqoff(self.cpu, number)
         local_irq_restore(self.cpu, flags)
 
     def program(self, length: int) -> Context:

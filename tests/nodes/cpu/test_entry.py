@@ -9,11 +9,13 @@ from nodes.cpu.kernel.irq.desc import (
     IRQ_HANDLED,
     IRQD_IRQ_DISABLED,
     IRQD_IRQ_MASKED,
+    IRQF_SHARED,
     IRQS_PENDING,
-    free_irq,
-    request_irq,
 )
+from nodes.cpu.kernel.irq.flow import irq_free_desc
+from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.softirq import __raise_softirq_irqoff, raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from tests.nodes.cpu.harness import BareCpu, handled
 
@@ -70,7 +72,7 @@ def test_softirqs_are_run_even_when_no_handler_was_found() -> None:
         yield
 
     bench.softirq(3, action)
-    bench.cpu.softirq.raise_only(3)
+    __raise_softirq_irqoff(bench.cpu, 3)
     bench.vector(0x55)
     bench.settle()
     assert ran == ["NET_RX"]
@@ -88,7 +90,7 @@ def test_two_arrivals_while_the_handler_runs_are_one_more_run() -> None:
         yield
         return IRQ_HANDLED
 
-    request_irq(bench.cpu.irq, 0x41, handler, "dev", bench)
+    request_irq(bench.cpu, 0x41, handler, 0, "dev", bench)
     bench.vector(0x41)
     bench.run_until(lambda: len(runs) == 1)
     # As a second CPU would: the line is in progress, so it is marked and left.
@@ -140,10 +142,14 @@ def test_a_disabled_line_marks_the_arrival_and_runs_nothing() -> None:
 
 def test_a_chain_is_run_in_the_order_of_registration() -> None:
     bench, order = BareCpu(), []
-    bench.irq(0x41, lambda irq, dev: order.append("first") or IRQ_HANDLED)
-    request_irq(
-        bench.cpu.irq, 0x41, lambda irq, dev: order.append("second") or IRQ_HANDLED, "b", object()
-    )
+    bench.irq(0x41)
+    for name in ("first", "second"):
+
+        def handler(_irq: int, _dev: object, name: str = name) -> int:
+            order.append(name)
+            return IRQ_HANDLED
+
+        assert request_irq(bench.cpu, 0x41, handler, IRQF_SHARED, name, object()) == 0
     bench.vector(0x41)
     bench.settle()
     assert order == ["first", "second"]
@@ -154,20 +160,20 @@ def test_freeing_the_last_action_disables_and_a_new_request_starts_up() -> None:
     bench = BareCpu()
     desc = bench.irq(0x41, handled)
     assert desc.depth == 0
-    free_irq(bench.cpu.irq, 0x41, bench)
+    remove_action(bench.cpu, desc, bench)
     assert desc.state & IRQD_IRQ_DISABLED
     assert desc.depth == 1
     desc.depth = 3  # disabled a few times more, meanwhile
-    bench.cpu.irq.desc[0x41] = desc
-    request_irq(bench.cpu.irq, 0x41, handled, "dev", bench)
+    assert request_irq(bench.cpu, 0x41, handled, 0, "dev", bench) == 0
     assert not desc.state & IRQD_IRQ_DISABLED
     assert desc.depth == 0
 
 
 def test_a_freed_line_has_no_handler_for_its_vector() -> None:
     bench = BareCpu()
-    bench.irq(0x41, handled)
-    free_irq(bench.cpu.irq, 0x41, bench)
+    desc = bench.irq(0x41, handled)
+    remove_action(bench.cpu, desc, bench)
+    irq_free_desc(bench.cpu, 0x41)
     bench.vector(0x41)
     bench.settle()
     assert bench["msi_no_handler"] == 1
@@ -220,7 +226,7 @@ def test_the_inner_of_two_nested_interrupts_leaves_softirqs_to_the_outer() -> No
 
     def inner(_irq: int, _dev: object) -> int:
         order.append("inner")
-        bench.cpu.softirq.raise_irqoff(3)
+        raise_softirq_irqoff(bench.cpu, 3)
         return IRQ_HANDLED
 
     bench.softirq(3, action)

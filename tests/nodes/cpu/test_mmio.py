@@ -8,9 +8,9 @@ import pytest
 
 from bus.messages import CfgRead, CfgWrite, Completion, MemRead, MemWrite, PeerBack, PeerLost
 from nodes.cpu.kernel.drivers.ixgbe.hw import read_reg
+from nodes.cpu.kernel.hrtimer import HrTimer
 from nodes.cpu.kernel.pci import read_config, write_config
 from nodes.cpu.kernel.percpu import ALL_ONES, Context, Cpu, MmioRead
-from nodes.cpu.kernel.timer import HrTimer
 from nodes.cpu.page import CONTEXTS
 from tests.nodes.cpu.harness import MS, BareCpu
 

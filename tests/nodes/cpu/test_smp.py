@@ -11,6 +11,7 @@ from nodes.cpu.kernel import smp
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import SCHEDULE, TASK_INTERRUPTIBLE, wake_up_process
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup
+from nodes.cpu.kernel.softirq import __raise_softirq_irqoff, raise_softirq_irqoff
 from nodes.cpu.kernel.tables import KINDS, publish
 from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.kernel.workqueue import Work
@@ -62,7 +63,7 @@ def test_softirqs_raised_by_a_call_run_when_its_interrupt_ends(
     ran: list[str] = []
 
     def raise_it(cpu: Cpu, _source: int, _record: list[int]) -> Context | None:
-        cpu.softirq.raise_irqoff(3)
+        raise_softirq_irqoff(cpu, 3)
         return None
 
     def action(cpu: Cpu) -> Context:
@@ -160,7 +161,7 @@ def test_a_pure_reschedule_ipi_is_counted_and_runs_no_softirq(era: str) -> None:
         yield
 
     bench.softirq(3, action)
-    bench.cpu.softirq.raise_only(3)
+    __raise_softirq_irqoff(bench.cpu, 3)
     switches = bench["ctxt"]
     bench.vector(bench.cpu.params.reschedule_vector)
     bench.settle()

@@ -18,6 +18,7 @@ from nodes.cpu.kernel.smpcall import (
     smp_call_function_many,
     smp_call_function_single,
 )
+from nodes.cpu.kernel.softirq import raise_softirq_irqoff
 from tests.nodes.cpu.harness import ERAS, MS, SECOND
 from tests.nodes.cpu.several import Several
 
@@ -250,7 +251,7 @@ def test_only_the_last_era_minds_a_call_from_a_softirq(era: str, warns: int, ran
     machine.zero.softirq(
         3, lambda cpu: smp_call_function_single(cpu, 1, DO_NOTHING, [1], wait=False)
     )
-    machine.zero.cpu.softirq.raise_irqoff(3)
+    raise_softirq_irqoff(machine.zero.cpu, 3)
     machine.zero.wake = 0
     # ksoftirqd runs it: that is a softirq too
     machine.live(2 * MS)

@@ -1,4 +1,4 @@
-"""From the vector to the handler and out again: arch/x86/kernel/irq.c, kernel/irq/{chip,handle}.c.
+"""From the vector to the handler and out again: arch/x86/kernel/irq.c.
 
 ``interrupt`` is the context that the core pushes when it takes a vector. System vectors (local
 timer, reschedule, call function) have entries of their own; every other vector goes through
@@ -15,35 +15,21 @@ from nodes.cpu.kernel.apic import (
     error_interrupt,
     spurious_interrupt,
 )
-from nodes.cpu.kernel.irq.desc import (
-    IRQ_NONE,
-    IRQD_IRQ_DISABLED,
-    IRQD_IRQ_INPROGRESS,
-    IRQD_IRQ_MASKED,
-    IRQS_PENDING,
-    IRQS_REPLAY,
-    IRQS_WAITING,
-    IrqDesc,
-)
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import run_calls, run_wake_list, take_calls, take_records
-from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA, LATENCY_BUCKETS
+from nodes.cpu.kernel.softirq import invoke_softirq
+from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-_IRQS = CPU_SCHEMA.index("irqs")
 _ARCH = CPU_SCHEMA.index("arch_irqs")
 _LOC = _ARCH + ARCH_IRQS.index("LOC")
 _RES = _ARCH + ARCH_IRQS.index("RES")
 _CAL = _ARCH + ARCH_IRQS.index("CAL")
 _NO_HANDLER = CPU_SCHEMA.index("msi_no_handler")
-_LATENCY = CPU_SCHEMA.index("irq_latency")
-_NOW = CPU_SCHEMA.index("hardirq_now")
-_ENTRY = TRACEPOINTS["irq_handler_entry"].number
-_EXIT = TRACEPOINTS["irq_handler_exit"].number
 _LOCAL_TIMER = TRACEPOINTS["local_timer_entry"].number
 _RESCHEDULE = TRACEPOINTS["reschedule_entry"].number
 _CALL = TRACEPOINTS["call_function_entry"].number
@@ -134,10 +120,9 @@ def irq_exit(cpu: Cpu, outer: int) -> Context:
     cpu.irqs_on = False
     cpu.levels.pop()
     cpu.preempt_count -= HARDIRQ_OFFSET
-    softirq = cpu.softirq
-    if softirq.pending and not cpu.in_interrupt() and not softirq.ksoftirqd_running():
+    if cpu.softirq.pending and not cpu.in_interrupt():
         cpu.enter_context(outer)
-        yield from softirq.run()
+        yield from invoke_softirq(cpu)
     cpu.enter_context(outer)
 
 
@@ -150,48 +135,4 @@ def _device(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         printk(cpu, f"{cpu.number}.{vector} No irq handler for vector", KERN_ERR)
         return
     desc.arrived_ns = arrived_ns
-    yield from handle_edge_irq(cpu, desc)
-
-
-def handle_edge_irq(cpu: Cpu, desc: IrqDesc) -> Context:
-    """Edge flow: acknowledge first; what arrives meanwhile is replayed once by the loop."""
-    desc.istate &= ~(IRQS_REPLAY | IRQS_WAITING)
-    if desc.state & (IRQD_IRQ_DISABLED | IRQD_IRQ_INPROGRESS) or not desc.actions:
-        desc.istate |= IRQS_PENDING
-        desc.state |= IRQD_IRQ_MASKED
-        cpu.lapic.eoi()
-        return
-    cpu.words[_IRQS + desc.irq] += 1
-    cpu.lapic.eoi()  # irq_ack of PCI-MSI
-    while True:
-        if not desc.actions:
-            desc.state |= IRQD_IRQ_MASKED
-            return
-        if desc.istate & IRQS_PENDING and not desc.state & IRQD_IRQ_DISABLED:
-            desc.state &= ~IRQD_IRQ_MASKED
-        yield from handle_irq_event(cpu, desc)
-        if not desc.istate & IRQS_PENDING or desc.state & IRQD_IRQ_DISABLED:
-            return
-
-
-def handle_irq_event(cpu: Cpu, desc: IrqDesc) -> Context:
-    """Run the chain of actions with the line marked in progress."""
-    desc.istate &= ~IRQS_PENDING
-    desc.state |= IRQD_IRQ_INPROGRESS
-    words = cpu.words
-    words[_NOW] = desc.irq + 1
-    if desc.arrived_ns:
-        bucket = (cpu.now() - desc.arrived_ns).bit_length()
-        words[_LATENCY + min(bucket, LATENCY_BUCKETS - 1)] += 1
-        desc.arrived_ns = 0
-    cpu.trace(_ENTRY, desc.irq, desc.vector)
-    result = IRQ_NONE
-    for action in desc.actions:
-        returned = action.handler(desc.irq, action.dev_id)
-        if not isinstance(returned, int):
-            returned = yield from returned
-        result |= returned
-        yield
-    cpu.trace(_EXIT, desc.irq, result)
-    words[_NOW] = 0
-    desc.state &= ~IRQD_IRQ_INPROGRESS
+    yield from desc.handle_irq(cpu, desc)

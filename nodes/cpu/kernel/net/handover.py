@@ -14,7 +14,7 @@ from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, pa
 from nodes.cpu.kernel.net.socket import sock_queue_rcv
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
-from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ
+from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.ledger import classify
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV = 2, 3
 BACKLOG_RX, BACKLOG_TX = 0, 1
-NETDEV_MAX_BACKLOG = 1000
 
 _OUT = CPU_SCHEMA.index("handover_out")
 _IN = CPU_SCHEMA.index("handover_in")
@@ -55,14 +54,14 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     cpu.words[_IN + cls] += 1
     cpu.words[_RPS] += 1
     dev = cpu.net.devices.get(where & 0xFFFF)
-    if dev is None or len(cpu.net.backlog) >= NETDEV_MAX_BACKLOG:
+    if dev is None or len(cpu.net.backlog) >= cpu.sysctl.netdev_max_backlog:
         cpu.words[_DROPPED] += 1
         count_drop(cpu, "CPU_BACKLOG", None if dev is None else dev.nic, cls)
         return None
     skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
     skb.protocol, skb.pkt_type = record[5], record[6]
     cpu.net.backlog.append((kind, skb, (where >> 16).to_bytes(4, "big")))
-    cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+    __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
     return None
 
 

@@ -15,14 +15,19 @@ from nodes.cpu.kernel.net.handover import BACKLOG_RX
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.xmit import qdisc_run
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, NET_TX_SOFTIRQ
+from nodes.cpu.kernel.softirq import (
+    NET_RX_SOFTIRQ,
+    NET_TX_SOFTIRQ,
+    __raise_softirq_irqoff,
+    open_softirq,
+)
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-NETDEV_BUDGET, NAPI_WEIGHT = 300, 64
+NAPI_WEIGHT = 64
 NAPI_STATE_SCHED, NAPI_STATE_MISSED = 1, 2
 GRO_NORMAL_BATCH = 8
 
@@ -62,7 +67,7 @@ def napi_schedule(cpu: Cpu, napi: Napi) -> None:
             break
     if not state & NAPI_STATE_SCHED:
         cpu.net.poll_list.append(napi)
-        cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+        __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
 
 
 def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:
@@ -71,7 +76,7 @@ def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:
     if atomics.cmpxchg(napi.word, NAPI_STATE_SCHED, 0) != NAPI_STATE_SCHED:
         atomics.clear_bits(napi.word, NAPI_STATE_MISSED)
         cpu.net.poll_list.append(napi)
-        cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+        __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
         return False
     return True
 
@@ -80,12 +85,14 @@ def net_rx_action(cpu: Cpu) -> Context:
     """The NET_RX softirq."""
     net, words = cpu.net, cpu.words
     after_poll = cpu.params.time_squeeze == "after-poll"
-    budget = NETDEV_BUDGET
-    end_ns = cpu.now() + 2 * 1_000_000_000 // cpu.params.hz
+    budget = cpu.sysctl.netdev_budget
+    end_ns = cpu.now() + cpu.sysctl.netdev_budget_usecs * 1000
     repoll: list[Napi] = []
     waiting, net.poll_list = net.poll_list, []
-    while net.backlog:
+    quota = cpu.sysctl.dev_weight
+    while net.backlog and quota > 0:
         yield from _process_backlog(cpu)
+        quota -= 1
     squeezed = False
     while waiting:
         if not after_poll and (budget <= 0 or cpu.now() > end_ns):
@@ -108,7 +115,7 @@ def net_rx_action(cpu: Cpu) -> Context:
         words[_SQUEEZE] += 1
     net.poll_list = waiting + net.poll_list + repoll
     if net.poll_list or net.backlog:
-        cpu.softirq.raise_only(NET_RX_SOFTIRQ)
+        __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
 
 
 def _process_backlog(cpu: Cpu) -> Context:
@@ -128,5 +135,5 @@ def net_tx_action(cpu: Cpu) -> Context:
 
 
 def setup(cpu: Cpu) -> None:
-    cpu.softirq.open_softirq(NET_TX_SOFTIRQ, net_tx_action)
-    cpu.softirq.open_softirq(NET_RX_SOFTIRQ, net_rx_action)
+    open_softirq(cpu, NET_TX_SOFTIRQ, net_tx_action)
+    open_softirq(cpu, NET_RX_SOFTIRQ, net_rx_action)

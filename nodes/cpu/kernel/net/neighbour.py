@@ -29,7 +29,7 @@ from nodes.cpu.kernel.net.socket import SKB_TRUESIZE
 from nodes.cpu.kernel.net.xmit import dev_queue_xmit
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.cpu.kernel.timer import Timer
+from nodes.cpu.kernel.timer import Timer, timer_setup
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def neigh_update(
 
 def _arm(cpu: Cpu, neigh: Neighbour, delay_ns: int) -> None:
     if neigh.timer is None:
-        neigh.timer = Timer(lambda cpu: _timer(cpu, neigh))
+        neigh.timer = timer_setup(cpu, lambda cpu: _timer(cpu, neigh), 0, "neigh_timer_handler")
     delay_jiffies = max(1, delay_ns * cpu.params.hz // 1_000_000_000)
     cpu.timers.mod_timer(neigh.timer, cpu.jiffies() + delay_jiffies)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from nodes.cpu.kernel.hrtimer import schedule_hrtimeout
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, wake_up_process
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.cpu.kernel.timer import schedule_hrtimeout
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 

@@ -13,21 +13,22 @@ from nodes.cpu.kernel import pci
 from nodes.cpu.kernel.drivers.ixgbe import hw, regs, watchdog
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
-from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, IrqDesc, free_irq, request_irq
+from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, Handler
+from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_free_desc, irq_set_chip_and_handler
+from nodes.cpu.kernel.irq.manage import remove_action, request_irq
+from nodes.cpu.kernel.irq.thread import stop_irq_threads
+from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import QUEUE_DMA_BYTES
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 VENDOR_INTEL, DEVICE_82599 = 0x8086, 0x10FB
-
-_MMIO_WRITES = CPU_SCHEMA.index("mmio_writes")
 
 
 # ---------------------------------------------------------------- replicas
@@ -55,26 +56,32 @@ def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool] | None) -> None:
 @replica("irq")
 def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
     """An MSI-X interrupt: (hwirq, vector, target CPU, action name, NIC, queue or -1)."""
-    table = cpu.irq
     if value is None:
-        desc = table.desc.get(irq)
-        if desc is not None and desc.actions:
-            free_irq(table, irq, desc.actions[0].dev_id)
+        desc = cpu.irq.desc.get(irq)
+        if desc is not None:
+            action = remove_action(cpu, desc, desc.actions[0].dev_id) if desc.actions else None
+            if action is not None:
+                stop_irq_threads(cpu, action)
+            irq_free_desc(cpu, irq)
         return
     hwirq, vector, target, name, nic, queue = value
-    chip = "PCI-MSI-X" if cpu.params.proc_format == "2.6.18" else "PCI-MSI"
-    desc = table.desc[irq] = IrqDesc(irq, hwirq, vector, target, chip)
     adapter = cpu.net.adapters[cpu.machine.nics[nic].name]
+    index = queue if queue >= 0 else len(adapter.rings)
+    desc = irq_alloc_desc(cpu, irq, hwirq, vector, target)
+    entry = pci.MsixEntry(nic, adapter.name, index)
+    irq_set_chip_and_handler(cpu, desc, msix_chip(cpu), "edge", entry)
+    handler: Handler
     if queue >= 0:
 
-        def handler(_irq: int, _dev: object) -> int:
+        def ixgbe_msix_clean_rings(_irq: int, _dev: object) -> int:
             return msix_clean_rings(adapter, queue)
 
-        request_irq(table, irq, handler, name, adapter)
+        handler = ixgbe_msix_clean_rings
     else:
-        request_irq(table, irq, watchdog.msix_other(cpu, adapter), name, adapter)
-    if target == cpu.number:
-        table.vector_irq[vector] = desc
+        handler = watchdog.msix_other(cpu, adapter)
+    error = request_irq(cpu, irq, handler, 0, name, adapter)
+    if error:
+        printk(cpu, f"{hw.driver_prefix(cpu, adapter)}: request_irq failed, Error: {error}")
 
 
 # ---------------------------------------------------------------- probe and remove
@@ -196,6 +203,7 @@ def _configure(cpu: Cpu, adapter: Adapter) -> Context:
 def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     """One vector for each queue pair, on the CPU of the same number, and one for the rest."""
     entries: list[tuple[int, int]] = []
+    lines: list[tuple[int, tuple[Any, ...]]] = []
     params, nic = cpu.params, adapter.nic
     last = len(adapter.rings)
     for index in range(last + 1):
@@ -207,10 +215,12 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
         name = f"{name}-TxRx-{index}" if index < last else name + params.other_vector_suffix
         hwirq = (cpu.machine.nics[nic].slot + 1) << 19 | index
         queue = index if index < last else -1
-        yield from publish(cpu, "irq", irq, (hwirq, vector, target, name, nic, queue))
+        lines.append((irq, (hwirq, vector, target, name, nic, queue)))
         adapter.irqs.append((irq, target, vector))
         entries.append((target, vector))
-    yield from pci.enable_msix(cpu, nic, adapter.name, entries, _MMIO_WRITES + nic)
+    yield from pci.enable_msix(cpu, nic, adapter.name, entries)
+    for irq, line in lines:
+        yield from publish(cpu, "irq", irq, line)
 
 
 def _up_complete(cpu: Cpu, adapter: Adapter) -> Context:

@@ -19,7 +19,7 @@ from nodes.cpu.kernel.net.napi import GRO_NORMAL_BATCH, Napi, napi_complete_done
 from nodes.cpu.kernel.net.receive import eth_type_trans
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, received_skb
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.softirq import NET_TX_SOFTIRQ
+from nodes.cpu.kernel.softirq import NET_TX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import RING_ENTRIES
@@ -49,7 +49,7 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
     ring = adapter.rings[napi.queue]
     if adapter.clean_tx(cpu, ring) and adapter.netdev.queue_stopped:
         adapter.netdev.queue_stopped = False
-        cpu.softirq.raise_only(NET_TX_SOFTIRQ)
+        __raise_softirq_irqoff(cpu, NET_TX_SOFTIRQ)
     yield
     work: int = yield from clean_rx_irq(cpu, adapter, ring, budget)
     if work >= budget:

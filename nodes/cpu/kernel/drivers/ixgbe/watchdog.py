@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.drivers.ixgbe import hw, main, regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
+from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
-from nodes.cpu.kernel.timer import Timer, msecs_to_jiffies
+from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import Work
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Service:
         self.link_up = False
         self.lsc_int = 0
         self.statistics: dict[str, int] = {name: 0 for name, _ in _STATISTICS}
-        self.timer = Timer(lambda cpu: _service_timer(cpu, adapter))
+        self.timer = timer_setup(
+            cpu, lambda cpu: _service_timer(cpu, adapter), 0, "ixgbe_service_timer"
+        )
         self.work = Work(
             SERVICE_WORK + adapter.nic,
             "ixgbe_service_task",
@@ -87,7 +90,7 @@ def service_event_schedule(cpu: Cpu, adapter: Adapter) -> None:
 def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
     """Handler of the last vector: reads EICS (not EICR), clears what it saw."""
 
-    def handler(_irq: int, _dev: object) -> Context:
+    def ixgbe_msix_other(_irq: int, _dev: object) -> Context:
         eicr = yield from hw.read_reg(cpu, adapter, regs.EICS)
         eicr &= 0xFFFF_0000
         adapter.write_reg(regs.EICR, eicr)
@@ -103,7 +106,7 @@ def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
             adapter.write_reg(regs.EIMS, regs.EIMS_OTHER & ~regs.EICR_LSC)
         return IRQ_HANDLED
 
-    return handler
+    return ixgbe_msix_other
 
 
 def _service_timer(cpu: Cpu, adapter: Adapter) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net.bonding.bond import (
     BOND_LINK_BACK,
     BOND_LINK_DOWN,
@@ -32,7 +33,6 @@ from nodes.cpu.kernel.net.bonding.main import (
     show,
 )
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.timer import msecs_to_jiffies
 from nodes.cpu.kernel.workqueue import Work
 from nodes.cpu.page import CPU_SCHEMA
 
@@ -55,6 +55,8 @@ def start(cpu: Cpu, bond: Bonding) -> None:
 def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
     """One look. What it found is settled under RTNL (2.6.18's timer has locks of its own); whoever
     finds that taken looks again a jiffy later."""
+    if not bond.settings.miimon:
+        return  # switched off while this look was on its way
     one_pass = cpu.params.link_commit == "one-pass"
     owed = should_notify_peers(cpu, bond)  # from an earlier look
     commit = _inspect_all(cpu, bond, one_pass)

@@ -1,0 +1,151 @@
+"""Softirqs from calm to overload: who runs them, and what is left for a user task.
+
+An hrtimer stands for a device: each of its interrupts queues one unit of work and raises a
+softirq, whose action works off up to ``budget`` units and raises itself again if there are more,
+as NAPI does. Meanwhile a task in user mode computes. For each load (percent of one CPU) there is
+one window; its result line says which share of the units ran on the way out of interrupts and
+which in ksoftirqd, and which share of the CPU the user task got::
+
+    softirq_storm: load=150 irq_exit=3 ksoftirqd=97 user=48 dropped=31
+
+All times are the CPU's own: what interrupts take is not counted as work of what they interrupt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.hrtimer import HrTimer, nanosleep
+from nodes.cpu.kernel.irqflags import local_irq_restore, local_irq_save
+from nodes.cpu.kernel.percpu import USER, Context, Pause
+from nodes.cpu.kernel.sched import kthread_run
+from nodes.cpu.kernel.softirq import (
+    __raise_softirq_irqoff,
+    open_softirq,
+    raise_softirq_irqoff,
+)
+from nodes.cpu.modules import Values, module, report
+from nodes.cpu.page import CPU_SCHEMA
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+NAME = "softirq_storm"
+QUEUE_MAX = 300
+SLICE_NS = 100_000
+
+_HARDIRQ_NS = CPU_SCHEMA.index("hardirq_ns")
+_SOFTIRQ_NS = CPU_SCHEMA.index("softirq_ns")
+
+
+class Storm:
+    """One device, its softirq and the user task of one CPU."""
+
+    def __init__(self, cpu: Cpu, cost_ns: int, budget: int) -> None:
+        self.cpu = cpu
+        self.number = cpu.params.softirq_names.index("BLOCK")
+        self.cost_ns = cost_ns
+        self.budget = budget
+        self.period_ns = 0
+        self.timer = HrTimer(self.interrupt)
+        self.stop = False
+        self.user_ns = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a window."""
+        self.queued = self.dropped = self.inline = self.threaded = 0
+        self.user_before_ns = self.user_ns
+
+    def interrupt(self, cpu: Cpu) -> None:
+        """The device's hard interrupt: one more unit, and the next one after the period."""
+        cpu.timers.hrtimer_start(self.timer, self.timer.expires_ns + self.period_ns)
+        if self.queued == QUEUE_MAX:
+            self.dropped += 1
+        else:
+            self.queued += 1
+        raise_softirq_irqoff(cpu, self.number)
+
+    def action(self, cpu: Cpu) -> Context:
+        """The softirq: up to ``budget`` units."""
+        threaded = cpu.current is cpu.softirq.ksoftirqd
+        for _ in range(min(self.budget, self.queued)):
+            yield from burn(cpu, self.cost_ns, _HARDIRQ_NS)
+            self.queued -= 1
+            if threaded:
+                self.threaded += 1
+            else:
+                self.inline += 1
+        if self.queued:
+            _raise_again(cpu, self.number)
+
+    def user(self, cpu: Cpu) -> Context:
+        """A task that only computes."""
+        while not self.stop:
+            yield USER
+            self.user_ns += yield from burn(cpu, SLICE_NS, _HARDIRQ_NS, _SOFTIRQ_NS, whole=False)
+
+
+def _raise_again(cpu: Cpu, number: int) -> None:
+    flags = local_irq_save(cpu)
+    __raise_softirq_irqoff(cpu, number)
+    local_irq_restore(cpu, flags)
+
+
+def burn(cpu: Cpu, duration_ns: int, *stolen_by: int, whole: bool = True) -> Context:
+    """Keep the CPU busy until this context itself has had ``duration_ns``, or (not ``whole``) until
+    that much time has passed; returns what it had. ``stolen_by``: words of the page that count the
+    time of what may interrupt it."""
+    began, before = cpu.now(), sum(cpu.words[word] for word in stolen_by)
+    end = began + duration_ns
+    while cpu.now() < end:
+        yield Pause(end)
+        if whole:
+            end = began + duration_ns + sum(cpu.words[word] for word in stolen_by) - before
+    stolen = sum(cpu.words[word] for word in stolen_by) - before
+    return max(0, cpu.now() - began - stolen)
+
+
+@module(
+    NAME,
+    params={
+        "loads": ("25,75,150", "percent of one CPU, one window each"),
+        "window_ms": (60, "length of a window"),
+        "cost_us": (100, "work of one unit"),
+        "budget": (4, "units that the softirq does before it gives way"),
+    },
+)
+def init(cpu: Cpu, params: Values) -> Context:
+    """One window for each load."""
+    storm = Storm(cpu, params["cost_us"] * 1000, params["budget"])
+    before = cpu.softirq.actions[storm.number]
+    open_softirq(cpu, storm.number, storm.action)
+    kthread_run(cpu, "user", storm.user(cpu))
+    window_ns = params["window_ms"] * 1_000_000
+    for load in str(params["loads"]).split(","):
+        storm.period_ns = storm.cost_ns * 100 // int(load)
+        storm.clear()
+        began = cpu.now()
+        cpu.timers.hrtimer_start(storm.timer, began + storm.period_ns)
+        yield from nanosleep(cpu, window_ns)
+        cpu.timers.hrtimer_cancel(storm.timer)
+        lasted_ns = cpu.now() - began
+        _report(cpu, storm, int(load), lasted_ns)
+        while storm.queued:
+            yield from nanosleep(cpu, 1_000_000)
+    storm.stop = True
+    open_softirq(cpu, storm.number, before)
+    return 0
+
+
+def _report(cpu: Cpu, storm: Storm, load: int, lasted_ns: int) -> None:
+    units = max(1, storm.inline + storm.threaded)
+    report(
+        cpu,
+        NAME,
+        load=load,
+        irq_exit=round(storm.inline * 100 / units),
+        ksoftirqd=round(storm.threaded * 100 / units),
+        user=round((storm.user_ns - storm.user_before_ns) * 100 / lasted_ns),
+        dropped=storm.dropped,
+    )
