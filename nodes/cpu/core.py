@@ -64,6 +64,7 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
     files,
+    iptables,
     modules,
     ping,
     tcpdump,
@@ -132,7 +133,6 @@ class CpuNode(Node):
         self._nic_names = machine.nic_names
         self._tag = 0
         self._stall: _Stall | None = None
-        self._saved_if: list[bool] = []  # for each frame of the stack: IF before it
         self._nmi_latched = False
         self._nmi_frame: Context | None = None  # no other NMI comes in while it stands
         self._halted = False  # after a panic
@@ -217,7 +217,7 @@ class CpuNode(Node):
                 self._push(self._nmi_frame, False)
             elif lapic.intr and cpu.irqs_on and value is None:
                 vector = lapic.ack()
-                self._saved_if.append(True)
+                cpu.saved_if.append(True)
                 cpu.irqs_on = False
                 stack.append(interrupt(cpu, vector, self._arrived.pop(vector, 0)))
             if checking and (wrong := broken(cpu)):
@@ -316,14 +316,14 @@ class CpuNode(Node):
 
     def _push(self, frame: Context, irqs_on: bool) -> None:
         """Interrupt what runs: its IF is kept for the iret."""
-        self._saved_if.append(self.cpu.irqs_on)
+        self.cpu.saved_if.append(self.cpu.irqs_on)
         self.cpu.irqs_on = irqs_on
         self.cpu.stack.append(frame)
 
     def _iret(self, returned: Any) -> Any:
         """Back to what was interrupted; what it is told: the result of its ``int n``, or None."""
         cpu = self.cpu
-        cpu.irqs_on = self._saved_if.pop()
+        cpu.irqs_on = cpu.saved_if.pop()
         if cpu.stack.pop() is self._nmi_frame:
             self._nmi_frame = None
         return returned

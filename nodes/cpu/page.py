@@ -7,6 +7,8 @@ from bus.ram import Field, Schema
 NR_IRQS = 256
 NICS_MAX = 8
 LATENCY_BUCKETS = 32
+#: Rules and policies of ip_tables that can be counted.
+NF_SLOTS = 40
 RUN_QUEUE_ROWS = 6
 
 #: Architecture rows of /proc/interrupts that are counted, in the order of ``arch_irqs``.
@@ -119,6 +121,7 @@ CPU_SCHEMA = Schema(
         Field("rx_nohandler", "by device, as for drops", NICS_MAX + 1),
         Field("rx_dropped", "by device, as for drops", NICS_MAX + 1),
         Field("sock_dups", "further copies for further sockets", 3),
+        Field("nf_counters", "by slot of ip_tables: packets, bytes", 2 * NF_SLOTS),
         # PCIe
         Field("mmio_writes", "by NIC: posted writes sent", NICS_MAX),
         Field("mmio_reads", "by NIC: reads sent", NICS_MAX),

@@ -19,6 +19,7 @@ from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import VectorSpace
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
+from nodes.cpu.kernel.locks.lockdep import Lockdep
 from nodes.cpu.kernel.net import device, napi, receive
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
@@ -59,6 +60,8 @@ def prepare(cpu: Cpu) -> None:
     """Per-CPU variables, before anything runs."""
     cpu.rq = RunQueue(cpu)
     cpu.idle = cpu.current = Task(cpu, f"swapper/{cpu.number}", None)
+    if cpu.params.prove_locking == "on":
+        cpu.lockdep = Lockdep(cpu)
     cpu.timers = Timers(cpu)
     cpu.softirq = SoftirqState(cpu)
     softirq_init(cpu)

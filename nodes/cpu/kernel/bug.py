@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 TRACE_DEPTH_MAX = 24
+#: Code that looks at the kernel from outside: not part of a call trace.
+_LOCKS = "nodes.cpu.kernel.locks."
+_OUTSIDE = (
+    __name__, f"{_LOCKS}lockdep", f"{_LOCKS}lockdep_report", f"{_LOCKS}might_sleep",
+)  # fmt: skip
 
 _WARNINGS = CPU_SCHEMA.index("warnings")
 
@@ -39,7 +44,7 @@ def running() -> list[str]:
         module = frame.f_globals.get("__name__", "")
         if module == "nodes.cpu.core":
             break
-        if module != __name__ and not module.startswith("bus."):
+        if module not in _OUTSIDE and not module.startswith("bus."):
             names.append(frame.f_code.co_name)
         frame = frame.f_back
     return names

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.percpu import PREEMPT_MASK, SCHEDULE, Context
+from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -22,6 +22,8 @@ def local_irq_disable(cpu: Cpu) -> None:
 
 def local_irq_enable(cpu: Cpu) -> None:
     """sti: what waits in the local APIC comes in at the next boundary."""
+    if cpu.lockdep is not None and not cpu.irqs_on:
+        cpu.lockdep.hardirqs_on()
     cpu.irqs_on = True
 
 
@@ -33,15 +35,17 @@ def local_irq_save(cpu: Cpu) -> bool:
 
 def local_irq_restore(cpu: Cpu, flags: bool) -> None:
     """Put the flag back as ``local_irq_save`` found it."""
+    if cpu.lockdep is not None and flags and not cpu.irqs_on:
+        cpu.lockdep.hardirqs_on()
     cpu.irqs_on = flags
 
 
 def preempt_disable(cpu: Cpu) -> None:
-    cpu.preempt_count += 1
+    """Counts only where the kernel counts (``preempt_count``): else nothing preempts it anyway."""
+    cpu.preempt_count += cpu.preempt_counted
 
 
 def preempt_enable(cpu: Cpu) -> Context:
-    """Give way now if that was the last reason not to."""
-    cpu.preempt_count -= 1
-    if cpu.need_resched and not cpu.preempt_count & PREEMPT_MASK and cpu.preemptible():
-        yield SCHEDULE
+    """These kernels are PREEMPT_VOLUNTARY: it gives way at cond_resched, not here."""
+    cpu.preempt_count -= cpu.preempt_counted
+    yield

@@ -76,6 +76,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
     "ip_id": ("zero", "generated"),
+    "preempt_count": ("off", "on"),
+    "prove_locking": ("off", "on"),
+    "bh_enable_irqs_off": ("warn", "prove-locking"),
     "warning_text": ("bug", "at", "cpu-pid"),
     "softlockup": ("each-second", "once", "again"),
     "call_function": ("call_data", "call_queue", "llist"),
@@ -111,6 +114,9 @@ class Params(NamedTuple):
     hardirq_mask: int  # bits of preempt_count: include/linux/preempt.h, hardirq.h
     nmi_mask: int
     nmi_offset: int  # what an NMI adds beside HARDIRQ_OFFSET
+    preempt_count: str  # on: CONFIG_DEBUG_ATOMIC_SLEEP, spinlocks count and might_sleep looks
+    prove_locking: str  # CONFIG_PROVE_LOCKING: nodes.cpu.kernel.locks.lockdep
+    bh_enable_irqs_off: str  # who is told of local_bh_enable with interrupts off: kernel/softirq.c
     softirq_names: tuple[str, ...]  # in vector order
     local_timer_vector: int
     reschedule_vector: int
@@ -230,6 +236,9 @@ PRESETS: dict[str, Params] = {
         hardirq_mask=0x0FFF0000,
         nmi_mask=0,
         nmi_offset=0,
+        preempt_count="off",
+        prove_locking="off",
+        bh_enable_irqs_off="warn",
         softirq_names=_SOFTIRQS_18,
         local_timer_vector=0xEF,
         reschedule_vector=0xFD,
@@ -334,6 +343,9 @@ PRESETS: dict[str, Params] = {
         hardirq_mask=0x03FF0000,
         nmi_mask=0x04000000,
         nmi_offset=0x04000000,
+        preempt_count="off",
+        prove_locking="off",
+        bh_enable_irqs_off="warn",
         softirq_names=_SOFTIRQS_310,
         local_timer_vector=0xEF,
         reschedule_vector=0xFD,
@@ -438,6 +450,9 @@ PRESETS: dict[str, Params] = {
         hardirq_mask=0x000F0000,
         nmi_mask=0x00F00000,
         nmi_offset=0x00100000,
+        preempt_count="off",
+        prove_locking="off",
+        bh_enable_irqs_off="prove-locking",
         softirq_names=_SOFTIRQS_61,
         local_timer_vector=0xEC,
         reschedule_vector=0xFD,

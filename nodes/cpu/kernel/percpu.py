@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nodes.cpu.idt import Idt
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
+    from nodes.cpu.kernel.locks.lockdep import Lockdep
     from nodes.cpu.kernel.module import Loaded
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.rcu import Rcu
@@ -175,6 +176,7 @@ class Cpu:
         #: What serves what, outermost first: a vector for a hard interrupt, or a LEVEL_ value.
         #: Kept apart from preempt_count, so that ``nodes.cpu.invariants`` can compare the two.
         self.levels: list[int] = []
+        self.saved_if: list[bool] = []  # for each frame of the stack: IF before it
         self.steps = 0
         self.lost_nics: list[bool] = [False] * len(machine.nics)
         #: Clock in ns; where time is virtual it moves with each boundary.
@@ -184,6 +186,10 @@ class Cpu:
         # kernel state of the core
         self.preempt_count = 0
         self._initial_jiffies = initial_jiffies(params.hz)
+        self.preempt_counted = 1 if params.preempt_count == "on" else 0  # what a spinlock adds
+        self.lockdep: Lockdep | None = None  # with prove_locking
+        self.mutex_waiters: dict[int, list[Task]] = {}  # tasks of this CPU, by mutex
+        self.might_sleep_jiffies: int | None = None  # of the last report
         self.hardirq_mask = params.hardirq_mask
         self.nmi_mask = params.nmi_mask
         self.nmi_handlers: list[Callable[[Cpu], bool]] = []  # True: it was for this handler

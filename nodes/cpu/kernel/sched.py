@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nodes.cpu.kernel.locks.schedule_debug import SetAside, put_back, schedule_debug
 from nodes.cpu.kernel.percpu import CONTEXT_TASK, SCHEDULE, Context
+from nodes.cpu.kernel.printk import printk
 from nodes.cpu.page import CPU_SCHEMA, RUN_QUEUE_ROWS
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -60,8 +62,8 @@ class Task:
     """A task of one CPU. ``gen`` is its kernel (and user) code; None for the idle task."""
 
     __slots__ = (
-        "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
-        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
+        "aside", "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program",
+        "request", "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
         "user", "vruntime", "weight", "worker",
     )  # fmt: skip
 
@@ -86,6 +88,7 @@ class Task:
         self.request: int | None = None  # the Spawn that started it
         self.worker: Worker | None = None
         self.program: Any = None
+        self.aside: SetAside | None = None
 
 
 class RunQueue:
@@ -221,6 +224,8 @@ def schedule(cpu: Cpu) -> None:
     """Leave the current task (it set its state) and pick the next one."""
     rq, prev = cpu.rq, cpu.current
     cpu.need_resched = False
+    if (cpu.preempt_count or not cpu.irqs_on) and schedule_debug(cpu, prev):
+        return
     cpu.rcu.passed = True  # rcu_note_context_switch
     if prev is not cpu.idle:
         _charge(cpu, prev)
@@ -244,6 +249,8 @@ def schedule(cpu: Cpu) -> None:
     words = cpu.words
     words[_NR_RUNNING] = len(runnable) + (chosen is not cpu.idle)
     if chosen is prev:
+        if prev.aside is not None:
+            put_back(cpu, prev, prev.aside)
         return
     words[_CTXT] += 1
     words[_PID] = chosen.pid
@@ -263,6 +270,8 @@ def schedule(cpu: Cpu) -> None:
     elif words[_RUN_QUEUE]:
         for row in range(RUN_QUEUE_ROWS):
             words[_RUN_QUEUE + row * 5] = 0  # nobody is on the queue
+    if chosen.aside is not None:
+        put_back(cpu, chosen, chosen.aside)
 
 
 def _vruntime(task: Task) -> int:
@@ -279,6 +288,10 @@ def task_exit(cpu: Cpu, task: Task) -> None:
     """The task's code has returned; ``schedule`` drops it."""
     if cpu.trace_mask >> _EXIT & 1:
         cpu.trace(_EXIT, _who(task), cpu.symbol(task.comm))
+    if cpu.preempt_count:
+        count = cpu.preempt_count
+        printk(cpu, f"note: {task.comm}[{task.pid}] exited with preempt_count {count}")
+        cpu.preempt_count = 0
     task.state = TASK_DEAD
     task.gen = None
     cpu.rq.all.pop(task.pid, None)

@@ -2,6 +2,7 @@
 
 ``kernel``: what the /proc renderers need beside the pages. ``state``: for the dashboard.
 ``symbols``: the names that trace records give by number.
+``iptables:TABLE``: its listing, with the counts of all CPUs.
 ``ping:N``: times of the last ping's packets from sequence N on.
 """
 
@@ -13,6 +14,8 @@ from nodes.cpu.kernel import sysctl
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
 from nodes.cpu.kernel.net.stats import device_stats
+from nodes.cpu.programs.iptables import listing
+from nodes.cpu.programs.iptablesargs import IptablesError, parse
 from nodes.cpu.programs.ping import PingTimes
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ def snapshot(cpu: Cpu, what: str) -> Any:
         return _state(cpu)
     if name == "symbols":
         return cpu.symbols
+    if name == "iptables":
+        return _iptables(cpu, argument or "filter")
     if name == "ping":
         return _ping(cpu, int(argument) if argument.isdigit() else 1)
     raise LookupError(f"a CPU has no snapshot {what}")
@@ -126,6 +131,14 @@ def _state(cpu: Cpu) -> dict[str, Any]:
         "hooks": cpu.net.hook_counts,
         "ifindexes": {dev.name: dev.ifindex for dev in cpu.net.devices.values()},
     }
+
+
+def _iptables(cpu: Cpu, table: str) -> str:
+    """What ``iptables -t TABLE -L -v -n`` prints."""
+    try:
+        return listing(cpu, parse(["-t", table, "-L", "-v", "-n"]))
+    except IptablesError:
+        raise LookupError(f"there is no table {table}") from None
 
 
 def _ping(cpu: Cpu, first: int) -> dict[str, Any]:

@@ -134,6 +134,8 @@ def __do_softirq(cpu: Cpu) -> Context:
     restarts = MAX_SOFTIRQ_RESTART
     while True:
         pending, softirq.pending = softirq.pending, 0
+        if cpu.lockdep is not None:
+            cpu.lockdep.hardirqs_on()
         cpu.irqs_on = True
         number = 0
         while pending:
@@ -219,10 +221,20 @@ def _local_bh_enable(cpu: Cpu) -> None:
 
 def local_bh_enable(cpu: Cpu) -> Context:
     """Enable bottom halves again and run what was raised meanwhile."""
-    if not cpu.irqs_on or cpu.preempt_count & cpu.hardirq_mask:
+    if (not cpu.irqs_on or cpu.preempt_count & cpu.hardirq_mask) and _bh_enable_is_wrong(cpu):
         warn_once(cpu, "kernel/softirq.c")
     # one count stays until the softirqs are done: nobody is scheduled in between
     cpu.preempt_count -= cpu.params.softirq_disable_offset - 1
+    if cpu.lockdep is not None and cpu.irqs_on and not cpu.in_softirq():
+        cpu.lockdep.softirqs_on()
     if cpu.softirq.pending and not cpu.in_interrupt():
         yield from do_softirq(cpu)
     cpu.preempt_count -= 1
+
+
+def _bh_enable_is_wrong(cpu: Cpu) -> bool:
+    """Not in a hard interrupt, and not with interrupts off: softirqs would run there. The latter
+    newer kernels say only where lockdep is on."""
+    if cpu.in_irq() or cpu.params.bh_enable_irqs_off == "warn":
+        return True
+    return cpu.lockdep is not None and cpu.lockdep.on()

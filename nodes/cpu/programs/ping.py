@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.checksum import checksum
 from nodes.cpu.kernel.net.ip_output import Route, ip_route_output, ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
+from nodes.cpu.kernel.net.netfilter import EPERM
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_close, sock_open, sock_poll
 from nodes.cpu.kernel.percpu import USER, Context
@@ -106,11 +107,20 @@ class Ping:
         error: int = yield from ip_send_icmp(
             cpu, self.route, message, ttl=self.options.ttl, sock=True
         )
-        if error:
+        if error == -EPERM:
+            self._sendmsg_failed("Operation not permitted")
+        elif error:
             self._local_error()
         elif self.options.flood and not self.options.quiet:
             self.process.write(".")
         yield USER
+
+    def _sendmsg_failed(self, text: str) -> None:
+        """A hard local error: the request counts as sent, and as no error."""
+        if self.options.flood and not self.options.quiet:
+            self.process.write("E")
+        elif not self.options.quiet:
+            self.process.write(f"ping: sendmsg: {text}\n", STDERR)
 
     def _local_error(self) -> None:
         """The kernel refused it: longer than the way's MTU (the socket's error queue says so)."""

@@ -181,7 +181,7 @@ def test_an_action_that_leaks_a_preempt_count(era: str) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 def test_enabling_bottom_halves_with_interrupts_off_warns_once(era: str) -> None:
-    bench, order = BareCpu(era), []
+    bench, order = BareCpu(era, overrides=(("prove_locking", "on"),)), []  # 6.1 asks lockdep
     bench.softirq(NET_RX_SOFTIRQ, note(order, "NET_RX"))
 
     def task(cpu: Cpu) -> Context:

@@ -38,11 +38,13 @@ def ip_rcv(cpu: Cpu, skb: SkBuff) -> Context:
     if checksum(frame[14:34]):
         kfree_skb_reason(cpu, skb, "IP_CSUM")
         return
-    nf_hook(cpu, PRE_ROUTING)
+    if not nf_hook(cpu, PRE_ROUTING, skb):
+        return
     if frame[30:34] not in cpu.net.addresses:
         kfree_skb_reason(cpu, skb, "IP_NOROUTE")
         return
-    nf_hook(cpu, LOCAL_IN)
+    if not nf_hook(cpu, LOCAL_IN, skb):
+        return
     if frame[20] & 0x3F or frame[21] or frame[23] != IPPROTO_ICMP:
         kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
         return

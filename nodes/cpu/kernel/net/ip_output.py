@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nodes.cpu.kernel.net.checksum import checksum
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.netdevice import NetDevice
-from nodes.cpu.kernel.net.netfilter import LOCAL_OUT, POST_ROUTING, nf_hook
+from nodes.cpu.kernel.net.netfilter import EPERM, LOCAL_OUT, POST_ROUTING, nf_hook
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
@@ -81,9 +81,11 @@ def ip_send_icmp(
     skb = SkBuff(frame, route.dev, cls, key)
     skb.protocol = 0x0800
     cpu.words[(_SENT if sock else _GENERATED) + cls] += 1
-    nf_hook(cpu, LOCAL_OUT)
+    if not nf_hook(cpu, LOCAL_OUT, skb):
+        return -EPERM
     cpu.trace(_OUTPUT, key, route.dev.ifindex)
-    nf_hook(cpu, POST_ROUTING)
+    if not nf_hook(cpu, POST_ROUTING, skb):
+        return -EPERM
     yield
     yield from neigh_output(cpu, skb, route.nexthop)
     return 0

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
     from nodes.cpu.kernel.net.bonding.bond import Bonding, BondPort
     from nodes.cpu.kernel.net.device import Linkwatch, Rtnl
+    from nodes.cpu.kernel.net.ip_tables import Table
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
+    from nodes.cpu.kernel.net.netfilter import HookFunction
     from nodes.cpu.kernel.net.socket import Socket
     from nodes.cpu.kernel.net.taps import TapSession
     from nodes.cpu.kernel.percpu import Context, Cpu
@@ -94,7 +96,9 @@ class Net:
         self.rss_key = b""
         self.ixgbe_removed: Callable[[Cpu, int], None] | None = None
         self.ip_id = cpu.rng.randrange(1, 0xFFFF)
-        self.hook_counts = [[0, 0] for _ in range(5)]  # [process context, softirq] by hook
+        self.hook_counts = [[0] * 4 for _ in range(5)]  # by hook, by HOOK_CONTEXTS
+        self.nf_hooks: list[list[tuple[int, HookFunction]]] = [[] for _ in range(5)]
+        self.ip_tables: dict[str, Table] = {}
 
     def device(self, name: str) -> NetDevice | None:
         return self.by_name.get(name)

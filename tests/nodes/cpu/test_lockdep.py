@@ -1,0 +1,585 @@
+"""The lock validator: what it finds before it deadlocks, in which words, and what it lets pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nodes.cpu.kernel.irqflags import local_irq_enable
+from nodes.cpu.kernel.locks.rwlock import RwLock, read_lock, read_unlock, write_lock, write_unlock
+from nodes.cpu.kernel.locks.spinlock import (
+    Spinlock,
+    spin_lock,
+    spin_lock_bh,
+    spin_lock_irq,
+    spin_lock_irqsave,
+    spin_trylock,
+    spin_unlock,
+    spin_unlock_bh,
+    spin_unlock_irq,
+    spin_unlock_irqrestore,
+)
+from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.softirq import (
+    NET_RX_SOFTIRQ,
+    local_bh_disable,
+    local_bh_enable,
+    raise_softirq_irqoff,
+)
+from nodes.cpu.kernel.tasklet import tasklet_init, tasklet_schedule
+from nodes.cpu.kernel.timer import Timer
+from tests.nodes.cpu.duo import ON, Duo
+from tests.nodes.cpu.harness import ERAS, MS, BareCpu, handled
+
+VECTOR = 0x41
+VARIANTS: dict[str, tuple[Callable[..., Context], Callable[..., Context]]] = {
+    "none": (spin_lock, spin_unlock),
+    "bh": (spin_lock_bh, spin_unlock_bh),
+    "irq": (spin_lock_irq, spin_unlock_irq),
+}
+
+
+def use(cpu: Cpu, lock: Spinlock, variant: str = "none", inner: Context | None = None) -> Context:
+    """Take the lock, do something, let go."""
+    if variant == "irqsave":
+        flags = yield from spin_lock_irqsave(cpu, lock)
+    else:
+        yield from VARIANTS[variant][0](cpu, lock)
+    yield
+    if inner is not None:
+        yield from inner
+    if variant == "irqsave":
+        yield from spin_unlock_irqrestore(cpu, lock, flags)
+    else:
+        yield from VARIANTS[variant][1](cpu, lock)
+
+
+def in_process(bench: BareCpu, gen: Context) -> None:
+    bench.task(gen)
+    bench.run_for(5 * MS)
+
+
+def in_hardirq(bench: BareCpu, make: Callable[[], Context]) -> None:
+    def handler(irq: int, dev: object) -> Context:
+        yield from make()
+        return handled(irq, dev)
+
+    bench.cpu.irq.desc.pop(VECTOR, None)
+    bench.irq(VECTOR, handler)
+    bench.vector(VECTOR)
+    bench.run_for(5 * MS)
+
+
+def in_softirq(bench: BareCpu, make: Callable[[], Context]) -> None:
+    def handler(irq: int, dev: object) -> int:
+        raise_softirq_irqoff(bench.cpu, NET_RX_SOFTIRQ)
+        return handled(irq, dev)
+
+    bench.softirq(NET_RX_SOFTIRQ, lambda _cpu: make())
+    bench.cpu.irq.desc.pop(VECTOR, None)
+    bench.irq(VECTOR, handler)
+    bench.vector(VECTOR)
+    bench.run_for(5 * MS)
+
+
+RUN = {"process": in_process, "softirq": in_softirq, "hardirq": in_hardirq}
+
+
+def run_in(bench: BareCpu, context: str, make: Callable[[], Context]) -> None:
+    if context == "process":
+        in_process(bench, make())
+    else:
+        RUN[context](bench, make)  # type: ignore[arg-type]
+
+
+def report(bench: BareCpu) -> list[str]:
+    """The log from the frame of a report on."""
+    log = bench.log()
+    starts = [n for n, line in enumerate(log) if line and not line.strip("=")]
+    assert len(starts) <= 1, log
+    return log[starts[0] :] if starts else []
+
+
+def titles(bench: BareCpu) -> list[str]:
+    return report(bench)[1:2]
+
+
+# ---------------------------------------------------------------- one class, two uses
+
+
+@pytest.mark.conformance("K7.3-1")
+def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_without_a_deadlock() -> (
+    None
+):
+    bench, table = BareCpu(overrides=ON), Spinlock(40, "&table->lock")
+
+    def lookup(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        yield from spin_unlock(cpu, table)
+
+    def table_interrupt() -> Context:
+        yield from spin_lock(bench.cpu, table)
+        yield from spin_unlock(bench.cpu, table)
+
+    in_hardirq(bench, table_interrupt)
+    assert report(bench) == []
+    in_process(bench, lookup(bench.cpu))
+    address = f"{table.address(bench.cpu):016x}"
+    assert [line for line in report(bench) if line not in ("handler", "  handler")] == [
+        "================================",
+        "WARNING: inconsistent lock state",
+        "6.1.0 #1 Not tainted",
+        "--------------------------------",
+        "inconsistent {IN-HARDIRQ-W} -> {HARDIRQ-ON-W} usage.",
+        "test/4 [HC0[0]:SC0[0]:HE1:SE1] takes:",
+        f"{address} (&table->lock){{?...}}-{{2:2}}, at: lookup",
+        "{IN-HARDIRQ-W} state was registered at:",
+        "  spin_lock",
+        "  table_interrupt",
+        "  handle_irq_event",
+        "  handle_edge_irq",
+        "  _device",
+        "  interrupt",
+        "",
+        "other info that might help us debug this:",
+        " Possible unsafe locking scenario:",
+        "",
+        "       CPU0",
+        "       ----",
+        "  lock(&table->lock);",
+        "  <Interrupt>",
+        "    lock(&table->lock);",
+        "",
+        " *** DEADLOCK ***",
+        "",
+        "no locks held by test/4.",
+        "",
+        "stack backtrace:",
+        "CPU: 0 PID: 4 Comm: test Not tainted 6.1.0",
+        "Call Trace:",
+        " <TASK>",
+        " spin_lock",
+        " lookup",
+        " </TASK>",
+    ]
+    assert table.holder(bench.cpu) is None  # it went on, and nothing hung
+
+
+@pytest.mark.conformance("K7.3-1")
+@pytest.mark.parametrize(
+    ("era", "title", "usage", "line"),
+    [
+        (
+            "2.6.18",
+            "[ INFO: inconsistent lock state ]",
+            "inconsistent {in-softirq-W} -> {softirq-on-W} usage.",
+            " (t){-+..}, at: use",
+        ),
+        (
+            "3.10",
+            "[ INFO: inconsistent lock state ]",
+            "inconsistent {IN-SOFTIRQ-W} -> {SOFTIRQ-ON-W} usage.",
+            " (t){+.?...}, at: use",
+        ),
+        (
+            "6.1",
+            "WARNING: inconsistent lock state",
+            "inconsistent {IN-SOFTIRQ-W} -> {SOFTIRQ-ON-W} usage.",
+            " (t){+.?.}-{2:2}, at: use",
+        ),
+    ],
+)
+def test_each_era_has_its_own_words(era: str, title: str, usage: str, line: str) -> None:
+    bench, table = BareCpu(era, overrides=ON), Spinlock(40, "t")
+    in_softirq(bench, lambda: use(bench.cpu, table))
+    in_process(bench, use(bench.cpu, table))
+    text = report(bench)
+    assert text[1] == title
+    assert usage in text
+    assert [one for one in text if one.endswith(line)]
+    assert ("6.1.0 #1 Not tainted" in text) == (era == "6.1")
+
+
+#: 7.2: (holder, other) -> the weakest variant that is safe for the holder
+NEEDED = {
+    ("process", "softirq"): "bh",
+    ("process", "hardirq"): "irq",
+    ("softirq", "hardirq"): "irq",
+}
+WRONG = [
+    (holder, other, variant)
+    for (holder, other), needed in NEEDED.items()
+    for variant in ("none", "bh")
+    if (variant == "none" or needed == "irq") and not (holder == "softirq" and variant == "bh")
+]
+RIGHT = [
+    ("process", "process", "none"),
+    ("process", "process", "bh"),  # more than is needed is no fault
+    ("process", "process", "irq"),
+    ("process", "softirq", "bh"),
+    ("process", "softirq", "irq"),
+    ("process", "softirq", "irqsave"),
+    ("process", "hardirq", "irq"),
+    ("process", "hardirq", "irqsave"),
+    ("softirq", "softirq", "none"),
+    ("softirq", "hardirq", "irq"),
+    ("softirq", "hardirq", "irqsave"),
+    ("hardirq", "hardirq", "none"),
+]
+
+
+@pytest.mark.conformance("K7.2-1")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("first", ["holder", "other"])
+@pytest.mark.parametrize(("holder", "other", "variant"), WRONG)
+def test_each_wrong_choice_is_reported_whoever_comes_first(
+    era: str, first: str, holder: str, other: str, variant: str
+) -> None:
+    bench, table = BareCpu(era, overrides=ON), Spinlock(40, "t")
+    uses = [
+        (holder, lambda: use(bench.cpu, table, variant)),
+        (other, lambda: use(bench.cpu, table)),
+    ]
+    for context, make in uses if first == "holder" else uses[::-1]:
+        assert report(bench) == []
+        run_in(bench, context, make)
+    assert len(titles(bench)) == 1
+    assert "inconsistent lock state" in titles(bench)[0]
+    assert table.holder(bench.cpu) is None
+
+
+@pytest.mark.conformance("K7.2-2")
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("holder", "other", "variant"), RIGHT)
+def test_the_right_choice_is_left_alone(era: str, holder: str, other: str, variant: str) -> None:
+    bench, table = BareCpu(era, overrides=ON), Spinlock(40, "t")
+    for _ in range(2):
+        run_in(bench, holder, lambda: use(bench.cpu, table, variant))
+        run_in(bench, other, lambda: use(bench.cpu, table))
+    assert report(bench) == []
+
+
+@pytest.mark.parametrize(("holder", "other", "variant"), WRONG)
+def test_the_report_comes_before_the_deadlock_which_then_is_real(
+    holder: str, other: str, variant: str
+) -> None:
+    bench, table = BareCpu(overrides=ON), Spinlock(40, "t")
+    reached: list[str] = []
+
+    def interrupted() -> Context:
+        reached.append("wants it")
+        yield from spin_lock(bench.cpu, table)
+        reached.append("has it")
+
+    def hardirq(irq: int, dev: object) -> Context:
+        if other == "hardirq":
+            yield from interrupted()
+        else:
+            raise_softirq_irqoff(bench.cpu, NET_RX_SOFTIRQ)
+            yield
+        return handled(irq, dev)
+
+    def window() -> Context:
+        yield from VARIANTS[variant][0](bench.cpu, table)
+        bench.cpu.lapic.accept(VECTOR + 0x10)
+        for _ in range(10):
+            yield
+        yield from VARIANTS[variant][1](bench.cpu, table)
+
+    bench.irq(VECTOR + 0x10, hardirq)
+    if holder == "process":
+        bench.softirq(NET_RX_SOFTIRQ, lambda _cpu: interrupted())
+    run_in(bench, holder, window)
+    assert reached == ["wants it"]
+    assert len(titles(bench)) == 1
+    assert table.holder(bench.cpu) == 0  # for ever
+
+
+def test_only_one_report_then_it_is_off_on_all_cpus() -> None:
+    duo, table, other = Duo(), Spinlock(40, "t"), Spinlock(41, "u")
+    for bench in duo.both:
+        for lock in (table, other):
+            in_softirq(bench, lambda lock=lock, cpu=bench.cpu: use(cpu, lock))  # type: ignore[misc]
+            in_process(bench, use(bench.cpu, lock))
+    assert len(titles(duo.zero)) == 1
+    assert titles(duo.one) == []
+    assert not duo.one.cpu.lockdep.on()  # type: ignore[union-attr]
+
+
+def test_what_one_cpu_did_is_held_against_the_other() -> None:
+    duo, table = Duo(), Spinlock(40, "t")
+    in_softirq(duo.one, lambda: use(duo.one.cpu, table))
+    in_process(duo.zero, use(duo.zero.cpu, table))
+    text = report(duo.zero)
+    assert text[1] == "WARNING: inconsistent lock state"
+    at = text.index("{IN-SOFTIRQ-W} state was registered at:")
+    assert text[at + 1] == "  (on CPU1)"
+
+
+def test_interrupts_turned_on_under_a_lock_that_is_taken_in_them() -> None:
+    bench, table = BareCpu(overrides=ON), Spinlock(40, "t")
+
+    def careless(cpu: Cpu) -> Context:
+        yield from spin_lock_irq(cpu, table)
+        local_irq_enable(cpu)
+        yield
+        yield from spin_unlock(cpu, table)
+
+    in_hardirq(bench, lambda: use(bench.cpu, table))
+    in_process(bench, careless(bench.cpu))
+    text = report(bench)
+    assert "inconsistent {IN-HARDIRQ-W} -> {HARDIRQ-ON-W} usage." in text
+    assert "1 lock held by test/4:" in text
+    assert text[-4:-1] == [" <TASK>", " local_irq_enable", " careless"]
+
+
+def test_bottom_halves_turned_on_under_a_lock_that_softirqs_take() -> None:
+    bench, table = BareCpu(overrides=ON), Spinlock(40, "t")
+
+    def careless(cpu: Cpu) -> Context:
+        local_bh_disable(cpu)
+        yield from spin_lock(cpu, table)
+        yield from local_bh_enable(cpu)
+        yield from spin_unlock(cpu, table)
+
+    in_softirq(bench, lambda: use(bench.cpu, table))
+    in_process(bench, careless(bench.cpu))
+    assert "inconsistent {IN-SOFTIRQ-W} -> {SOFTIRQ-ON-W} usage." in report(bench)
+
+
+@pytest.mark.conformance("K7.2-1")
+def test_a_lock_shared_with_a_timer_needs_bh_too() -> None:
+    bench, table = BareCpu(overrides=ON), Spinlock(40, "t")
+    timer = Timer(lambda cpu: use(cpu, table))
+    bench.cpu.timers.mod_timer(timer, bench.cpu.jiffies() + 2)
+    bench.run_for(100 * MS)
+    in_process(bench, use(bench.cpu, table))
+    assert titles(bench) == ["WARNING: inconsistent lock state"]
+
+
+@pytest.mark.conformance("K7.2-1")
+@pytest.mark.parametrize(("variant", "reported"), [("none", True), ("bh", False)])
+def test_a_lock_shared_with_a_tasklet_needs_bh_in_a_process(variant: str, reported: bool) -> None:
+    bench, table = BareCpu(overrides=ON), Spinlock(40, "t")
+    tasklet = tasklet_init(bench.cpu, lambda cpu: use(cpu, table))
+
+    def task(cpu: Cpu) -> Context:
+        tasklet_schedule(cpu, tasklet)
+        yield
+        yield from use(cpu, table, variant)
+
+    in_process(bench, task(bench.cpu))
+    in_process(bench, task(bench.cpu))
+    assert bool(titles(bench)) == reported
+
+
+# ---------------------------------------------------------------- two classes
+
+
+@pytest.mark.conformance("K7.3-2")
+@pytest.mark.parametrize(
+    ("era", "title"),
+    [
+        ("2.6.18", "[ INFO: hard-safe -> hard-unsafe lock order detected ]"),
+        ("3.10", "[ INFO: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected ]"),
+        ("6.1", "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected"),
+    ],
+)
+def test_an_unsafe_lock_under_a_safe_one_is_reported_though_no_interrupt_takes_it(
+    era: str, title: str
+) -> None:
+    bench, a, b = BareCpu(era, overrides=ON), Spinlock(40, "A"), Spinlock(41, "B")
+    in_hardirq(bench, lambda: use(bench.cpu, a))
+    in_process(bench, use(bench.cpu, b))
+    assert report(bench) == []
+    in_process(bench, use(bench.cpu, a, "irqsave", use(bench.cpu, b)))
+    text = report(bench)
+    irq = "hard" if era == "2.6.18" else "HARDIRQ"
+    assert text[1] == title
+    rule = {"2.6.18": 54, "3.10": 54, "6.1": 53}[era]
+    assert (text[0], text[2 if era == "2.6.18" else 3]) == ("=" * rule, "-" * rule)
+    assert f"but this new dependency connects a {irq}-irq-safe lock:" in text
+    assert f"... which became {irq}-irq-safe at:" in text
+    assert f"... which became {irq}-irq-unsafe at:" in text
+    assert "  interrupt" in text  # the path of A in the interrupt
+    assert (" Possible interrupt unsafe locking scenario:" in text) == (era != "2.6.18")
+    assert any("is trying to acquire:" in line for line in text)
+
+
+def test_the_dependency_is_found_through_locks_in_between() -> None:
+    bench = BareCpu(overrides=ON)
+    a, b, c = (Spinlock(40 + n, name) for n, name in enumerate("ABC"))
+    cpu = bench.cpu
+    in_hardirq(bench, lambda: use(cpu, a))
+    in_process(bench, use(cpu, b, "irq", use(cpu, c, "none")))  # B before C, interrupts off
+    in_process(bench, use(cpu, c))  # C is unsafe: allowed, nobody safe is before it
+    in_process(bench, use(cpu, a, "irq", use(cpu, b)))
+    text = report(bench)
+    assert text[1] == "WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected"
+    assert "Chain exists of:" in text
+    assert "  A --> B --> C" in text
+
+
+@pytest.mark.parametrize(
+    ("era", "title"),
+    [
+        ("2.6.18", "[ INFO: possible irq lock inversion dependency detected ]"),
+        ("3.10", "[ INFO: possible irq lock inversion dependency detected ]"),
+        ("6.1", "WARNING: possible irq lock inversion dependency detected"),
+    ],
+)
+@pytest.mark.parametrize("last", ["safe", "unsafe"])
+def test_a_change_of_use_is_checked_against_the_chain_it_stands_in(
+    era: str, title: str, last: str
+) -> None:
+    bench, a, b = BareCpu(era, overrides=ON), Spinlock(40, "A"), Spinlock(41, "B")
+    cpu = bench.cpu
+    in_process(bench, use(cpu, a, "irqsave", use(cpu, b)))
+    steps = [lambda: in_hardirq(bench, lambda: use(cpu, a)), lambda: in_process(bench, use(cpu, b))]
+    for step in steps[::-1] if last == "safe" else steps:
+        assert report(bench) == []
+        step()
+    text = report(bench)
+    assert text[1] == title
+    assert any("just changed the state of lock:" in line for line in text)
+    irq = "hard-irq-" if era == "2.6.18" else "HARDIRQ-"
+    if last == "safe":
+        assert f"but this lock took another, {irq}unsafe lock in the past:" in text
+    else:
+        assert f"but this lock was taken by another, {irq}safe lock in the past:" in text
+    assert "the shortest dependencies between 2nd lock and 1st lock:" in text
+
+
+def ordered(cpu: Cpu, first: Spinlock, second: Spinlock) -> Context:
+    yield from spin_lock(cpu, first)
+    yield from spin_lock(cpu, second)
+    yield from spin_unlock(cpu, second)
+    yield from spin_unlock(cpu, first)
+
+
+@pytest.mark.parametrize(
+    ("era", "title", "rules"),
+    [
+        ("2.6.18", "[ INFO: possible circular locking dependency detected ]", (55, 55)),
+        ("3.10", "[ INFO: possible circular locking dependency detected ]", (54, 55)),
+        ("6.1", "WARNING: possible circular locking dependency detected", (54, 54)),
+    ],
+)
+def test_two_orders_of_two_locks(era: str, title: str, rules: tuple[int, int]) -> None:
+    bench, a, b = BareCpu(era, overrides=ON), Spinlock(40, "A"), Spinlock(41, "B")
+    in_process(bench, ordered(bench.cpu, a, b))
+    in_process(bench, ordered(bench.cpu, b, a))
+    text = report(bench)
+    assert text[1] == title
+    assert (text[0], text[2 if era == "2.6.18" else 3]) == ("=" * rules[0], "-" * rules[1])
+    assert "which lock already depends on the new lock." in text
+    at = next(n for n, line in enumerate(text) if line.startswith("-> #1"))
+    assert " (B)" in text[at]
+    assert text[at + 1 : at + 3] == ["       spin_lock", "       ordered"]
+    assert " (A)" in next(line for line in text if line.startswith("-> #0"))
+    if era != "2.6.18":
+        at = text.index(" Possible unsafe locking scenario:")
+        assert text[at + 4 : at + 8] == [
+            "  lock(B);",
+            f"{'':31}lock(A);",
+            f"{'':31}lock(B);",
+            "  lock(A);",
+        ]
+
+
+def test_two_orders_on_two_cpus_are_reported_before_they_meet() -> None:
+    duo, a, b = Duo(), Spinlock(40, "A"), Spinlock(41, "B")
+    in_process(duo.zero, ordered(duo.zero.cpu, a, b))
+    in_process(duo.one, ordered(duo.one.cpu, b, a))
+    text = report(duo.one)
+    assert text[1] == "WARNING: possible circular locking dependency detected"
+    assert "       (on another CPU)" in text
+
+
+def test_a_circle_of_three() -> None:
+    bench = BareCpu(overrides=ON)
+    a, b, c = (Spinlock(40 + n, name) for n, name in enumerate("ABC"))
+    for first, second in ((a, b), (b, c), (c, a)):
+        assert report(bench) == []
+        in_process(bench, ordered(bench.cpu, first, second))
+    text = report(bench)
+    assert "  A --> B --> C" in text
+    assert [line[:5] for line in text if line.startswith("-> #")] == ["-> #2", "-> #1", "-> #0"]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_lock_inside_itself_or_inside_its_class(era: str) -> None:
+    bench, one, two = BareCpu(era, overrides=ON), Spinlock(40, "q", 40), Spinlock(41, "q", 40)
+    in_process(bench, ordered(bench.cpu, one, two))
+    assert "possible recursive locking detected" in titles(bench)[0]
+    bench = BareCpu(era, overrides=ON)
+    bench.task(ordered(bench.cpu, one, one))
+    bench.run_for(5 * MS)
+    text = report(bench)
+    assert "possible recursive locking detected" in text[1]
+    assert (" May be due to missing lock nesting notation" in text) == (era != "2.6.18")
+    assert one.holder(bench.cpu) == 0  # and there it spins
+
+
+# ---------------------------------------------------------------- what is no fault
+
+
+def test_trylock_may_go_against_the_order() -> None:
+    bench, a, b = BareCpu(overrides=ON), Spinlock(40, "A"), Spinlock(41, "B")
+
+    def against(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, b)
+        assert (yield from spin_trylock(cpu, a))
+        yield from spin_unlock(cpu, a)
+        yield from spin_unlock(cpu, b)
+
+    in_process(bench, ordered(bench.cpu, a, b))
+    in_process(bench, against(bench.cpu))
+    assert report(bench) == []
+
+
+def test_readers_in_interrupts_suffer_readers_but_no_writers_with_interrupts_on() -> None:
+    def reads(cpu: Cpu, lock: RwLock) -> Context:
+        yield from read_lock(cpu, lock)
+        yield from read_unlock(cpu, lock)
+
+    def writes(cpu: Cpu, lock: RwLock) -> Context:
+        yield from write_lock(cpu, lock)
+        yield from write_unlock(cpu, lock)
+
+    bench, table = BareCpu(overrides=ON), RwLock(40, "rw")
+    in_hardirq(bench, lambda: reads(bench.cpu, table))
+    in_process(bench, reads(bench.cpu, table))
+    assert report(bench) == []
+    in_process(bench, writes(bench.cpu, table))
+    text = report(bench)
+    assert "inconsistent {IN-HARDIRQ-R} -> {HARDIRQ-ON-W} usage." in text
+    assert any(line.endswith(" (rw){+?.+}-{2:2}, at: writes") for line in text)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_who_frees_what_it_does_not_hold_is_told(era: str) -> None:
+    bench, table = BareCpu(era, overrides=(("prove_locking", "on"),)), Spinlock(40, "t")
+    in_process(bench, spin_unlock(bench.cpu, table))
+    assert "bad unlock balance detected!" in titles(bench)[0]
+    assert "test/4 is trying to release lock (t) at:" in report(bench)
+
+
+def test_without_prove_locking_nobody_looks() -> None:
+    bench, table = BareCpu(), Spinlock(40, "t")
+    assert bench.cpu.lockdep is None
+    in_softirq(bench, lambda: use(bench.cpu, table))
+    in_process(bench, use(bench.cpu, table))
+    assert report(bench) == []
+
+
+def test_the_same_run_gives_the_same_report() -> None:
+    def once() -> Any:
+        bench, a, b = BareCpu(overrides=ON), Spinlock(40, "A"), Spinlock(41, "B")
+        in_process(bench, ordered(bench.cpu, a, b))
+        in_process(bench, ordered(bench.cpu, b, a))
+        return bench.log()
+
+    assert once() == once()

@@ -1,0 +1,660 @@
+"""Spinlocks: what each variant switches off and on, and who waits for whom."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from bus.ram import ATOMIC_WORDS
+from nodes.cpu.kernel.drivers.ixgbe.adapter import NAPI_WORD, TX_LOCK_WORD
+from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
+from nodes.cpu.kernel.locks.lock import DEBUG_LOCKS_OFF_WORD, LOCK_WORD
+from nodes.cpu.kernel.locks.mutex import Mutex, mutex_lock, mutex_trylock, mutex_unlock
+from nodes.cpu.kernel.locks.rwlock import (
+    RwLock,
+    read_lock,
+    read_unlock,
+    write_lock,
+    write_unlock,
+)
+from nodes.cpu.kernel.locks.spinlock import (
+    Spinlock,
+    spin_lock,
+    spin_lock_bh,
+    spin_lock_irq,
+    spin_lock_irqsave,
+    spin_trylock,
+    spin_unlock,
+    spin_unlock_bh,
+    spin_unlock_irq,
+    spin_unlock_irqrestore,
+)
+from nodes.cpu.kernel.percpu import Context, Cpu, Pause
+from nodes.cpu.kernel.sched import kthread_run
+from nodes.cpu.kernel.softirq import (
+    NET_RX_SOFTIRQ,
+    NET_TX_SOFTIRQ,
+    __raise_softirq_irqoff,
+    local_bh_disable,
+    local_bh_enable,
+    raise_softirq_irqoff,
+)
+from nodes.cpu.kernel.tasklet import TASKLET_WORD
+from nodes.cpu.kernel.timer_shared import SHARED_TIMERS, TIMER_WORD
+from nodes.machine import QUEUES_MAX
+from tests.nodes.cpu.duo import ON, Duo
+from tests.nodes.cpu.harness import ERAS, MS, SECOND, BareCpu, Box, handled
+
+COUNTED = (("preempt_count", "on"),)
+VECTOR = 0x41
+
+
+def lock() -> Spinlock:
+    return Spinlock(40, "&table->lock")
+
+
+def run(bench: BareCpu, gen: Context) -> None:
+    bench.task(gen)
+    bench.settle()
+
+
+# ---------------------------------------------------------------- the variants
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_each_variant_switches_off_what_its_name_says_and_puts_it_back(era: str) -> None:
+    bench, table = BareCpu(era, overrides=COUNTED), lock()
+    bh = bench.cpu.params.softirq_disable_offset
+    seen: list[tuple[int, bool]] = []
+
+    def task(cpu: Cpu) -> Context:
+        def note() -> None:
+            seen.append((cpu.preempt_count, cpu.irqs_on))
+
+        yield from spin_lock(cpu, table)
+        note()
+        assert table.holder(cpu) == 0
+        yield from spin_unlock(cpu, table)
+        yield from spin_lock_bh(cpu, table)
+        note()
+        yield from spin_unlock_bh(cpu, table)
+        yield from spin_lock_irq(cpu, table)
+        note()
+        yield from spin_unlock_irq(cpu, table)
+        flags = yield from spin_lock_irqsave(cpu, table)
+        note()
+        yield from spin_unlock_irqrestore(cpu, table, flags)
+        note()
+        assert table.holder(cpu) is None
+
+    run(bench, task(bench.cpu))
+    assert seen == [(1, True), (bh + 1, True), (1, False), (1, False), (0, True)]
+
+
+@pytest.mark.conformance("K7.1-1")
+def test_unlock_irq_turns_interrupts_on_where_they_were_off_before_and_irqrestore_does_not() -> (
+    None
+):
+    bench, table, seen = BareCpu(), lock(), []
+
+    def task(cpu: Cpu) -> Context:
+        local_irq_disable(cpu)
+        flags = yield from spin_lock_irqsave(cpu, table)
+        yield from spin_unlock_irqrestore(cpu, table, flags)
+        seen.append(cpu.irqs_on)
+        yield from spin_lock_irq(cpu, table)
+        yield from spin_unlock_irq(cpu, table)
+        seen.append(cpu.irqs_on)
+
+    run(bench, task(bench.cpu))
+    assert seen == [False, True]
+
+
+@pytest.mark.conformance("K7.1-2")
+@pytest.mark.parametrize(
+    ("era", "prove", "said"),
+    [
+        ("2.6.18", "off", "BUG: warning at kernel/softirq.c/local_bh_enable()"),
+        ("3.10", "off", "WARNING: at kernel/softirq.c local_bh_enable()"),
+        ("6.1", "on", "WARNING: CPU: 0 PID: "),
+        ("6.1", "off", None),  # lockdep_assert_irqs_enabled: only who validates is told
+    ],
+)
+def test_unlock_bh_with_interrupts_off_warns(era: str, prove: str, said: str | None) -> None:
+    bench, table = BareCpu(era, overrides=(("prove_locking", prove),)), lock()
+
+    def task(cpu: Cpu) -> Context:
+        yield from spin_lock_bh(cpu, table)
+        local_irq_disable(cpu)
+        yield from spin_unlock_bh(cpu, table)
+        local_irq_enable(cpu)
+
+    run(bench, task(bench.cpu))
+    found = [line for line in bench.log() if "kernel/softirq.c" in line]
+    assert [line.startswith(said) for line in found] == [True] if said else found == []
+
+
+@pytest.mark.conformance("K7.1-3")
+def test_softirqs_raised_under_a_bh_lock_run_at_the_outermost_bh_enable() -> None:
+    bench, outer, inner = BareCpu(), lock(), Spinlock(41, "inner")
+    order: list[str] = []
+
+    def action(cpu: Cpu) -> Context:
+        assert outer.holder(cpu) is None  # after the lock is free
+        order.append("NET_RX")
+        yield
+
+    def task(cpu: Cpu) -> Context:
+        yield from spin_lock_bh(cpu, outer)
+        yield from spin_lock_bh(cpu, inner)
+        __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
+        yield
+        yield from spin_unlock_bh(cpu, inner)
+        order.append("inner unlocked")
+        yield from spin_unlock_bh(cpu, outer)
+        order.append("outer unlocked")
+
+    bench.softirq(NET_RX_SOFTIRQ, action)
+    run(bench, task(bench.cpu))
+    assert order == ["inner unlocked", "NET_RX", "outer unlocked"]
+    assert bench["ksoftirqd_wakeups"] == 0
+
+
+@pytest.mark.conformance("K7.1-4")
+def test_no_softirq_starts_while_interrupts_are_off_and_bh_enable_warns_in_there() -> None:
+    bench, table = BareCpu("3.10"), lock()
+    order: list[str] = []
+
+    def action(_cpu: Cpu) -> Context:
+        order.append("NET_RX")
+        yield
+
+    def handler(_irq: int, _dev: object) -> int:
+        raise_softirq_irqoff(bench.cpu, NET_RX_SOFTIRQ)
+        return handled(_irq, _dev)
+
+    def task(cpu: Cpu) -> Context:
+        yield from spin_lock_irq(cpu, table)
+        cpu.lapic.accept(VECTOR)
+        for _ in range(20):
+            yield
+        order.append("unlock")
+        yield from spin_unlock_irq(cpu, table)
+        local_irq_disable(cpu)
+        local_bh_disable(cpu)
+        yield from local_bh_enable(cpu)
+        local_irq_enable(cpu)
+
+    bench.softirq(NET_RX_SOFTIRQ, action)
+    bench.irq(VECTOR, handler)
+    run(bench, task(bench.cpu))
+    assert order == ["unlock", "NET_RX"]
+    assert any("WARNING: at kernel/softirq.c" in line for line in bench.log())
+
+
+def test_a_kernel_that_does_not_count_sees_no_spinlock() -> None:
+    bench, table, seen = BareCpu(), lock(), []
+
+    def task(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        seen.append((cpu.preempt_count, cpu.in_atomic()))
+        yield from spin_unlock(cpu, table)
+
+    run(bench, task(bench.cpu))
+    assert seen == [(0, False)]
+
+
+def test_trylock_never_waits() -> None:
+    bench, table, got = BareCpu(overrides=COUNTED), lock(), []
+
+    def task(cpu: Cpu) -> Context:
+        got.append((yield from spin_trylock(cpu, table)))
+        got.append((yield from spin_trylock(cpu, table)))
+        got.append(cpu.preempt_count)
+        yield from spin_unlock(cpu, table)
+        got.append(cpu.preempt_count)
+
+    run(bench, task(bench.cpu))
+    assert got == [True, False, 1, 0]
+
+
+# ---------------------------------------------------------------- who waits
+
+
+def test_a_cpu_spins_until_the_other_lets_go_and_takes_interrupts_meanwhile() -> None:
+    duo, table, order = Duo(), lock(), []
+    go: list[bool] = []
+
+    def holder(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        order.append("cpu0 has it")
+        while not go:
+            yield
+        order.append("cpu0 lets go")
+        yield from spin_unlock(cpu, table)
+
+    def waiter(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        order.append("cpu1 has it")
+        yield from spin_unlock(cpu, table)
+
+    def handler(_irq: int, _dev: object) -> int:
+        order.append("interrupt on cpu1")
+        return handled(_irq, _dev)
+
+    duo.one.irq(VECTOR, handler)
+    duo.zero.task(holder(duo.zero.cpu))
+    while not order:
+        duo.step(0)
+    duo.one.task(waiter(duo.one.cpu))
+    for _ in range(50):
+        duo.step(1)
+    duo.one.vector(VECTOR)
+    for _ in range(50):
+        duo.step(1)
+    go.append(True)
+    for _ in range(50):
+        duo.step(0)
+        duo.step(1)
+    assert order == ["cpu0 has it", "interrupt on cpu1", "cpu0 lets go", "cpu1 has it"]
+
+
+def test_with_interrupts_off_a_spinning_cpu_takes_none() -> None:
+    duo, table, ran = Duo(), lock(), []
+    duo.zero.ram.atomics.store(table.word, 1)  # cpu0 has it
+    duo.one.irq(VECTOR, lambda _irq, _dev: ran.append("x") or handled(_irq, _dev))
+    duo.one.task(spin_lock_irq(duo.one.cpu, table))
+    for _ in range(20):
+        duo.step(1)
+    duo.one.vector(VECTOR)
+    for _ in range(50):
+        duo.step(1)
+    assert not ran
+    duo.zero.ram.atomics.store(table.word, 0)
+    for _ in range(20):
+        duo.step(1)
+    assert table.holder(duo.one.cpu) == 1
+
+
+def test_a_lock_of_a_killed_cpu_stays_held() -> None:
+    box, table, got = Box(cpus=2), lock(), []
+    simulation = box.machine.simulation
+    one: Any = simulation.node("cpu1")
+    zero: Any = simulation.node("cpu0")
+
+    def holder(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        while True:
+            yield Pause(cpu.now() + MS)
+
+    def waiter(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        got.append(cpu.number)
+
+    kthread_run(one.cpu, "holder", holder(one.cpu))
+    box.ping("-c", "1", cpu="cpu0")
+    box.live(5)
+    assert table.holder(zero.cpu) == 1
+    simulation.kill("cpu1")
+    kthread_run(zero.cpu, "waiter", waiter(zero.cpu))
+    box.live(50)
+    assert not got
+    assert table.holder(zero.cpu) == 1
+
+
+def test_a_lock_of_its_own_cpu_is_waited_for_in_vain() -> None:
+    bench, table, order = BareCpu(), lock(), []
+
+    def task(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        order.append("once")
+        yield from spin_lock(cpu, table)
+        order.append("twice")
+
+    bench.task(task(bench.cpu))
+    bench.run_for(500 * MS)
+    assert order == ["once"]
+    assert bench.cpu.current.comm == "test"  # it still has the CPU
+
+
+@pytest.mark.conformance("K7.2-1")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_plain_lock_in_a_process_deadlocks_with_the_softirq_that_comes_in_between(
+    era: str,
+) -> None:
+    bench, table, order = BareCpu(era), lock(), []
+
+    def receive(cpu: Cpu) -> Context:
+        order.append("NET_RX wants it")
+        yield from spin_lock(cpu, table)
+        order.append("NET_RX has it")
+        yield from spin_unlock(cpu, table)
+
+    def handler(_irq: int, _dev: object) -> int:
+        raise_softirq_irqoff(bench.cpu, NET_RX_SOFTIRQ)
+        return handled(_irq, _dev)
+
+    def task(cpu: Cpu, lock_it: Callable[..., Context], unlock: Callable[..., Context]) -> Context:
+        yield from lock_it(cpu, table)
+        cpu.lapic.accept(VECTOR)
+        for _ in range(20):
+            yield
+        yield from unlock(cpu, table)
+        order.append("process done")
+
+    bench.softirq(NET_RX_SOFTIRQ, receive)
+    bench.irq(VECTOR, handler)
+    bench.task(task(bench.cpu, spin_lock_bh, spin_unlock_bh))
+    bench.run_for(10 * MS)
+    assert order == ["NET_RX wants it", "NET_RX has it", "process done"]
+    order.clear()
+    bench.task(task(bench.cpu, spin_lock, spin_unlock))
+    bench.run_for(10 * MS)
+    assert order == ["NET_RX wants it"]
+    assert table.holder(bench.cpu) == 0
+
+
+@pytest.mark.conformance("K7.2-2")
+def test_the_softirq_side_may_use_the_plain_lock() -> None:
+    duo, table = Duo(), lock()
+    inside: list[int] = []
+    worst: list[int] = [0]
+    in_softirq: list[int] = [0]
+
+    def critical(cpu: Cpu) -> Context:
+        inside.append(cpu.number)
+        worst[0] = max(worst[0], len(inside))
+        for _ in range(3):
+            yield
+        inside.remove(cpu.number)
+
+    def receive(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        in_softirq[0] += 1
+        yield from critical(cpu)
+        yield from spin_unlock(cpu, table)
+
+    def task(cpu: Cpu) -> Context:
+        for _ in range(10):
+            yield from spin_lock_bh(cpu, table)
+            yield from critical(cpu)
+            yield from spin_unlock_bh(cpu, table)
+
+    rng = random.Random(1)
+    for bench in duo.both:
+        bench.softirq(NET_RX_SOFTIRQ, receive)
+        bench.irq(VECTOR, raise_net_rx(bench))
+        bench.task(task(bench.cpu))
+    for _ in range(1500):
+        number = rng.randrange(2)
+        if rng.random() < 0.05:
+            duo.both[number].vector(VECTOR)
+        duo.step(number)
+    for _ in range(500):
+        duo.step(0)
+        duo.step(1)
+    assert duo.idle()
+    assert worst == [1]
+    assert in_softirq[0] > 20
+    assert not [line for line in duo.log() if "WARNING" in line]
+
+
+def raise_net_rx(bench: BareCpu) -> Callable[[int, object], int]:
+    def handler(_irq: int, _dev: object) -> int:
+        raise_softirq_irqoff(bench.cpu, NET_RX_SOFTIRQ)
+        return handled(_irq, _dev)
+
+    return handler
+
+
+# ---------------------------------------------------------------- property: the rules of 7.2
+
+
+class Workers:
+    """Random users of three locks that keep the rules: ``p`` is for processes only, ``s`` is shared
+    with softirqs, ``h`` with hard interrupts too. Taken inside one another in this order only."""
+
+    def __init__(self, duo: Duo, rng: random.Random) -> None:
+        self.duo = duo
+        self.rng = rng
+        self.p = Spinlock(40, "p")
+        self.s = Spinlock(41, "s")
+        self.h = Spinlock(42, "h")
+        self.inside: dict[str, list[str]] = {"p": [], "s": [], "h": []}
+        self.entered = dict.fromkeys(
+            ("process p", "process s", "process h", "softirq s", "softirq h", "hardirq h"), 0
+        )
+        for bench in duo.both:
+            for number in (NET_TX_SOFTIRQ, NET_RX_SOFTIRQ):
+                bench.softirq(number, self.softirq)
+            bench.irq(VECTOR, self.hardirq(bench), 0x41)
+            bench.irq(VECTOR + 0x10, self.hardirq(bench), 0x51)
+
+    def critical(self, cpu: Cpu, which: Spinlock, who: str, then: Context | None = None) -> Context:
+        inside = self.inside[which.name]
+        assert not inside, f"{who} on {cpu.name} beside {inside} in {which.name}"
+        inside.append(f"{who} on {cpu.name}")
+        self.entered[f"{who} {which.name}"] += 1
+        for _ in range(self.rng.randrange(4)):
+            yield
+        if then is not None:
+            yield from then
+        inside.clear()
+
+    def take(self, cpu: Cpu, which: Spinlock, variant: str, who: str, then: Any = None) -> Context:
+        body = self.critical(cpu, which, who, then)
+        before = (cpu.preempt_count, cpu.irqs_on)
+        if variant == "plain":
+            yield from spin_lock(cpu, which)
+            yield from body
+            yield from spin_unlock(cpu, which)
+        elif variant == "bh":
+            yield from spin_lock_bh(cpu, which)
+            yield from body
+            yield from spin_unlock_bh(cpu, which)
+        elif variant == "irq":
+            yield from spin_lock_irq(cpu, which)
+            yield from body
+            yield from spin_unlock_irq(cpu, which)
+        elif variant == "try":
+            if (yield from spin_trylock(cpu, which)):
+                yield from body
+                yield from spin_unlock(cpu, which)
+            else:
+                body.close()
+        else:
+            flags = yield from spin_lock_irqsave(cpu, which)
+            yield from body
+            yield from spin_unlock_irqrestore(cpu, which, flags)
+        assert (cpu.preempt_count, cpu.irqs_on) == before
+
+    def process(self, cpu: Cpu) -> Context:
+        rng = self.rng
+        for _ in range(6):
+            which = rng.choice("psh")
+            if which == "h":
+                yield from self.take(cpu, self.h, rng.choice(("irq", "irqsave")), "process")
+            elif which == "s":
+                inner = None
+                if rng.random() < 0.3:
+                    inner = self.take(cpu, self.h, "irqsave", "process")
+                variant = rng.choice(("bh", "bh", "irq", "irqsave"))
+                yield from self.take(cpu, self.s, variant, "process", inner)
+            else:
+                inner = None
+                if rng.random() < 0.5:
+                    inner = self.take(cpu, self.s, "bh", "process")
+                yield from self.take(cpu, self.p, rng.choice(("plain", "try")), "process", inner)
+                if inner is not None:
+                    inner.close()
+            yield
+
+    def softirq(self, cpu: Cpu) -> Context:
+        if self.rng.random() < 0.5:
+            yield from self.take(cpu, self.s, "plain", "softirq")
+        else:
+            variant = self.rng.choice(("irq", "irqsave"))
+            yield from self.take(cpu, self.h, variant, "softirq")
+
+    def hardirq(self, bench: BareCpu) -> Callable[[int, object], Context]:
+        def handler(irq: int, dev: object) -> Context:
+            cpu = bench.cpu
+            yield from self.take(cpu, self.h, self.rng.choice(("plain", "irqsave")), "hardirq")
+            raise_softirq_irqoff(cpu, self.rng.choice((NET_TX_SOFTIRQ, NET_RX_SOFTIRQ)))
+            return handled(irq, dev)
+
+        return handler
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_who_keeps_the_rules_is_alone_inside_and_never_hangs(era: str) -> None:
+    duo = Duo(era)
+    entered: dict[str, int] = {}
+    for seed in range(120):
+        rng = random.Random(seed)
+        workers = Workers(duo, rng)
+        for bench in duo.both:
+            bench.cpu.irq.desc.clear()
+        workers = Workers(duo, rng)
+        for bench in duo.both:
+            for _ in range(rng.randrange(1, 3)):
+                bench.task(workers.process(bench.cpu))
+        for _ in range(400):
+            number = rng.randrange(2)
+            if rng.random() < 0.05:
+                duo.both[number].vector(rng.choice((VECTOR, VECTOR + 0x10)))
+            duo.step(number)
+        for _ in range(4000):
+            if duo.idle():
+                break
+            duo.step(0)
+            duo.step(1)
+        assert duo.idle(), f"seed {seed}: somebody hangs"
+        for bench in duo.both:
+            assert bench.cpu.preempt_count == 0
+            assert bench.cpu.irqs_on
+        for who, count in workers.entered.items():
+            entered[who] = entered.get(who, 0) + count
+    assert all(count > 100 for count in entered.values()), entered
+    assert not [line for line in duo.log() if "WARNING" in line or "INFO" in line or "BUG" in line]
+
+
+# ---------------------------------------------------------------- rwlock and mutex
+
+
+def test_readers_share_and_a_writer_is_alone() -> None:
+    duo, table = Duo(), RwLock(40, "devices")
+    readers: list[int] = []
+    writers: list[int] = []
+    together: list[int] = [0]
+
+    def task(cpu: Cpu, rng: random.Random) -> Context:
+        for _ in range(20):
+            if rng.random() < 0.6:
+                yield from read_lock(cpu, table)
+                assert not writers
+                readers.append(cpu.number)
+                together[0] = max(together[0], len(readers))
+                for _ in range(rng.randrange(4)):
+                    yield
+                readers.remove(cpu.number)
+                yield from read_unlock(cpu, table)
+            else:
+                yield from write_lock(cpu, table)
+                assert not readers
+                assert not writers
+                writers.append(cpu.number)
+                for _ in range(rng.randrange(4)):
+                    yield
+                writers.clear()
+                yield from write_unlock(cpu, table)
+
+    rng = random.Random(7)
+    for bench in duo.both:
+        bench.task(task(bench.cpu, rng))
+    for _ in range(2000):
+        duo.step(rng.randrange(2))
+    assert duo.idle()
+    assert together == [2]
+    assert duo.zero.ram.atomics.load(table.word) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mutex_waiters_sleep_and_are_woken_also_on_the_other_cpu(seed: int) -> None:
+    duo, table = Duo(), Mutex(40, "rtnl_mutex")
+    inside: list[int] = []
+    done: list[int] = []
+    rng = random.Random(seed)
+
+    def task(cpu: Cpu) -> Context:
+        for _ in range(5):
+            yield from mutex_lock(cpu, table)
+            assert not inside
+            assert table.owner(cpu) == cpu.current.pid
+            inside.append(cpu.current.pid)
+            for _ in range(rng.randrange(30)):
+                yield
+            inside.clear()
+            yield from mutex_unlock(cpu, table)
+            yield
+        done.append(cpu.current.pid)
+
+    for bench in duo.both:
+        for _ in range(2):
+            bench.task(task(bench.cpu))
+    for _ in range(20000):
+        if len(done) == 4:
+            break
+        duo.step(rng.randrange(2))
+    assert len(done) == 4
+    assert table.owner(duo.zero.cpu) == 0
+    assert not mutex_waiters(duo)
+
+
+def mutex_waiters(duo: Duo) -> list[Any]:
+    return [task for b in duo.both for tasks in b.cpu.mutex_waiters.values() for task in tasks]
+
+
+def test_mutex_trylock_takes_what_is_free() -> None:
+    bench, table, got = BareCpu(overrides=ON), Mutex(40, "m"), []
+
+    def task(cpu: Cpu) -> Context:
+        got.append(mutex_trylock(cpu, table))
+        got.append(mutex_trylock(cpu, table))
+        yield from mutex_unlock(cpu, table)
+
+    run(bench, task(bench.cpu))
+    assert got == [True, False]
+
+
+def test_a_deadlock_costs_few_looks_and_a_short_wait_is_short() -> None:
+    bench, table = BareCpu(), lock()
+    bench.ram.atomics.store(table.word, 2)  # cpu1 has it
+    before = bench["boundaries"]
+    bench.task(spin_lock(bench.cpu, table))
+    bench.run_for(SECOND)
+    assert bench["boundaries"] - before < 10_000
+    bench = BareCpu()
+    bench.ram.atomics.store(table.word, 2)
+    bench.task(spin_lock(bench.cpu, table))
+    bench.run_for(100_000)
+    bench.ram.atomics.store(table.word, 0)
+    freed_ns = bench.ns
+    bench.run_until(lambda: table.holder(bench.cpu) == 0)
+    assert bench.ns - freed_ns < 20_000
+
+
+def test_locks_share_no_atomic_word_with_anybody() -> None:
+    ranges = [
+        (NAPI_WORD, NAPI_WORD + 8 * QUEUES_MAX),
+        (TX_LOCK_WORD, TX_LOCK_WORD + 8 * QUEUES_MAX),
+        (TASKLET_WORD, TIMER_WORD),
+        (TIMER_WORD, TIMER_WORD + 2 * SHARED_TIMERS),
+        (LOCK_WORD, DEBUG_LOCKS_OFF_WORD + 1),
+    ]
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(ranges))
+    assert ranges[-1][1] <= ATOMIC_WORDS
