@@ -36,7 +36,7 @@ LOG_LINES = 512
 LOG_LINE_BYTES = 256
 ATOMIC_WORDS = 4096
 CSD_RECORDS = 64
-CSD_RECORD_WORDS = 8
+CSD_RECORD_WORDS = 10
 HANDOVER_BUFFERS = 128
 BUFFER_BYTES = 2048
 TAP_SLOTS = 1024
@@ -288,13 +288,17 @@ class Atomics:
 
 
 class CsdRing:
-    """Bounded ring of records from one CPU to another: single producer, single consumer."""
+    """Bounded ring of records from one CPU to another: single producer, single consumer.
+
+    Words 0..7 belong to the producer: head, then for each slot how often it was taken. Words 8..15
+    belong to the consumer: tail, then for each slot how often it was given back. A slot is what
+    Linux calls a call_single_data with its lock bit: it is locked while the two differ."""
 
     def __init__(self, words: memoryview) -> None:
         self._words = words
 
     def push(self, record: Sequence[int]) -> bool:
-        """Append up to 8 words; False when the ring is full."""
+        """Append up to 10 words; False when the ring is full."""
         words = self._words
         head: int = words[0]
         if head - words[8] >= CSD_RECORDS:
@@ -306,7 +310,7 @@ class CsdRing:
         return True
 
     def pop(self) -> list[int] | None:
-        """The oldest record (8 words), or None."""
+        """The oldest record (10 words; those that were not pushed mean nothing), or None."""
         words = self._words
         tail: int = words[8]
         if tail == words[0]:
@@ -315,6 +319,27 @@ class CsdRing:
         record: list[int] = words[at : at + CSD_RECORD_WORDS].tolist()
         words[8] = tail + 1
         return record
+
+    def take_slot(self, slot: int) -> int:
+        """The producer locks slot 1..3; which use of it this is."""
+        words = self._words
+        words[slot] += 1
+        use: int = words[slot]
+        return use
+
+    def slot_use(self, slot: int) -> int:
+        """The last use of a slot; 0: none yet."""
+        use: int = self._words[slot]
+        return use
+
+    def give_back(self, slot: int, use: int) -> None:
+        """The consumer unlocks the slot after its ``use``-th use."""
+        self._words[8 + slot] = use
+
+    def given_back(self, slot: int) -> int:
+        """The last use after which the slot was unlocked."""
+        use: int = self._words[8 + slot]
+        return use
 
     def __len__(self) -> int:
         waiting: int = self._words[0] - self._words[8]

@@ -90,6 +90,7 @@ _WRITES = CPU_SCHEMA.index("mmio_writes")
 _ONES = CPU_SCHEMA.index("mmio_all_ones")
 _TIMEOUTS = CPU_SCHEMA.index("mmio_timeouts")
 _LOST = CPU_SCHEMA.index("mmio_lost")
+_DYNTICKS = CPU_SCHEMA.index("rcu_dynticks")
 _BROKEN = CPU_SCHEMA.index("broken_invariants")
 _ONLINE = CPU_SCHEMA.index("online")
 _CONTROL_NS = CPU_SCHEMA.index("control_ns")
@@ -138,6 +139,7 @@ class CpuNode(Node):
         self._resume: Any = None
         self._step_ns = around.step_ns
         self._running = False
+        self._dynticks = 1  # odd: not idle
         self._pausing = False
         #: called after each instruction boundary while somebody steps through the simulation
         self.watch: Callable[[], None] | None = None
@@ -160,8 +162,7 @@ class CpuNode(Node):
     def _power_on(self) -> None:
         """The boot CPU at power-on, another at its STARTUP message."""
         self._running = True
-        self.cpu.online = True
-        self.cpu.irqs_on = True
+        self.words[_DYNTICKS] = self._dynticks
         boot.start(self.cpu)
 
     # -- the turn
@@ -182,8 +183,11 @@ class CpuNode(Node):
         if self._stall is not None and not self._stall_over():
             self._show(CONTEXT_STALLED)
             return self._stall.deadline_ns
-        wake = self._run(budget) if self.watch is None else self._run_watched(budget, self.watch)
         words = self.words
+        if self._dynticks % 2 == 0:
+            self._dynticks += 1
+            words[_DYNTICKS] = self._dynticks
+        wake = self._run(budget) if self.watch is None else self._run_watched(budget, self.watch)
         words[_BOUNDARIES] += self.steps
         if wake == NOW or self._pausing:
             self._pausing = False
@@ -232,7 +236,7 @@ class CpuNode(Node):
                 frame: Context = stack[-1]
             else:
                 current = cpu.current
-                if current is cpu.idle:
+                if current is cpu.idle and current.gen is None:
                     if cpu.rq.runnable:
                         schedule(cpu)
                         continue
@@ -241,6 +245,8 @@ class CpuNode(Node):
                         self._leave_last_words()
                     cpu.enter_context(CONTEXT_IDLE)
                     cpu.timers.enter_idle()
+                    self._dynticks += 1
+                    self.words[_DYNTICKS] = self._dynticks
                     return lapic.deadline_ns
                 assert current.gen is not None
                 frame = current.gen
@@ -255,6 +261,8 @@ class CpuNode(Node):
                     value = self._iret(end.value)
                     if not stack and cpu.need_resched and cpu.current.user:
                         schedule(cpu)
+                elif cpu.current is cpu.idle:
+                    cpu.idle.gen = None  # it has come up: from here on it idles
                 else:
                     task_exit(cpu, cpu.current)
                     schedule(cpu)

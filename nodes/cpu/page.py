@@ -44,6 +44,9 @@ CPU_SCHEMA = Schema(
         Field("napi_now", "ifindex | queue << 16 | polled << 32 | weight << 48; 0 none"),
         Field("nr_running", "runnable tasks, the current one included, idle excluded"),
         Field("online", "1 from the moment it is in cpu_online_mask"),
+        Field("cpu_state", "coming up: 1 the trampoline has run, 2 it has called in"),
+        Field("cpu_callout", "by the boot CPU: bit n = CPU n may go on after its STARTUP"),
+        Field("cpu_commenced", "by the boot CPU: bit n = CPU n may mark itself online"),
         Field("stalled_on", "1 + NIC number whose completion it waits for; 0 none"),
         # time in each context
         Field("boundaries", "instruction boundaries passed"),
@@ -79,9 +82,21 @@ CPU_SCHEMA = Schema(
         # scheduler, timers
         Field("ctxt", "context switches"),
         Field("wakeups_remote", "wake-ups sent to another CPU by IPI"),
+        Field("cur_csd", "call being run for another CPU: function | source << 32; 0 none"),
         Field("timers_run", "timer callbacks"),
         Field("run_queue", "rows of pid, nice + 20, runtime_ns, comm, comm",
               RUN_QUEUE_ROWS * 5),
+        # RCU; the first four by the boot CPU
+        Field("rcu_gp_seq", "grace periods, in steps of four; bit 0: one runs"),
+        Field("rcu_gp_start", "jiffies when it began"),
+        Field("rcu_qsmask", "bit n: it waits for CPU n"),
+        Field("rcu_n_fqs", "looks at the CPUs in this grace period"),
+        Field("rcu_dynticks", "odd while this CPU is not idle"),
+        Field("rcu_qs_seq", "the grace period for which it reported a quiescent state"),
+        Field("rcu_rdp_seq", "the last grace period it noticed"),
+        Field("rcu_ticks", "ticks in it"),
+        Field("rcu_softirq_snap", "RCU softirqs when it noticed"),
+        Field("rcu_qlen", "callbacks that wait"),
         # workqueue pool (normal) of this CPU
         Field("wq_workers", "nr_workers"),
         Field("wq_idle", "nr_idle"),

@@ -11,6 +11,7 @@ import pytest
 
 from bus.ram import (
     ATOMIC_WORDS,
+    CSD_RECORD_WORDS,
     CSD_RECORDS,
     HANDOVER_BUFFERS,
     IOMMU_WINDOWS,
@@ -110,7 +111,7 @@ def test_everything_filled_to_the_brim_leaves_the_neighbours_alone(ram: Ram) -> 
         assert pool.put(b"") is None
         for other in range(2):
             ring = ram.csd_ring(cpu, other)
-            while ring.push([cpu * 10 + other] * 8):
+            while ring.push([cpu * 10 + other] * CSD_RECORD_WORDS):
                 pass
             assert len(ring) == CSD_RECORDS
     iommu = ram.iommu(0)
@@ -140,7 +141,7 @@ def test_everything_filled_to_the_brim_leaves_the_neighbours_alone(ram: Ram) -> 
         for other in range(2):
             ring = ram.csd_ring(cpu, other)
             assert [ring.pop() for _ in range(CSD_RECORDS)] == [
-                [cpu * 10 + other] * 8
+                [cpu * 10 + other] * CSD_RECORD_WORDS
             ] * CSD_RECORDS
             assert ring.pop() is None
     assert [w.address for w in iommu.windows()] == [i * 4096 for i in range(IOMMU_WINDOWS)]
@@ -287,14 +288,14 @@ def test_a_csd_ring_raced_in_two_processes_loses_and_tears_nothing(ram: Ram) -> 
 
     def push() -> None:
         for n in range(records):
-            while not ring.push([n] * 8):
+            while not ring.push([n] * CSD_RECORD_WORDS):
                 os.sched_yield()
 
     child = Child(push)
     for n in range(records):
         while (record := ring.pop()) is None:
             os.sched_yield()
-        assert record == [n] * 8
+        assert record == [n] * CSD_RECORD_WORDS
     child.join()
     assert ring.pop() is None
 

@@ -30,14 +30,17 @@ from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.rcu import Rcu
 from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
-from nodes.cpu.kernel.smp import start_cpu
+from nodes.cpu.kernel.smp import CallQueues
+from nodes.cpu.kernel.smpboot import smp_init, start_secondary
 from nodes.cpu.kernel.snapshot import snapshot
 from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, open_softirq
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.kernel.tasklet import softirq_init
 from nodes.cpu.kernel.tick import Timers, run_timer_softirq
 from nodes.cpu.kernel.traps import trap_init
+from nodes.cpu.kernel.watchdog import Watchdog
 from nodes.cpu.kernel.workqueue import Workqueues
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.run import Programs, signal, spawn, start_waiting
@@ -47,8 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare", "signal", "snapshot", "spawn", "start"]
 
-CALLIN_POLL_NS = 200_000
-CALLIN_TIMEOUT_NS = 10_000_000_000
 RSS_KEY_BYTES = 40
 WAIT_ONLINE_NS, WAIT_ONLINE_POLL_NS = 5_000_000_000, 10_000_000
 
@@ -68,6 +69,9 @@ def prepare(cpu: Cpu) -> None:
     trap_init(cpu)
     cpu.vectors = VectorSpace(cpu.params)
     cpu.wq = Workqueues(cpu)
+    cpu.watchdog = Watchdog(cpu)
+    cpu.call = CallQueues()
+    cpu.rcu = Rcu(cpu)
     cpu.programs = Programs()
     cpu.modules = {}
     sysctl.setup(cpu)
@@ -83,16 +87,27 @@ def prepare(cpu: Cpu) -> None:
 
 
 def start(cpu: Cpu) -> None:
-    """Power-on of the boot CPU, or start_secondary."""
-    setup_local_apic(cpu)
+    """Power-on of the boot CPU, or of another one at its STARTUP."""
     cpu.online_cpus = [cpu.number] if cpu.boot else [0, cpu.number]
-    spawn_ksoftirqd(cpu)
-    cpu.wq.start()
+    if not cpu.boot:
+        cpu.idle.gen = start_secondary(cpu, _online)
+        return
+    setup_local_apic(cpu)
+    cpu.irqs_on = True
+    _online(cpu)
+    cpu.rcu.gps.start()
     cpu.words[_ONLINE] = 1
-    if cpu.boot:
-        key = cpu.params.rss_key
-        cpu.net.rss_key = bytes.fromhex(key) if key else cpu.rng.randbytes(RSS_KEY_BYTES)
-        kthread_run(cpu, "init", _init(cpu))
+    key = cpu.params.rss_key
+    cpu.net.rss_key = bytes.fromhex(key) if key else cpu.rng.randbytes(RSS_KEY_BYTES)
+    kthread_run(cpu, "init", _init(cpu))
+
+
+def _online(cpu: Cpu) -> None:
+    """The threads that every online CPU has."""
+    cpu.online = True
+    spawn_ksoftirqd(cpu)
+    cpu.watchdog.start()
+    cpu.wq.start()
 
 
 @replica("online")
@@ -109,7 +124,8 @@ def apply_running(cpu: Cpu, _key: int, _value: bool) -> None:
 
 def _init(cpu: Cpu) -> Context:
     printk(cpu, f"Linux version {cpu.params.release} (bottomhalf)")
-    yield from _smp_init(cpu)
+    cpu.online_cpus = yield from smp_init(cpu)
+    yield from publish(cpu, "online", 0, tuple(cpu.online_cpus))
     for nic in range(len(cpu.machine.nics)):
         error = yield from ixgbe.probe(cpu, nic)
         if error:
@@ -132,25 +148,6 @@ def _wait_online(cpu: Cpu) -> Context:
         if all(dev.carrier for dev in devices):
             return
         yield from nanosleep(cpu, WAIT_ONLINE_POLL_NS)
-
-
-def _smp_init(cpu: Cpu) -> Context:
-    """Wake every other CPU and wait until it has called in."""
-    online = [0]
-    for number in range(1, cpu.machine.cpus):
-        start_cpu(cpu, number)
-    give_up = cpu.now() + CALLIN_TIMEOUT_NS
-    for number in range(1, cpu.machine.cpus):
-        words = cpu.ram.page(f"cpu{number}", CPU_SCHEMA).words
-        while not words[_ONLINE] and cpu.now() < give_up:
-            yield from nanosleep(cpu, CALLIN_POLL_NS)
-        if words[_ONLINE]:
-            online.append(number)
-        else:
-            printk(cpu, f"CPU{number}: Not responding", KERN_ERR)
-    cpu.online_cpus = online
-    yield from publish(cpu, "online", 0, tuple(online))
-    printk(cpu, f"smp: Brought up 1 node, {len(online)} CPUs")
 
 
 def _set_up_bond(cpu: Cpu) -> Context:

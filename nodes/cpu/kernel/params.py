@@ -80,6 +80,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prove_locking": ("off", "on"),
     "bh_enable_irqs_off": ("warn", "prove-locking"),
     "warning_text": ("bug", "at", "cpu-pid"),
+    "softlockup": ("each-second", "once", "again"),
+    "call_function": ("call_data", "call_queue", "llist"),
+    "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
+    "csdlock_debug": ("off", "on"),
+    "cpu_callin": ("callout-first", "initialized-first"),
+    "rcu": ("classic", "tree"),
     "proc_without_write": ("EINVAL", "EIO"),
     "bond_options": ("each-its-own", "table"),
     "unknown_module_parameter": ("refused", "ignored"),
@@ -124,6 +130,20 @@ class Params(NamedTuple):
     timer_leak: str  # a callback that comes back with another preempt count
     deferrable_timers: str
     workqueue: str
+    # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
+    call_function_vector: int  # several targets at once
+    call_function: str  # how a call reaches another CPU
+    scheduler_ipi: str  # what the reschedule interrupt does besides being one
+    csdlock_debug: str  # does a sender that waits for long say so?
+    csd_lock_timeout: int  # ms until it does
+    cpu_callin: str  # who waits for whom first when a CPU comes up
+    cpu_callin_timeout_ms: int
+    init_udelay: int  # us between INIT assert and deassert
+    rcu: str
+    rcu_name: str  # the flavour that the log names; empty: no stall detector
+    rcu_cpu_stall_timeout: int  # s, 3 to 300
+    softlockup: str
+    watchdog_thresh: int  # s; the limit is twice as long
     # interrupt lines: kernel/irq
     irq_flow: str  # x86 lines: __do_IRQ with the typename chips, or flow handlers
     handlers_irqs_on: str  # kernel/irq/handle.c, until 2.6.35
@@ -232,6 +252,19 @@ PRESETS: dict[str, Params] = {
         timer_leak="bug",
         deferrable_timers="none",
         workqueue="keventd",
+        call_function_vector=0xFC,
+        call_function="call_data",
+        scheduler_ipi="nothing",
+        csdlock_debug="off",
+        csd_lock_timeout=5000,
+        cpu_callin="callout-first",
+        cpu_callin_timeout_ms=5000,
+        init_udelay=10000,
+        rcu="classic",
+        rcu_name="",
+        rcu_cpu_stall_timeout=21,
+        softlockup="each-second",
+        watchdog_thresh=10,
         irq_flow="do_irq",
         handlers_irqs_on="unless-IRQF_DISABLED",
         irq_count_position="before-check",
@@ -326,6 +359,19 @@ PRESETS: dict[str, Params] = {
         timer_leak="warn",
         deferrable_timers="same-wheel",
         workqueue="cmwq",
+        call_function_vector=0xFC,
+        call_function="call_queue",
+        scheduler_ipi="wake-list",
+        csdlock_debug="off",
+        csd_lock_timeout=5000,
+        cpu_callin="callout-first",
+        cpu_callin_timeout_ms=5000,
+        init_udelay=10000,
+        rcu="tree",
+        rcu_name="rcu_sched",
+        rcu_cpu_stall_timeout=21,
+        softlockup="once",
+        watchdog_thresh=10,
         irq_flow="handlers",
         handlers_irqs_on="never",
         irq_count_position="before-check",
@@ -420,6 +466,19 @@ PRESETS: dict[str, Params] = {
         timer_leak="warn",
         deferrable_timers="own-base",
         workqueue="cmwq",
+        call_function_vector=0xFC,
+        call_function="llist",
+        scheduler_ipi="no-exit",
+        csdlock_debug="on",
+        csd_lock_timeout=5000,
+        cpu_callin="initialized-first",
+        cpu_callin_timeout_ms=10000,
+        init_udelay=0,
+        rcu="tree",
+        rcu_name="rcu_sched",
+        rcu_cpu_stall_timeout=21,
+        softlockup="again",
+        watchdog_thresh=10,
         irq_flow="handlers",
         handlers_irqs_on="never",
         irq_count_position="after-check",

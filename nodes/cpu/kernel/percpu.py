@@ -36,11 +36,14 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.locks.lockdep import Lockdep
     from nodes.cpu.kernel.module import Loaded
     from nodes.cpu.kernel.net.netdevice import Net
+    from nodes.cpu.kernel.rcu import Rcu
     from nodes.cpu.kernel.sched import RunQueue, Task
+    from nodes.cpu.kernel.smp import CallQueues
     from nodes.cpu.kernel.softirq import SoftirqState
     from nodes.cpu.kernel.sysctl import Sysctl
     from nodes.cpu.kernel.tasklet import TaskletState
     from nodes.cpu.kernel.tick import Timers
+    from nodes.cpu.kernel.watchdog import Watchdog
     from nodes.cpu.kernel.workqueue import Workqueues
     from nodes.cpu.lapic import LocalApic
     from nodes.cpu.lapicregs import LocalApicRegisters
@@ -128,6 +131,9 @@ class Cpu:
     idt: Idt
     vectors: VectorSpace  # of all CPUs; on the boot CPU
     wq: Workqueues
+    watchdog: Watchdog
+    call: CallQueues
+    rcu: Rcu
     net: Net
     current: Task
     idle: Task

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-KERN_EMERG, KERN_CRIT, KERN_ERR, KERN_WARNING, KERN_NOTICE = 0, 2, 3, 4, 5
-KERN_INFO, KERN_DEBUG = 6, 7
+KERN_EMERG, KERN_ALERT, KERN_CRIT, KERN_ERR = 0, 1, 2, 3
+KERN_WARNING, KERN_NOTICE, KERN_INFO, KERN_DEBUG = 4, 5, 6, 7
 
 
 def printk(cpu: Cpu, text: str, level: int = KERN_INFO) -> None:

@@ -226,6 +226,7 @@ def schedule(cpu: Cpu) -> None:
     cpu.need_resched = False
     if (cpu.preempt_count or not cpu.irqs_on) and schedule_debug(cpu, prev):
         return
+    cpu.rcu.passed = True  # rcu_note_context_switch
     if prev is not cpu.idle:
         _charge(cpu, prev)
         if prev.state == TASK_RUNNING:

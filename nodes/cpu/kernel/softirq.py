@@ -5,8 +5,8 @@ when bottom halves are enabled again, or by ksoftirqd (``ksoftirqd``). Behaviour
 ``softirq_restart`` (10 passes; later also 2 ms and need_resched), ``ksoftirqd_gate`` (inline
 softirqs wait for a runnable ksoftirqd: always, or unless a tasklet is pending), ``softirq_leak`` (a
 leaked preempt count is logged and repaired, or nobody looks). Vectors without a user here (BLOCK,
-IRQ_POLL, HRTIMER, RCU) have an action that does nothing; /proc/softirqs counts it. The RCU
-callbacks of the kernel and block devices do not exist here, and hrtimers have no SOFT modes.
+IRQ_POLL, HRTIMER) have an action that does nothing; /proc/softirqs counts it. Block devices do not
+exist here, and hrtimers have no SOFT modes.
 
 A name that begins with two underscores cannot be used inside a class body, where Python would
 mangle it; import it there under another name.

@@ -49,10 +49,13 @@ class Timers(TimerBases):
         if self.tick_running and now >= self._next_tick_ns:
             self._next_tick_ns = self._tick_after(now)
             self._run_local_timers()
+            cpu.rcu.sched_clock_irq()
             scheduler_tick(cpu)
+            cpu.watchdog.tick(now)
             trigger_load_balance(cpu)
         elif not self.tick_running:
             self._run_local_timers()
+            cpu.rcu.sched_clock_irq()
         self.program()
 
     def _run_local_timers(self) -> None:
@@ -65,8 +68,10 @@ class Timers(TimerBases):
         return boot + ((now - boot) // self._ns_per_jiffy + 1) * self._ns_per_jiffy
 
     def enter_idle(self) -> None:
-        """tick_nohz_idle_enter: no tick while there is nothing to run."""
-        if self.tick_running:
+        """tick_nohz_idle_enter: no tick while there is nothing to run and RCU has no callbacks."""
+        if self._cpu.rcu.callbacks:
+            self.leave_idle()
+        elif self.tick_running:
             self.tick_running = False
             self.program()
 
@@ -74,7 +79,9 @@ class Timers(TimerBases):
         """tick_nohz_idle_exit."""
         if not self.tick_running:
             self.tick_running = True
-            self._next_tick_ns = self._tick_after(self._cpu.now())
+            now = self._cpu.now()
+            self._next_tick_ns = self._tick_after(now)
+            self._cpu.watchdog.leave_idle(now)
             self.program()
 
     def program(self) -> None:

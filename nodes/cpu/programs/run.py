@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus.messages import TEXT_CHARS_MAX, TaskExit, TaskOutput
 from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.rcu import call_rcu
 from nodes.cpu.kernel.sched import Task, kthread_create, send_signal, wake_up_process
 from nodes.machine import CONTROL
 
@@ -98,4 +99,9 @@ def _run(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     else:
         code = yield from main(cpu, process, argv)
     cpu.programs.running.pop(process.request, None)
+    call_rcu(cpu, delayed_put_task_struct)
     cpu.post(CONTROL, TaskExit(process.request, code))
+
+
+def delayed_put_task_struct(_cpu: Cpu) -> None:
+    """Nobody can still be looking at the task: its memory is free (Python frees it)."""

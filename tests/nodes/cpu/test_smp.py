@@ -1,4 +1,4 @@
-"""Several CPUs: bring-up by INIT and STARTUP, IPIs, the record rings, replicas."""
+"""Several CPUs: IPIs, the record rings, remote wake-ups, replicas."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from bus.messages import IcrWrite, Interrupt
 from bus.ram import CSD_RECORDS
-from nodes.cpu.kernel import boot, smp
+from nodes.cpu.kernel import smp
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import SCHEDULE, TASK_INTERRUPTIBLE, wake_up_process
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup
@@ -17,50 +16,10 @@ from nodes.cpu.kernel.tables import KINDS, publish
 from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.kernel.workqueue import Work
 from nodes.cpu.page import ARCH_IRQS
-from tests.nodes.cpu.harness import ERAS, MS, SECOND, BareCpu, Box
+from tests.nodes.cpu.harness import ERAS, MS, BareCpu
+from tests.nodes.cpu.several import Several
 
 NOTE = 900  # a record function that only tests have
-STARTUP = Interrupt(0x9A, 6, 0)
-
-
-class Pair:
-    """cpu0 and cpu1 over one RAM; what they write to the ICR is handed over by ``deliver``."""
-
-    def __init__(self, era: str = "6.1", started: bool = True) -> None:
-        self.zero = BareCpu(era, cpus=2, boot=False)
-        self.one = BareCpu(era, number=1, cpus=2, ram=self.zero.ram)
-        self.both = (self.zero, self.one)
-        self.icr: list[tuple[int, int]] = []  # (sender, value)
-        if started:
-            for _ in range(400):
-                self.live(MS)
-            assert self.zero.cpu.online_cpus == self.one.cpu.online_cpus == [0, 1]
-            self.icr.clear()
-
-    def deliver(self) -> None:
-        """Physical destinations, as the apic does it."""
-        for sender, bench in enumerate(self.both):
-            for message in bench.outbox.pop("apic", []):
-                assert isinstance(message, IcrWrite)
-                self.icr.append((sender, message.icr))
-                target = self.both[message.icr >> 56]
-                trigger = message.icr >> 15 & 1
-                interrupt = Interrupt(message.icr & 0xFF, message.icr >> 8 & 7, trigger)
-                target.turn(("apic", interrupt), budget=0)
-
-    def live(self, duration_ns: int) -> None:
-        for bench in self.both:
-            bench.run_for(duration_ns)
-        self.deliver()
-        for bench in self.both:
-            bench.settle()
-        self.deliver()
-
-    def res(self, number: int) -> int:
-        return self.arch(number, "RES")
-
-    def arch(self, number: int, row: str) -> int:
-        return self.both[number].page.run("arch_irqs")[ARCH_IRQS.index(row)]
 
 
 @pytest.fixture
@@ -82,65 +41,6 @@ def send(cpu: Cpu, target: int, values: range) -> Context:
         yield
 
 
-# ---------------------------------------------------------------- bring-up
-
-
-@pytest.mark.conformance("K8.3-1")
-def test_a_secondary_is_started_by_init_and_two_startup_messages() -> None:
-    pair = Pair(started=False)
-    pair.zero.step(3)
-    written = [m.icr for m in pair.zero.outbox["apic"]]
-    assert written == [1 << 56 | 0x4500, 1 << 56 | 0x469A, 1 << 56 | 0x469A]
-    assert pair.one["online"] == 0
-    pair.deliver()
-    pair.one.settle()
-    assert pair.one["online"] == 1
-    assert pair.one["lapic_other"] == 3
-    for _ in range(3):
-        pair.live(MS)
-    assert "smp: Brought up 1 node, 2 CPUs" in pair.zero.log()
-    assert pair.zero.cpu.online_cpus == [0, 1]
-
-
-@pytest.mark.conformance("A6.11-3")
-def test_a_cpu_that_waits_for_startup_takes_no_fixed_interrupt() -> None:
-    bench = BareCpu(number=1, cpus=2)
-    bench.turn(("apic", Interrupt(0, 5, 0)), ("apic", Interrupt(0x41, 0, 0)))
-    assert bench["lapic_disabled"] == 1
-    assert bench["lapic_accepted"] == 0
-    assert bench.wake is None
-    bench.turn(("apic", STARTUP))
-    assert bench["online"] == 1
-
-
-@pytest.mark.conformance("A6.11-1")
-def test_a_startup_message_to_a_running_secondary_does_not_start_it_again() -> None:
-    pair = Pair()
-    pair.one.turn(("apic", STARTUP))
-    pair.one.settle()
-    assert pair.one.cpu.lapic.enabled
-    assert len([t for t in pair.one.cpu.rq.all.values() if t.comm == "ksoftirqd/1"]) == 1
-
-
-def test_a_cpu_that_does_not_call_in_is_given_up_after_ten_seconds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(boot, "CALLIN_POLL_NS", 10 * MS)  # look less often: same end, less work
-    bench = BareCpu(cpus=2, boot=False)
-    bench.run_for(9 * SECOND)
-    assert "CPU1: Not responding" not in bench.log()
-    bench.run_for(2 * SECOND)
-    assert bench.log()[1:] == ["CPU1: Not responding", "smp: Brought up 1 node, 1 CPUs"]
-    assert bench.cpu.online_cpus == [0]
-
-
-@pytest.mark.parametrize("cpus", [1, 3, 8])
-def test_a_whole_machine_of_cpus_comes_up(cpus: int) -> None:
-    box = Box(cpus=cpus, nics=0, bonded=False)
-    assert [page["online"] for page in box.pages.values()] == [1] * cpus
-    assert f"smp: Brought up 1 node, {cpus} CPUs" in box.said()
-
-
 # ---------------------------------------------------------------- call function
 
 
@@ -148,7 +48,7 @@ def test_a_whole_machine_of_cpus_comes_up(cpus: int) -> None:
 def test_a_call_to_another_cpu_is_a_record_and_an_ipi_with_nothing_but_its_vector(
     era: str, vector: int, noted: list[tuple[Any, ...]]
 ) -> None:
-    pair = Pair(era)
+    pair = Several(era)
     before = pair.arch(1, "CAL")
     pair.zero.task(send(pair.zero.cpu, 1, range(7, 8)))
     pair.live(MS)
@@ -171,7 +71,7 @@ def test_softirqs_raised_by_a_call_run_when_its_interrupt_ends(
         yield
 
     monkeypatch.setitem(smp.REMOTE_FUNCTIONS, NOTE, raise_it)
-    pair = Pair()
+    pair = Several()
     pair.one.softirq(3, action)
     pair.zero.task(send(pair.zero.cpu, 1, range(1)))
     pair.live(MS)
@@ -182,7 +82,7 @@ def test_softirqs_raised_by_a_call_run_when_its_interrupt_ends(
 def test_a_full_ring_makes_the_sender_wait_and_loses_nothing(
     noted: list[tuple[Any, ...]],
 ) -> None:
-    pair = Pair()
+    pair = Several()
     count = CSD_RECORDS * 2 + 5
     sender = pair.zero.task(send(pair.zero.cpu, 1, range(count)))
     for _ in range(3 * count):
@@ -197,7 +97,7 @@ def test_a_full_ring_makes_the_sender_wait_and_loses_nothing(
 
 
 def test_several_records_of_one_turn_are_announced_once(noted: list[tuple[Any, ...]]) -> None:
-    pair = Pair()
+    pair = Several()
     pair.zero.task(send(pair.zero.cpu, 1, range(10)))
     pair.zero.turn(budget=64)
     assert len(pair.zero.outbox["apic"]) == 1
@@ -206,7 +106,7 @@ def test_several_records_of_one_turn_are_announced_once(noted: list[tuple[Any, .
 
 
 def test_interrupts_come_through_while_the_sender_waits_for_ring_space() -> None:
-    pair, ran = Pair(), []
+    pair, ran = Several(), []
     pair.zero.irq(0x41, lambda irq, dev: ran.append(irq) or 1)
     while pair.zero.ram.csd_ring(0, 1).push([NOTE]):
         pass
@@ -224,7 +124,7 @@ def test_interrupts_come_through_while_the_sender_waits_for_ring_space() -> None
 def test_a_remote_wake_up_is_a_reschedule_ipi_that_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pair, woke = Pair(), []
+    pair, woke = Several(), []
 
     def sleeper(cpu: Cpu) -> Context:
         cpu.current.state = TASK_INTERRUPTIBLE
@@ -278,7 +178,7 @@ def test_a_pure_reschedule_ipi_is_counted_and_runs_no_softirq(era: str) -> None:
 def test_a_published_value_reaches_every_online_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, Any, Any]] = []
     monkeypatch.setitem(KINDS, "test", lambda cpu, key, value: seen.append((cpu.name, key, value)))
-    pair = Pair()
+    pair = Several()
 
     def writer(cpu: Cpu) -> Context:
         yield from publish(cpu, "test", 5, ("a", b"\x01", 2**40, None))
@@ -295,14 +195,14 @@ def test_a_published_value_reaches_every_online_cpu(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.conformance("K5.10-2")
 def test_keventd_runs_a_work_on_two_cpus_at_once() -> None:
-    pair, order = Pair("2.6.18"), []
+    pair, order = Several("2.6.18"), []
 
     def function(cpu: Cpu) -> Context:
         order.append(f"{cpu.name} begins")
         yield from msleep(cpu, 20)
         order.append(f"{cpu.name} ends")
 
-    works = [Work(3000, "both", function) for _ in pair.both]  # one PENDING bit
+    works = [Work(3000, "both", function) for _ in pair.all]  # one PENDING bit
     assert pair.zero.cpu.wq.queue_work(works[0])
     assert not pair.one.cpu.wq.queue_work(works[1])  # queued already
     pair.live(MS)

@@ -17,7 +17,7 @@ from nodes.cpu.kernel.apic import (
 )
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
-from nodes.cpu.kernel.smp import flush_records
+from nodes.cpu.kernel.smp import run_calls, run_wake_list, take_calls, take_records
 from nodes.cpu.kernel.softirq import invoke_softirq
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
@@ -54,25 +54,16 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.timers.interrupt()
         cpu.trace(_LOCAL_TIMER_EXIT, vector)
     elif vector == params.reschedule_vector:
-        # remote wake-ups ride in the record rings, as in the wake list of scheduler_ipi()
-        cpu.lapic.eoi()
-        irq_enter(cpu, vector)
-        cpu.words[_RES] += 1
-        cpu.trace(_RESCHEDULE, vector)
-        taken = yield from flush_records(cpu)
-        cpu.trace(_RESCHEDULE_EXIT, vector, taken)
-        if not taken:  # scheduler_ipi without wake-ups: no irq_exit, so no softirqs
-            cpu.levels.pop()
-            cpu.preempt_count -= HARDIRQ_OFFSET
-            cpu.enter_context(outer)
-            return
-    elif vector == params.call_function_single_vector:
+        yield from _reschedule(cpu, vector, outer)
+        return
+    elif vector in (params.call_function_single_vector, params.call_function_vector):
         cpu.lapic.eoi()
         irq_enter(cpu, vector)
         cpu.words[_CAL] += 1
+        calls = take_calls(cpu)
         cpu.trace(_CALL, vector)
-        taken = yield from flush_records(cpu)
-        cpu.trace(_CALL_EXIT, vector, taken)
+        yield from run_calls(cpu, calls)
+        cpu.trace(_CALL_EXIT, vector, len(calls))
     elif vector == SPURIOUS_APIC_VECTOR:
         irq_enter(cpu, vector)
         cpu.trace(_SPURIOUS, vector)
@@ -88,6 +79,34 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         irq_enter(cpu, vector)
         yield from _device(cpu, vector, arrived_ns)
     yield from irq_exit(cpu, outer)
+
+
+def _reschedule(cpu: Cpu, vector: int, outer: int) -> Context:
+    """Nothing but the return path's look at need_resched; since 2.6.39 also scheduler_ipi.
+
+    Behaviour ``scheduler_ipi``: *nothing* (2.6.18), no irq_enter; *wake-list*, irq_enter and
+    irq_exit, and so softirqs, if it brought wake-ups; *no-exit* (6.1), it counts as a hard
+    interrupt but never runs softirqs. Wake-ups ride here in all eras: where Linux takes the other
+    CPU's run queue lock, this kernel sends what it would have done."""
+    cpu.lapic.eoi()
+    cpu.words[_RES] += 1
+    take_records(cpu)
+    wakes = len(cpu.call.wakes)
+    how = cpu.params.scheduler_ipi
+    entered = how == "no-exit" or (wakes > 0 and how == "wake-list")
+    if entered:
+        irq_enter(cpu, vector)
+    cpu.trace(_RESCHEDULE, vector)
+    if wakes:
+        yield from run_wake_list(cpu)
+    cpu.trace(_RESCHEDULE_EXIT, vector, wakes)
+    if entered:
+        if how == "wake-list":
+            yield from irq_exit(cpu, outer)
+            return
+        cpu.levels.pop()
+        cpu.preempt_count -= HARDIRQ_OFFSET
+    cpu.enter_context(outer)
 
 
 def irq_enter(cpu: Cpu, vector: int) -> None:

@@ -15,6 +15,7 @@ from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
 from nodes.cpu.kernel.net.netdevice import IFF_PROMISC, IFF_UP, NetDevice
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.rcu import synchronize_net
 from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, Task, wake_up_process
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.kernel.workqueue import Work
@@ -89,6 +90,7 @@ def unregister_netdevice(cpu: Cpu, dev: NetDevice) -> Context:
         if ifindex == dev.ifindex:
             yield from publish(cpu, "address", address, 0)
     yield from publish(cpu, "netdev", dev.ifindex, None)
+    yield from synchronize_net(cpu)
     if dev.nic is not None:
         cpu.words[_NIC_FLAGS + dev.nic] = 0
 
