@@ -17,7 +17,7 @@ from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.manage import early_irq_init
-from nodes.cpu.kernel.irq.vector import VectorSpace
+from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.net import device, napi, receive
 from nodes.cpu.kernel.net.arp import arp_solicit
@@ -62,7 +62,8 @@ def prepare(cpu: Cpu) -> None:
     softirq_init(cpu)
     early_irq_init(cpu)
     trap_init(cpu)
-    cpu.vectors = VectorSpace(cpu.params)
+    if cpu.boot:
+        cpu.vectors = vector_space(cpu.params, cpu.machine.cpus, lambda text: printk(cpu, text))
     cpu.wq = Workqueues(cpu)
     cpu.programs = Programs()
     cpu.net = Net(cpu)

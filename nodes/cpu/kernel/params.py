@@ -60,7 +60,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spurious_disable": ("for-good", "revivable"),
     "spurious_poll": ("never", "shared-with-second", "shared"),
     "spurious_threads": ("handled", "thread-result", "deferred"),
+    "system_vectors": ("2.6.18-i386", "2.6.18", "2.6.39", "3.10", "6.1"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
+    "affinity_write": ("always-later", "result-ignored", "result-returned"),
+    "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
@@ -105,7 +108,11 @@ class Params(NamedTuple):
     reschedule_vector: int
     call_function_single_vector: int
     first_device_vector: int
+    system_vectors: str  # which numbers the system keeps: asm/irq_vectors.h
     vector_allocator: str
+    affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
+    affinity_busy: str  # a move that meets the last one's cleanup
+    cpumask_bits: int  # printed of a CPU mask: NR_CPUS; 0: as many as there are CPUs
     msi_destination: str
     timer_wheel: str
     timer_softirq: str
@@ -206,7 +213,11 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFC,
         first_device_vector=0x31,
+        system_vectors="2.6.18",
         vector_allocator="step-8",
+        affinity_write="always-later",
+        affinity_busy="dropped",
+        cpumask_bits=255,
         msi_destination="physical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
@@ -293,7 +304,11 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
         first_device_vector=0x41,
+        system_vectors="3.10",
         vector_allocator="step-16",
+        affinity_write="result-ignored",
+        affinity_busy="dropped",
+        cpumask_bits=0,
         msi_destination="logical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
@@ -380,7 +395,11 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
         first_device_vector=0x21,
+        system_vectors="6.1",
         vector_allocator="matrix",
+        affinity_write="result-returned",
+        affinity_busy="kept-pending",
+        cpumask_bits=0,
         msi_destination="logical",
         timer_wheel="hierarchical",
         timer_softirq="when-due",

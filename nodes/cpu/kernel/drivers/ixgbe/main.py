@@ -18,6 +18,7 @@ from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_free_desc, irq_set_chi
 from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
+from nodes.cpu.kernel.irq.vector import cpu_mask
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
@@ -208,9 +209,9 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     last = len(adapter.rings)
     for index in range(last + 1):
         target = index if index < last else 0
-        vector = cpu.vectors.allocate(target)
-        by_vector = params.vector_allocator == "step-8"
-        irq = vector if by_vector else FIRST_MSI_IRQ + nic * (last + 1) + index
+        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (last + 1) + index)
+        cpu.vectors.activate(irq, 1 << target, cpu_mask(cpu.online_cpus))
+        vector = cpu.vectors.cfg[irq].vector
         name = adapter.netdev.name
         name = f"{name}-TxRx-{index}" if index < last else name + params.other_vector_suffix
         hwirq = (cpu.machine.nics[nic].slot + 1) << 19 | index
@@ -238,9 +239,9 @@ def _up_complete(cpu: Cpu, adapter: Adapter) -> Context:
 def close(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_close: down, and the interrupts are given back."""
     yield from down(cpu, adapter)
-    for irq, target, vector in adapter.irqs:
+    for irq, _target, _vector in adapter.irqs:
         yield from publish(cpu, "irq", irq, None)
-        cpu.vectors.free(target, vector)
+        cpu.vectors.release(irq)
     adapter.irqs.clear()
     if not adapter.removed:
         yield from pci.disable_msix(cpu, adapter.nic)
