@@ -13,8 +13,10 @@ from typing import Any
 import msgpack
 
 from nodes.cpu.kernel import procfs
+from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
+from orchestrator.capture import epoch_ns
 from orchestrator.errors import BottomhalfError
 from orchestrator.machine import Request
 from orchestrator.session import Session, Wait
@@ -29,9 +31,16 @@ def read(session: Session, path: str) -> Generator[Wait, None, str]:
     machine = session.machine
     boot = machine.settings.cpu_names[0]
     tables = yield from _tables(session, boot, path)
+    tables = {**tables, "btime": (epoch_ns(machine) + machine.ram.boot_ns) // 1_000_000_000}
+    owner = procfs.also_asked(path, tables)
+    snapshots = {boot: tables}
+    if owner is not None and machine.state(owner[0]).alive:
+        request: Request = yield from session.answer(machine.ask(*owner))
+        if request.ok and not request.failed:
+            snapshots[owner[0]] = {**snapshots.get(owner[0], {}), **request.value}
     pages = {name: machine.ram.page(name, CPU_SCHEMA) for name in machine.settings.cpu_names}
     try:
-        return procfs.render(path, {boot: tables}, pages)
+        return procfs.render(path, snapshots, pages)
     except FileNotFoundError:
         raise NoSuchFileError(path) from None
 
@@ -61,6 +70,8 @@ def _tables(session: Session, boot: str, path: str) -> Generator[Wait, None, Any
 
 
 def paths(settings: MachineSettings) -> list[str]:
-    """All files there are."""
+    """Files that every machine with these settings has; which irqs there are its kernel knows."""
+    params = with_overrides(PRESETS[settings.era], settings.overrides)
+    files = [path for path in procfs.FILES if path not in procfs.ABSENT[params.proc_format]]
     bonds = [procfs.BONDING_DIRECTORY + settings.bond.name] if settings.bond else []
-    return sorted([*procfs.FILES, *bonds])
+    return sorted([*files, *bonds])

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import balance, timer_shared  # noqa: F401  (registers its record)
 from nodes.cpu.kernel.apic import setup_local_apic
+from nodes.cpu.kernel.cputime import CpuTime
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.manage import early_irq_init
+from nodes.cpu.kernel.irq.affinity import Affinities
 from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.net import device, napi, receive
@@ -58,10 +60,12 @@ def prepare(cpu: Cpu) -> None:
     cpu.rq = RunQueue(cpu)
     cpu.idle = cpu.current = Task(cpu, f"swapper/{cpu.number}", None)
     cpu.timers = Timers(cpu)
+    cpu.time = CpuTime(cpu)
     cpu.softirq = SoftirqState(cpu)
     softirq_init(cpu)
     early_irq_init(cpu)
     trap_init(cpu)
+    cpu.affinity = Affinities((1 << cpu.machine.cpus) - 1)
     if cpu.boot:
         cpu.vectors = vector_space(cpu.params, cpu.machine.cpus, lambda text: printk(cpu, text))
     cpu.wq = Workqueues(cpu)

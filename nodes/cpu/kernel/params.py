@@ -60,6 +60,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spurious_disable": ("for-good", "revivable"),
     "spurious_poll": ("never", "shared-with-second", "shared"),
     "spurious_threads": ("handled", "thread-result", "deferred"),
+    "softirq_time": ("bh-off-too", "serving"),
     "system_vectors": ("2.6.18-i386", "2.6.18", "2.6.39", "3.10", "6.1"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
     "affinity_write": ("always-later", "result-ignored", "result-returned"),
@@ -108,6 +109,10 @@ class Params(NamedTuple):
     reschedule_vector: int
     call_function_single_vector: int
     first_device_vector: int
+    softirq_time: str  # what a tick charges to softirqs: kernel/sched/cputime.c
+    irq_time_accounting: int  # 1: CONFIG_IRQ_TIME_ACCOUNTING
+    nr_irqs_base: int  # nr_irqs without the CPUs' share; at most 256 a CPU
+    nr_irqs_per_cpu: int
     system_vectors: str  # which numbers the system keeps: asm/irq_vectors.h
     vector_allocator: str
     affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
@@ -213,6 +218,10 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFC,
         first_device_vector=0x31,
+        softirq_time="bh-off-too",
+        irq_time_accounting=0,
+        nr_irqs_base=239,
+        nr_irqs_per_cpu=0,
         system_vectors="2.6.18",
         vector_allocator="step-8",
         affinity_write="always-later",
@@ -304,6 +313,10 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
         first_device_vector=0x41,
+        softirq_time="serving",
+        irq_time_accounting=0,
+        nr_irqs_base=680,
+        nr_irqs_per_cpu=8,
         system_vectors="3.10",
         vector_allocator="step-16",
         affinity_write="result-ignored",
@@ -395,6 +408,10 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
         first_device_vector=0x21,
+        softirq_time="serving",
+        irq_time_accounting=0,
+        nr_irqs_base=424,
+        nr_irqs_per_cpu=8,
         system_vectors="6.1",
         vector_allocator="matrix",
         affinity_write="result-returned",

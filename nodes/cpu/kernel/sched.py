@@ -36,6 +36,7 @@ _WEIGHTS = (
 SCHED_LATENCY_NS = 6_000_000
 WAKEUP_GRANULARITY_NS = 1_000_000
 
+_FORKS = CPU_SCHEMA.index("forks")
 _CTXT = CPU_SCHEMA.index("ctxt")
 _NR_RUNNING = CPU_SCHEMA.index("nr_running")
 _PID = CPU_SCHEMA.index("current_pid")
@@ -61,8 +62,8 @@ class Task:
 
     __slots__ = (
         "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
-        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
-        "user", "vruntime", "weight", "worker",
+        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stime_ns",
+        "stopper", "user", "utime_ns", "vruntime", "weight", "worker",
     )  # fmt: skip
 
     def __init__(self, cpu: Cpu, comm: str, gen: Context | None, nice: int = 0) -> None:
@@ -81,6 +82,7 @@ class Task:
         self.stopper: Task | None = None  # who waits in kthread_stop
         self.runtime_ns = 0
         self.started_ns = 0
+        self.utime_ns = self.stime_ns = 0  # as ticks charged it
         self.user = False  # its last boundary was in user mode
         self.signals = 0  # pending, bit n = signal n
         self.request: int | None = None  # the Spawn that started it
@@ -109,6 +111,7 @@ def kthread_create(cpu: Cpu, comm: str, gen: Context, nice: int = 0) -> Task:
     task = Task(cpu, comm, gen, nice)
     task.state = TASK_UNINTERRUPTIBLE
     cpu.rq.all[task.pid] = task
+    cpu.words[_FORKS] += 1
     return task
 
 

@@ -2,6 +2,7 @@
 
 ``kernel``: what the /proc renderers need beside the pages. ``state``: for the dashboard.
 ``symbols``: the names that trace records give by number.
+``spurious:IRQ``: the detector's counts.
 ``ping:N``: times of the last ping's packets from sequence N on.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
 from nodes.cpu.kernel.net.stats import device_stats
@@ -29,6 +31,8 @@ def snapshot(cpu: Cpu, what: str) -> Any:
         return _state(cpu)
     if name == "symbols":
         return cpu.symbols
+    if name == "spurious":
+        return _spurious(cpu, argument)
     if name == "ping":
         return _ping(cpu, int(argument) if argument.isdigit() else 1)
     raise LookupError(f"a CPU has no snapshot {what}")
@@ -42,6 +46,10 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "hz": params.hz,
         "uptime_ns": cpu.uptime_ns(),
         "online": cpu.online_cpus,
+        "nr_irqs": nr_irqs(cpu),
+        "cpumask_bits": cpumask_bits(cpu),
+        "default_affinity": packed(cpu.affinity.default),
+        "irq_dirs": cpu.affinity.rows(cpu),
         "softirq_names": params.softirq_names,
         "softnet_columns": params.softnet_columns,
         "bonding_version": params.bonding_version,
@@ -108,6 +116,13 @@ def _state(cpu: Cpu) -> dict[str, Any]:
         "hooks": cpu.net.hook_counts,
         "ifindexes": {dev.name: dev.ifindex for dev in cpu.net.devices.values()},
     }
+
+
+def _spurious(cpu: Cpu, irq: str) -> dict[str, Any]:
+    desc = cpu.irq.desc.get(int(irq)) if irq.isdecimal() else None
+    if desc is None:
+        raise LookupError(f"no irq {irq}")
+    return {"spurious": (desc.irq_count, desc.irqs_unhandled, desc.last_unhandled)}
 
 
 def _ping(cpu: Cpu, first: int) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Timers(TimerBases):
         self._hr.run(now)
         if self.tick_running and now >= self._next_tick_ns:
             self._next_tick_ns = self._tick_after(now)
+            cpu.time.account_process_tick()
             self._run_local_timers()
             scheduler_tick(cpu)
             trigger_load_balance(cpu)
@@ -68,12 +69,14 @@ class Timers(TimerBases):
         """tick_nohz_idle_enter: no tick while there is nothing to run."""
         if self.tick_running:
             self.tick_running = False
+            self._cpu.time.enter_idle()
             self.program()
 
     def leave_idle(self) -> None:
         """tick_nohz_idle_exit."""
         if not self.tick_running:
             self.tick_running = True
+            self._cpu.time.leave_idle()
             self._next_tick_ns = self._tick_after(self._cpu.now())
             self.program()
 

@@ -308,7 +308,10 @@ class Box:
         return value
 
     def proc(self, path: str) -> str:
-        return procfs.render(path, {"cpu0": self.kernel()}, self.pages)
+        boot = self.kernel()
+        owner = procfs.also_asked(path, boot)
+        more = {owner[0]: self.ask(*owner)} if owner is not None else {}
+        return procfs.render(path, {**more, "cpu0": {**more.get("cpu0", {}), **boot}}, self.pages)
 
     def dmesg(self) -> list[tuple[float, str]]:
         """(seconds, text), merged over the CPUs."""

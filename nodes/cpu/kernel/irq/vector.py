@@ -69,6 +69,7 @@ class VectorSpace(ABC):
         self.cpus = cpus
         self.cfg: dict[int, IrqCfg] = {}
         self.log = log
+        self.available = [0] * cpus  # free vectors, where the allocator counts them
         self.vector_irq = [[VECTOR_UNUSED] * NR_VECTORS for _ in range(cpus)]
 
     # -- what callers do
@@ -126,10 +127,7 @@ class VectorSpace(ABC):
         for cpu in cpus_of(domain):
             if self.vector_irq[cpu][vector] == irq:
                 self.vector_irq[cpu][vector] = VECTOR_UNUSED
-                self._slot_freed(cpu)
-
-    def _slot_freed(self, cpu: int) -> None:
-        """Book-keeping of an allocator."""
+                self.available[cpu] += 1
 
     def _moved(self, cfg: IrqCfg, vector: int, domain: int) -> None:
         """``cfg`` lives at (vector, domain) now; what it leaves is cleaned up later."""
@@ -149,5 +147,6 @@ def vector_space(params: Params, cpus: int, log: Log = lambda text: None) -> Vec
     from nodes.cpu.kernel.irq.vector_global import GlobalVectors  # noqa: PLC0415
     from nodes.cpu.kernel.irq.vector_matrix import MatrixVectors  # noqa: PLC0415
 
+    kinds: dict[str, Callable[[Params, int, Log], VectorSpace]]
     kinds = {"step-8": GlobalVectors, "step-16": DomainVectors, "matrix": MatrixVectors}
     return kinds[params.vector_allocator](params, cpus, log)

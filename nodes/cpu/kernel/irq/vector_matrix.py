@@ -74,8 +74,9 @@ class MatrixVectors(VectorSpace):
         self.cfg[irq] = cfg
         self._map(vector, 1 << cpu, irq)
         self.available[cpu] -= 1
+        left = cfg.domain
         self._moved(cfg, vector, 1 << cpu)
-        if cfg.move_in_progress and not cfg.old_domain & online:
+        if left and not left & online:
             self.complete_move(irq)
         return True
 
@@ -105,6 +106,3 @@ class MatrixVectors(VectorSpace):
                 if slots[vector] == VECTOR_UNUSED:
                     return best, vector
         raise OSError(ENOSPC, "no free vector")
-
-    def _slot_freed(self, cpu: int) -> None:
-        self.available[cpu] += 1

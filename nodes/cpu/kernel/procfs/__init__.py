@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus.ram import Page
-from nodes.cpu.kernel.procfs import bonding, interrupts, network
+from nodes.cpu.kernel.procfs import bonding, interrupts, irqdir, network, stat
 
 #: Snapshots of the CPUs that answered (boot CPU: "cpu0") and the pages of all CPUs, by name.
 Snapshots = Mapping[str, Mapping[str, Any]]
@@ -21,11 +21,14 @@ Renderer = Callable[[Mapping[str, Any], Pages], str]
 FILES: dict[str, Renderer] = {
     "/proc/interrupts": interrupts.render_interrupts,
     "/proc/softirqs": interrupts.render_softirqs,
+    "/proc/stat": stat.render_stat,
     "/proc/net/dev": network.render_dev,
     "/proc/net/softnet_stat": network.render_softnet_stat,
     "/proc/net/arp": network.render_arp,
     "/proc/net/route": network.render_route,
 }
+#: Files that a format's kernel does not have.
+ABSENT = {"2.6.18": ("/proc/softirqs",), "3.10": (), "6.1": ()}
 BONDING_DIRECTORY = "/proc/net/bonding/"
 
 
@@ -36,14 +39,23 @@ def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
         bond = boot["bonds"].get(path.removeprefix(BONDING_DIRECTORY))
         if bond is not None:
             return bonding.render_bond(boot, bond)
+    if path.startswith(irqdir.DIRECTORY):
+        text = irqdir.show(path, boot, snapshots)
+        if text is not None:
+            return text
     renderer = FILES.get(path)
-    if renderer is None or (path == "/proc/softirqs" and boot["proc_format"] == "2.6.18"):
+    if renderer is None or path in ABSENT[boot["proc_format"]]:
         raise FileNotFoundError(path)
     return renderer(boot, pages)
+
+
+def also_asked(path: str, boot: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(CPU, snapshot) that ``path`` needs beside the boot CPU's tables, if any."""
+    return irqdir.owner(path, boot) if path.startswith(irqdir.DIRECTORY) else None
 
 
 def paths(snapshots: Snapshots) -> list[str]:
     """All files there are."""
     boot = snapshots["cpu0"]
-    files = [p for p in FILES if p != "/proc/softirqs" or boot["proc_format"] != "2.6.18"]
-    return sorted(files + [BONDING_DIRECTORY + name for name in boot["bonds"]])
+    files = [path for path in FILES if path not in ABSENT[boot["proc_format"]]]
+    return sorted(files + irqdir.paths(boot) + [BONDING_DIRECTORY + name for name in boot["bonds"]])

@@ -18,7 +18,7 @@ from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_free_desc, irq_set_chi
 from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
-from nodes.cpu.kernel.irq.vector import cpu_mask
+from nodes.cpu.kernel.irq.affinity import all_cpus, online_mask, setup_affinity
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
@@ -205,15 +205,19 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     """One vector for each queue pair, on the CPU of the same number, and one for the rest."""
     entries: list[tuple[int, int]] = []
     lines: list[tuple[int, tuple[Any, ...]]] = []
-    params, nic = cpu.params, adapter.nic
+    nic = adapter.nic
     last = len(adapter.rings)
     for index in range(last + 1):
-        target = index if index < last else 0
         irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (last + 1) + index)
-        cpu.vectors.activate(irq, 1 << target, cpu_mask(cpu.online_cpus))
-        vector = cpu.vectors.cfg[irq].vector
+        wanted = 1 << index if index < last else all_cpus(cpu)
+        state = setup_affinity(cpu, irq, wanted, hint=1 << index if index < last else 0)
+        online = online_mask(cpu)
+        cpu.vectors.activate(irq, state.affinity & online, online)
+        cfg = cpu.vectors.cfg[irq]
+        vector, target = cfg.vector, cfg.target(state.affinity, online)
+        state.target = target
         name = adapter.netdev.name
-        name = f"{name}-TxRx-{index}" if index < last else name + params.other_vector_suffix
+        name = f"{name}-TxRx-{index}" if index < last else name + cpu.params.other_vector_suffix
         hwirq = (cpu.machine.nics[nic].slot + 1) << 19 | index
         queue = index if index < last else -1
         lines.append((irq, (hwirq, vector, target, name, nic, queue)))
