@@ -113,6 +113,7 @@ class Params(NamedTuple):
     irq_time_accounting: int  # 1: CONFIG_IRQ_TIME_ACCOUNTING
     nr_irqs_base: int  # nr_irqs without the CPUs' share; at most 256 a CPU
     nr_irqs_per_cpu: int
+    move_cleanup_vector: int  # 0: an irq keeps its vector when it moves
     system_vectors: str  # which numbers the system keeps: asm/irq_vectors.h
     vector_allocator: str
     affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
@@ -222,6 +223,7 @@ PRESETS: dict[str, Params] = {
         irq_time_accounting=0,
         nr_irqs_base=239,
         nr_irqs_per_cpu=0,
+        move_cleanup_vector=0,
         system_vectors="2.6.18",
         vector_allocator="step-8",
         affinity_write="always-later",
@@ -317,6 +319,7 @@ PRESETS: dict[str, Params] = {
         irq_time_accounting=0,
         nr_irqs_base=680,
         nr_irqs_per_cpu=8,
+        move_cleanup_vector=0x20,
         system_vectors="3.10",
         vector_allocator="step-16",
         affinity_write="result-ignored",
@@ -412,6 +415,7 @@ PRESETS: dict[str, Params] = {
         irq_time_accounting=0,
         nr_irqs_base=424,
         nr_irqs_per_cpu=8,
+        move_cleanup_vector=0x20,
         system_vectors="6.1",
         vector_allocator="matrix",
         affinity_write="result-returned",

@@ -15,6 +15,7 @@ from nodes.cpu.kernel.apic import (
     error_interrupt,
     spurious_interrupt,
 )
+from nodes.cpu.kernel.irq.migration import irq_move_cleanup_interrupt, moving_interrupt
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import flush_records
@@ -73,6 +74,10 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.trace(_CALL, vector)
         taken = yield from flush_records(cpu)
         cpu.trace(_CALL_EXIT, vector, taken)
+    elif vector == params.move_cleanup_vector:
+        cpu.lapic.eoi()
+        irq_enter(cpu, vector)
+        yield from irq_move_cleanup_interrupt(cpu)
     elif vector == SPURIOUS_APIC_VECTOR:
         irq_enter(cpu, vector)
         cpu.trace(_SPURIOUS, vector)
@@ -111,9 +116,15 @@ def _device(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
     """do_IRQ / common_interrupt for vectors that belong to devices."""
     desc = cpu.irq.vector_irq[vector]
     if desc is None:
+        yield from flush_records(cpu)  # the record that maps it may be under way
+        desc = cpu.irq.vector_irq[vector]
+    if desc is None:
         cpu.lapic.eoi()
         cpu.words[_NO_HANDLER] += 1
         printk(cpu, f"{cpu.number}.{vector} No irq handler for vector", KERN_ERR)
         return
     desc.arrived_ns = arrived_ns
+    if desc.target != cpu.number or desc.motion is not None:
+        yield from moving_interrupt(cpu, desc)
+        return
     yield from desc.handle_irq(cpu, desc)

@@ -3,8 +3,8 @@
 The boot CPU owns it: it allocates for all CPUs and tells each by a record what its ``vector_irq``
 now holds. Behaviour ``vector_allocator`` picks the allocator: *step-8* (``vector_global``, 2.6.18),
 *step-16* (``vector_domain``, up to 4.14) and *matrix* (``vector_matrix``, 4.15 and later). All keep
-``vector_irq[cpu][vector]`` = irq number and one ``IrqCfg`` for each irq; errors are OSError with the
-kernel's errno.
+``vector_irq[cpu][vector]`` = irq number and one ``IrqCfg`` for each irq; errors are OSError with
+the kernel's errno.
 
 Sources: arch/x86/kernel/io_apic.c (2.6.18), apic/io_apic.c (3.10), apic/vector.c (6.1).
 """
