@@ -64,6 +64,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "system_vectors": ("2.6.18-i386", "2.6.18", "2.6.39", "3.10", "6.1"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
     "affinity_write": ("always-later", "result-ignored", "result-returned"),
+    "offline_vectors": ("unchecked", "checked"),
+    "offline_drain": ("irqs-on", "irr"),
     "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
@@ -118,6 +120,8 @@ class Params(NamedTuple):
     vector_allocator: str
     affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
     affinity_busy: str  # a move that meets the last one's cleanup
+    offline_vectors: str  # may a CPU go whose lines find no room? it also names broken affinities
+    offline_drain: str  # how a dying CPU gets rid of what is latched: fixup_irqs
     cpumask_bits: int  # printed of a CPU mask: NR_CPUS; 0: as many as there are CPUs
     msi_destination: str
     timer_wheel: str
@@ -228,6 +232,8 @@ PRESETS: dict[str, Params] = {
         vector_allocator="step-8",
         affinity_write="always-later",
         affinity_busy="dropped",
+        offline_vectors="unchecked",
+        offline_drain="irqs-on",
         cpumask_bits=255,
         msi_destination="physical",
         timer_wheel="cascading",
@@ -324,6 +330,8 @@ PRESETS: dict[str, Params] = {
         vector_allocator="step-16",
         affinity_write="result-ignored",
         affinity_busy="dropped",
+        offline_vectors="unchecked",
+        offline_drain="irr",
         cpumask_bits=0,
         msi_destination="logical",
         timer_wheel="cascading",
@@ -420,6 +428,8 @@ PRESETS: dict[str, Params] = {
         vector_allocator="matrix",
         affinity_write="result-returned",
         affinity_busy="kept-pending",
+        offline_vectors="checked",
+        offline_drain="irr",
         cpumask_bits=0,
         msi_destination="logical",
         timer_wheel="hierarchical",

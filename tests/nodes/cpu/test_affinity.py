@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL, EIO, EOVERFLOW, ERANGE
+from errno import EINVAL, EIO, ENOSPC, EOVERFLOW, ERANGE
 from typing import Any
 
 import pytest
@@ -15,8 +15,10 @@ from nodes.cpu.kernel.irq.affinity import (
     write_smp_affinity,
     write_smp_affinity_list,
 )
+from nodes.cpu.kernel.irq.cpuhotplug import fixup_irqs, irq_migrate_all_off
 from nodes.cpu.kernel.irq.desc import IrqDesc
 from nodes.cpu.kernel.irq.x86_chips import XT_PIC
+from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.programs.run import PROGRAMS, Process, program
@@ -364,3 +366,75 @@ def test_a_nic_that_is_closed_and_opened_again_keeps_the_chosen_cpu() -> None:
         assert mapped == 3  # as many slots as irqs: none was forgotten
     finally:
         del PROGRAMS["bounce"]
+
+
+# ---------------------------------------------------------------- a CPU that goes offline
+
+
+def offline(box: Box, dying: int, *, latch: int = 0) -> int:
+    """The interrupt half of taking a CPU down; ``latch``: a vector that is in its IRR just then."""
+    dead = box.machine.simulation.node(f"cpu{dying}").cpu
+
+    @program("migrate")
+    def migrate(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
+        error = yield from irq_migrate_all_off(cpu, dying)
+        return -error
+
+    @program("fixup")
+    def fixup(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
+        local_irq_disable(cpu)
+        if latch:
+            cpu.lapic.accept(latch)
+        yield from fixup_irqs(cpu)
+        cpu.lapic.irr = 0  # the local APIC is switched off
+        cpu.lapic._update()
+        local_irq_enable(cpu)
+        return 0
+
+    try:
+        code = box.run("migrate").code
+        assert code is not None
+        if code == 0:
+            assert box.run("fixup", cpu=dead.name).code == 0
+        return code
+    finally:
+        del PROGRAMS["migrate"], PROGRAMS["fixup"]
+
+
+@pytest.mark.conformance("K1.11-3")
+@pytest.mark.parametrize("era", ["3.10", "6.1"])
+def test_an_interrupt_latched_on_a_dying_cpu_comes_once_on_the_new_one(era: str) -> None:
+    box = Box(era, nics=1)
+    irq = irq_of(box, "eth0-TxRx-1")
+    desc = desc_of(box, 1, irq)
+    before = counts(box)
+    assert offline(box, 1, latch=desc.vector) == 0
+    box.live(5)
+    assert on_cpus(box, irq, before) == [1, 0]
+    assert vector_irq(box, 1).count(None) == 256
+    broke = [text for text in box.said() if text.startswith("Broke affinity")]
+    assert broke == ([f"Broke affinity for irq {irq}"] if era == "3.10" else [])
+    assert show(box, irq) == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_pings_go_on_when_the_cpu_of_a_queue_has_gone(era: str) -> None:
+    box = Box(era)
+    flood = box.start("ping", "-q", "-f", "-c", "1500", "192.168.1.1")
+    box.live(20)
+    write(box, irq_of(box, "eth0-TxRx-0"), "2")  # a move that may be under way
+    assert offline(box, 1) == 0
+    before = counts(box)
+    ran = box.end(flood)
+    assert "1500 packets transmitted, 1500 received, 0% packet loss" in ran.out
+    assert sum(on_cpus(box, irq, before)[1] for irq in range(256)) == 0
+    assert box.total("msi_no_handler") == 0
+
+
+def test_a_cpu_may_not_go_if_its_lines_find_no_vector() -> None:
+    box = Box("6.1")
+    space = box.machine.simulation.node("cpu0").cpu.vectors
+    for irq in range(1000, 1000 + space.available[0] - 1):
+        space.assign(irq, 1, 3)
+    assert offline(box, 1) == ENOSPC
+    assert "CPU 1 has 3 vectors, 1 available. Cannot disable CPU" in box.said()

@@ -163,7 +163,7 @@ def irq_set_affinity(cpu: Cpu, irq: int, mask: int) -> Context:
     state.pending = mask
     move = state.move
     if move is None:
-        yield from _begin(cpu, irq, state)
+        yield from begin_move(cpu, irq, state, online_mask(cpu))
     elif move.made:
         if cpu.params.affinity_busy == "dropped":
             state.pending = None  # EBUSY, of which nobody is told
@@ -174,9 +174,9 @@ def irq_set_affinity(cpu: Cpu, irq: int, mask: int) -> Context:
     return 0
 
 
-def _begin(cpu: Cpu, irq: int, state: IrqAffinity) -> Context:
-    """Reserve the new slot and tell both CPUs."""
-    mask, online = state.pending, online_mask(cpu)
+def begin_move(cpu: Cpu, irq: int, state: IrqAffinity, online: int) -> Context:
+    """Reserve a slot for what is pending, on a CPU of ``online``, and tell both CPUs."""
+    mask = state.pending
     assert mask is not None
     try:
         cpu.vectors.assign(irq, mask, online)
@@ -209,7 +209,7 @@ def _ended(cpu: Cpu, irq: int, state: IrqAffinity) -> Context:
     """A move is over; one that was asked for meanwhile begins."""
     state.move = None
     if state.pending is not None:
-        yield from _begin(cpu, irq, state)
+        yield from begin_move(cpu, irq, state, online_mask(cpu))
 
 
 @remote_function(MOVED)
