@@ -16,14 +16,16 @@ from nodes.cpu.kernel.irq.affinity import (
     write_smp_affinity_list,
 )
 from nodes.cpu.kernel.irq.cpuhotplug import fixup_irqs, irq_migrate_all_off
-from nodes.cpu.kernel.irq.desc import IrqDesc
+from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IRQ_WAKE_THREAD, IrqDesc
+from nodes.cpu.kernel.irq.migration import irq_move_cleanup_interrupt
+from nodes.cpu.kernel.irq.thread import setup_irq_thread, wake_up_irq_thread
 from nodes.cpu.kernel.irq.x86_chips import XT_PIC
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.programs.run import PROGRAMS, Process, program
 from orchestrator import ledger
-from tests.nodes.cpu.harness import ERAS, Box
+from tests.nodes.cpu.harness import ERAS, BareCpu, Box
 
 WRITERS: dict[str, Callable[[Cpu, int, str], Context]] = {
     "smp_affinity": write_smp_affinity,
@@ -281,6 +283,57 @@ def test_a_change_that_meets_the_cleanup_of_the_last_waits_in_6_1_and_is_lost_in
         box.live(10)
         found[era] = desc_of(box, 0, irq).target == old
     assert found == {"6.1": True, "3.10": False}
+
+
+def test_a_slot_whose_vector_is_still_requested_is_freed_by_a_later_cleanup_ipi() -> None:
+    bare = BareCpu("6.1", cpus=2)
+    cpu = bare.cpu
+    desc = cpu.irq.desc[40] = IrqDesc(40, 0, 0x51, 1)
+    cpu.irq.vector_irq[0x51] = desc
+    cpu.irq.cleanup_list = [(40, 7)]
+    cpu.lapic.irr |= 1 << 0x51
+    for _ in irq_move_cleanup_interrupt(cpu):
+        pass
+    assert cpu.irq.vector_irq[0x51] is desc
+    (ipi,) = [m for m in bare.node.outbox["apic"] if isinstance(m, IcrWrite)]
+    assert (ipi.icr & 0xFF, ipi.icr >> 56) == (0x20, 0)
+    cpu.lapic.irr = 0
+    for _ in irq_move_cleanup_interrupt(cpu):
+        pass
+    assert cpu.irq.vector_irq[0x51] is None
+    assert cpu.irq.cleanup_list == []
+
+
+@pytest.mark.parametrize("era", ["3.10", "6.1"])
+def test_the_threads_of_a_line_follow_it(era: str) -> None:
+    box = Box(era)
+    irq, old = queue_irq(box)
+    ran: list[int] = []
+    for number in (0, 1):
+        cpu = box.machine.simulation.node(f"cpu{number}").cpu
+        (action,) = desc_of(box, number, irq).actions
+        first, action.handler = action.handler, lambda irq, dev: IRQ_WAKE_THREAD
+
+        def thread_fn(_irq: int, _dev: object, first: Any = first, number: int = number) -> int:
+            ran.append(number)
+            first(_irq, _dev)
+            return IRQ_HANDLED
+
+        action.thread_fn = thread_fn
+        if number == old:
+            setup_irq_thread(cpu, desc_of(box, old, irq), action)
+            wake_up_irq_thread(cpu, action)
+    box.ping("-c", "2", "-i", "0.01")
+    assert set(ran) == {old}
+    write(box, irq, f"{1 << 1 - old:x}")
+    box.ping("-c", "2", "-i", "0.01")
+    box.live(20)
+    ran.clear()
+    assert box.ping("-c", "3", "-i", "0.01").code == 0
+    box.live(20)
+    assert set(ran) == {1 - old}
+    names = [task.comm for task in box.machine.simulation.node(f"cpu{old}").cpu.rq.all.values()]
+    assert not [name for name in names if name.startswith("irq/")]
 
 
 # ---------------------------------------------------------------- nothing is lost
