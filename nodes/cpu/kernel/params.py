@@ -63,7 +63,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "softirq_time": ("bh-off-too", "serving"),
     "system_vectors": ("2.6.18-i386", "2.6.18", "2.6.39", "3.10", "6.1"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
-    "affinity_write": ("always-later", "result-ignored", "result-returned"),
+    "affinity_write": ("result-ignored", "result-returned"),
+    "affinity_shown": ("moved", "pending"),
+    "affinity_empty_set": ("refused", "default"),
+    "affinity_default": ("all", "settable"),
+    "affinity_broken_log": ("none", "breaking", "broke"),
     "offline_vectors": ("unchecked", "checked"),
     "offline_drain": ("irqs-on", "irr"),
     "affinity_busy": ("dropped", "kept-pending"),
@@ -119,6 +123,10 @@ class Params(NamedTuple):
     system_vectors: str  # which numbers the system keeps: asm/irq_vectors.h
     vector_allocator: str
     affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
+    affinity_shown: str  # the mask in force, or the one that waits for the next interrupt
+    affinity_empty_set: str  # a mask without an online CPU
+    affinity_default: str  # of a new irq: CPU_MASK_ALL, or default_smp_affinity
+    affinity_broken_log: str  # what is said when a CPU's end breaks an affinity
     affinity_busy: str  # a move that meets the last one's cleanup
     offline_vectors: str  # may a CPU go whose lines find no room? it also names broken affinities
     offline_drain: str  # how a dying CPU gets rid of what is latched: fixup_irqs
@@ -230,7 +238,11 @@ PRESETS: dict[str, Params] = {
         move_cleanup_vector=0,
         system_vectors="2.6.18",
         vector_allocator="step-8",
-        affinity_write="always-later",
+        affinity_write="result-returned",
+        affinity_shown="moved",
+        affinity_empty_set="refused",
+        affinity_default="all",
+        affinity_broken_log="breaking",
         affinity_busy="dropped",
         offline_vectors="unchecked",
         offline_drain="irqs-on",
@@ -329,6 +341,10 @@ PRESETS: dict[str, Params] = {
         system_vectors="3.10",
         vector_allocator="step-16",
         affinity_write="result-ignored",
+        affinity_shown="pending",
+        affinity_empty_set="default",
+        affinity_default="settable",
+        affinity_broken_log="broke",
         affinity_busy="dropped",
         offline_vectors="unchecked",
         offline_drain="irr",
@@ -427,6 +443,10 @@ PRESETS: dict[str, Params] = {
         system_vectors="6.1",
         vector_allocator="matrix",
         affinity_write="result-returned",
+        affinity_shown="pending",
+        affinity_empty_set="refused",
+        affinity_default="settable",
+        affinity_broken_log="none",
         affinity_busy="kept-pending",
         offline_vectors="checked",
         offline_drain="irr",

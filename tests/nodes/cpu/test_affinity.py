@@ -484,6 +484,16 @@ def test_pings_go_on_when_the_cpu_of_a_queue_has_gone(era: str) -> None:
     assert box.total("msi_no_handler") == 0
 
 
+def test_2_6_18_lets_what_is_latched_in_for_a_millisecond() -> None:
+    box = Box("2.6.18", nics=1)
+    irq = irq_of(box, "eth0-TxRx-1")
+    before = counts(box)
+    assert offline(box, 1, latch=desc_of(box, 1, irq).vector) == 0
+    box.live(5)
+    assert sum(on_cpus(box, irq, before)) == 1
+    assert f"Breaking affinity for irq {irq}" in box.said()
+
+
 def test_a_cpu_may_not_go_if_its_lines_find_no_vector() -> None:
     box = Box("6.1")
     space = box.machine.simulation.node("cpu0").cpu.vectors

@@ -5,9 +5,9 @@ The boot CPU holds the masks, as it holds the vector space. ``affinity`` is what
 How a line gets from one CPU to another is ``migration``'s; here stands what the boot CPU does of
 it. A device without interrupt remapping never moves in process context, so every change waits.
 
-Behaviours: ``affinity_write`` (2.6.18 shows the old mask until the move and refuses an empty set;
-3.10 says success whatever came of it; 6.1 says what came), ``affinity_busy`` (a change that finds
-the last move's cleanup outstanding: until 4.14 it is lost, later it waits for the next interrupt).
+Behaviours: ``affinity_shown`` (2.6.18 shows the old mask until the move), ``affinity_write`` (3.10
+says success whatever came of it), ``affinity_empty_set``, ``affinity_default``, ``affinity_busy``
+(a change that finds the last move's cleanup outstanding: until 4.14 it is lost, later it waits).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Affinities:
 
     def rows(self, cpu: Cpu) -> dict[int, dict[str, Any]]:
         """For /proc/irq."""
-        counts = cpu.params.affinity_write != "always-later"
+        counts = cpu.params.affinity_shown == "pending"
         found = {}
         for irq, state in sorted(self.irqs.items()):
             desc = cpu.irq.desc.get(irq)
@@ -123,9 +123,8 @@ def setup_affinity(cpu: Cpu, irq: int, mask: int | None, *, hint: int = 0) -> Ir
     """irq_setup_affinity and irq_set_affinity_hint for an irq that gets its first handler; ``mask``
     None: the default. What somebody chose before stays while one of those CPUs is online."""
     if mask is None:
-        mask = (
-            cpu.affinity.default if cpu.params.affinity_write != "always-later" else all_cpus(cpu)
-        )
+        everybody = cpu.params.affinity_default == "all"
+        mask = all_cpus(cpu) if everybody else cpu.affinity.default
     old = cpu.affinity.irqs.get(irq)
     kept = old is not None and old.chosen and bool(old.affinity & online_mask(cpu))
     if old is not None and kept:
@@ -261,7 +260,6 @@ Parse = Callable[[str, int], int]
 def write_smp_affinity(cpu: Cpu, irq: int, text: str, parse: Parse = parse_mask) -> Context:
     """A write to /proc/irq/N/smp_affinity: 0, or a negative errno as the era gives it."""
     desc = cpu.irq.desc.get(irq)
-    rule = cpu.params.affinity_write
     if desc is None or irq not in cpu.affinity.irqs:
         return -EIO
     if desc.chip.irq_set_affinity is None or desc.state & (IRQD_PER_CPU | IRQD_NO_BALANCING):
@@ -273,13 +271,13 @@ def write_smp_affinity(cpu: Cpu, irq: int, text: str, parse: Parse = parse_mask)
     if not mask & online_mask(cpu):
         # an empty set asks for the architecture's default: 2.6.18's x86 has none, 3.10 takes the
         # general one unless somebody chose before
-        if rule != "result-ignored":
+        if cpu.params.affinity_empty_set == "refused":
             return -EINVAL
         if cpu.affinity.irqs[irq].chosen:
             return 0
         mask = cpu.affinity.default
     result: int = yield from irq_set_affinity(cpu, irq, mask)
-    return 0 if rule == "result-ignored" else result
+    return 0 if cpu.params.affinity_write == "result-ignored" else result
 
 
 def write_smp_affinity_list(cpu: Cpu, irq: int, text: str) -> Context:

@@ -62,8 +62,9 @@ def irq_migrate_all_off(cpu: Cpu, dying: int) -> Context:
         state.pending = state.affinity
         if not state.affinity & left:
             state.pending = left
-            if cpu.params.offline_vectors == "unchecked":
-                printk(cpu, f"Broke affinity for irq {irq}", KERN_NOTICE)
+            said = cpu.params.affinity_broken_log
+            if said != "none":
+                printk(cpu, f"{said.capitalize()} affinity for irq {irq}", KERN_NOTICE)
         yield from begin_move(cpu, irq, state, left)
     return 0
 
