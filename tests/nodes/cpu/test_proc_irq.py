@@ -11,6 +11,7 @@ from nodes.cpu.kernel import procfs
 from nodes.cpu.kernel.cputime import CPUTIME_SOFTIRQ, CPUTIME_SYSTEM, CPUTIME_USER
 from nodes.cpu.kernel.irq.affinity import packed
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
+from nodes.cpu.kernel.softirq import raise_softirq_irqoff
 from nodes.cpu.page import ARCH_IRQS
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import ERAS, MS, SECOND, BareCpu, Box
@@ -252,7 +253,7 @@ def test_a_nice_task_has_its_own_column() -> None:
 def storm(cpu: Cpu, end_ns: int) -> Context:
     """A softirq that raises itself again until ``end_ns``."""
     if cpu.now() < end_ns:
-        cpu.softirq.raise_irqoff(3)
+        raise_softirq_irqoff(cpu, 3)
     yield
 
 
@@ -264,7 +265,7 @@ def test_ksoftirqd_is_charged_as_a_task_and_in_the_softirq_column(measured: str)
     bare.softirq(3, lambda cpu: storm(cpu, end))
     ksoftirqd = bare.cpu.softirq.ksoftirqd
     assert ksoftirqd is not None
-    bare.cpu.softirq.raise_irqoff(3)
+    raise_softirq_irqoff(bare.cpu, 3)
     bare.run_for(150 * MS)
     assert ksoftirqd.stime_ns > 50 * MS
     # a tick between two of its passes is system time, as on Linux

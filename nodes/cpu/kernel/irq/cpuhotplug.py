@@ -17,6 +17,7 @@ from errno import ENOSPC
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.delay import mdelay
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.affinity import IrqAffinity, begin_move, online_mask
 from nodes.cpu.kernel.irq.migration import (
     BOOT_CPU,
@@ -33,7 +34,6 @@ from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_CRIT, KERN_NOTICE, printk
 from nodes.cpu.kernel.smp import flush_records, queue_record, send_ipi
-from nodes.cpu.kernel.timer import nanosleep
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu

@@ -48,7 +48,7 @@ from nodes.cpu.kernel.smp import (
     remote_function,
     send_ipi,
 )
-from nodes.cpu.kernel.timer import Timer
+from nodes.cpu.kernel.timer import timer_setup
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -151,7 +151,7 @@ def hand_over(cpu: Cpu, desc: IrqDesc) -> Context:
     motion = desc.motion
     assert motion is not None
     if desc.threads_active:
-        later = Timer(lambda cpu: _hand_over_later(cpu, desc, motion))
+        later = timer_setup(cpu, lambda cpu: _hand_over_later(cpu, desc, motion))
         cpu.timers.mod_timer(later, cpu.jiffies() + 1)
         return
     desc.motion = None
