@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from orchestrator import tomlfile
@@ -35,10 +36,16 @@ def candidates(verb: str) -> list[str]:
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":
         return ["-i", "bond0", *settings.nic_names, "any"]
-    if verb == "cat":
-        from orchestrator import procfiles  # noqa: PLC0415
+    if verb in ("cat", "ls"):
+        return _files()
+    if verb in ("insmod", "modinfo"):
+        from orchestrator.verbs.programs import module_names  # noqa: PLC0415
 
-        return list(procfiles.paths(settings))
+        return module_names()
+    if verb == "taskset":
+        return ["-c", *map(str, range(settings.cpus)), "ping", "insmod"]
+    if verb == "sh":
+        return ["-c"]
     if verb == "follow":
         return ["ping"]
     if verb == "trace":
@@ -46,6 +53,28 @@ def candidates(verb: str) -> list[str]:
 
         return [*settings.node_names, "-e", "--for", *GROUPS]
     return []
+
+
+def _files() -> list[str]:
+    """Files of the machine that runs; those that every machine has if there is none."""
+    from nodes.cpu.kernel import procfs  # noqa: PLC0415
+    from orchestrator import procfiles, running  # noqa: PLC0415
+    from orchestrator.errors import OK, BottomhalfError  # noqa: PLC0415
+    from orchestrator.session import Session, Wait, drive  # noqa: PLC0415
+
+    found: list[str] = []
+
+    def look(session: Session) -> Generator[Wait, None, int]:
+        found.extend((yield from procfiles.paths(session)))
+        return OK
+
+    try:
+        with running.connect(None) as machine:
+            session = Session(machine, err=lambda text: None)
+            drive(session, look(session))
+    except (BottomhalfError, OSError):
+        return list(procfs.FILES)
+    return found
 
 
 def _settings() -> MachineSettings:

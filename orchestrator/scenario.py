@@ -205,6 +205,10 @@ def _step(file: TomlFile, number: int, row: StepTable, settings: MachineSettings
         if not verb.step:
             able = words(v.name for v in verbs.TABLE.values() if v.step)
             raise BottomhalfError(f"`{verb.name}` cannot be a step", f"steps can say {able}")
+        if verb.name == "sh" and argv[1:2] != ["-c"]:
+            raise BottomhalfError(
+                "sh as a step needs its line", "do = \"sh -c 'echo 2 > /proc/irq/34/smp_affinity'\""
+            )
         if verb.layer in ("process", "hardware"):
             for word in argv[1:-1] if verb.name == "cable" else argv[1:]:
                 check_target(settings, word)

@@ -37,7 +37,7 @@ class Wait(NamedTuple):
 Steps = Generator[Wait, None, int]
 
 
-def _stdout(text: str) -> None:
+def stdout(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -57,7 +57,7 @@ class Session:
     """One command line at work on one machine."""
 
     machine: Machine
-    out: Callable[[str], None] = _stdout
+    out: Callable[[str], None] = stdout
     err: Callable[[str], None] = _stderr
     json: bool = False
     terminal: bool = False  # hints of kernel-layer commands are shown only there
@@ -65,6 +65,7 @@ class Session:
     signals: list[int] = field(default_factory=list)  # sent to the verb, oldest first
     tick: Callable[[], None] | None = None  # called while time passes
     on: str = ""  # ``--on NAME `` if the person had to say it: commands that we print repeat it
+    cwd: str = "/"  # of the emulated machine, where names that begin with no slash are looked up
     width: int = ENDLESS  # columns of the terminal; a pipe has as many as it takes
 
     def hint(self, text: str) -> None:

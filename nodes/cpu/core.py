@@ -61,7 +61,13 @@ from nodes.cpu.kernel.traps import general_protection
 from nodes.cpu.lapic import LocalApic
 from nodes.cpu.lapicregs import LocalApicRegisters
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.cpu.programs import admin, ping, tcpdump  # noqa: F401  (importing registers them)
+from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
+    admin,
+    files,
+    modules,
+    ping,
+    tcpdump,
+)
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import APIC, MachineSettings
 

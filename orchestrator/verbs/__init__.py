@@ -35,6 +35,8 @@ _WHOLE = "orchestrator.verbs.whole"
 _PROCESS = "orchestrator.verbs.process"
 _HARDWARE = "orchestrator.verbs.hardware"
 _KERNEL = "orchestrator.verbs.kernel"
+_FILES = "orchestrator.verbs.files"
+_PROGRAMS = "orchestrator.verbs.programs"
 
 TABLE: dict[str, Verb] = {
     verb.name: verb
@@ -84,10 +86,28 @@ TABLE: dict[str, Verb] = {
         Verb("tcpdump", "kernel", "-i IF [-c N] [-w FILE|-] [-n] [-e] [-tttt] [-p]",
              "what the taps of a device see, as text or pcap",
              "orchestrator.tcpdump:tcpdump", tool=True),
-        Verb("cat", "kernel", "FILE...", "/proc of the emulated machine", f"{_KERNEL}:cat",
+        Verb("cat", "kernel", "FILE...", "/proc and /sys of the emulated machine",
+             f"{_FILES}:cat", tool=True, step=True),
+        Verb("ls", "kernel", "[FILE...]", "what there is in /proc and /sys", f"{_FILES}:ls",
              tool=True, step=True),
         Verb("dmesg", "kernel", "[-w] [-t] [-J]", "the kernel log", f"{_KERNEL}:dmesg", tool=True,
              step=True),
+        Verb("insmod", "kernel", "MODULE [KEY=VALUE...]",
+             "load a lab module; taskset chooses the CPU that runs it",
+             f"{_PROGRAMS}:insmod", tool=True, step=True),
+        Verb("rmmod", "kernel", "MODULE...", "remove a module", f"{_PROGRAMS}:rmmod", tool=True,
+             step=True),
+        Verb("lsmod", "kernel", "", "modules that are loaded", f"{_PROGRAMS}:lsmod", tool=True,
+             step=True),
+        Verb("modinfo", "kernel", "MODULE...", "what a module does, its parameters",
+             f"{_PROGRAMS}:modinfo", tool=True),
+        Verb("taskset", "kernel", "[-c] CPU COMMAND...", "run a program on that CPU",
+             f"{_PROGRAMS}:taskset", tool=True, step=True),
+        Verb("iptables", "kernel", "[-t filter] -A|-D|-I|-L|-F|-Z ...", "netfilter's rules",
+             f"{_PROGRAMS}:iptables", tool=True, step=True),
+        Verb("sh", "kernel", "[-c LINE]",
+             "a prompt on the machine: echo X > FILE, pipes to the host's tools, history",
+             "orchestrator.verbs.shell:sh", tool=True, step=True),
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
              "orchestrator.follow:follow", tool=True),
@@ -122,8 +142,8 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "ls", "chcpu",
-    "sh", "wq", "guest",
+    "lab", "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "wq",
+    "guest",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Verbs of the kernel layer: they print what the tool on that Linux box prints.
 
 ``ping`` runs on a CPU of the machine and only its text passes here. ``dmesg`` reads the log rings
-in RAM. ``cat`` asks the boot CPU for a plain snapshot and renders Linux's text on this side.
+in RAM. Files: ``orchestrator.verbs.files``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator import kernellog, procfiles
-from orchestrator.errors import OK, BottomhalfError, nearest, words
+from orchestrator import kernellog
+from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.session import Session, Steps
 
 #: Between two looks of ``dmesg -w`` at the rings: they are memory and wake nobody.
@@ -97,40 +97,3 @@ def dmesg(session: Session, argv: Sequence[str]) -> Steps:
         if "w" not in chosen or session.signals:
             return OK
         yield from session.sleep(_WATCH_NS)
-
-
-def cat(session: Session, argv: Sequence[str]) -> Steps:
-    """Print files of the emulated /proc and /sys."""
-    code = OK
-    contents = {}
-    for path in argv:
-        if path.startswith("-"):
-            raise BottomhalfError(
-                f"invalid option -- '{path.lstrip('-')}'",
-                "files only: bottomhalf cat /proc/interrupts",
-                code=1,
-                program="cat",
-            )
-        try:
-            text = yield from procfiles.read(session, path)
-        except procfiles.NoSuchFileError:
-            session.err(f"cat: {path}: No such file or directory\n")
-            session.hint(_near(session, path))
-            code = 1
-            continue
-        contents[path] = text
-        if not session.json:
-            session.out(text)
-    if session.json:
-        session.out(json.dumps(contents) + "\n")
-    return code
-
-
-def _near(session: Session, path: str) -> str:
-    paths = procfiles.paths(session.machine.settings)
-    folder = path.rsplit("/", 1)[0] + "/"
-    close = [p for p in paths if p.startswith(folder)] if len(folder) > 1 else []
-    best = nearest(path, paths)
-    if best and best not in close:
-        close.insert(0, best)
-    return f"not modelled (docs/limitations.md); near it: {', '.join(close[:4] or paths)}"

@@ -204,7 +204,7 @@ def _tables(machine: Machine) -> dict[str, str]:
 
     def gather() -> Generator[Wait, None, int]:
         for path in ("/proc/interrupts", "/proc/softirqs"):
-            with suppress(procfiles.NoSuchFileError):  # 2.6.18 has no /proc/softirqs
+            with suppress(OSError):  # 2.6.18 has no /proc/softirqs
                 found[path] = yield from procfiles.read(session, path)
         return OK
 

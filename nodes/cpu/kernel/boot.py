@@ -10,13 +10,14 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel import balance, timer_shared  # noqa: F401  (registers its record)
+from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.cputime import CpuTime
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.hrtimer import nanosleep
+from nodes.cpu.kernel.irq import proc as irq_proc  # noqa: F401  (its files register themselves)
 from nodes.cpu.kernel.irq.affinity import Affinities
 from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import vector_space
@@ -25,6 +26,7 @@ from nodes.cpu.kernel.net import device, napi, receive
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.bonding import monitor
+from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
 from nodes.cpu.kernel.net.icmp import unreachable
 from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
@@ -70,6 +72,8 @@ def prepare(cpu: Cpu) -> None:
         cpu.vectors = vector_space(cpu.params, cpu.machine.cpus, lambda text: printk(cpu, text))
     cpu.wq = Workqueues(cpu)
     cpu.programs = Programs()
+    cpu.modules = {}
+    sysctl.setup(cpu)
     cpu.net = Net(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch()

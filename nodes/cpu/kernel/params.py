@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
+from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+
 #: What may be chosen for the behaviours that are words.
 CHOICES: dict[str, tuple[str, ...]] = {
     "packet_tap": ("skb_bond", "orig_dev", "rx_handler"),
@@ -85,6 +87,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "slave_priority": ("one", "kept"),
     "ip_id": ("zero", "generated"),
     "warning_text": ("bug", "at", "cpu-pid"),
+    "proc_without_write": ("EINVAL", "EIO"),
+    "bond_options": ("each-its-own", "table"),
+    "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
@@ -196,6 +201,10 @@ class Params(NamedTuple):
     rss_key: str  # hex; empty: drawn at boot
     # text
     warning_text: str
+    absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
+    proc_without_write: str  # what a write to a /proc file without a store function returns
+    bond_options: str  # who checks what is written to a bond's options, and says what
+    unknown_module_parameter: str
     proc_format: str
     log_format: str
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
@@ -308,6 +317,10 @@ PRESETS: dict[str, Params] = {
         other_vector_suffix=":lsc",
         rss_key=_FIXED_RSS_KEY,
         warning_text="bug",
+        absent_files=ABSENT_18,
+        proc_without_write="EINVAL",
+        bond_options="each-its-own",
+        unknown_module_parameter="refused",
         proc_format="2.6.18",
         log_format="2.6.18",
         ftrace_format="none",
@@ -410,6 +423,10 @@ PRESETS: dict[str, Params] = {
         other_vector_suffix="",
         rss_key=_FIXED_RSS_KEY,
         warning_text="at",
+        absent_files=ABSENT_310,
+        proc_without_write="EIO",
+        bond_options="each-its-own",
+        unknown_module_parameter="refused",
         proc_format="3.10",
         log_format="3.10",
         ftrace_format="3.10",
@@ -512,6 +529,10 @@ PRESETS: dict[str, Params] = {
         other_vector_suffix="",
         rss_key="",
         warning_text="cpu-pid",
+        absent_files=(),
+        proc_without_write="EIO",
+        bond_options="table",
+        unknown_module_parameter="ignored",
         proc_format="6.1",
         log_format="6.1",
         ftrace_format="6.1",

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.irq.affinity import Affinities
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
+    from nodes.cpu.kernel.module import Loaded
     from nodes.cpu.kernel.net.netdevice import Net
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.softirq import SoftirqState
+    from nodes.cpu.kernel.sysctl import Sysctl
     from nodes.cpu.kernel.tasklet import TaskletState
     from nodes.cpu.kernel.tick import Timers
     from nodes.cpu.kernel.workqueue import Workqueues
@@ -135,6 +137,8 @@ class Cpu:
     lapic: LocalApic
     apic: LocalApicRegisters
     programs: Programs
+    sysctl: Sysctl
+    modules: dict[str, Loaded]  # of all CPUs, the oldest first
 
     def __init__(
         self,

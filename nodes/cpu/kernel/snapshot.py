@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nodes.cpu.kernel import sysctl
 from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
@@ -60,6 +61,21 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "devices": [
             (dev.name, device_stats(cpu, dev)) for _, dev in sorted(cpu.net.devices.items())
         ],
+        "netdevs": {
+            dev.name: {
+                "ifindex": dev.ifindex,
+                "address": dev.dev_addr,
+                "mtu": dev.mtu,
+                "flags": dev.flags,
+                "carrier": dev.carrier,
+                "qdisc_active": dev.qdisc_active,
+            }
+            for _, dev in sorted(cpu.net.devices.items())
+        },
+        "pci": [nic.pci_name for nic in cpu.machine.nics if nic.name in cpu.net.adapters],
+        "sysctl": sysctl.values(cpu),
+        "modules": [(m.name, m.size, m.state) for m in cpu.modules.values()],
+        "absent_files": params.absent_files,
         "bonds": {name: _bond(bond) for name, bond in cpu.net.bonds.items()},
         "neighbours": [
             (
@@ -89,6 +105,8 @@ def _bond(bond: Bonding) -> dict[str, Any]:
         "miimon": settings.miimon,
         "updelay": bond.updelay_ticks * settings.miimon,
         "downdelay": bond.downdelay_ticks * settings.miimon,
+        "use_carrier": settings.use_carrier,
+        "num_grat_arp": settings.num_grat_arp,
         "slaves": [
             {
                 "name": slave.dev.name,

@@ -121,11 +121,20 @@ def test_the_spurious_counts_come_from_the_cpu_that_takes_the_irq() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/proc/irq/27/smp_affinity", "/proc/irq/26/nothing", "/proc/irq/x/node", "/proc/irq/26/"],
+    ["/proc/irq/27/smp_affinity", "/proc/irq/26/nothing", "/proc/irq/x/node", "/proc/irq/27"],
 )
 def test_what_is_not_below_proc_irq(path: str) -> None:
     with pytest.raises(FileNotFoundError):
         rendered(path, one_irq("6.1"))
+
+
+@pytest.mark.parametrize("path", ["/proc/irq", "/proc/irq/26", "/proc/irq/26/eth0"])
+def test_the_directories_below_proc_irq(path: str) -> None:
+    snapshot = one_irq("6.1")
+    with pytest.raises(IsADirectoryError):
+        rendered(path, snapshot)
+    names = procfs.listing(path, procfs.paths({"cpu0": snapshot}))
+    assert names[:1] == {"/proc/irq": ["26"], "/proc/irq/26": ["affinity_hint"]}.get(path, [])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV = 2, 3
 BACKLOG_RX, BACKLOG_TX = 0, 1
-NETDEV_MAX_BACKLOG = 1000
 
 _OUT = CPU_SCHEMA.index("handover_out")
 _IN = CPU_SCHEMA.index("handover_in")
@@ -55,7 +54,7 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     cpu.words[_IN + cls] += 1
     cpu.words[_RPS] += 1
     dev = cpu.net.devices.get(where & 0xFFFF)
-    if dev is None or len(cpu.net.backlog) >= NETDEV_MAX_BACKLOG:
+    if dev is None or len(cpu.net.backlog) >= cpu.sysctl.netdev_max_backlog:
         cpu.words[_DROPPED] += 1
         count_drop(cpu, "CPU_BACKLOG", None if dev is None else dev.nic, cls)
         return None

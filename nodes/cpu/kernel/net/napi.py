@@ -27,7 +27,7 @@ from nodes.cpu.trace import TRACEPOINTS
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-NETDEV_BUDGET, NAPI_WEIGHT = 300, 64
+NAPI_WEIGHT = 64
 NAPI_STATE_SCHED, NAPI_STATE_MISSED = 1, 2
 GRO_NORMAL_BATCH = 8
 
@@ -85,12 +85,14 @@ def net_rx_action(cpu: Cpu) -> Context:
     """The NET_RX softirq."""
     net, words = cpu.net, cpu.words
     after_poll = cpu.params.time_squeeze == "after-poll"
-    budget = NETDEV_BUDGET
-    end_ns = cpu.now() + 2 * 1_000_000_000 // cpu.params.hz
+    budget = cpu.sysctl.netdev_budget
+    end_ns = cpu.now() + cpu.sysctl.netdev_budget_usecs * 1000
     repoll: list[Napi] = []
     waiting, net.poll_list = net.poll_list, []
-    while net.backlog:
+    quota = cpu.sysctl.dev_weight
+    while net.backlog and quota > 0:
         yield from _process_backlog(cpu)
+        quota -= 1
     squeezed = False
     while waiting:
         if not after_poll and (budget <= 0 or cpu.now() > end_ns):

@@ -1,4 +1,4 @@
-"""Renderers of /proc text, byte for byte as the era's kernel prints it.
+"""Renderers of /proc and /sys text, byte for byte as the era's kernel prints it.
 
 Pure functions: a file is rendered from the CPUs' ``kernel`` snapshots and their pages, outside the
 machine, by whoever asked. Formats: kernel/irq/proc.c, fs/proc, net/core/net-procfs.c,
@@ -7,11 +7,22 @@ drivers/net/bonding/bond_procfs.c; templates and captures of real kernels are th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from errno import EISDIR, ENOENT
 from typing import Any
 
 from bus.ram import Page
-from nodes.cpu.kernel.procfs import bonding, interrupts, irqdir, network, stat
+from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
+    bonding,
+    bondingsysfs,
+    interrupts,
+    irqdir,
+    network,
+    stat,
+    sysfs,
+    system,
+)
+from nodes.cpu.kernel.procfs.tree import files as tree_files
 
 #: Snapshots of the CPUs that answered (boot CPU: "cpu0") and the pages of all CPUs, by name.
 Snapshots = Mapping[str, Mapping[str, Any]]
@@ -33,7 +44,7 @@ BONDING_DIRECTORY = "/proc/net/bonding/"
 
 
 def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
-    """Text of ``path``; FileNotFoundError if this kernel has no such file."""
+    """Text of ``path``; OSError as open(2) and read(2) give it."""
     boot = snapshots["cpu0"]
     if path.startswith(BONDING_DIRECTORY):
         bond = boot["bonds"].get(path.removeprefix(BONDING_DIRECTORY))
@@ -44,9 +55,14 @@ def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
         if text is not None:
             return text
     renderer = FILES.get(path)
-    if renderer is None or path in ABSENT[boot["proc_format"]]:
-        raise FileNotFoundError(path)
-    return renderer(boot, pages)
+    if renderer is not None and path not in ABSENT[boot["proc_format"]]:
+        return renderer(boot, pages)
+    found = tree_files(boot).get(path)
+    if found is not None:
+        return found.show(boot, pages, found.groups)
+    if is_directory(path, paths(snapshots)):
+        raise IsADirectoryError(EISDIR, path)
+    raise FileNotFoundError(ENOENT, path)
 
 
 def also_asked(path: str, boot: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -58,4 +74,23 @@ def paths(snapshots: Snapshots) -> list[str]:
     """All files there are."""
     boot = snapshots["cpu0"]
     files = [path for path in FILES if path not in ABSENT[boot["proc_format"]]]
-    return sorted(files + irqdir.paths(boot) + [BONDING_DIRECTORY + name for name in boot["bonds"]])
+    files += [BONDING_DIRECTORY + name for name in boot["bonds"]]
+    files += irqdir.paths(boot)
+    return sorted([*files, *tree_files(boot)])
+
+
+def is_directory(path: str, files: Sequence[str]) -> bool:
+    """Does anything lie below ``path``?"""
+    below = path.rstrip("/") + "/"
+    return any(name.startswith(below) for name in files)
+
+
+def listing(path: str, files: Sequence[str]) -> list[str]:
+    """Names in the directory ``path``."""
+    below = path.rstrip("/") + "/"
+    names = dict.fromkeys(
+        name.removeprefix(below).split("/")[0]
+        for name in files
+        if name.startswith(below) and name != below  # that one is an empty directory
+    )
+    return sorted(names)

@@ -68,14 +68,10 @@ class Bonding:
         self.peer_notifications = 0
         self.work: Work | None = None
         self.stats_base = [0] * 16  # what released slaves had gained (6.1)
-
-    @property
-    def updelay_ticks(self) -> int:
-        return self.settings.updelay // self.settings.miimon if self.settings.miimon else 0
-
-    @property
-    def downdelay_ticks(self) -> int:
-        return self.settings.downdelay // self.settings.miimon if self.settings.miimon else 0
+        # delays are kept in looks of the monitor: another miimon changes their milliseconds
+        miimon = settings.miimon
+        self.updelay_ticks = settings.updelay // miimon if miimon else 0
+        self.downdelay_ticks = settings.downdelay // miimon if miimon else 0
 
     def primary(self) -> Slave | None:
         return next((s for s in self.slaves if s.dev.name == self.settings.primary), None)

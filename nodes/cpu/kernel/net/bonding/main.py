@@ -114,7 +114,7 @@ def bond_release(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
     bond.slaves.remove(slave)
     was_active = slave is bond.curr_active
     if was_active:
-        yield from _change_active_slave(cpu, bond, None)
+        yield from bond_change_active_slave(cpu, bond, None)
     dev.master = None
     dev.inactive = False
     dev.flags &= ~IFF_SLAVE
@@ -179,12 +179,13 @@ def bond_select_active_slave(cpu: Cpu, bond: Bonding) -> Context:
     best = _find_best_slave(bond)
     if best is bond.curr_active:
         return
-    yield from _change_active_slave(cpu, bond, best)
+    yield from bond_change_active_slave(cpu, bond, best)
     if (yield from bond_set_carrier(cpu, bond)):
         bond_log(cpu, bond, LOG.carrier_on if bond.dev.carrier else LOG.carrier_off, None)
 
 
-def _change_active_slave(cpu: Cpu, bond: Bonding, new: Slave | None) -> Context:
+def bond_change_active_slave(cpu: Cpu, bond: Bonding, new: Slave | None) -> Context:
+    """Make ``new`` the active one, with everything that follows from it."""
     old = bond.curr_active
     if new is old:
         return

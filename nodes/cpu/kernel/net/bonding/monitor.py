@@ -55,6 +55,8 @@ def start(cpu: Cpu, bond: Bonding) -> None:
 def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
     """One look. What it found is settled under RTNL (2.6.18's timer has locks of its own); whoever
     finds that taken looks again a jiffy later."""
+    if not bond.settings.miimon:
+        return  # switched off while this look was on its way
     one_pass = cpu.params.link_commit == "one-pass"
     owed = should_notify_peers(cpu, bond)  # from an earlier look
     commit = _inspect_all(cpu, bond, one_pass)

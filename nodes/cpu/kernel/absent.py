@@ -1,0 +1,35 @@
+"""Files of /proc and /sys that an era does not have yet; names as in ``kernel.procfs.tree``.
+
+A row of the parameters (``absent_files``). A pattern that ends in a slash takes what is below it.
+"""
+
+from __future__ import annotations
+
+_BOND, _SLAVE = "/sys/class/net/{bond}/bonding/", "/sys/class/net/{slave}/bonding_slave/"
+ABSENT_310 = (
+    "/proc/sys/net/core/netdev_budget_usecs",
+    _SLAVE,
+    *(
+        _BOND + name
+        for name in (
+            "ad_actor_sys_prio", "ad_actor_system", "ad_user_port_key", "arp_all_targets",
+            "arp_missed_max", "lacp_active", "lp_interval", "packets_per_slave",
+            "peer_notif_delay", "tlb_dynamic_lb",
+        )
+    ),
+)  # fmt: skip
+ABSENT_18 = (
+    *ABSENT_310,
+    "/sys/bus/pci/rescan",
+    "/sys/bus/pci/devices/{pci}/remove",
+    "/sys/devices/system/cpu/online",
+    "/sys/devices/system/cpu/possible",
+    "/sys/devices/system/cpu/present",
+    *(
+        _BOND + name
+        for name in (
+            "ad_select", "all_slaves_active", "arp_validate", "fail_over_mac", "min_links",
+            "num_grat_arp", "num_unsol_na", "primary_reselect", "queue_id", "resend_igmp",
+        )
+    ),
+)  # fmt: skip

@@ -1,0 +1,78 @@
+"""Files about the whole: /proc/version, uptime, cpuinfo, modules, /proc/sys and the CPU masks.
+
+After fs/proc, kernel/module.c and drivers/base/cpu.c. /proc/cpuinfo names what is there, a process,
+and no features that nobody has. There is no /proc/loadavg: nothing samples the run queues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodes.cpu.kernel.procfs.tree import Boot, Groups, Pages, file
+
+
+def cpulist(numbers: Sequence[int]) -> str:
+    """``0-3,8``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
+
+
+@file("/proc/version")
+def show_version(boot: Boot, _pages: Pages, _groups: Groups) -> str:
+    return f"Linux version {boot['release']} (bottomhalf)\n"
+
+
+@file("/proc/uptime")
+def show_uptime(boot: Boot, pages: Pages, _groups: Groups) -> str:
+    """Seconds since boot, and what all online CPUs were idle."""
+    up = boot["uptime_ns"]
+    busy = ("hardirq_ns", "softirq_ns", "task_ns")
+    idle = sum(
+        max(0, up - sum(pages[f"cpu{number}"][field] for field in busy))
+        for number in boot["online"]
+    )
+    return f"{_seconds(up)} {_seconds(idle)}\n"
+
+
+def _seconds(ns: int) -> str:
+    return f"{ns // 1_000_000_000}.{ns // 10_000_000 % 100:02d}"
+
+
+@file("/proc/cpuinfo")
+def show_cpuinfo(boot: Boot, _pages: Pages, _groups: Groups) -> str:
+    return "".join(
+        f"processor\t: {number}\nvendor_id\t: bottomhalf\n"
+        f"model name\t: bottomhalf CPU, a process\napicid\t\t: {number}\n\n"
+        for number in boot["online"]
+    )
+
+
+@file("/proc/modules")
+def show_modules(boot: Boot, _pages: Pages, _groups: Groups) -> str:
+    """The last one loaded comes first."""
+    return "".join(
+        f"{name} {size} 0 - {state} 0x0000000000000000\n"
+        for name, size, state in reversed(boot["modules"])
+    )
+
+
+@file("/proc/sys/{sysctl}")
+def show_sysctl(boot: Boot, _pages: Pages, groups: Groups) -> str:
+    return f"{boot['sysctl'][groups['sysctl']]}\n"
+
+
+@file("/sys/devices/system/cpu/online")
+def show_online(boot: Boot, _pages: Pages, _groups: Groups) -> str:
+    return cpulist(boot["online"]) + "\n"
+
+
+@file("/sys/devices/system/cpu/present")
+@file("/sys/devices/system/cpu/possible")
+def show_possible(_boot: Boot, pages: Pages, _groups: Groups) -> str:
+    """Every CPU that this machine was built with."""
+    return cpulist(range(len(pages))) + "\n"

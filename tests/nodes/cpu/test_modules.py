@@ -1,0 +1,169 @@
+"""Lab modules: loading, removing, parameters, and who keeps the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nodes.cpu import modules
+from nodes.cpu.kernel.params import PRESETS
+from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.timer import msleep
+from nodes.cpu.modules import MODULES, module, report
+from tests.nodes.cpu.harness import ERAS, Box
+
+
+@pytest.fixture
+def probe() -> Iterator[list[Any]]:
+    """A module ``probe`` that keeps book of what is done to it."""
+    done: list[Any] = []
+
+    def leave(cpu: Cpu) -> Context:
+        done.append(("exit", cpu.number))
+        yield
+
+    @module(
+        "probe",
+        {"count": (3, "how many"), "who": ("me", "a name"), "quick": (False, "no sleep")},
+        exit=leave,
+    )
+    def init(cpu: Cpu, params: Any) -> Context:
+        """Tell what it got."""
+        done.append((cpu.number, dict(params)))
+        if not params["quick"]:
+            yield from msleep(cpu, 5)
+        if params["count"] < 0:
+            return -22
+        report(cpu, "probe", count=params["count"], who=params["who"])
+        return 0
+
+    yield done
+    del MODULES["probe"]
+
+
+@pytest.fixture
+def box() -> Box:
+    return Box("6.1")
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_softirqs_run_in_the_order_of_their_numbers_however_they_were_raised(era: str) -> None:
+    box = Box(era)
+    assert box.run("insmod", "softirq_order", cpu="cpu1").code == 0
+    names = PRESETS[era].softirq_names
+    said = [text for text in box.said() if text.startswith("softirq_order: ")]
+    raised = [text.split()[-1] for text in said if "raise" in text]
+    assert raised == list(reversed(names))
+    assert said[-1] == f"softirq_order: order={','.join(names)} first=HI n={len(names)}"
+    assert box.ping("-c", "1").code == 0  # the actions are as they were
+
+
+def test_a_module_runs_on_the_cpu_it_is_loaded_on_and_is_listed(box: Box, probe: list[Any]) -> None:
+    assert box.run("insmod", "./probe.ko", "count=0x10", "who=you", "quick", cpu="cpu1").code == 0
+    assert probe == [(1, {"count": 16, "who": "you", "quick": True})]
+    assert box.proc("/proc/modules") == "probe 16384 0 - Live 0x0000000000000000\n"
+    assert box.said()[-1] == "probe: count=16 who=you"
+    for cpu in ("cpu0", "cpu1"):
+        again = box.run("insmod", "probe", cpu=cpu)
+        assert again.code == 1
+        assert again.err == "insmod: ERROR: could not insert module probe: File exists\n"
+
+
+@pytest.mark.parametrize("cpu", ["cpu0", "cpu1"])
+def test_rmmod_runs_the_exit_function_where_the_module_was_loaded(
+    box: Box, probe: list[Any], cpu: str
+) -> None:
+    box.run("insmod", "probe", cpu="cpu1")
+    assert box.run("rmmod", "probe", cpu=cpu).code == 0
+    assert probe[-1] == ("exit", 1)
+    assert box.proc("/proc/modules") == ""
+    gone = box.run("rmmod", "probe", cpu=cpu)
+    assert (gone.code, gone.err) == (1, "rmmod: ERROR: Module probe is not currently loaded\n")
+    assert box.run("insmod", "probe").code == 0
+
+
+def test_of_two_that_load_one_name_at_once_one_does(box: Box, probe: list[Any]) -> None:
+    first = box.start("insmod", "probe", "who=first", cpu="cpu1")
+    second = box.start("insmod", "probe", "who=second", cpu="cpu0")
+    ran = [box.end(first), box.end(second)]
+    assert sorted(r.code for r in ran) == [0, 1]
+    assert "File exists" in "".join(r.err for r in ran)
+    assert len(probe) == 1
+
+
+def test_an_init_that_fails_leaves_nothing(box: Box, probe: list[Any]) -> None:
+    ran = box.run("insmod", "probe", "count=-1")
+    assert ran.err == "insmod: ERROR: could not insert module probe: Invalid parameters\n"
+    assert box.proc("/proc/modules") == ""
+
+
+def test_while_it_loads_it_is_listed_as_loading_and_cannot_be_removed(
+    box: Box, probe: list[Any]
+) -> None:
+    job = box.start("insmod", "probe", cpu="cpu1")
+    box.live(2)
+    assert "Loading" in box.proc("/proc/modules")
+    ran = box.run("rmmod", "probe")
+    assert ran.err == "rmmod: ERROR: could not remove module probe: Device or resource busy\n"
+    assert box.end(job).code == 0
+
+
+def test_values_that_do_not_fit_their_parameter(box: Box, probe: list[Any]) -> None:
+    ran = box.run("insmod", "probe", "count=many")
+    assert ran.err == "insmod: ERROR: could not insert module probe: Invalid parameters\n"
+    assert box.said()[-1] == "probe: `many' invalid for parameter `count'"
+    assert box.run("insmod", "probe", "quick=maybe").code == 1
+    assert probe == []
+
+
+def test_unknown_parameters_are_refused_up_to_3_10_and_ignored_in_6_1(
+    box: Box, probe: list[Any]
+) -> None:
+    assert box.run("insmod", "probe", "cuont=1").code == 0
+    assert "probe: unknown parameter 'cuont' ignored" in box.said()
+    old = Box("3.10")
+    ran = old.run("insmod", "probe", "cuont=1")
+    assert ran.err == "insmod: ERROR: could not insert module probe: Unknown symbol in module\n"
+    assert "probe: Unknown parameter `cuont'" in old.said()
+
+
+def test_a_module_that_there_is_not(box: Box) -> None:
+    ran = box.run("insmod", "nix.ko")
+    assert ran.code == 1
+    assert ran.err == "insmod: ERROR: could not load module nix.ko: No such file or directory\n"
+    assert box.run("insmod").err == "insmod: ERROR: missing filename.\n"
+
+
+def test_modinfo_tells_parameters(box: Box, probe: list[Any]) -> None:
+    assert box.run("modinfo", "probe").out == (
+        "name:           probe\n"
+        "description:    Tell what it got.\n"
+        "parm:           count:how many (int)\n"
+        "parm:           who:a name (charp)\n"
+        "parm:           quick:no sleep (bool)\n"
+    )
+
+
+def test_every_file_of_the_folder_is_a_module_of_its_name() -> None:
+    assert "softirq_order" in modules.names()
+    for name in modules.names():
+        assert MODULES[name].init.__doc__, name
+
+
+def test_printk_of_a_module_is_the_log_of_its_cpu(box: Box) -> None:
+    @module("talker")
+    def init(cpu: Cpu, params: Any) -> Context:
+        """Talk."""
+        printk(cpu, "talker: hello")
+        yield
+        return 0
+
+    try:
+        box.run("insmod", "talker", cpu="cpu1")
+        lines = [text for _, _, text in box.machine.ram.log(1).lines()]
+        assert lines[-1] == "talker: hello"
+    finally:
+        del MODULES["talker"]
