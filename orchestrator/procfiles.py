@@ -14,6 +14,7 @@ import msgpack
 
 from nodes.cpu.kernel import procfs
 from nodes.cpu.page import CPU_SCHEMA
+from orchestrator.capture import epoch_ns
 from orchestrator.errors import BottomhalfError
 from orchestrator.machine import Request
 from orchestrator.session import Session, Wait
@@ -21,9 +22,17 @@ from orchestrator.session import Session, Wait
 
 def read(session: Session, path: str) -> Generator[Wait, None, str]:
     """Text of one file; OSError with an errno as open(2) and read(2) give it."""
-    snapshots = yield from tables(session, path)
-    names = session.machine.settings.cpu_names
-    pages = {name: session.machine.ram.page(name, CPU_SCHEMA) for name in names}
+    machine = session.machine
+    snapshots = dict((yield from tables(session, path)))
+    boot, *_ = machine.settings.cpu_names
+    booted_s = (epoch_ns(machine) + machine.ram.boot_ns) // 1_000_000_000
+    snapshots[boot] = {**snapshots[boot], "btime": booted_s}
+    owner = procfs.also_asked(path, snapshots[boot])
+    if owner is not None and machine.state(owner[0]).alive:
+        request: Request = yield from session.answer(machine.ask(*owner))
+        if request.ok and not request.failed:
+            snapshots[owner[0]] = {**snapshots.get(owner[0], {}), **request.value}
+    pages = {name: machine.ram.page(name, CPU_SCHEMA) for name in machine.settings.cpu_names}
     return procfs.render(path, snapshots, pages)
 
 

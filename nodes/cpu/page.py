@@ -54,6 +54,8 @@ CPU_SCHEMA = Schema(
         Field("softirq_ns", "time in softirqs"),
         Field("task_ns", "time in tasks"),
         Field("nmi_ns", "time in NMIs"),
+        Field("cpustat", "ns: user nice system idle iowait irq softirq steal, charged by ticks", 8),
+        Field("idle_since_ns", "1 + kernel time when the tick stopped; 0: it runs"),
         Field("warnings", "WARN lines in the log of this CPU"),
         Field("broken_invariants", "turns that ended with a rule of invariants.py broken"),
         # interrupts
@@ -81,6 +83,7 @@ CPU_SCHEMA = Schema(
         Field("ipi_sent", "ICR writes"),
         # scheduler, timers
         Field("ctxt", "context switches"),
+        Field("forks", "tasks created"),
         Field("wakeups_remote", "wake-ups sent to another CPU by IPI"),
         Field("cur_csd", "call being run for another CPU: function | source << 32; 0 none"),
         Field("timers_run", "timer callbacks"),

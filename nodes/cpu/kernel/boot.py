@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
 from nodes.cpu.kernel.apic import setup_local_apic
+from nodes.cpu.kernel.cputime import CpuTime
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.hrtimer import nanosleep
+from nodes.cpu.kernel.irq import proc as irq_proc  # noqa: F401  (its files register themselves)
+from nodes.cpu.kernel.irq.affinity import Affinities
 from nodes.cpu.kernel.irq.manage import early_irq_init
-from nodes.cpu.kernel.irq.vector import VectorSpace
+from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.locks.lockdep import Lockdep
 from nodes.cpu.kernel.net import device, napi, receive
@@ -63,11 +66,14 @@ def prepare(cpu: Cpu) -> None:
     if cpu.params.prove_locking == "on":
         cpu.lockdep = Lockdep(cpu)
     cpu.timers = Timers(cpu)
+    cpu.time = CpuTime(cpu)
     cpu.softirq = SoftirqState(cpu)
     softirq_init(cpu)
     early_irq_init(cpu)
     trap_init(cpu)
-    cpu.vectors = VectorSpace(cpu.params)
+    cpu.affinity = Affinities((1 << cpu.machine.cpus) - 1)
+    if cpu.boot:
+        cpu.vectors = vector_space(cpu.params, cpu.machine.cpus, lambda text: printk(cpu, text))
     cpu.wq = Workqueues(cpu)
     cpu.watchdog = Watchdog(cpu)
     cpu.call = CallQueues()

@@ -62,7 +62,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "spurious_disable": ("for-good", "revivable"),
     "spurious_poll": ("never", "shared-with-second", "shared"),
     "spurious_threads": ("handled", "thread-result", "deferred"),
+    "softirq_time": ("bh-off-too", "serving"),
+    "system_vectors": ("2.6.18-i386", "2.6.18", "2.6.39", "3.10", "6.1"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
+    "affinity_write": ("result-ignored", "result-returned"),
+    "affinity_shown": ("moved", "pending"),
+    "affinity_empty_set": ("refused", "default"),
+    "affinity_default": ("all", "settable"),
+    "affinity_broken_log": ("none", "breaking", "broke"),
+    "offline_vectors": ("unchecked", "checked"),
+    "offline_drain": ("irqs-on", "irr"),
+    "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
@@ -122,7 +132,22 @@ class Params(NamedTuple):
     reschedule_vector: int
     call_function_single_vector: int
     first_device_vector: int
+    softirq_time: str  # what a tick charges to softirqs: kernel/sched/cputime.c
+    irq_time_accounting: int  # 1: CONFIG_IRQ_TIME_ACCOUNTING
+    nr_irqs_base: int  # nr_irqs without the CPUs' share; at most 256 a CPU
+    nr_irqs_per_cpu: int
+    move_cleanup_vector: int  # 0: an irq keeps its vector when it moves
+    system_vectors: str  # which numbers the system keeps: asm/irq_vectors.h
     vector_allocator: str
+    affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
+    affinity_shown: str  # the mask in force, or the one that waits for the next interrupt
+    affinity_empty_set: str  # a mask without an online CPU
+    affinity_default: str  # of a new irq: CPU_MASK_ALL, or default_smp_affinity
+    affinity_broken_log: str  # what is said when a CPU's end breaks an affinity
+    affinity_busy: str  # a move that meets the last one's cleanup
+    offline_vectors: str  # may a CPU go whose lines find no room? it also names broken affinities
+    offline_drain: str  # how a dying CPU gets rid of what is latched: fixup_irqs
+    cpumask_bits: int  # printed of a CPU mask: NR_CPUS; 0: as many as there are CPUs
     msi_destination: str
     timer_wheel: str
     timer_softirq: str
@@ -244,7 +269,22 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFC,
         first_device_vector=0x31,
+        softirq_time="bh-off-too",
+        irq_time_accounting=0,
+        nr_irqs_base=239,
+        nr_irqs_per_cpu=0,
+        move_cleanup_vector=0,
+        system_vectors="2.6.18",
         vector_allocator="step-8",
+        affinity_write="result-returned",
+        affinity_shown="moved",
+        affinity_empty_set="refused",
+        affinity_default="all",
+        affinity_broken_log="breaking",
+        affinity_busy="dropped",
+        offline_vectors="unchecked",
+        offline_drain="irqs-on",
+        cpumask_bits=255,
         msi_destination="physical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
@@ -351,7 +391,22 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
         first_device_vector=0x41,
+        softirq_time="serving",
+        irq_time_accounting=0,
+        nr_irqs_base=680,
+        nr_irqs_per_cpu=8,
+        move_cleanup_vector=0x20,
+        system_vectors="3.10",
         vector_allocator="step-16",
+        affinity_write="result-ignored",
+        affinity_shown="pending",
+        affinity_empty_set="default",
+        affinity_default="settable",
+        affinity_broken_log="broke",
+        affinity_busy="dropped",
+        offline_vectors="unchecked",
+        offline_drain="irr",
+        cpumask_bits=0,
         msi_destination="logical",
         timer_wheel="cascading",
         timer_softirq="every-tick",
@@ -458,7 +513,22 @@ PRESETS: dict[str, Params] = {
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
         first_device_vector=0x21,
+        softirq_time="serving",
+        irq_time_accounting=0,
+        nr_irqs_base=424,
+        nr_irqs_per_cpu=8,
+        move_cleanup_vector=0x20,
+        system_vectors="6.1",
         vector_allocator="matrix",
+        affinity_write="result-returned",
+        affinity_shown="pending",
+        affinity_empty_set="refused",
+        affinity_default="settable",
+        affinity_broken_log="none",
+        affinity_busy="kept-pending",
+        offline_vectors="checked",
+        offline_drain="irr",
+        cpumask_bits=0,
         msi_destination="logical",
         timer_wheel="hierarchical",
         timer_softirq="when-due",

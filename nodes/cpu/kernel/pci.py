@@ -72,6 +72,13 @@ class MsixEntry:
     def eoi(self, cpu: Cpu) -> None:
         pass
 
+    def write_msg(self, cpu: Cpu, target: int, vector: int) -> None:
+        """The next message goes to CPU ``target`` as ``vector``; the entry is masked meanwhile."""
+        low = self._at - MSIX_VECTOR_CTRL
+        for offset, value in ((0, msi_address(cpu, target)), (4, 0), (8, msi_data(cpu, vector))):
+            cpu.words[self._words_at] += 1
+            cpu.post(self._name, MemWrite(MSIX_BAR, low + offset, value))
+
     def _write(self, cpu: Cpu, value: int) -> None:
         cpu.words[self._words_at] += 1
         cpu.post(self._name, MemWrite(MSIX_BAR, self._at, value))

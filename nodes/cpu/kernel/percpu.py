@@ -31,6 +31,8 @@ from nodes.machine import MachineSettings
 
 if TYPE_CHECKING:
     from nodes.cpu.idt import Idt
+    from nodes.cpu.kernel.cputime import CpuTime
+    from nodes.cpu.kernel.irq.affinity import Affinities
     from nodes.cpu.kernel.irq.desc import IrqTable
     from nodes.cpu.kernel.irq.vector import VectorSpace
     from nodes.cpu.kernel.locks.lockdep import Lockdep
@@ -125,11 +127,13 @@ class Cpu:
 
     rq: RunQueue
     timers: Timers
+    time: CpuTime
     softirq: SoftirqState
     tasklets: TaskletState
     irq: IrqTable
     idt: Idt
     vectors: VectorSpace  # of all CPUs; on the boot CPU
+    affinity: Affinities  # likewise
     wq: Workqueues
     watchdog: Watchdog
     call: CallQueues

@@ -38,6 +38,7 @@ _WEIGHTS = (
 SCHED_LATENCY_NS = 6_000_000
 WAKEUP_GRANULARITY_NS = 1_000_000
 
+_FORKS = CPU_SCHEMA.index("forks")
 _CTXT = CPU_SCHEMA.index("ctxt")
 _NR_RUNNING = CPU_SCHEMA.index("nr_running")
 _PID = CPU_SCHEMA.index("current_pid")
@@ -63,8 +64,8 @@ class Task:
 
     __slots__ = (
         "aside", "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
-        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stopper",
-        "user", "vruntime", "weight", "worker",
+        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stime_ns",
+        "stopper", "user", "utime_ns", "vruntime", "weight", "worker",
     )  # fmt: skip
 
     def __init__(self, cpu: Cpu, comm: str, gen: Context | None, nice: int = 0) -> None:
@@ -83,6 +84,7 @@ class Task:
         self.stopper: Task | None = None  # who waits in kthread_stop
         self.runtime_ns = 0
         self.started_ns = 0
+        self.utime_ns = self.stime_ns = 0  # as ticks charged it
         self.user = False  # its last boundary was in user mode
         self.signals = 0  # pending, bit n = signal n
         self.request: int | None = None  # the Spawn that started it
@@ -95,15 +97,15 @@ class RunQueue:
     """Runnable tasks of one CPU, the current one not included."""
 
     def __init__(self, cpu: Cpu) -> None:
-        self._next_pid = 1 + cpu.number * 100_000
+        self.next_pid = 1 + cpu.number * 100_000
         self.runnable: list[Task] = []
         self.all: dict[int, Task] = {}
         self.min_vruntime = 0
         self.next_balance = 0  # jiffies of the next look at the other CPUs (balance)
 
     def new_pid(self) -> int:
-        pid = self._next_pid
-        self._next_pid += 1
+        pid = self.next_pid
+        self.next_pid += 1
         return pid
 
 
@@ -112,6 +114,7 @@ def kthread_create(cpu: Cpu, comm: str, gen: Context, nice: int = 0) -> Task:
     task = Task(cpu, comm, gen, nice)
     task.state = TASK_UNINTERRUPTIBLE
     cpu.rq.all[task.pid] = task
+    cpu.words[_FORKS] += 1
     return task
 
 

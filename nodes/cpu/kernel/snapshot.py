@@ -3,6 +3,7 @@
 ``kernel``: what the /proc renderers need beside the pages. ``state``: for the dashboard.
 ``symbols``: the names that trace records give by number.
 ``iptables:TABLE``: its listing, with the counts of all CPUs.
+``spurious:IRQ``: the detector's counts.
 ``ping:N``: times of the last ping's packets from sequence N on.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel import sysctl
+from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
 from nodes.cpu.kernel.net.stats import device_stats
@@ -35,6 +37,8 @@ def snapshot(cpu: Cpu, what: str) -> Any:
         return cpu.symbols
     if name == "iptables":
         return _iptables(cpu, argument or "filter")
+    if name == "spurious":
+        return _spurious(cpu, argument)
     if name == "ping":
         return _ping(cpu, int(argument) if argument.isdigit() else 1)
     raise LookupError(f"a CPU has no snapshot {what}")
@@ -48,6 +52,10 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "hz": params.hz,
         "uptime_ns": cpu.uptime_ns(),
         "online": cpu.online_cpus,
+        "nr_irqs": nr_irqs(cpu),
+        "cpumask_bits": cpumask_bits(cpu),
+        "default_affinity": packed(cpu.affinity.default),
+        "irq_dirs": cpu.affinity.rows(cpu),
         "softirq_names": params.softirq_names,
         "softnet_columns": params.softnet_columns,
         "bonding_version": params.bonding_version,
@@ -139,6 +147,13 @@ def _iptables(cpu: Cpu, table: str) -> str:
         return listing(cpu, parse(["-t", table, "-L", "-v", "-n"]))
     except IptablesError:
         raise LookupError(f"there is no table {table}") from None
+
+
+def _spurious(cpu: Cpu, irq: str) -> dict[str, Any]:
+    desc = cpu.irq.desc.get(int(irq)) if irq.isdecimal() else None
+    if desc is None:
+        raise LookupError(f"no irq {irq}")
+    return {"spurious": (desc.irq_count, desc.irqs_unhandled, desc.last_unhandled)}
 
 
 def _ping(cpu: Cpu, first: int) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Timers(TimerBases):
         self._hr.run(now)
         if self.tick_running and now >= self._next_tick_ns:
             self._next_tick_ns = self._tick_after(now)
+            cpu.time.account_process_tick()
             self._run_local_timers()
             cpu.rcu.sched_clock_irq()
             scheduler_tick(cpu)
@@ -73,6 +74,7 @@ class Timers(TimerBases):
             self.leave_idle()
         elif self.tick_running:
             self.tick_running = False
+            self._cpu.time.enter_idle()
             self.program()
 
     def leave_idle(self) -> None:
@@ -80,6 +82,7 @@ class Timers(TimerBases):
         if not self.tick_running:
             self.tick_running = True
             now = self._cpu.now()
+            self._cpu.time.leave_idle()
             self._next_tick_ns = self._tick_after(now)
             self._cpu.watchdog.leave_idle(now)
             self.program()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.idt import VECTORS, Idt
 from nodes.cpu.kernel.irq.entry import interrupt
-from nodes.cpu.kernel.irq.vector import SYSCALL_VECTOR
+from nodes.cpu.kernel.irq.system_vectors import FIRST_EXTERNAL_VECTOR, IA32_SYSCALL_VECTOR
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_EMERG, KERN_INFO, printk
 
@@ -26,7 +26,6 @@ EXCEPTIONS = {
     17: "alignment check", 18: "machine check", 19: "simd exception",
 }  # fmt: skip
 BREAKPOINT, OVERFLOW = 3, 4
-FIRST_EXTERNAL_VECTOR = 0x20
 ENOSYS = 38
 
 
@@ -36,9 +35,9 @@ def trap_init(cpu: Cpu) -> None:
     for n in EXCEPTIONS:
         cpu.idt.set_gate(n, _exception, dpl=3 if n in (BREAKPOINT, OVERFLOW) else 0)
     for n in range(FIRST_EXTERNAL_VECTOR, VECTORS):
-        if n != SYSCALL_VECTOR:
+        if n != IA32_SYSCALL_VECTOR:
             cpu.idt.set_gate(n, _external)
-    cpu.idt.set_gate(SYSCALL_VECTOR, _syscall, dpl=3)
+    cpu.idt.set_gate(IA32_SYSCALL_VECTOR, _syscall, dpl=3)
 
 
 def _external(cpu: Cpu, n: int) -> Context:

@@ -80,6 +80,8 @@ class BareCpu:
         if boot and number == 0 and cpus == 1:
             self.settle()
             self.outbox.clear()
+        #: of the next task
+        self.first_pid = self.cpu.rq.next_pid
 
     # -- time
 
@@ -308,7 +310,10 @@ class Box:
         return value
 
     def proc(self, path: str) -> str:
-        return procfs.render(path, {"cpu0": self.kernel()}, self.pages)
+        boot = self.kernel()
+        owner = procfs.also_asked(path, boot)
+        more = {owner[0]: self.ask(*owner)} if owner is not None else {}
+        return procfs.render(path, {**more, "cpu0": {**more.get("cpu0", {}), **boot}}, self.pages)
 
     def dmesg(self) -> list[tuple[float, str]]:
         """(seconds, text), merged over the CPUs."""

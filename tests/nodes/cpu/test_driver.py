@@ -8,8 +8,6 @@ from bus.messages import EthFrame
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.cpu.kernel.drivers.ixgbe.adapter import RX_NTC
 from nodes.cpu.kernel.drivers.ixgbe.hw import read_reg
-from nodes.cpu.kernel.irq.vector import VectorSpace
-from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import kthread_run
 from nodes.cpu.trace import TRACEPOINTS
@@ -60,54 +58,6 @@ def test_irq_numbers_of_2_6_18_are_the_vectors_in_allocation_order() -> None:
     numbers = [found[f"eth0-TxRx-{n}"][0] for n in range(4)] + [found["eth0:lsc"][0]]
     numbers += [found[f"eth1-TxRx-{n}"][0] for n in range(4)] + [found["eth1:lsc"][0]]
     assert numbers == ["169", "177", "185", "193", "201", "209", "217", "225", "233", "50"]
-
-
-@pytest.mark.parametrize(
-    ("era", "cpus", "vectors"),
-    [
-        ("2.6.18", (0, 1, 0), [169, 177, 185]),
-        ("3.10", (0, 0, 1), [0x41, 0x51, 0x61]),
-        ("6.1", (0, 0, 1, 0), [0x21, 0x22, 0x21, 0x23]),
-    ],
-)
-def test_vectors_in_the_order_in_which_the_era_gives_them(
-    era: str, cpus: tuple[int, ...], vectors: list[int]
-) -> None:
-    space = VectorSpace(PRESETS[era])
-    assert [space.allocate(cpu) for cpu in cpus] == vectors
-
-
-@pytest.mark.parametrize(("era", "count"), [("3.10", 189), ("6.1", 201)])
-def test_a_cpu_runs_out_of_vectors(era: str, count: int) -> None:
-    space = VectorSpace(PRESETS[era])
-    taken = [space.allocate(0) for _ in range(count)]
-    with pytest.raises(OSError, match="no free vector"):
-        space.allocate(0)
-    assert len(taken) == len(set(taken))
-    assert 0x80 not in taken
-
-
-def test_the_second_column_of_3_10_begins_below_the_isa_pins() -> None:
-    space = VectorSpace(PRESETS["3.10"])
-    first = [space.allocate(0) for _ in range(13)]
-    assert first[-3:] == [0xE1, 0x22, 0x42]
-    assert not [v for v in first if 0x30 <= v < 0x40]
-
-
-@pytest.mark.parametrize("era", ERAS)
-def test_removing_and_probing_a_nic_many_times_loses_no_vector(era: str) -> None:
-    space = VectorSpace(PRESETS[era])
-    for _ in range(200):
-        taken = [(cpu, space.allocate(cpu)) for cpu in (0, 1, 0)]
-        for cpu, vector in taken:
-            space.free(cpu, vector)
-
-
-def test_a_freed_vector_is_given_again() -> None:
-    space = VectorSpace(PRESETS["6.1"])
-    first, second = space.allocate(0), space.allocate(0)
-    space.free(0, first)
-    assert space.allocate(0) == first != second
 
 
 # ---------------------------------------------------------------- RSS

@@ -23,7 +23,7 @@ from nodes.cpu.kernel.softirq import (
     raise_softirq,
 )
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu
-from tests.nodes.cpu.test_smp import Pair
+from tests.nodes.cpu.several import Several
 from tests.nodes.cpu.test_softirq import VECTOR, gate_bench, note, raise_from_interrupt
 
 
@@ -57,7 +57,7 @@ def busy(cpu: Cpu, ms: int) -> Context:
 
 @pytest.mark.parametrize(("era", "looks"), [("2.6.18", None), ("3.10", 2), ("6.1", 2)])
 def test_a_busy_cpu_looks_at_the_others_in_the_sched_softirq(era: str, looks: int | None) -> None:
-    pair = Pair(era)
+    pair = Several(era)
     one = pair.one
     before = sum(one.page.run("softirqs")[7:8])
     one.task(busy(one.cpu, 100))

@@ -133,7 +133,7 @@ def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_withou
         "6.1.0 #1 Not tainted",
         "--------------------------------",
         "inconsistent {IN-HARDIRQ-W} -> {HARDIRQ-ON-W} usage.",
-        "test/4 [HC0[0]:SC0[0]:HE1:SE1] takes:",
+        f"test/{bench.first_pid} [HC0[0]:SC0[0]:HE1:SE1] takes:",
         f"{address} (&table->lock){{?...}}-{{2:2}}, at: lookup",
         "{IN-HARDIRQ-W} state was registered at:",
         "  spin_lock",
@@ -154,10 +154,10 @@ def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_withou
         "",
         " *** DEADLOCK ***",
         "",
-        "no locks held by test/4.",
+        f"no locks held by test/{bench.first_pid}.",
         "",
         "stack backtrace:",
-        "CPU: 0 PID: 4 Comm: test Not tainted 6.1.0",
+        f"CPU: 0 PID: {bench.first_pid} Comm: test Not tainted 6.1.0",
         "Call Trace:",
         " <TASK>",
         " spin_lock",
@@ -331,7 +331,7 @@ def test_interrupts_turned_on_under_a_lock_that_is_taken_in_them() -> None:
     in_process(bench, careless(bench.cpu))
     text = report(bench)
     assert "inconsistent {IN-HARDIRQ-W} -> {HARDIRQ-ON-W} usage." in text
-    assert "1 lock held by test/4:" in text
+    assert f"1 lock held by test/{bench.first_pid}:" in text
     assert text[-4:-1] == [" <TASK>", " local_irq_enable", " careless"]
 
 
@@ -564,7 +564,7 @@ def test_who_frees_what_it_does_not_hold_is_told(era: str) -> None:
     bench, table = BareCpu(era, overrides=(("prove_locking", "on"),)), Spinlock(40, "t")
     in_process(bench, spin_unlock(bench.cpu, table))
     assert "bad unlock balance detected!" in titles(bench)[0]
-    assert "test/4 is trying to release lock (t) at:" in report(bench)
+    assert f"test/{bench.first_pid} is trying to release lock (t) at:" in report(bench)
 
 
 def test_without_prove_locking_nobody_looks() -> None:

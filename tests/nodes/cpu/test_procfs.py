@@ -12,6 +12,7 @@ import pytest
 
 from bus.ram import Page, Ram
 from nodes.cpu.kernel import procfs
+from nodes.cpu.kernel.irq.affinity import packed
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.kernel.procfs.interrupts import render_interrupts
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
@@ -44,6 +45,12 @@ def boot(era: str = "6.1", **values: Any) -> dict[str, Any]:
         "bonding_version": params.bonding_version,
         "online": [0, 1],
         "irqs": [],
+        "irq_dirs": {},
+        "nr_irqs": min(512, params.nr_irqs_base + 2 * params.nr_irqs_per_cpu),
+        "cpumask_bits": params.cpumask_bits or 2,
+        "default_affinity": packed(3),
+        "hz": params.hz,
+        "uptime_ns": 0,
         "devices": [],
         "bonds": {},
         "neighbours": [],

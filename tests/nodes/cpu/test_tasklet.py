@@ -36,7 +36,7 @@ from nodes.cpu.kernel.tasklet import (
 from nodes.cpu.trace import TRACEPOINTS
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu
 from tests.nodes.cpu.interleavings import Rig
-from tests.nodes.cpu.test_smp import Pair
+from tests.nodes.cpu.several import Several
 
 VECTOR = 0x41
 
@@ -411,13 +411,13 @@ def test_disable_waits_for_the_other_cpu(era: str) -> None:
 
 
 def test_a_dying_cpus_tasklets_go_to_the_end_of_another_cpus_lists() -> None:
-    pair, order = Pair("3.10"), []
+    pair, order = Several("3.10"), []
 
     def func(cpu: Cpu) -> None:
         order.append(cpu.name)
 
-    low = [tasklet_init(bench.cpu, func, 5) for bench in pair.both]
-    high = [tasklet_init(bench.cpu, func, 6) for bench in pair.both]
+    low = [tasklet_init(bench.cpu, func, 5) for bench in pair.all]
+    high = [tasklet_init(bench.cpu, func, 6) for bench in pair.all]
     dying = pair.one.cpu
     local_bh_disable(dying)
     tasklet_schedule(dying, low[1])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.irq.migration import Motion
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.kernel.sched import Task
     from nodes.cpu.kernel.tasklet import Tasklet
@@ -76,6 +77,8 @@ class Line(Protocol):
 
     def eoi(self, cpu: Cpu) -> None: ...
 
+    def write_msg(self, cpu: Cpu, target: int, vector: int) -> None: ...
+
 
 class NoLine:
     """Nothing to mask: a message that cannot be held back."""
@@ -87,6 +90,9 @@ class NoLine:
         pass
 
     def eoi(self, cpu: Cpu) -> None:
+        pass
+
+    def write_msg(self, cpu: Cpu, target: int, vector: int) -> None:
         pass
 
 
@@ -108,6 +114,7 @@ class IrqChip:
     irq_end: ChipOp | None = None
     irq_retrigger: Callable[[Cpu, IrqDesc], bool] | None = None
     irq_set_type: Callable[[Cpu, IrqDesc, int], int] | None = None  # (.., IRQF_TRIGGER_*): errno
+    irq_set_affinity: Callable[[Cpu, IrqDesc, int, int], None] | None = None  # (.., CPU, vector)
     irq_activate: Callable[[Cpu, IrqDesc], int] | None = None  # 6.1: a vector, or an errno
     flags: int = 0
 
@@ -163,6 +170,9 @@ class IrqDesc:
     threads_active: int = 0
     wait_for_threads: list[Task] = field(default_factory=list)
     arrived_ns: int = 0
+    # on the move to another CPU, or from one
+    motion: Motion | None = None
+    incoming: Motion | None = None
 
     @property
     def chip_name(self) -> str:
@@ -175,6 +185,7 @@ class IrqTable:
     def __init__(self) -> None:
         self.desc: dict[int, IrqDesc] = {}
         self.vector_irq: list[IrqDesc | None] = [None] * 256
+        self.cleanup_list: list[tuple[int, int]] = []  # (irq, serial) that have moved away
         self.resend_list: list[IrqDesc] = []  # irqs_resend
         self.resend_tasklet: Tasklet | None = None
         self.poll_timer: Timer | None = None  # poll_spurious_irq_timer

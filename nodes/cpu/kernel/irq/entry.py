@@ -15,9 +15,16 @@ from nodes.cpu.kernel.apic import (
     error_interrupt,
     spurious_interrupt,
 )
+from nodes.cpu.kernel.irq.migration import irq_move_cleanup_interrupt, moving_interrupt
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
-from nodes.cpu.kernel.smp import run_calls, run_wake_list, take_calls, take_records
+from nodes.cpu.kernel.smp import (
+    flush_records,
+    run_calls,
+    run_wake_list,
+    take_calls,
+    take_records,
+)
 from nodes.cpu.kernel.softirq import invoke_softirq
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
@@ -64,6 +71,10 @@ def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         cpu.trace(_CALL, vector)
         yield from run_calls(cpu, calls)
         cpu.trace(_CALL_EXIT, vector, len(calls))
+    elif vector == params.move_cleanup_vector:
+        cpu.lapic.eoi()
+        irq_enter(cpu, vector)
+        yield from irq_move_cleanup_interrupt(cpu)
     elif vector == SPURIOUS_APIC_VECTOR:
         irq_enter(cpu, vector)
         cpu.trace(_SPURIOUS, vector)
@@ -130,9 +141,15 @@ def _device(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
     """do_IRQ / common_interrupt for vectors that belong to devices."""
     desc = cpu.irq.vector_irq[vector]
     if desc is None:
+        yield from flush_records(cpu)  # the record that maps it may be under way
+        desc = cpu.irq.vector_irq[vector]
+    if desc is None:
         cpu.lapic.eoi()
         cpu.words[_NO_HANDLER] += 1
         printk(cpu, f"{cpu.number}.{vector} No irq handler for vector", KERN_ERR)
         return
     desc.arrived_ns = arrived_ns
+    if desc.target != cpu.number or desc.motion is not None:
+        yield from moving_interrupt(cpu, desc)
+        return
     yield from desc.handle_irq(cpu, desc)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.bug import warn_once
-from nodes.cpu.kernel.irq import spurious
+from nodes.cpu.kernel.irq import spurious, thread
 from nodes.cpu.kernel.irq.desc import (
     IRQ_HANDLED,
     IRQ_NONE,
@@ -21,7 +21,6 @@ from nodes.cpu.kernel.irq.desc import (
     IrqDesc,
 )
 from nodes.cpu.kernel.irq.report import function_name, print_irq_desc
-from nodes.cpu.kernel.irq.thread import irq_wake_thread
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.page import CPU_SCHEMA, LATENCY_BUCKETS
@@ -71,7 +70,7 @@ def handle_irq_event(cpu: Cpu, desc: IrqDesc, in_progress: int = IRQD_IRQ_INPROG
             warn_once(cpu, "kernel/irq/handle.c", f"irq {irq} handler {name} enabled interrupts")
             cpu.irqs_on = False
         if returned == IRQ_WAKE_THREAD:
-            irq_wake_thread(cpu, desc, action)
+            thread.irq_wake_thread(cpu, desc, action)
         result |= returned
         yield
     cpu.irqs_on = False

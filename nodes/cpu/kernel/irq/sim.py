@@ -95,6 +95,9 @@ class SimLine:
         self.remote_irr = False
         self._look(cpu)
 
+    def write_msg(self, cpu: Cpu, target: int, vector: int) -> None:
+        """A wire ends where it was laid: its chips cannot set an affinity."""
+
     def _look(self, cpu: Cpu) -> None:
         if self.asserted and not self.masked and not self.remote_irr:
             self.remote_irr = True

@@ -1,71 +1,152 @@
-"""Vectors of the CPUs: which one an interrupt gets, after arch/x86/kernel/apic.
+"""The vector space of the machine: which (CPU, vector) an interrupt has, had, and may have.
 
-Behaviour ``vector_allocator``: *matrix* (4.15 and later) takes the lowest free vector of the chosen
-CPU; *step-16* walks from 0x41 in steps of 16, so that neighbours differ in priority class, and a
-number is taken on all CPUs (flat mode's domain); *step-8* (2.6.18) has one global counter in steps
-of 8. The boot CPU allocates for all CPUs. Migration and 2.6.18's sharing of vectors come with the
-interrupt issue; running out is an error here.
+The boot CPU owns it: it allocates for all CPUs and tells each by a record what its ``vector_irq``
+now holds. Behaviour ``vector_allocator`` picks the allocator: *step-8* (``vector_global``, 2.6.18),
+*step-16* (``vector_domain``, up to 4.14) and *matrix* (``vector_matrix``, 4.15 and later). All keep
+``vector_irq[cpu][vector]`` = irq number and one ``IrqCfg`` for each irq; errors are OSError with
+the kernel's errno.
+
+Sources: arch/x86/kernel/io_apic.c (2.6.18), apic/io_apic.c (3.10), apic/vector.c (6.1).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from errno import EBUSY
+
+from nodes.cpu.kernel.irq.system_vectors import NR_VECTORS, SYSTEM_VECTORS
 from nodes.cpu.kernel.params import Params
 
-SYSCALL_VECTOR = 0x80
-_CASCADE = 0x32
-_SYSTEM_FIRST = 0xEC
-_DEVICES_END = 0xEF
+VECTOR_UNUSED = -1
+
+Log = Callable[[str], None]
 
 
-class VectorSpace:
-    """Allocated device vectors: by CPU, or (step allocators) one number for all CPUs."""
-
-    def __init__(self, params: Params) -> None:
-        self._kind = params.vector_allocator
-        self._order = _ORDER[self._kind](params.first_device_vector)
-        self._used: dict[int, list[int]] = {}
-        self._last: int | None = None
-
-    def allocate(self, cpu: int) -> int:
-        """A free vector of ``cpu``; OSError(ENOSPC) when there is none."""
-        taken = self._used.setdefault(self._domain(cpu), [])
-        for vector in self._candidates():
-            if vector not in taken:
-                taken.append(vector)
-                self._last = vector
-                return vector
-        raise OSError(28, "no free vector")
-
-    def free(self, cpu: int, vector: int) -> None:
-        self._used[self._domain(cpu)].remove(vector)
-
-    def _domain(self, cpu: int) -> int:
-        return cpu if self._kind == "matrix" else 0
-
-    def _candidates(self) -> list[int]:
-        if self._kind == "matrix" or self._last is None:
-            return self._order
-        start = self._order.index(self._last) + 1  # the search goes on where it ended
-        return self._order[start:] + self._order[:start]
+def cpus_of(mask: int) -> Iterator[int]:
+    """CPU numbers of a mask, ascending."""
+    number = 0
+    while mask:
+        if mask & 1:
+            yield number
+        mask >>= 1
+        number += 1
 
 
-def _lowest_first(first: int) -> list[int]:
-    return [v for v in range(first, _SYSTEM_FIRST) if v not in (SYSCALL_VECTOR, _CASCADE)]
+def cpu_mask(numbers: Iterable[int]) -> int:
+    """A mask of CPU numbers."""
+    mask = 0
+    for number in numbers:
+        mask |= 1 << number
+    return mask
 
 
-def _steps_of_16(first: int) -> list[int]:
-    """From ``first`` up in steps of 16, then the next column; the ISA pins hold 0x30 to 0x3f."""
-    column = first & 0xF
-    starts = [0x20 + (column + i) % 16 for i in range(16)]
-    order = [v for start in starts for v in range(start, _DEVICES_END, 16)]
-    free = [v for v in order if v not in (0x20, SYSCALL_VECTOR) and not 0x30 <= v < 0x40]
-    return [v for v in free if v != 0x20 + column] + [0x20 + column]
+class IrqCfg:
+    """struct irq_cfg (apic_chip_data): where one irq is mapped. Masks have a bit for each CPU."""
+
+    __slots__ = ("domain", "move_in_progress", "old_domain", "old_vector", "reserved", "vector")
+
+    def __init__(self) -> None:
+        self.vector = 0  # 0: none
+        self.domain = 0  # CPUs whose vector_irq holds it
+        self.old_vector = 0
+        self.old_domain = 0
+        self.move_in_progress = False  # the old slots are not free yet
+        self.reserved = False  # matrix: counted, has no vector yet
+
+    def target(self, mask: int, online: int) -> int:
+        """The CPU that a message for ``mask`` is addressed to: the first one that is mapped."""
+        return next(cpus_of(mask & self.domain & online or self.domain & online), 0)
 
 
-def _steps_of_8(first: int) -> list[int]:
-    """From ``first`` in steps of 8; the timer has the first, boot gave the ISA pins fourteen."""
-    order = [v for i in range(8) for v in range(first + i, _DEVICES_END, 8) if v != SYSCALL_VECTOR]
-    return order[15:]
+class VectorSpace(ABC):
+    """What the allocators have in common."""
+
+    def __init__(self, params: Params, cpus: int, log: Log = lambda text: None) -> None:
+        layout = SYSTEM_VECTORS[params.system_vectors]
+        self.first_device = layout.first_device
+        self.devices_end = layout.devices_end
+        self.cpus = cpus
+        self.cfg: dict[int, IrqCfg] = {}
+        self.log = log
+        self.available = [0] * cpus  # free vectors, where the allocator counts them
+        self.vector_irq = [[VECTOR_UNUSED] * NR_VECTORS for _ in range(cpus)]
+
+    # -- what callers do
+
+    def msi_irq(self, lowest_free: int) -> int:
+        """Number for a new message-signalled irq: the lowest free one, where the era keeps numbers
+        and vectors apart."""
+        return lowest_free
+
+    @abstractmethod
+    def assign(self, irq: int, mask: int, online: int) -> bool:
+        """Map ``irq`` for a CPU of ``mask``; True if its vector or the CPUs that know it changed.
+
+        The slots it had stay mapped until ``complete_move``. ENOSPC: no vector; EBUSY: the last
+        move is not complete."""
+
+    def activate(self, irq: int, mask: int, online: int) -> None:
+        """The first handler is there: from here on it needs a vector of its own."""
+        self.assign(irq, mask, online)
+
+    def complete_move(self, irq: int) -> None:
+        """The old slots are free: nothing comes on them any more."""
+        cfg = self.cfg.get(irq)
+        if cfg is None or not cfg.move_in_progress:
+            return
+        self._unmap(cfg.old_vector, cfg.old_domain, irq)
+        cfg.move_in_progress = False
+        cfg.old_vector = cfg.old_domain = 0
+
+    def abandon_move(self, irq: int) -> None:
+        """The move was called off before the device learned of it: back to the old slots."""
+        cfg = self.cfg[irq]
+        assert cfg.move_in_progress
+        vector, domain = cfg.vector, cfg.domain
+        cfg.vector, cfg.domain = cfg.old_vector, cfg.old_domain
+        cfg.old_vector, cfg.old_domain = vector, domain
+        self.complete_move(irq)
+
+    def release(self, irq: int) -> None:
+        """clear_irq_vector: the irq and all its slots are gone."""
+        cfg = self.cfg.pop(irq, None)
+        if cfg is None:
+            return
+        self._unmap(cfg.vector, cfg.domain, irq)
+        if cfg.move_in_progress:
+            self._unmap(cfg.old_vector, cfg.old_domain, irq)
+
+    # -- what the allocators use
+
+    def _map(self, vector: int, domain: int, irq: int) -> None:
+        for cpu in cpus_of(domain):
+            self.vector_irq[cpu][vector] = irq
+
+    def _unmap(self, vector: int, domain: int, irq: int) -> None:
+        for cpu in cpus_of(domain):
+            if self.vector_irq[cpu][vector] == irq:
+                self.vector_irq[cpu][vector] = VECTOR_UNUSED
+                self.available[cpu] += 1
+
+    def _moved(self, cfg: IrqCfg, vector: int, domain: int) -> None:
+        """``cfg`` lives at (vector, domain) now; what it leaves is cleaned up later."""
+        left = cfg.domain if vector != cfg.vector else cfg.domain & ~domain
+        cfg.old_vector, cfg.old_domain = cfg.vector, left
+        cfg.move_in_progress = bool(left)
+        cfg.vector, cfg.domain = vector, domain
+
+    def _check_not_moving(self, cfg: IrqCfg) -> None:
+        if cfg.move_in_progress:
+            raise OSError(EBUSY, "the last move is not complete")
 
 
-_ORDER = {"matrix": _lowest_first, "step-16": _steps_of_16, "step-8": _steps_of_8}
+def vector_space(params: Params, cpus: int, log: Log = lambda text: None) -> VectorSpace:
+    """The allocator of this era."""
+    from nodes.cpu.kernel.irq.vector_domain import DomainVectors  # noqa: PLC0415
+    from nodes.cpu.kernel.irq.vector_global import GlobalVectors  # noqa: PLC0415
+    from nodes.cpu.kernel.irq.vector_matrix import MatrixVectors  # noqa: PLC0415
+
+    kinds: dict[str, Callable[[Params, int, Log], VectorSpace]]
+    kinds = {"step-8": GlobalVectors, "step-16": DomainVectors, "matrix": MatrixVectors}
+    return kinds[params.vector_allocator](params, cpus, log)

@@ -19,6 +19,7 @@ from nodes.cpu.kernel.irq.desc import (
     IrqChip,
     IrqDesc,
 )
+from nodes.cpu.kernel.irq.migration import irq_move_irq
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import APIC
@@ -47,6 +48,18 @@ def ack_apic_edge(cpu: Cpu, _desc: IrqDesc) -> None:
     cpu.lapic.eoi()
 
 
+def ack_msi(cpu: Cpu, desc: IrqDesc) -> None:
+    """apic_ack_edge: a pending move is made here, before the EOI."""
+    if desc.motion is not None:
+        irq_move_irq(cpu, desc)
+    cpu.lapic.eoi()
+
+
+def msi_set_affinity(cpu: Cpu, desc: IrqDesc, target: int, vector: int) -> None:
+    """Write the message anew."""
+    desc.chip_data.write_msg(cpu, target, vector)
+
+
 def ack_apic_level(cpu: Cpu, desc: IrqDesc) -> None:
     """EOI after the handlers; a level that still stands comes again."""
     cpu.lapic.eoi()
@@ -72,7 +85,12 @@ def retrigger(cpu: Cpu, desc: IrqDesc) -> bool:
 
 
 PCI_MSI = IrqChip(
-    "PCI-MSI", irq_ack=ack_apic_edge, irq_mask=mask, irq_unmask=unmask, irq_retrigger=retrigger
+    "PCI-MSI",
+    irq_ack=ack_msi,
+    irq_mask=mask,
+    irq_unmask=unmask,
+    irq_retrigger=retrigger,
+    irq_set_affinity=msi_set_affinity,
 )
 IO_APIC = IrqChip(
     "IO-APIC",
@@ -102,6 +120,8 @@ def _ack_edge_ioapic(cpu: Cpu, desc: IrqDesc) -> None:
 
 
 def _end_msi_maskable(cpu: Cpu, desc: IrqDesc) -> None:
+    if desc.motion is not None:
+        irq_move_irq(cpu, desc)
     unmask(cpu, desc)  # also if it was disabled meanwhile
     cpu.lapic.eoi()
 
@@ -129,7 +149,14 @@ PCI_MSI_18 = IrqChip(
     "PCI-MSI", irq_enable=nothing, irq_disable=nothing, irq_ack=nothing, irq_end=ack_apic_edge
 )
 PCI_MSIX_18 = IrqChip(
-    "PCI-MSI-X", irq_enable=unmask, irq_disable=mask, irq_ack=mask, irq_end=_end_msi_maskable
+    "PCI-MSI-X",
+    irq_enable=unmask,
+    irq_disable=mask,
+    irq_ack=mask,
+    irq_end=_end_msi_maskable,
+    irq_mask=mask,
+    irq_unmask=unmask,
+    irq_set_affinity=msi_set_affinity,
 )
 
 

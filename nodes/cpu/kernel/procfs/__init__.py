@@ -12,7 +12,16 @@ from errno import EISDIR, ENOENT
 from typing import Any
 
 from bus.ram import Page
-from nodes.cpu.kernel.procfs import bonding, bondingsysfs, interrupts, network, sysfs, system  # noqa: F401  (they register)
+from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
+    bonding,
+    bondingsysfs,
+    interrupts,
+    irqdir,
+    network,
+    stat,
+    sysfs,
+    system,
+)
 from nodes.cpu.kernel.procfs.tree import files as tree_files
 
 #: Snapshots of the CPUs that answered (boot CPU: "cpu0") and the pages of all CPUs, by name.
@@ -23,11 +32,14 @@ Renderer = Callable[[Mapping[str, Any], Pages], str]
 FILES: dict[str, Renderer] = {
     "/proc/interrupts": interrupts.render_interrupts,
     "/proc/softirqs": interrupts.render_softirqs,
+    "/proc/stat": stat.render_stat,
     "/proc/net/dev": network.render_dev,
     "/proc/net/softnet_stat": network.render_softnet_stat,
     "/proc/net/arp": network.render_arp,
     "/proc/net/route": network.render_route,
 }
+#: Files that a format's kernel does not have.
+ABSENT = {"2.6.18": ("/proc/softirqs",), "3.10": (), "6.1": ()}
 BONDING_DIRECTORY = "/proc/net/bonding/"
 
 
@@ -38,8 +50,12 @@ def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
         bond = boot["bonds"].get(path.removeprefix(BONDING_DIRECTORY))
         if bond is not None:
             return bonding.render_bond(boot, bond)
+    if path.startswith(irqdir.DIRECTORY):
+        text = irqdir.show(path, boot, snapshots)
+        if text is not None:
+            return text
     renderer = FILES.get(path)
-    if renderer is not None and (path != "/proc/softirqs" or boot["proc_format"] != "2.6.18"):
+    if renderer is not None and path not in ABSENT[boot["proc_format"]]:
         return renderer(boot, pages)
     found = tree_files(boot).get(path)
     if found is not None:
@@ -49,11 +65,17 @@ def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
     raise FileNotFoundError(ENOENT, path)
 
 
+def also_asked(path: str, boot: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(CPU, snapshot) that ``path`` needs beside the boot CPU's tables, if any."""
+    return irqdir.owner(path, boot) if path.startswith(irqdir.DIRECTORY) else None
+
+
 def paths(snapshots: Snapshots) -> list[str]:
     """All files there are."""
     boot = snapshots["cpu0"]
-    files = [p for p in FILES if p != "/proc/softirqs" or boot["proc_format"] != "2.6.18"]
+    files = [path for path in FILES if path not in ABSENT[boot["proc_format"]]]
     files += [BONDING_DIRECTORY + name for name in boot["bonds"]]
+    files += irqdir.paths(boot)
     return sorted([*files, *tree_files(boot)])
 
 
@@ -67,6 +89,8 @@ def listing(path: str, files: Sequence[str]) -> list[str]:
     """Names in the directory ``path``."""
     below = path.rstrip("/") + "/"
     names = dict.fromkeys(
-        name.removeprefix(below).split("/")[0] for name in files if name.startswith(below)
+        name.removeprefix(below).split("/")[0]
+        for name in files
+        if name.startswith(below) and name != below  # that one is an empty directory
     )
     return sorted(names)

@@ -42,12 +42,17 @@ _ROWS = {
 _SINGLE = ("ERR", "MIS")
 
 
-def _chip(era: str, hwirq: int, chip: str) -> str:
+def _precision(nr_irqs: int) -> int:
+    """Width of the labels: room for the largest irq number, three digits at least."""
+    return max(3, len(str(nr_irqs)) if nr_irqs >= 1000 else 0)
+
+
+def _chip(era: str, hwirq: int, chip: str, prec: int) -> str:
     if era == "2.6.18":
         return f" {chip:>14}"
     if era == "3.10":
         return f" {chip:>8}-{'edge':<8}"
-    return f" {chip:>8} {hwirq:3d}-{'edge':<8}"
+    return f" {chip:>8} {hwirq:{prec}d}-{'edge':<8}"
 
 
 def render_interrupts(boot: Mapping[str, Any], pages: Mapping[str, Page]) -> str:
@@ -55,17 +60,18 @@ def render_interrupts(boot: Mapping[str, Any], pages: Mapping[str, Page]) -> str
     era, online = boot["proc_format"], boot["online"]
     columns = [pages[f"cpu{number}"] for number in online]
     counts = [page.run("irqs") for page in columns]
-    lines = [" " * 11 + "".join(f"CPU{number:<8d}" for number in online)]
+    prec = _precision(boot["nr_irqs"])
+    lines = [" " * (prec + 8) + "".join(f"CPU{number:<8d}" for number in online)]
     for irq, hwirq, chip, names in boot["irqs"]:
-        row = f"{irq:3d}: " + "".join(f"{count[irq]:10d} " for count in counts)
-        lines.append(row + _chip(era, hwirq, chip) + "  " + ", ".join(names))
+        row = f"{irq:{prec}d}: " + "".join(f"{count[irq]:10d} " for count in counts)
+        lines.append(row + _chip(era, hwirq, chip, prec) + "  " + ", ".join(names))
     arch = [page.run("arch_irqs") for page in columns]
     for label in _ROWS[era]:
         at = ARCH_IRQS.index(label)
         if label in _SINGLE:
-            lines.append(f"{label}: {sum(count[at] for count in arch):10d}")
+            lines.append(f"{label:>{prec}}: {sum(count[at] for count in arch):10d}")
             continue
-        row = f"{label}: " + "".join(f"{count[at]:10d} " for count in arch)
+        row = f"{label:>{prec}}: " + "".join(f"{count[at]:10d} " for count in arch)
         lines.append(row + (f"  {_TEXT[label]}" if era != "2.6.18" else ""))
     return "\n".join(lines) + "\n"
 

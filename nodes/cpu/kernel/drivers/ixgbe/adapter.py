@@ -86,7 +86,7 @@ class Adapter:
         ]
         self.down = True
         self.removed = False
-        self.irqs: list[tuple[int, int, int]] = []  # (irq, CPU, vector), on the boot CPU
+        self.irqs: list[int] = []  # on the boot CPU
         self.service: object | None = None  # watchdog.Service, on the boot CPU
         self._writes = _MMIO_WRITES + nic
 

@@ -13,6 +13,12 @@ from nodes.cpu.kernel import pci
 from nodes.cpu.kernel.drivers.ixgbe import hw, regs, watchdog
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
+from nodes.cpu.kernel.irq.affinity import (
+    forget_affinity,
+    online_mask,
+    release_irq,
+    setup_affinity,
+)
 from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, Handler
 from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_free_desc, irq_set_chip_and_handler
 from nodes.cpu.kernel.irq.manage import remove_action, request_irq
@@ -55,7 +61,8 @@ def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool] | None) -> None:
 
 @replica("irq")
 def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
-    """An MSI-X interrupt: (hwirq, vector, target CPU, action name, NIC, queue or -1)."""
+    """An MSI-X interrupt: (hwirq, vector, target CPU, mask of the CPUs that map the vector, action
+    name, NIC, queue or -1)."""
     if value is None:
         desc = cpu.irq.desc.get(irq)
         if desc is not None:
@@ -64,10 +71,12 @@ def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
                 stop_irq_threads(cpu, action)
             irq_free_desc(cpu, irq)
         return
-    hwirq, vector, target, name, nic, queue = value
+    hwirq, vector, target, domain, name, nic, queue = value
     adapter = cpu.net.adapters[cpu.machine.nics[nic].name]
     index = queue if queue >= 0 else len(adapter.rings)
     desc = irq_alloc_desc(cpu, irq, hwirq, vector, target)
+    if domain >> cpu.number & 1:
+        cpu.irq.vector_irq[vector] = desc
     entry = pci.MsixEntry(nic, adapter.name, index)
     irq_set_chip_and_handler(cpu, desc, msix_chip(cpu), "edge", entry)
     handler: Handler
@@ -169,7 +178,10 @@ def remove(cpu: Cpu, nic: int) -> Context:
     watchdog.stop_service(cpu, adapter)
     netdev = adapter.netdev
     yield from cpu.net.rtnl.lock(cpu)
+    irqs = tuple(adapter.irqs)
     yield from device.dev_close(cpu, netdev, lambda: close(cpu, adapter))
+    for irq in irqs:
+        forget_affinity(cpu, irq)
     yield from publish(cpu, "adapter", nic, None)
     yield from device.unregister_netdevice(cpu, netdev)
     cpu.net.rtnl.unlock(cpu)
@@ -189,7 +201,9 @@ def open_(cpu: Cpu, adapter: Adapter) -> Context:
     for napi in adapter.napi:
         cpu.ram.atomics.store(napi.word, 0)
     yield from _configure(cpu, adapter)
-    yield from _request_irqs(cpu, adapter)
+    error: int = yield from _request_irqs(cpu, adapter)
+    if error:
+        return error
     yield from _up_complete(cpu, adapter)
     return hw.EIO * -1 if adapter.removed else 0
 
@@ -201,26 +215,37 @@ def _configure(cpu: Cpu, adapter: Adapter) -> Context:
 
 
 def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
-    """One vector for each queue pair, on the CPU of the same number, and one for the rest."""
+    """One vector for each queue pair, on the CPU of the same number, and one for the rest; returns
+    0 or a negative errno."""
     entries: list[tuple[int, int]] = []
     lines: list[tuple[int, tuple[Any, ...]]] = []
-    params, nic = cpu.params, adapter.nic
+    nic = adapter.nic
     last = len(adapter.rings)
     for index in range(last + 1):
-        target = index if index < last else 0
-        vector = cpu.vectors.allocate(target)
-        by_vector = params.vector_allocator == "step-8"
-        irq = vector if by_vector else FIRST_MSI_IRQ + nic * (last + 1) + index
+        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (last + 1) + index)
+        hint = 1 << index if index < last else 0
+        state = setup_affinity(cpu, irq, hint or None, hint=hint)
+        try:
+            cpu.vectors.activate(irq, state.affinity, online_mask(cpu))
+        except OSError as error:
+            for taken in adapter.irqs:
+                release_irq(cpu, taken)
+            adapter.irqs.clear()
+            return -(error.errno or hw.EIO)
+        cfg = cpu.vectors.cfg[irq]
+        vector, target = cfg.vector, cfg.target(state.affinity, online_mask(cpu))
+        state.target = target
         name = adapter.netdev.name
-        name = f"{name}-TxRx-{index}" if index < last else name + params.other_vector_suffix
+        name = f"{name}-TxRx-{index}" if index < last else name + cpu.params.other_vector_suffix
         hwirq = (cpu.machine.nics[nic].slot + 1) << 19 | index
         queue = index if index < last else -1
-        lines.append((irq, (hwirq, vector, target, name, nic, queue)))
-        adapter.irqs.append((irq, target, vector))
+        lines.append((irq, (hwirq, vector, target, cfg.domain, name, nic, queue)))
+        adapter.irqs.append(irq)
         entries.append((target, vector))
     yield from pci.enable_msix(cpu, nic, adapter.name, entries)
     for irq, line in lines:
         yield from publish(cpu, "irq", irq, line)
+    return 0
 
 
 def _up_complete(cpu: Cpu, adapter: Adapter) -> Context:
@@ -238,9 +263,9 @@ def _up_complete(cpu: Cpu, adapter: Adapter) -> Context:
 def close(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_close: down, and the interrupts are given back."""
     yield from down(cpu, adapter)
-    for irq, target, vector in adapter.irqs:
+    for irq in adapter.irqs:
         yield from publish(cpu, "irq", irq, None)
-        cpu.vectors.free(target, vector)
+        release_irq(cpu, irq)
     adapter.irqs.clear()
     if not adapter.removed:
         yield from pci.disable_msix(cpu, adapter.nic)

@@ -17,6 +17,7 @@ from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import Work
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 SERVICE_WORK = 1  # + NIC number: atomic word of the work
+CHECK_LSC = 39  # record: the interrupt for other causes came on another CPU
 SERVICE_MS, LINK_SEARCH_MS = 2000, 100
 TRY_LINK_MS = 4000
 
@@ -95,18 +97,34 @@ def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
         eicr &= 0xFFFF_0000
         adapter.write_reg(regs.EICR, eicr)
         if eicr & regs.EICR_LSC and not adapter.removed:
-            service = _service(adapter)
-            service.lsc_int += 1
-            service.need_link_update = True
-            service.link_check_timeout = cpu.jiffies()
             if not adapter.down:
                 adapter.write_reg(regs.EIMC, regs.EICR_LSC)
-                service_event_schedule(cpu, adapter)
+            if cpu.boot:
+                check_lsc(cpu, adapter)
+            else:
+                yield from call_function_single(cpu, 0, [CHECK_LSC, adapter.nic])
         if not adapter.down:
             adapter.write_reg(regs.EIMS, regs.EIMS_OTHER & ~regs.EICR_LSC)
         return IRQ_HANDLED
 
     return ixgbe_msix_other
+
+
+def check_lsc(cpu: Cpu, adapter: Adapter) -> None:
+    """ixgbe_check_lsc on the CPU that has the service's state: the link is to be looked at."""
+    service = _service(adapter)
+    service.lsc_int += 1
+    service.need_link_update = True
+    service.link_check_timeout = cpu.jiffies()
+    if not adapter.down:
+        service_event_schedule(cpu, adapter)
+
+
+@remote_function(CHECK_LSC)
+def _remote_check_lsc(cpu: Cpu, _source: int, record: list[int]) -> None:
+    adapter = cpu.net.adapters.get(cpu.machine.nics[record[1]].name)
+    if adapter is not None:
+        check_lsc(cpu, adapter)
 
 
 def _service_timer(cpu: Cpu, adapter: Adapter) -> None:
