@@ -80,8 +80,6 @@ class BareCpu:
         if boot and number == 0 and cpus == 1:
             self.settle()
             self.outbox.clear()
-        #: of the next task
-        self.first_pid = self.cpu.rq.next_pid
 
     # -- time
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IRQ_WAKE_THREAD
+from nodes.cpu.kernel.irq.sim import irq_sim_fire
 from nodes.cpu.kernel.irqflags import local_irq_enable
 from nodes.cpu.kernel.locks.rwlock import RwLock, read_lock, read_unlock, write_lock, write_unlock
 from nodes.cpu.kernel.locks.spinlock import (
@@ -32,6 +34,7 @@ from nodes.cpu.kernel.tasklet import tasklet_init, tasklet_schedule
 from nodes.cpu.kernel.timer import Timer
 from tests.nodes.cpu.duo import ON, Duo
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu, handled
+from tests.nodes.cpu.lines import LineBench
 
 VECTOR = 0x41
 VARIANTS: dict[str, tuple[Callable[..., Context], Callable[..., Context]]] = {
@@ -56,9 +59,11 @@ def use(cpu: Cpu, lock: Spinlock, variant: str = "none", inner: Context | None =
         yield from VARIANTS[variant][1](cpu, lock)
 
 
-def in_process(bench: BareCpu, gen: Context) -> None:
-    bench.task(gen)
+def in_process(bench: BareCpu, gen: Context) -> int:
+    """Run it in a task; returns its pid."""
+    task = bench.task(gen)
     bench.run_for(5 * MS)
+    return task.pid
 
 
 def in_hardirq(bench: BareCpu, make: Callable[[], Context]) -> None:
@@ -125,7 +130,7 @@ def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_withou
 
     in_hardirq(bench, table_interrupt)
     assert report(bench) == []
-    in_process(bench, lookup(bench.cpu))
+    pid = in_process(bench, lookup(bench.cpu))
     address = f"{table.address(bench.cpu):016x}"
     assert [line for line in report(bench) if line not in ("handler", "  handler")] == [
         "================================",
@@ -133,7 +138,7 @@ def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_withou
         "6.1.0 #1 Not tainted",
         "--------------------------------",
         "inconsistent {IN-HARDIRQ-W} -> {HARDIRQ-ON-W} usage.",
-        f"test/{bench.first_pid} [HC0[0]:SC0[0]:HE1:SE1] takes:",
+        f"test/{pid} [HC0[0]:SC0[0]:HE1:SE1] takes:",
         f"{address} (&table->lock){{?...}}-{{2:2}}, at: lookup",
         "{IN-HARDIRQ-W} state was registered at:",
         "  spin_lock",
@@ -154,10 +159,10 @@ def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_withou
         "",
         " *** DEADLOCK ***",
         "",
-        f"no locks held by test/{bench.first_pid}.",
+        f"no locks held by test/{pid}.",
         "",
         "stack backtrace:",
-        f"CPU: 0 PID: {bench.first_pid} Comm: test Not tainted 6.1.0",
+        f"CPU: 0 PID: {pid} Comm: test Not tainted 6.1.0",
         "Call Trace:",
         " <TASK>",
         " spin_lock",
@@ -328,10 +333,10 @@ def test_interrupts_turned_on_under_a_lock_that_is_taken_in_them() -> None:
         yield from spin_unlock(cpu, table)
 
     in_hardirq(bench, lambda: use(bench.cpu, table))
-    in_process(bench, careless(bench.cpu))
+    pid = in_process(bench, careless(bench.cpu))
     text = report(bench)
     assert "inconsistent {IN-HARDIRQ-W} -> {HARDIRQ-ON-W} usage." in text
-    assert f"1 lock held by test/{bench.first_pid}:" in text
+    assert f"1 lock held by test/{pid}:" in text
     assert text[-4:-1] == [" <TASK>", " local_irq_enable", " careless"]
 
 
@@ -373,6 +378,61 @@ def test_a_lock_shared_with_a_tasklet_needs_bh_in_a_process(variant: str, report
     in_process(bench, task(bench.cpu))
     in_process(bench, task(bench.cpu))
     assert bool(titles(bench)) == reported
+
+
+@pytest.mark.conformance("K7.2-3")
+@pytest.mark.parametrize("era", ["3.10", "6.1"])
+@pytest.mark.parametrize(
+    ("variant", "reported"), [("none", True), ("bh", True), ("irqsave", False)]
+)
+def test_an_irq_thread_needs_irqsave_for_what_its_handler_takes_too(
+    era: str, variant: str, reported: bool
+) -> None:
+    bench, table = LineBench(era, overrides=dict(ON)), Spinlock(40, "t")
+    ran: list[str] = []
+
+    def handler(_irq: int, _dev: object) -> Context:
+        yield from use(bench.cpu, table)
+        return IRQ_WAKE_THREAD
+
+    def thread_fn(_irq: int, _dev: object) -> Context:
+        yield from use(bench.cpu, table, variant)
+        ran.append(bench.cpu.current.comm)
+        return IRQ_HANDLED
+
+    bench.line(5)
+    assert bench.request(5, handler, thread_fn=thread_fn) == 0
+    for _ in range(2):
+        irq_sim_fire(bench.cpu, 5)
+        bench.settle()
+    assert ran == ["irq/5-dev"] * 2
+    assert bool(titles(bench)) == reported
+
+
+@pytest.mark.conformance("K7.2-3")
+@pytest.mark.parametrize("era", ["3.10", "6.1"])
+def test_a_forced_thread_has_bottom_halves_off_so_the_plain_lock_does_against_softirqs(
+    era: str,
+) -> None:
+    bench = LineBench(era, overrides={**dict(ON), "threadirqs": "on"})
+    table = Spinlock(40, "t")
+    seen: list[tuple[str, bool, bool]] = []
+
+    def handler(_irq: int, _dev: object) -> Context:
+        cpu = bench.cpu
+        yield from use(cpu, table)
+        seen.append((cpu.current.comm, cpu.in_irq(), cpu.in_softirq()))
+        return IRQ_HANDLED
+
+    bench.line(5)
+    assert bench.request(5, handler) == 0
+    irq_sim_fire(bench.cpu, 5)
+    bench.settle()
+    in_softirq(bench, lambda: use(bench.cpu, table))
+    irq_sim_fire(bench.cpu, 5)
+    bench.settle()
+    assert seen == [("irq/5-dev", False, True)] * 2
+    assert report(bench) == []
 
 
 # ---------------------------------------------------------------- two classes
@@ -562,9 +622,9 @@ def test_readers_in_interrupts_suffer_readers_but_no_writers_with_interrupts_on(
 @pytest.mark.parametrize("era", ERAS)
 def test_who_frees_what_it_does_not_hold_is_told(era: str) -> None:
     bench, table = BareCpu(era, overrides=(("prove_locking", "on"),)), Spinlock(40, "t")
-    in_process(bench, spin_unlock(bench.cpu, table))
+    pid = in_process(bench, spin_unlock(bench.cpu, table))
     assert "bad unlock balance detected!" in titles(bench)[0]
-    assert f"test/{bench.first_pid} is trying to release lock (t) at:" in report(bench)
+    assert f"test/{pid} is trying to release lock (t) at:" in report(bench)
 
 
 def test_without_prove_locking_nobody_looks() -> None:

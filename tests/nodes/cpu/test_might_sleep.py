@@ -70,11 +70,11 @@ def under_spinlock(cpu: Cpu, sleep: Callable[[], Context], done: list[int]) -> C
 def test_mutex_lock_under_a_spinlock(era: str, lines: list[str]) -> None:
     bench, done = BareCpu(era, overrides=COUNTED), []
     mutex = Mutex(41, "m")
-    bench.task(under_spinlock(bench.cpu, lambda: mutex_lock(bench.cpu, mutex), done))
+    task = bench.task(under_spinlock(bench.cpu, lambda: mutex_lock(bench.cpu, mutex), done))
     bench.run_for(10 * MS)
     log = bench.log()
     at = log.index(lines[0])
-    assert log[at : at + len(lines)] == [line.format(pid=bench.first_pid) for line in lines]
+    assert log[at : at + len(lines)] == [line.format(pid=task.pid) for line in lines]
     assert " mutex_lock" in log[at:]
     assert done == [1]  # the mutex was free: nothing slept
 
@@ -118,7 +118,6 @@ def test_mutex_lock_with_interrupts_off_in_a_softirq_and_in_an_interrupt(era: st
         assert len(bugs(bench)) == 1, where
         answer = next(line for line in bench.log() if line.startswith("in_atomic()"))
         atomic = where != "irqs off"
-        # handlers of 2.6.18 run with interrupts on
         disabled = where == "irqs off" or (where == "hardirq" and era != "2.6.18")
         spaces = ":" if era == "2.6.18" else ": "
         assert answer.startswith(
@@ -159,10 +158,10 @@ def test_a_kernel_that_does_not_count_says_nothing_of_a_spinlock() -> None:
 
 def test_held_locks_stand_in_the_report_where_lockdep_knows_them() -> None:
     bench, done, mutex = BareCpu(overrides=ON), [], Mutex(41, "m")
-    bench.task(under_spinlock(bench.cpu, lambda: mutex_lock(bench.cpu, mutex), done))
+    task = bench.task(under_spinlock(bench.cpu, lambda: mutex_lock(bench.cpu, mutex), done))
     bench.run_for(10 * MS)
     log = bench.log()
-    at = log.index(f"1 lock held by test/{bench.first_pid}:")
+    at = log.index(f"1 lock held by test/{task.pid}:")
     assert log[at + 1].endswith("(t){+.+.}-{2:2}, at: under_spinlock")
 
 
@@ -189,13 +188,13 @@ def test_a_sleep_under_a_spinlock_is_said_and_happens(
         others.append(cpu.preempt_count)
         yield USER
 
-    bench.task(under_spinlock(bench.cpu, lambda: sleep(bench.cpu, duration), done))
+    task = bench.task(under_spinlock(bench.cpu, lambda: sleep(bench.cpu, duration), done))
     bench.task(other(bench.cpu), "other")
     bench.run_for(15 * MS)
     assert others == [0]  # who runs meanwhile is not atomic
     assert not done
     bench.run_for(50 * MS)
-    assert set(bugs(bench)) == {text.format(pid=bench.first_pid)}
+    assert set(bugs(bench)) == {text.format(pid=task.pid)}
     assert done == [1]  # its count came back with it
     assert bench.cpu.preempt_count == 0
 
@@ -295,7 +294,7 @@ def test_the_idle_task_cannot_sleep() -> None:
 
 def test_a_task_that_ends_with_a_count_is_noted_and_takes_it_along() -> None:
     bench = BareCpu(overrides=COUNTED)
-    bench.task(spin_lock(bench.cpu, Spinlock(40, "t")))
+    task = bench.task(spin_lock(bench.cpu, Spinlock(40, "t")))
     bench.run_for(10 * MS)
-    assert f"note: test[{bench.first_pid}] exited with preempt_count 1" in bench.log()
+    assert f"note: test[{task.pid}] exited with preempt_count 1" in bench.log()
     assert bench.cpu.preempt_count == 0

@@ -321,6 +321,28 @@ def test_a_lock_of_its_own_cpu_is_waited_for_in_vain() -> None:
     assert bench.cpu.current.comm == "test"  # it still has the CPU
 
 
+@pytest.mark.parametrize(
+    ("era", "text"),
+    [
+        ("2.6.18", "BUG: soft lockup detected on CPU#0!"),
+        ("3.10", "BUG: soft lockup - CPU#0 stuck for 2"),
+        ("6.1", "watchdog: BUG: soft lockup - CPU#0 stuck for 2"),
+    ],
+)
+def test_the_deadlock_ends_as_a_soft_lockup_in_the_log(era: str, text: str) -> None:
+    bench, table = BareCpu(era), lock()
+
+    def task(cpu: Cpu) -> Context:
+        yield from spin_lock(cpu, table)
+        yield from spin_lock(cpu, table)
+
+    bench.task(task(bench.cpu))
+    bench.run_for(25 * SECOND)
+    log = bench.log()
+    assert len([line for line in log if line.startswith(text)]) == 1
+    assert " do_raw_spin_lock" in log
+
+
 @pytest.mark.conformance("K7.2-1")
 @pytest.mark.parametrize("era", ERAS)
 def test_a_plain_lock_in_a_process_deadlocks_with_the_softirq_that_comes_in_between(
