@@ -319,7 +319,7 @@ class CpuNode(Node):
         words[_PREEMPT] = cpu.preempt_count
         words[_IF] = cpu.irqs_on
         words[_PENDING] = cpu.softirq.pending
-        if not self._step_ns and broken(cpu):
+        if (cpu.levels or cpu.preempt_count) and not self._step_ns and broken(cpu):
             words[_BROKEN] += 1
 
     # -- frames

@@ -110,7 +110,10 @@ class Shell:
         if simple.target.text == _NULL:
             code = yield from self._start(replace(session, out=lambda text: None), argv or ["true"])
             return code
-        path = absolute(session.cwd, simple.target.text)
+        targets = yield from self._expand([simple.target])
+        if len(targets) > 1:
+            raise BottomhalfError(f"{simple.target.text}: ambiguous redirect", "", 1, "bash")
+        path = absolute(session.cwd, targets[0])
         code = yield from self._write(path, "", argv)
         if code or not argv:
             return code
@@ -170,8 +173,10 @@ def glob(pattern: str, cwd: str, paths: Sequence[str]) -> list[str]:
     for part in pattern.strip("/").split("/"):
         longer = []
         for name in found:
-            names = names_in(absolute(cwd, name), paths) or []
-            longer += [name + entry for entry in fnmatch.filter(names, part)]
+            names = names_in(absolute(cwd, name), paths)
+            if names is not None:
+                entries = [part] if part in (".", "..") else fnmatch.filter(names, part)
+                longer += [name + entry for entry in entries]
         found = [f"{name}/" for name in longer]
     return [name.rstrip("/") for name in found]
 

@@ -185,4 +185,4 @@ def test_a_frozen_cpu_works_off_what_was_queued_for_it() -> None:
         assert len(queued) >= 6
         machine.thaw("cpu1")
         assert machine.wait(lambda: len(queued) == 0, GUARD_MS)
-        assert machine.ram.handover(0).in_use() == 0
+        assert machine.wait(lambda: machine.ram.handover(0).in_use() == 0, GUARD_MS)

@@ -223,6 +223,7 @@ def test_glob_matches_names_where_they_stand() -> None:
     assert glob("/sys/class/net/*/m*", "/", paths) == paths[:2]
     assert glob("net/eth?", "/sys/class", paths) == ["net/eth0", "net/eth1"]
     assert glob("/[pr]*", "/", paths) == ["/proc", "/root"]
+    assert glob("/sys/*/net/eth0/../eth1", "/", paths) == ["/sys/class/net/eth0/../eth1"]
     assert glob("x*", "/proc", paths) == []
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.ipi import send_ipi
 from nodes.cpu.kernel.percpu import Context, Pause
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: A CPU that waits looks again after this long.
 CSD_RETRY_NS = 50_000
-#: Atomic word: reports so far, on all CPUs.
-CSD_BUG_COUNT = 3599
 
 _CUR_CSD = CPU_SCHEMA.index("cur_csd")
 
@@ -47,7 +46,7 @@ def csd_lock_wait(
         now = cpu.now()
         if debug and now - said > timeout_ns:
             first = not bug
-            bug = bug or cpu.ram.atomics.add(CSD_BUG_COUNT, 1)
+            bug = bug or cpu.ram.atomics.add(words.CSD_BUG_COUNT, 1)
             _too_long(cpu, target, bug, first, now - began, names, function)
             said = now
         yield Pause(now + CSD_RETRY_NS)

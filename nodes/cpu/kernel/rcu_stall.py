@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.page import CPU_SCHEMA
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 RCU_STALL_RAT_DELAY = 2
 TIMEOUT_MIN_S, TIMEOUT_MAX_S = 3, 300
-#: Atomic word: jiffies_stall, when the next report is due; whoever moves it makes the report.
-JIFFIES_STALL = 3595
 
 _GP_START = CPU_SCHEMA.index("rcu_gp_start")
 _QSMASK = CPU_SCHEMA.index("rcu_qsmask")
@@ -39,7 +38,7 @@ def till_stall_check(cpu: Cpu) -> int:
 
 def record_gp_stall_check_time(cpu: Cpu) -> None:
     """A grace period begins."""
-    cpu.ram.atomics.store(JIFFIES_STALL, cpu.jiffies() + till_stall_check(cpu))
+    cpu.ram.atomics.store(words.JIFFIES_STALL, cpu.jiffies() + till_stall_check(cpu))
 
 
 def check_cpu_stall(cpu: Cpu, seq: int) -> None:
@@ -47,14 +46,14 @@ def check_cpu_stall(cpu: Cpu, seq: int) -> None:
     if not cpu.params.rcu_name:
         return
     atomics, now = cpu.ram.atomics, cpu.jiffies()
-    due = atomics.load(JIFFIES_STALL)
+    due = atomics.load(words.JIFFIES_STALL)
     if now < due:
         return
     myself = bool(_holdouts(cpu, seq) >> cpu.number & 1)
     if not myself and now < due + RCU_STALL_RAT_DELAY:
         return
     again = now + 3 * till_stall_check(cpu) + 3
-    if atomics.cmpxchg(JIFFIES_STALL, due, again) != due:
+    if atomics.cmpxchg(words.JIFFIES_STALL, due, again) != due:
         return  # another CPU says it
     _print_stall(cpu, seq, now, myself)
 

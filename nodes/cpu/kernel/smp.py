@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bus.ram import CSD_RECORDS
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.csd import csd_lock_wait, csd_record
 from nodes.cpu.kernel.ipi import send_ipi
 from nodes.cpu.kernel.percpu import Context
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 ENXIO = 6
 
 #: Atomic words: the call queue of CPU n (CALL_QUEUE + n) holds something; call_data of 2.6.18.
-CALL_QUEUE = 3600
-CALL_LOCK, CALL_STARTED, CALL_FINISHED = 3592, 3593, 3594
+CALL_QUEUE = words.CALL_QUEUE
+CALL_LOCK, CALL_STARTED, CALL_FINISHED = range(words.CALL_DATA, words.CALL_DATA + 3)
 
 #: Word 0 of a record: function number, and this bit for a wake-up.
 TTWU = 1 << 16

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.bug import bug, warn_once
 from nodes.cpu.kernel.percpu import SCHEDULE, Context, Pause
 from nodes.cpu.kernel.printk import KERN_NOTICE, printk
@@ -32,10 +33,9 @@ from nodes.cpu.trace import TRACEPOINTS
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-#: Atomic words of tasklets: one each, by number. Numbers below ``SHARED`` are chosen by whoever
-#: defines a tasklet that several CPUs know; each CPU has ``PRIVATE`` more for its own.
-TASKLET_WORD = 2048
-SHARED, PRIVATE = 64, 8
+#: Numbers below ``SHARED`` are chosen by whoever defines a tasklet that several CPUs know; each CPU
+#: has ``PRIVATE`` more for its own.
+SHARED, PRIVATE = words.SHARED_TASKLETS, words.PRIVATE_TASKLETS
 
 TASKLET_STATE_SCHED, TASKLET_STATE_RUN = 1, 2
 _DISABLE = 1 << 8  # the count of disables lies above the state
@@ -56,7 +56,7 @@ class Tasklet:
 
     def __init__(self, number: int, func: Callable[[Cpu], Context | None], name: str = "") -> None:
         self.number = number
-        self.word = TASKLET_WORD + number
+        self.word = words.TASKLET + number
         self.func = func
         self.name = name or func.__name__
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.bug import bug, warn
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.smp import call_function_single, remote_function
@@ -24,9 +25,6 @@ from nodes.cpu.kernel.timer import SPIN_NS, TIMER_IRQSAFE, Timer
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-#: Atomic words: state and requested expiry of each number.
-TIMER_WORD, SHARED_TIMERS = 2624, 64
 
 PENDING, RUNNING, REARM = 1, 2, 4
 _CPU_SHIFT, _GENERATION_SHIFT = 8, 16
@@ -53,7 +51,7 @@ class SharedTimer:
         name: str,
     ) -> None:
         self.number = number
-        self.word = TIMER_WORD + 2 * number
+        self.word = words.TIMER + 2 * number  # its state, then the requested expiry
         self.function = function
         self.generation = 0  # of the entry on this CPU's wheel
         self.entry = Timer(self._expire, flags, name)
@@ -94,8 +92,8 @@ def shared_timer_setup(
     name: str = "",
 ) -> SharedTimer:
     """On each CPU that deals with the timer; ValueError if there is no such number."""
-    if not 0 <= number < SHARED_TIMERS:
-        raise ValueError(f"shared timers are 0 to {SHARED_TIMERS - 1}")
+    if not 0 <= number < words.SHARED_TIMERS:
+        raise ValueError(f"shared timers are 0 to {words.SHARED_TIMERS - 1}")
     timer = SharedTimer(cpu, function, number, flags, name or function.__name__)
     cpu.timers.init_timer(timer.entry)
     cpu.timers.shared[number] = timer

@@ -49,7 +49,7 @@ class Work:
     """struct work_struct (and delayed_work): ``function(cpu)`` is a context in a kworker."""
 
     def __init__(self, number: int, name: str, function: Callable[[Cpu], Context]) -> None:
-        self.number = number  # its PENDING bit is this word of the atomics
+        self.number = number  # its PENDING bit is this atomic word (words.WORK)
         self.name = name
         self.function = function
         self.timer: Timer | None = None

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.delay import mdelay
 from nodes.cpu.kernel.hrtimer import HrTimer
 from nodes.cpu.kernel.irqflags import (
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "bh_off_irq_off"
-MODULE_WORK = 600  # + CPU: atomic word of the work
 EVENTS = ("hardirq", "tasklet", "timer", "work")
 
 
@@ -48,7 +48,7 @@ class Watch:
         self.tasklet = tasklet_init(cpu, self.note("tasklet"), name=NAME)
         self.hrtimer = HrTimer(self.interrupt, NAME)
         self.timer = timer_setup(cpu, self.note("timer"), name=NAME)
-        self.work = Work(MODULE_WORK + cpu.number, NAME, self.work_fn)
+        self.work = Work(words.MODULE_WORK + cpu.number, NAME, self.work_fn)
 
     def note(self, name: str) -> Callable[[Cpu], None]:
         def happened(cpu: Cpu) -> None:

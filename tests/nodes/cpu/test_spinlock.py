@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from bus.ram import ATOMIC_WORDS
-from nodes.cpu.kernel.drivers.ixgbe.adapter import NAPI_WORD, TX_LOCK_WORD
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
-from nodes.cpu.kernel.locks.lock import DEBUG_LOCKS_OFF_WORD, LOCK_WORD
 from nodes.cpu.kernel.locks.mutex import Mutex, mutex_lock, mutex_trylock, mutex_unlock
 from nodes.cpu.kernel.locks.rwlock import (
     RwLock,
@@ -43,9 +39,6 @@ from nodes.cpu.kernel.softirq import (
     local_bh_enable,
     raise_softirq_irqoff,
 )
-from nodes.cpu.kernel.tasklet import TASKLET_WORD
-from nodes.cpu.kernel.timer_shared import SHARED_TIMERS, TIMER_WORD
-from nodes.machine import QUEUES_MAX
 from tests.nodes.cpu.duo import ON, Duo
 from tests.nodes.cpu.harness import ERAS, MS, SECOND, BareCpu, Box, handled
 
@@ -668,15 +661,3 @@ def test_a_deadlock_costs_few_looks_and_a_short_wait_is_short() -> None:
     freed_ns = bench.ns
     bench.run_until(lambda: table.holder(bench.cpu) == 0)
     assert bench.ns - freed_ns < 20_000
-
-
-def test_locks_share_no_atomic_word_with_anybody() -> None:
-    ranges = [
-        (NAPI_WORD, NAPI_WORD + 8 * QUEUES_MAX),
-        (TX_LOCK_WORD, TX_LOCK_WORD + 8 * QUEUES_MAX),
-        (TASKLET_WORD, TIMER_WORD),
-        (TIMER_WORD, TIMER_WORD + 2 * SHARED_TIMERS),
-        (LOCK_WORD, DEBUG_LOCKS_OFF_WORD + 1),
-    ]
-    assert all(end <= begin for (_, end), (begin, _) in pairwise(ranges))
-    assert ranges[-1][1] <= ATOMIC_WORDS

@@ -10,18 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
+
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-LOCKS = 256
-CLASSES = 64
-
-#: Atomic words (see Ram.atomics): the locks, CPUs that wait for a mutex, lockdep's shared state.
-LOCK_WORD = 3072
-MUTEX_WAITERS_WORD = LOCK_WORD + LOCKS
-USAGE_WORD = MUTEX_WAITERS_WORD + LOCKS
-DEPENDENCY_WORD = USAGE_WORD + CLASSES
-DEBUG_LOCKS_OFF_WORD = DEPENDENCY_WORD + CLASSES
+LOCKS, CLASSES = words.LOCKS, words.LOCK_CLASSES
 
 #: Where the kernel maps all of memory: x86-64, so that a lock has an address to print.
 PAGE_OFFSET = 0xFFFF_8880_0000_0000
@@ -37,7 +31,7 @@ class Lock:
         self.number = number
         self.name = name
         self.key = number if key is None else key
-        self.word = LOCK_WORD + number
+        self.word = words.LOCK + number
         if not (0 <= number < LOCKS and 0 <= self.key < CLASSES):
             raise ValueError(f"lock {name}: no such number or class")
 

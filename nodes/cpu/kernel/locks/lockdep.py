@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.bug import call_trace
 from nodes.cpu.kernel.locks import lockdep_report as report
 from nodes.cpu.kernel.locks.lock import (
     CLASSES,
-    DEBUG_LOCKS_OFF_WORD,
-    DEPENDENCY_WORD,
-    USAGE_WORD,
     Lock,
 )
 from nodes.cpu.kernel.percpu import LEVEL_SOFTIRQ
@@ -100,7 +98,7 @@ class Lockdep:
 
     def seen_on(self, key: int, state: int) -> int | None:
         """CPU that first used the class so; None: nobody has."""
-        value = self._atomics.load(USAGE_WORD + key) >> 8 * state & 0xFF
+        value = self._atomics.load(words.LOCK_USAGE + key) >> 8 * state & 0xFF
         return value - 1 if value else None
 
     def name(self, key: int) -> str:
@@ -111,11 +109,11 @@ class Lockdep:
 
     def on(self) -> bool:
         """debug_locks."""
-        return not self._atomics.load(DEBUG_LOCKS_OFF_WORD)
+        return not self._atomics.load(words.DEBUG_LOCKS_OFF)
 
     def turn_off(self) -> bool:
         """debug_locks_off: True for the one who may report."""
-        return not self._atomics.test_and_set(DEBUG_LOCKS_OFF_WORD)
+        return not self._atomics.test_and_set(words.DEBUG_LOCKS_OFF)
 
     def acquire(self, lock: Lock, *, trylock: bool = False, read: bool = False) -> None:
         """The lock is about to be waited for (or, with ``trylock``, has just been taken)."""
@@ -196,7 +194,7 @@ class Lockdep:
         if state in cls.paths:
             return True
         cls.paths[state] = self.path()
-        word, atomics = USAGE_WORD + cls.key, self._atomics
+        word, atomics = words.LOCK_USAGE + cls.key, self._atomics
         while not (value := atomics.load(word)) >> 8 * state & 0xFF:
             atomics.cmpxchg(word, value, value | self.cpu.number + 1 << 8 * state)
         for other in exclusive(state):
@@ -268,13 +266,13 @@ class Lockdep:
                         report.bad_dependency(self, this, previous, chains, states)
                     return False
         self.edges[before, after] = this.path
-        self._atomics.test_and_set(DEPENDENCY_WORD + before, 1 << after)
+        self._atomics.test_and_set(words.LOCK_DEPENDENCY + before, 1 << after)
         return True
 
     def _reachable(self, start: int, forwards: bool) -> dict[int, int]:
         """Classes taken after (or held before) ``start``, nearest first, each with its parent."""
         load = self._atomics.load
-        after = [load(DEPENDENCY_WORD + key) for key in range(CLASSES)]
+        after = [load(words.LOCK_DEPENDENCY + key) for key in range(CLASSES)]
         parents, queue = {start: start}, [start]
         for key in queue:
             for other in range(CLASSES):

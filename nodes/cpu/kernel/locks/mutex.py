@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.locks.lock import MUTEX_WAITERS_WORD, Lock
+from nodes.cpu.kernel import words
+from nodes.cpu.kernel.locks.lock import Lock
 from nodes.cpu.kernel.locks.might_sleep import might_sleep
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, wake_up_process
@@ -52,14 +53,14 @@ def mutex_lock(cpu: Cpu, lock: Mutex) -> Context:
     while True:
         task.state = TASK_UNINTERRUPTIBLE
         # first tell, then look again: an unlock in between has either been seen or wakes us
-        atomics.test_and_set(MUTEX_WAITERS_WORD + lock.number, 1 << cpu.number)
+        atomics.test_and_set(words.MUTEX_WAITERS + lock.number, 1 << cpu.number)
         if not atomics.cmpxchg(lock.word, 0, task.pid):
             break
         yield SCHEDULE
     task.state = TASK_RUNNING
     waiters.remove(task)
     if not waiters:
-        atomics.clear_bits(MUTEX_WAITERS_WORD + lock.number, 1 << cpu.number)
+        atomics.clear_bits(words.MUTEX_WAITERS + lock.number, 1 << cpu.number)
 
 
 def mutex_trylock(cpu: Cpu, lock: Mutex) -> bool:
@@ -76,7 +77,7 @@ def mutex_unlock(cpu: Cpu, lock: Mutex) -> Context:
         cpu.lockdep.release(lock)
     atomics = cpu.ram.atomics
     atomics.store(lock.word, 0)
-    waiting = atomics.load(MUTEX_WAITERS_WORD + lock.number)
+    waiting = atomics.load(words.MUTEX_WAITERS + lock.number)
     number = 0
     while waiting:
         if waiting & 1:

@@ -24,7 +24,7 @@ from nodes.cpu.page import CPU_SCHEMA
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-LINKWATCH_WORK = 20  # atomic word
+LINKWATCH_WORK = 20  # number of the work
 NIC_REGISTERED, NIC_UP, NIC_CARRIER, NIC_SLAVE, NIC_REMOVED = 1, 2, 4, 8, 16
 
 _NIC_FLAGS = CPU_SCHEMA.index("nic_flags")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bus.messages import MemWrite
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe import regs
 from nodes.cpu.kernel.net.napi import Napi
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop
@@ -32,7 +33,6 @@ IXGBE_MIN_FRAME = 17
 NTU, NTC, TX_PACKETS, TX_BYTES, RX_NTC, RX_PACKETS, RX_BYTES, RX_TAIL, TX_BUSY = range(9)
 
 #: Atomic words of the driver (see Ram.atomics): NAPI state and tx lock of each queue.
-NAPI_WORD, TX_LOCK_WORD = 64, 1024
 
 _MMIO_WRITES = CPU_SCHEMA.index("mmio_writes")
 _TX_POSTED = CPU_SCHEMA.index("tx_posted")
@@ -55,7 +55,7 @@ class Ring:
         self.rx_buffers = self.tx_buffers + RING_ENTRIES * BUFFER_BYTES
         state = base + cpu.machine.queues * QUEUE_DMA_BYTES + queue * STATE_BYTES
         self.state = state // 8
-        self.lock_word = TX_LOCK_WORD + nic * QUEUES_MAX + queue
+        self.lock_word = words.TX_LOCK + nic * QUEUES_MAX + queue
 
     def clear_counters(self, cpu: Cpu) -> None:
         """A new netdev counts from zero."""
@@ -81,7 +81,7 @@ class Adapter:
         self.netdev = netdev
         self.rings = [Ring(cpu, nic, queue) for queue in range(cpu.machine.queues)]
         self.napi = [
-            Napi(NAPI_WORD + nic * QUEUES_MAX + ring.queue, netdev.ifindex, ring.queue, poll)  # type: ignore[arg-type]
+            Napi(words.NAPI + nic * QUEUES_MAX + ring.queue, netdev.ifindex, ring.queue, poll)  # type: ignore[arg-type]
             for ring in self.rings
         ]
         self.down = True

@@ -24,7 +24,7 @@ from nodes.cpu.kernel.workqueue import Work
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-SERVICE_WORK = 1  # + NIC number: atomic word of the work
+SERVICE_WORK = 1  # + NIC: number of the work
 CHECK_LSC = 39  # record: the interrupt for other causes came on another CPU
 SERVICE_MS, LINK_SEARCH_MS = 2000, 100
 TRY_LINK_MS = 4000

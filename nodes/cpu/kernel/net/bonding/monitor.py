@@ -39,7 +39,7 @@ from nodes.cpu.page import CPU_SCHEMA
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-MII_WORK = 24  # atomic word
+MII_WORK = 24  # number of the work
 SPEED_MBPS = 10000
 
 _NEXT = CPU_SCHEMA.index("bond_next_mii_ns")

@@ -1,0 +1,57 @@
+"""Where the atomic words of the kernel lie (``Ram.atomics``): one table, so that no two rooms meet.
+
+Each CPU computes the same places. A row: what the words are for, and how many there are; the
+constants below are the numbers of the first.
+"""
+
+from __future__ import annotations
+
+from bus.ram import ATOMIC_WORDS
+from nodes.cpu.page import NICS_MAX
+from nodes.machine import QUEUES_MAX
+
+CPUS_MAX = 64
+LOCKS, LOCK_CLASSES = 256, 64
+SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
+SHARED_TIMERS = 64
+
+_ROWS = {
+    "works": 64,  # PENDING, by number of the work
+    "module works": CPUS_MAX,
+    "napi": NICS_MAX * QUEUES_MAX,  # NAPI_STATE_*
+    "tx locks": NICS_MAX * QUEUES_MAX,
+    "tasklets": SHARED_TASKLETS + PRIVATE_TASKLETS * CPUS_MAX,
+    "timers": 2 * SHARED_TIMERS,
+    "locks": LOCKS,
+    "mutex waiters": LOCKS,  # bit n: CPU n waits
+    "lock usage": LOCK_CLASSES,
+    "lock dependencies": LOCK_CLASSES,
+    "debug_locks": 1,
+    "call queues": CPUS_MAX,
+    "call_data": 3,  # of 2.6.18: lock, started, finished
+    "jiffies_stall": 1,
+    "csd_bug_count": 1,
+}
+
+PLACES: dict[str, range] = {}
+_next = 0
+for _name, _count in _ROWS.items():
+    PLACES[_name] = range(_next, _next + _count)
+    _next += _count
+assert _next <= ATOMIC_WORDS
+
+WORK = PLACES["works"].start
+MODULE_WORK = PLACES["module works"].start
+NAPI = PLACES["napi"].start
+TX_LOCK = PLACES["tx locks"].start
+TASKLET = PLACES["tasklets"].start
+TIMER = PLACES["timers"].start
+LOCK = PLACES["locks"].start
+MUTEX_WAITERS = PLACES["mutex waiters"].start
+LOCK_USAGE = PLACES["lock usage"].start
+LOCK_DEPENDENCY = PLACES["lock dependencies"].start
+DEBUG_LOCKS_OFF = PLACES["debug_locks"].start
+CALL_QUEUE = PLACES["call queues"].start
+CALL_DATA = PLACES["call_data"].start
+JIFFIES_STALL = PLACES["jiffies_stall"].start
+CSD_BUG_COUNT = PLACES["csd_bug_count"].start
