@@ -37,7 +37,7 @@ WRITERS: dict[str, Callable[[Cpu, int, str], Context]] = {
 def _writer() -> Any:
     """A program that writes, as a shell's redirection would; its exit code is the errno."""
 
-    @program("write")
+    @program("write_affinity_here")
     def main(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         if argv[1] == "default":
             error = yield from write_default_smp_affinity(cpu, argv[2])
@@ -46,12 +46,12 @@ def _writer() -> Any:
         return -error
 
     yield
-    del PROGRAMS["write"]
+    del PROGRAMS["write_affinity_here"]
 
 
 def write(box: Box, irq: int, text: str, name: str = "smp_affinity") -> int:
     """0, or the errno of the write."""
-    code = box.run("write", str(irq), name, text + "\n").code
+    code = box.run("write_affinity_here", str(irq), name, text + "\n").code
     assert code is not None
     return code
 
@@ -135,8 +135,8 @@ def test_an_irq_whose_chip_cannot_set_an_affinity(era: str) -> None:
 
 def test_the_default_mask_must_hold_an_online_cpu() -> None:
     box = Box("6.1")
-    assert box.run("write", "default", "0\n").code == EINVAL
-    assert box.run("write", "default", "2\n").code == 0
+    assert box.run("write_affinity_here", "default", "0\n").code == EINVAL
+    assert box.run("write_affinity_here", "default", "2\n").code == 0
     assert box.proc("/proc/irq/default_smp_affinity") == "2\n"
 
 
