@@ -105,6 +105,8 @@ def intervals(
         elif seen in (TASK, SOFTIRQ, HARDIRQ):
             if seen == TASK:
                 base = TASK
+            if seen == HARDIRQ and track.letter != HARDIRQ:
+                short_until = now + SHORT_NS  # of a vector whose entry is no event
             track.change(now, seen)
     if short_until is not None and short_until < end_ns:
         track.change(short_until, below())
