@@ -5,9 +5,11 @@ From process context with bottom halves off: none of them can run before all are
 action more: NET_RX raises the vector ``again`` while it runs, which has to wait for the next pass,
 whether its number is lower or higher. Result::
 
-    softirq_order: order=HI,TIMER,...,RCU first=HI n=10 again=HI next_pass=HI
+    softirq_order: raised=RCU,...,TIMER,HI
+    softirq_order: order=HI,TIMER,...,RCU first=HI n=10 again=HI next_pass=HI preempt_count=0x101
 
-``order`` is the order of first runs, ``next_pass`` what ran when all of them had run.
+``order`` is the order of first runs, ``next_pass`` what ran when all of them had run,
+``preempt_count`` what stood there in the first one.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.softirq import (
     NET_RX_SOFTIRQ,
     Action,
@@ -42,6 +43,7 @@ class Notes:
         self.raised_again = False
         self.order: list[str] = []
         self.next_pass = ""
+        self.preempt_count = 0
 
 
 @module(NAME, params={"again": ("HI", "softirq that NET_RX raises once more while it runs")})
@@ -54,11 +56,12 @@ def init(cpu: Cpu, params: Values) -> Context:
     before = list(cpu.softirq.actions)
     for number, action in enumerate(before):
         open_softirq(cpu, number, _noting(number, action, notes))
+    raised = list(reversed(range(len(names))))
     local_bh_disable(cpu)
-    for number in reversed(range(len(names))):
-        printk(cpu, f"{NAME}: raise {names[number]}")
+    for number in raised:
         raise_softirq(cpu, number)
         yield
+    report(cpu, NAME, raised=",".join(names[number] for number in raised))
     yield from local_bh_enable(cpu)
     while len(notes.order) < len(names) or not notes.next_pass:
         yield from msleep(cpu, 1)  # ksoftirqd was runnable and has the rest
@@ -72,6 +75,7 @@ def init(cpu: Cpu, params: Values) -> Context:
         n=len(notes.order),
         again=names[notes.again],
         next_pass=notes.next_pass,
+        preempt_count=f"{notes.preempt_count:#x}",
     )
     return 0
 
@@ -81,6 +85,7 @@ def _noting(number: int, action: Action, notes: Notes) -> Action:
 
     def run(cpu: Cpu) -> Context:
         names = cpu.params.softirq_names
+        notes.preempt_count = notes.preempt_count or cpu.preempt_count
         if names[number] not in notes.order:
             notes.order.append(names[number])
         elif number == notes.again and notes.raised_again and len(notes.order) == len(names):

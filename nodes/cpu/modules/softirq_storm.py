@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "softirq_storm"
-QUEUE_MAX = 300
+QUEUE_MAX = 64
 SLICE_NS = 100_000
 
 _HARDIRQ_NS = CPU_SCHEMA.index("hardirq_ns")
@@ -124,9 +124,9 @@ def burn(cpu: Cpu, duration_ns: int, *stolen_by: int, whole: bool = True) -> Con
     NAME,
     params={
         "loads": ("25,75,150", "percent of one CPU, one window each"),
-        "window_ms": (60, "length of a window"),
-        "cost_us": (100, "work of one unit"),
-        "budget": (4, "units that the softirq does before it gives way"),
+        "window_ms": (100, "length of a window"),
+        "cost_us": (400, "work of one unit"),
+        "budget": (1, "units that the softirq does before it gives way"),
     },
 )
 def init(cpu: Cpu, params: Values) -> Context:
