@@ -49,6 +49,7 @@ def box() -> Box:
     return Box("6.1")
 
 
+@pytest.mark.conformance("K3.4-6")
 @pytest.mark.parametrize("era", ERAS)
 def test_softirqs_run_in_the_order_of_their_numbers_however_they_were_raised(era: str) -> None:
     box = Box(era)
@@ -61,6 +62,7 @@ def test_softirqs_run_in_the_order_of_their_numbers_however_they_were_raised(era
     assert box.ping("-c", "1").code == 0  # the actions are as they were
 
 
+@pytest.mark.conformance("K3.4-3")
 @pytest.mark.parametrize("again", ["HI", "NET_TX", "TASKLET", "RCU"])
 def test_what_a_softirq_raises_waits_for_the_next_pass_be_its_number_lower_or_higher(
     box: Box, again: str
