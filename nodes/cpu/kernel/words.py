@@ -31,7 +31,7 @@ _ROWS = {
     "call_data": 3,  # of 2.6.18: lock, started, finished
     "jiffies_stall": 1,
     "csd_bug_count": 1,
-    "module words": 16,  # of lab modules, which do not run two at a time
+    "module words": 16,  # of lab modules; 0: bh_off_irq_off
 }
 
 PLACES: dict[str, range] = {}
