@@ -184,7 +184,7 @@ def conntable_exit(cpu: Cpu) -> Context:
     params={
         "out": ("spin_lock_bh", f"how LOCAL_OUT protects the table: {', '.join(WAYS)}"),
         "walk_ms": (5, "how long LOCAL_OUT looks a connection up"),
-        "limit_ms": (3000, "how long a deadlock may last"),
+        "limit_ms": (4000, "how long a deadlock may last"),
     },
     exit=conntable_exit,
 )
