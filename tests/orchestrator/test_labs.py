@@ -89,7 +89,7 @@ def test_show_renders_the_page() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["preempt-count"])
+@pytest.mark.parametrize("name", ["preempt-count", "lock-contexts"])
 def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator.cli", "lab", "run", name, "--json", "--processes"],

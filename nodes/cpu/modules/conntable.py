@@ -10,8 +10,8 @@ has::
     conntable: out=spin_lock_bh updates=40 table=40 lost=0 forced=0
 
 A deadlock would last for ever. So that a lab can end, an hrtimer (hard interrupts still come in)
-looks after ``limit_ms``, shows the stack, opens the lock by force and lets packets pass from then
-on. No kernel does that: its watchdog only speaks. The hooks are registered on every CPU, as Linux
+looks after ``limit_ms``, opens the lock by force and lets packets pass from then on. No kernel
+does that: its watchdog only speaks. The hooks are registered on every CPU, as Linux
 has them.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.delay import mdelay
 from nodes.cpu.kernel.hrtimer import HrTimer, nanosleep
 from nodes.cpu.kernel.locks.spinlock import (
@@ -41,7 +40,7 @@ from nodes.cpu.kernel.net.netfilter import (
 )
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.printk import KERN_WARNING, printk
+from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.softirq import local_bh_disable, local_bh_enable
 from nodes.cpu.modules import Values, module, report
@@ -119,7 +118,6 @@ class Hooks:
         cpu.ram.atomics.add(FORCED, 1)
         ms = self.limit_ns // 1_000_000
         printk(cpu, f"{NAME}: CPU{cpu.number} is stuck for {ms} ms, the lock is opened by force")
-        dump_stack(cpu, KERN_WARNING)
         cpu.ram.atomics.store(self.lock.word, 0)
 
 
