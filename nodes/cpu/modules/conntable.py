@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.delay import mdelay
 from nodes.cpu.kernel.hrtimer import HrTimer, nanosleep
 from nodes.cpu.kernel.locks.spinlock import (
@@ -58,7 +59,7 @@ HOOKS_RECORD = 82
 LOCK = 40
 #: Atomic words: the table's count, updates that were made, CPUs that have the hooks, and how often
 #: a lock was opened by force.
-TABLE, UPDATES, CPUS, FORCED = 704, 705, 706, 707
+TABLE, UPDATES, CPUS, FORCED = range(words.LAB_MODULES, words.LAB_MODULES + 4)
 POLL_NS = 50_000
 
 

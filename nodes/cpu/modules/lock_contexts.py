@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.hrtimer import HrTimer
 from nodes.cpu.kernel.irqflags import local_irq_restore, local_irq_save
 from nodes.cpu.kernel.locks.spinlock import (
@@ -62,7 +63,7 @@ OTHER_RECORD = 83
 LOCK = 48
 TASKLET = 40  # known to every CPU
 #: Atomic words: the count; the other user has come to the section; it is through.
-COUNT, TRIED, DONE = 708, 709, 710
+COUNT, TRIED, DONE = range(words.LAB_MODULES + 4, words.LAB_MODULES + 7)
 LOOK_NS = 50_000
 #: How long the section lasts if nobody comes, and how long somebody may be on the way.
 SECTION_NS, PATIENCE_NS = 3_000_000, 2_000_000_000

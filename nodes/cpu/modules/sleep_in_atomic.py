@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.delay import mdelay
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.locks.mutex import Mutex, mutex_lock, mutex_unlock
@@ -47,7 +48,7 @@ HOW = ("msleep", "mutex_lock")
 SPINNER_RECORD = 84
 LOCK, MUTEX, TASKLET = 50, 51, 41
 #: Atomic words: the other CPU has begun to wait (1) and is through (2); for how long, in ns.
-SPINNER, SPUN_NS = 712, 713
+SPINNER, SPUN_NS = words.LAB_MODULES + 7, words.LAB_MODULES + 8
 RATE_LIMIT_MS = 1010
 
 _SOFTIRQS = CPU_SCHEMA.index("softirqs")
