@@ -67,6 +67,7 @@ from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     iptables,
     modules,
     ping,
+    sleep,
     tcpdump,
 )
 from nodes.cpu.trace import TRACEPOINTS

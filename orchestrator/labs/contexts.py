@@ -100,6 +100,7 @@ def intervals(
             softirq = False
             track.change(now, base)
         elif event == _SWITCH:
+            softirq = False  # one that slept went away with its task
             base = TASK if record.b & PID_MASK else IDLE
             track.change(now, below())
         elif seen in (TASK, SOFTIRQ, HARDIRQ):

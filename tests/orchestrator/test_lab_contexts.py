@@ -50,6 +50,20 @@ def test_an_interrupt_over_a_softirq_over_a_task_returns_to_each() -> None:
     assert found == ".TSHSSTT.."
 
 
+def test_a_softirq_that_sleeps_leaves_the_cpu_to_others() -> None:
+    found = letters(
+        [
+            record(1000, "sched_switch", "task", 0, 7),
+            record(2000, "softirq_entry", "softirq", 0),
+            record(3000, "sched_switch", "softirq", 7, 120 << 32),
+            record(6000, "sched_switch", "task", 120 << 32, 7),
+            record(7000, "softirq_exit", "softirq", 0),
+        ],
+        9_000,
+    )
+    assert found == ".TS...TTT"
+
+
 def test_an_interrupt_whose_end_is_not_recorded_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contexts, "_ENDED", frozenset())
     found = contexts.intervals([record(5000, "reschedule_entry", "hardirq")], 0, 9000)

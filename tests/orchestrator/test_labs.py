@@ -110,7 +110,7 @@ def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["preempt-count"])
+@pytest.mark.parametrize("name", ["preempt-count", "lock-contexts"])
 def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
     value = on_processes(name, tmp_path / "run")
     assert {span[2] for cpu in value["contexts"].values() for span in cpu} >= {"H", "S", "T"}

@@ -51,8 +51,12 @@ def running() -> list[str]:
 
 
 def call_trace(cpu: Cpu) -> list[list[str]]:
-    """The contexts of this CPU from the innermost out, each a list of names, innermost first."""
-    contexts = [running()]
+    """The contexts of this CPU from the innermost out, each a list of names, innermost first.
+
+    ``schedule`` runs when the context that called it has yielded: its calls stand below."""
+    top: Any = cpu.stack[-1] if cpu.stack else cpu.current.gen
+    called = suspended(top) if inspect.isgenerator(top) and not top.gi_running else []
+    contexts = [running() + called]
     below: list[Any] = list(cpu.stack[:-1])
     if cpu.stack and cpu.current.gen is not None:
         below.insert(0, cpu.current.gen)

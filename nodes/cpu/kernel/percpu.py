@@ -203,6 +203,7 @@ class Cpu:
         self.need_resched = False
         self.ipis_posted: list[tuple[int, int]] = []  # (target, vector) of this turn
         self.online_cpus: list[int] = []
+        self.module_data: dict[str, Any] = {}  # what loaded modules keep for this CPU, by name
         self.tables_changed = False  # since the last snapshot that outlives this CPU
         self._context = CONTEXT_OFFLINE
         self._context_since = 0

@@ -31,7 +31,7 @@ _ROWS = {
     "call_data": 3,  # of 2.6.18: lock, started, finished
     "jiffies_stall": 1,
     "csd_bug_count": 1,
-    "module words": 16,  # of lab modules; 0: bh_off_irq_off
+    "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9
 }
 
 PLACES: dict[str, range] = {}
@@ -56,4 +56,4 @@ CALL_QUEUE = PLACES["call queues"].start
 CALL_DATA = PLACES["call_data"].start
 JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
-MODULE_WORD = PLACES["module words"].start
+LAB_MODULES = PLACES["lab modules"].start

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NAME = "bh_off_irq_off"
 #: Atomic word: when the other CPU's tasklet ran; 0: not yet.
-ELSEWHERE = words.MODULE_WORD
+ELSEWHERE = words.LAB_MODULES + 9
 #: Record (smp): set an hrtimer to ``record[1]`` whose interrupt schedules a tasklet there.
 ARM_ELSEWHERE = 110
 #: The other CPU's tasklet, by number (below ``tasklet.SHARED``).

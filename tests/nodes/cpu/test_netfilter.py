@@ -12,6 +12,7 @@ from nodes.cpu.kernel.net.netfilter import (
     NF_DROP,
     PRE_ROUTING,
     nf_hook,
+    nf_hook_slow,
     nf_register_hook,
     nf_unregister_hook,
 )
@@ -41,7 +42,7 @@ def tables(box: Box, *argv: str) -> list[str]:
 
 def pass_hook(cpu: Cpu) -> None:
     packet = SkBuff(b"", None, 0, 0)  # type: ignore[arg-type]
-    assert nf_hook(cpu, LOCAL_OUT, packet)
+    assert nf_hook(cpu, LOCAL_OUT, packet)  # nobody looks
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -76,6 +77,31 @@ def test_a_hook_tells_process_bottom_halves_off_softirq_and_hard_interrupt_apart
     assert bench.cpu.net.hook_counts[LOCAL_OUT] == [2, 3, 1, 4]
 
 
+def ended(context: Context) -> object:
+    """What a context returns that never stops at a boundary."""
+    with pytest.raises(StopIteration) as end:
+        next(context)
+    return end.value.value
+
+
+def test_a_function_of_a_hook_may_be_a_context() -> None:
+    cpu, order = BareCpu(nics=1, boot=False).cpu, []
+
+    def slow(_cpu: Cpu, _hook: int, _skb: SkBuff) -> Context:
+        order.append("begins")
+        yield
+        order.append("ends")
+        return NF_ACCEPT
+
+    nf_register_hook(cpu, PRE_ROUTING, 0, slow)
+    packet = SkBuff(b"", NetDevice(2, "eth0", bytes(6), 0), 0, 0)
+    context = nf_hook_slow(cpu, PRE_ROUTING, packet)
+    next(context)
+    assert order == ["begins"]
+    assert ended(context) is True
+    assert order == ["begins", "ends"]
+
+
 def test_functions_of_a_hook_run_by_priority_until_one_drops() -> None:
     cpu, order = BareCpu(nics=1, boot=False).cpu, []
 
@@ -92,9 +118,10 @@ def test_functions_of_a_hook_run_by_priority_until_one_drops() -> None:
     nf_register_hook(cpu, PRE_ROUTING, -300, first)
     packet = SkBuff(b"", NetDevice(2, "eth0", bytes(6), 0), 0, 0)
     assert not nf_hook(cpu, PRE_ROUTING, packet)
+    assert ended(nf_hook_slow(cpu, PRE_ROUTING, packet)) is False
     assert order == ["raw", "filter"]
     nf_unregister_hook(cpu, PRE_ROUTING, first)
-    assert not nf_hook(cpu, PRE_ROUTING, packet)
+    assert ended(nf_hook_slow(cpu, PRE_ROUTING, packet)) is False
     assert order == ["raw", "filter", "filter"]
     drops = cpu.page.run("drops")[3 * len(DROP_REASONS) :]
     assert drops[3 * DROP_REASONS.index("NETFILTER_DROP")] == 2

@@ -24,7 +24,7 @@ PAGE_OFFSET = 0xFFFF_8880_0000_0000
 class Lock:
     """Base of spinlock, rwlock and mutex. ``wait_type``: 2 spins, 3 sleeps, as lockdep prints."""
 
-    __slots__ = ("key", "name", "number", "word")
+    __slots__ = ("key", "name", "number", "validated", "word")
     wait_type = 2
 
     def __init__(self, number: int, name: str, key: int | None = None) -> None:
@@ -32,6 +32,7 @@ class Lock:
         self.name = name
         self.key = number if key is None else key
         self.word = words.LOCK + number
+        self.validated = True  # False: lockdep_set_novalidate_class
         if not (0 <= number < LOCKS and 0 <= self.key < CLASSES):
             raise ValueError(f"lock {name}: no such number or class")
 

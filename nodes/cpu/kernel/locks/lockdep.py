@@ -117,7 +117,7 @@ class Lockdep:
 
     def acquire(self, lock: Lock, *, trylock: bool = False, read: bool = False) -> None:
         """The lock is about to be waited for (or, with ``trylock``, has just been taken)."""
-        if not self.on():
+        if not self.on() or not lock.validated:
             return
         cpu, held = self.cpu, self.held()
         cls = self.classes.get(lock.key)
@@ -138,6 +138,8 @@ class Lockdep:
 
     def release(self, lock: Lock) -> None:
         """The lock is about to be free."""
+        if not lock.validated:
+            return
         held = self.held()
         for at in range(len(held) - 1, -1, -1):
             if held[at].lock.word == lock.word:

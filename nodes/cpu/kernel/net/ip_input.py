@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.checksum import checksum
 from nodes.cpu.kernel.net.icmp import icmp_rcv, raw_local_deliver
 from nodes.cpu.kernel.net.ip_output import IPPROTO_ICMP
-from nodes.cpu.kernel.net.netfilter import LOCAL_IN, PRE_ROUTING, nf_hook
+from nodes.cpu.kernel.net.netfilter import LOCAL_IN, PRE_ROUTING, nf_hook, nf_hook_slow
 from nodes.cpu.kernel.net.skbuff import PACKET_OTHERHOST, SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.trace import TRACEPOINTS
@@ -39,12 +39,16 @@ def ip_rcv(cpu: Cpu, skb: SkBuff) -> Context:
         kfree_skb_reason(cpu, skb, "IP_CSUM")
         return
     if not nf_hook(cpu, PRE_ROUTING, skb):
-        return
+        passed = yield from nf_hook_slow(cpu, PRE_ROUTING, skb)
+        if not passed:
+            return
     if frame[30:34] not in cpu.net.addresses:
         kfree_skb_reason(cpu, skb, "IP_NOROUTE")
         return
     if not nf_hook(cpu, LOCAL_IN, skb):
-        return
+        passed = yield from nf_hook_slow(cpu, LOCAL_IN, skb)
+        if not passed:
+            return
     if frame[20] & 0x3F or frame[21] or frame[23] != IPPROTO_ICMP:
         kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
         return

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from nodes.cpu.kernel.net.checksum import checksum
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.netdevice import NetDevice
-from nodes.cpu.kernel.net.netfilter import EPERM, LOCAL_OUT, POST_ROUTING, nf_hook
+from nodes.cpu.kernel.net.netfilter import (
+    EPERM,
+    LOCAL_OUT,
+    POST_ROUTING,
+    nf_hook,
+    nf_hook_slow,
+)
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
@@ -82,10 +88,14 @@ def ip_send_icmp(
     skb.protocol = 0x0800
     cpu.words[(_SENT if sock else _GENERATED) + cls] += 1
     if not nf_hook(cpu, LOCAL_OUT, skb):
-        return -EPERM
+        passed = yield from nf_hook_slow(cpu, LOCAL_OUT, skb)
+        if not passed:
+            return -EPERM
     cpu.trace(_OUTPUT, key, route.dev.ifindex)
     if not nf_hook(cpu, POST_ROUTING, skb):
-        return -EPERM
+        passed = yield from nf_hook_slow(cpu, POST_ROUTING, skb)
+        if not passed:
+            return -EPERM
     yield
     yield from neigh_output(cpu, skb, route.nexthop)
     return 0

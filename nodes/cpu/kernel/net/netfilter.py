@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
-from nodes.cpu.kernel.percpu import SOFTIRQ_MASK
+from nodes.cpu.kernel.percpu import SOFTIRQ_MASK, Context
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -32,24 +32,26 @@ HOOK_CONTEXTS = ("process", "process, BH off", "softirq", "hardirq")
 #: By what the CPU does (``nodes.cpu.page.CONTEXTS``); 0 may still be 1.
 _AT = (0, 0, 2, 3, 3, 0, 0)
 
-#: f(cpu, hook, skb): its verdict
-HookFunction = Callable[["Cpu", int, SkBuff], int]
+#: f(cpu, hook, skb): its verdict, or a context that returns it (one that takes a lock)
+HookFunction = Callable[["Cpu", int, SkBuff], "int | Context"]
 
 
 def nf_hook(cpu: Cpu, hook: int, skb: SkBuff) -> bool:
-    """Pass one hook; False: the packet ended here."""
+    """Come by one hook; False: somebody looks here, ``nf_hook_slow`` decides."""
     net, at = cpu.net, _AT[cpu.context]
     if not at and cpu.preempt_count & SOFTIRQ_MASK:
         at = 1
     net.hook_counts[hook][at] += 1
-    return not net.nf_hooks[hook] or _nf_hook_slow(cpu, hook, skb, net.nf_hooks[hook])
+    return not net.nf_hooks[hook]
 
 
-def _nf_hook_slow(
-    cpu: Cpu, hook: int, skb: SkBuff, entries: list[tuple[int, HookFunction]]
-) -> bool:
-    for _priority, function in entries:
-        if function(cpu, hook, skb) == NF_DROP:
+def nf_hook_slow(cpu: Cpu, hook: int, skb: SkBuff) -> Context:
+    """Ask those who look, in their order; False: the packet ended here."""
+    for _priority, function in tuple(cpu.net.nf_hooks[hook]):
+        verdict = function(cpu, hook, skb)
+        if not isinstance(verdict, int):
+            verdict = yield from verdict
+        if verdict == NF_DROP:
             kfree_skb_reason(cpu, skb, "NETFILTER_DROP")
             return False
     return True
