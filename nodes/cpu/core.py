@@ -86,6 +86,7 @@ _STALLED_ON = CPU_SCHEMA.index("stalled_on")
 _LAPIC_IN = CPU_SCHEMA.index("lapic_in")
 _LAPIC_ILLEGAL = CPU_SCHEMA.index("lapic_illegal")
 _LAPIC_OTHER = CPU_SCHEMA.index("lapic_other")
+_IPI_SENT = CPU_SCHEMA.index("ipi_sent")
 _READS = CPU_SCHEMA.index("mmio_reads")
 _WRITES = CPU_SCHEMA.index("mmio_writes")
 _ONES = CPU_SCHEMA.index("mmio_all_ones")
@@ -126,9 +127,7 @@ class CpuNode(Node):
             around.step_ns,
         )
         self.cpu.lapic = LocalApic(self.page)
-        self.cpu.apic = LocalApicRegisters(
-            self.cpu.lapic, number, lambda icr: self.post(APIC, IcrWrite(icr)), self.cpu.now
-        )
+        self.cpu.apic = LocalApicRegisters(self.cpu.lapic, number, self._send_icr, self.cpu.now)
         self.cpu.recorder.mask = always_mask(TRACEPOINTS)
         self._nics = {name: i for i, name in enumerate(machine.nic_names)}
         self._nic_names = machine.nic_names
@@ -456,6 +455,11 @@ class CpuNode(Node):
             self._nmi_latched = True  # a second one before the first is taken merges with it
         else:
             self.words[_LAPIC_ILLEGAL] += 1
+
+    def _send_icr(self, icr: int) -> None:
+        """Software wrote the interrupt command register itself."""
+        self.words[_IPI_SENT] += 1
+        self.post(APIC, IcrWrite(icr))
 
     # -- the orchestrator
 

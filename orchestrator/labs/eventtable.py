@@ -153,7 +153,7 @@ FLOW_TEXTS: dict[str, dict[str, tuple[str, ...]]] = {
     "cpu": {
         "irq_handler_entry": (
             "IRR bit {b:#04x} and IF were set: taken at a boundary",
-            "IF = 0, IRR -> ISR; gate {b:#04x}: do_IRQ",
+            "IF = 0, IRR -> ISR; gate {b:#04x}: common_interrupt",
             "irq_enter: preempt_count {preempt:#x}",
             "vector_irq[{b:#04x}] -> irq_desc of irq {irq}",
             "handle_irq = handle_edge_irq; irq_ack: EOI, ISR clear",
@@ -175,6 +175,24 @@ FLOW_TEXTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
+#: The same with ``irq_flow = do_irq``: one __do_IRQ for all lines, and handlers with IF = 1.
+FLOW_TEXTS_DO_IRQ: dict[str, tuple[str, ...]] = {
+    "irq_handler_entry": (
+        "IRR bit {b:#04x} and IF were set: taken at a boundary",
+        "IF = 0, IRR -> ISR; gate {b:#04x}: common_interrupt",
+        "do_IRQ, irq_enter: preempt_count {preempt:#x}",
+        "irq_desc of irq {irq}: __do_IRQ",
+        "chip->ack masks the MSI-X entry; INPROGRESS set",
+        "handle_IRQ_event: IF = {if_flag}",
+        "action->handler = {handler}",
+    ),
+    "irq_handler_exit": (
+        "handler: {returned}; IF = 0, INPROGRESS clear",
+        "chip->end unmasks the entry; EOI, ISR clear",
+    ),
+}
+
+
 def _flow_texts(kind: str, name: str, record: Record, world: LabWorld) -> tuple[str, ...] | None:
     """The lines of the group ``flow``; none for what is not on a NIC interrupt's way."""
     if name == "route" and record.a & 0xFF in (
@@ -184,6 +202,8 @@ def _flow_texts(kind: str, name: str, record: Record, world: LabWorld) -> tuple[
         return ()
     if name.startswith("softirq_") and _softirq(record.a, world.params) != "NET_RX":
         return ()
+    if kind == "cpu" and name in FLOW_TEXTS_DO_IRQ and world.params.irq_flow == "do_irq":
+        return FLOW_TEXTS_DO_IRQ[name]
     return FLOW_TEXTS.get(kind, {}).get(name)
 
 
@@ -294,6 +314,7 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "woken": lambda r, w: _comm(r.a, w),
     "task": lambda r, w: _comm(unpack_context(r.context).pid, w),
     "preempt": lambda r, w: preempt_count(r, w.params),
+    "if_flag": lambda r, w: int(not unpack_context(r.context).irqs_off),
     "handler": lambda r, w: (
         "ixgbe_msix_clean_rings" if "TxRx" in w.irqs.get(r.a, "TxRx") else "ixgbe_msix_other"
     ),

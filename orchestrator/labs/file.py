@@ -11,6 +11,9 @@
     show     = ["softirq"]
     next     = "softirq-storm"
 
+    [set]
+    spurious_window = 1000          # behaviours that differ from the era's; --set comes after them
+
     [draw]
     budget = [32, 64, 128]          # {budget} in steps, expectations and questions
 
@@ -78,6 +81,7 @@ class LabFile(ScenarioFile):
     place: int = Field(ge=1, le=99, description="its place on the path")
     eras: list[str] = Field(list(PRESETS), description="in which it can be run")
     ping: str = Field("", description="what runs all the time; empty: nothing")
+    set: dict[str, str | int] = Field({}, description="behaviours of the kernel that the lab needs")
     seed: int = Field(7, ge=0, le=2**31, description="of the run that the page shows")
     show: list[str] = Field(
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
@@ -156,6 +160,7 @@ def load(
     drawn.data = _fill(file.data, draws)
     parsed = tomlfile.validate(LabFile, drawn)
     era = _era(file, parsed, name, era)
+    overrides = [*(f"{key}={value}" for key, value in parsed.set.items()), *overrides]
     machine = scenario.machine_of(drawn, parsed.machine, given, era, overrides)
     played = scenario.build(drawn, parsed, given, machine, "")
     params = with_overrides(PRESETS[machine.era], machine.overrides)

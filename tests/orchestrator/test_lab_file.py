@@ -53,6 +53,16 @@ def test_draws_depend_on_the_seed_alone(tiny: str) -> None:
     assert lab.questions[0].ask == f"How many requests leave for {lab.draws['count']} pings?"
 
 
+def test_a_lab_may_set_behaviours_and_the_command_line_comes_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(TINY.replace("[draw]", "[set]\nspurious_window = 20\n[draw]"))
+    assert file.load(str(path)).params.spurious_window == 20
+    assert file.load(str(path), settings=["spurious_window=30"]).params.spurious_window == 30
+    path.write_text(TINY.replace("[draw]", "[set]\nspurious_windows = 20\n[draw]"))
+    with pytest.raises(BottomhalfError, match="spurious_windows"):
+        file.load(str(path))
+
+
 def test_a_setting_fixes_a_draw_or_a_behaviour(tiny: str) -> None:
     lab = file.load(tiny, settings=["count=7", "ksoftirqd_nice=19"])
     assert lab.draws["count"] == "7"

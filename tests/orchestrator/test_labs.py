@@ -89,6 +89,27 @@ def test_show_renders_the_page() -> None:
     assert "<!--" not in text
 
 
+def test_the_flow_of_2_6_18_is_do_irq_and_its_handlers_run_as_the_record_says() -> None:
+    asked = ("lab", "run", "irq-flow", "--seed", "7", "--era")
+    old, locked = (
+        tool.run((*asked, "2.6.18")),
+        tool.run((*asked, "2.6.18", "--set", "prove_locking=on")),
+    )
+    assert "handle_IRQ_event: IF = 1" in old[1]
+    assert "handle_IRQ_event: IF = 0" in locked[1]
+    assert "handle_edge_irq" not in old[1]
+    assert "__do_IRQ" not in tool.run((*asked, "3.10"))[1]
+
+
+@pytest.mark.slow
+def test_nobody_cares_after_linuxs_own_number_of_interrupts() -> None:
+    lab = file.load("shared-irq-nobody-cared", settings=["spurious_window=100000"])
+    shown = perform(SimulatedMachine(lab.scenario.machine, seed=7), lab, 7)
+    assert shown.passed
+    figures = shown.played.facts.reports()["shared_irq"] if shown.played.facts else {}
+    assert int(figures["storm"]) == 100_000
+
+
 def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
     """The run as JSON; it must pass its own checks."""
     done = subprocess.run(
@@ -110,7 +131,7 @@ def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["preempt-count", "lock-contexts"])
+@pytest.mark.parametrize("name", ["preempt-count", "lock-contexts", "threaded-irq"])
 def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
     value = on_processes(name, tmp_path / "run")
     assert {span[2] for cpu in value["contexts"].values() for span in cpu} >= {"H", "S", "T"}

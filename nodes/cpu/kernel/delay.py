@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 
-def mdelay(cpu: Cpu, ms: int) -> Context:
-    """Spin for ``ms`` milliseconds."""
-    end = cpu.now() + ms * 1_000_000
+def udelay(cpu: Cpu, us: int) -> Context:
+    """Spin for ``us`` microseconds."""
+    end = cpu.now() + us * 1_000
     while cpu.now() < end:
         yield Pause(end)
+
+
+def mdelay(cpu: Cpu, ms: int) -> Context:
+    """Spin for ``ms`` milliseconds."""
+    yield from udelay(cpu, ms * 1_000)

@@ -48,6 +48,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "free_irq_log": ("line", "warning"),
     "freed_depth": ("kept", "one"),
     "enable_irq_starts": ("enable", "startup"),
+    "startup_resend": ("no", "yes"),
     "irq_threads": ("none", "yes"),
     "forced_secondary": ("no", "yes"),
     "forced_thread_irqs": ("on", "off"),
@@ -186,6 +187,7 @@ class Params(NamedTuple):
     free_irq_log: str  # of an unknown dev_id
     freed_depth: str  # depth of a line that lost its last action
     enable_irq_starts: str  # startup: an irq asked for with NO_AUTOEN starts here
+    startup_resend: str  # does a line's first user get what came before it?
     irq_threads: str  # request_threaded_irq: 2.6.30
     forced_secondary: str  # a forced handler keeps its own thread_fn in a second thread
     forced_thread_irqs: str  # hard interrupts while a forced thread's handler runs
@@ -200,6 +202,7 @@ class Params(NamedTuple):
     spurious_disable: str  # by a new shared handler: 2.6.26
     spurious_poll: str  # which killed lines the HZ/10 timer runs: 2.6.28
     spurious_threads: str  # how IRQ_WAKE_THREAD counts
+    spurious_window: int  # interrupts of a line between two verdicts; Linux: 100000, always
     # network
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
@@ -321,6 +324,7 @@ PRESETS: dict[str, Params] = {
         free_irq_log="line",
         freed_depth="kept",
         enable_irq_starts="enable",
+        startup_resend="no",
         irq_threads="none",
         forced_secondary="no",
         forced_thread_irqs="on",
@@ -335,6 +339,7 @@ PRESETS: dict[str, Params] = {
         spurious_disable="for-good",
         spurious_poll="never",
         spurious_threads="handled",
+        spurious_window=100_000,
         neigh_first_probe="timer",
         neigh_queue_bytes=0,
         time_squeeze="loop-head",
@@ -443,6 +448,7 @@ PRESETS: dict[str, Params] = {
         free_irq_log="warning",
         freed_depth="one",
         enable_irq_starts="enable",
+        startup_resend="yes",
         irq_threads="yes",
         forced_secondary="no",
         forced_thread_irqs="on",
@@ -457,6 +463,7 @@ PRESETS: dict[str, Params] = {
         spurious_disable="revivable",
         spurious_poll="shared",
         spurious_threads="thread-result",
+        spurious_window=100_000,
         neigh_first_probe="at-once",
         neigh_queue_bytes=65536,
         time_squeeze="loop-head",
@@ -565,6 +572,7 @@ PRESETS: dict[str, Params] = {
         free_irq_log="warning",
         freed_depth="one",
         enable_irq_starts="startup",
+        startup_resend="yes",
         irq_threads="yes",
         forced_secondary="yes",
         forced_thread_irqs="off",
@@ -579,6 +587,7 @@ PRESETS: dict[str, Params] = {
         spurious_disable="revivable",
         spurious_poll="shared",
         spurious_threads="deferred",
+        spurious_window=100_000,
         neigh_first_probe="at-once",
         neigh_queue_bytes=212992,
         time_squeeze="after-poll",

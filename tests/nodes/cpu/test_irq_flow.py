@@ -722,6 +722,26 @@ def test_a_handler_that_leaves_interrupts_on_is_warned_about_once(era: str) -> N
     assert desc.state & IRQD_IRQ_INPROGRESS == 0
 
 
+def test_2_6_18_says_nothing_of_a_handler_that_enables_interrupts() -> None:
+    bench, later = LineBench("2.6.18"), []
+    bench.line(IRQ)
+
+    def careless(_irq: int, _dev: object) -> int:
+        bench.cpu.irqs_on = True
+        return IRQ_HANDLED
+
+    def next_one(_irq: int, _dev: object) -> int:
+        later.append(bench.cpu.irqs_on)
+        return IRQ_HANDLED
+
+    bench.request(IRQ, careless, IRQF_DISABLED | IRQF_SHARED, "a", "a")
+    bench.request(IRQ, next_one, IRQF_DISABLED | IRQF_SHARED, "b", "b")
+    irq_sim_fire(bench.cpu, IRQ)
+    bench.settle()
+    assert later == [True]  # nobody turned them off again before the end of the chain
+    assert not [line for line in bench.log() if "enabled interrupts" in line]
+
+
 # ---------------------------------------------------------------- the NIC's MSI-X lines
 
 

@@ -321,6 +321,16 @@ def test_the_last_one_freed_disables_and_the_next_request_starts_up(era: str) ->
 
 
 @eras
+def test_what_came_before_the_first_user_is_sent_again_but_not_in_2_6_18(era: str) -> None:
+    bench = LineBench(era)
+    handler = Recorder(bench)
+    bench.line(IRQ).istate |= IRQS_PENDING
+    bench.request(IRQ, handler)
+    bench.settle()
+    assert handler.runs == (0 if era == "2.6.18" else 1)
+
+
+@eras
 def test_free_waits_for_the_handler_that_runs(era: str) -> None:
     bench, order = LineBench(era), []
     desc = bench.line(IRQ)

@@ -1,7 +1,9 @@
 """Random lives of a line: arrivals, disable and enable, handlers of any length, in every era.
 
 Whatever happens: the line never runs twice at once, its depth is never negative, and what arrived
-is handled once the line is enabled.
+is handled once the line is enabled. One exception is 2.6.18's own: its ack masks an edge line that
+is PENDING and DISABLED, __do_IRQ then runs the handler all the same and takes PENDING away, and
+the next edge meets the mask with nobody to remember it.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class Life:
 
     def __init__(self, world: str, flow: str, lengths: list[int], disables: bool) -> None:
         era, overrides = WORLDS[world]
+        self.forgets = world == "2.6.18 __do_IRQ"
         self.bench = LineBench(era, overrides=overrides)
         self.desc = self.bench.line(IRQ, flow)
         self.edge = flow == "edge"
@@ -83,8 +86,10 @@ class Life:
     def do(self, what: str, amount: int) -> None:
         cpu = self.bench.cpu
         if what == "arrive":
-            self.last_arrival = self.tick()
+            lost = self.bench.wire(IRQ).lost
             (irq_sim_fire if self.edge else irq_sim_assert)(cpu, IRQ)
+            if not (self.forgets and self.bench.wire(IRQ).lost > lost):
+                self.last_arrival = self.tick()
         elif what == "disable":
             disable_irq_nosync(cpu, IRQ)
         elif what == "enable" and self.desc.depth:
@@ -119,6 +124,17 @@ def test_no_edge_is_lost_and_the_line_never_nests(
     assert life.bench.cpu.lapic.isr == 0
     arrivals = sum(what == "arrive" for what, _ in steps)
     assert life.runs <= arrivals
+
+
+def test_2_6_18_forgets_an_edge_behind_the_mask_of_its_own_ack() -> None:
+    """Found by the test above."""
+    life = Life("2.6.18 __do_IRQ", "edge", [17], False)
+    steps = [("arrive", 1), ("run", 18), ("arrive", 1), ("run", 1), ("arrive", 1), ("disable", 1)]
+    for what, amount in [*steps, ("run", 3), ("arrive", 1)]:
+        life.do(what, amount)
+    life.settle()
+    assert life.bench.wire(IRQ).lost == 1
+    assert life.runs == 2  # of four arrivals: the third was one with the second
 
 
 @pytest.mark.parametrize("flow", ["level", "fasteoi"])

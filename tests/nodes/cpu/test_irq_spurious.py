@@ -15,6 +15,7 @@ from nodes.cpu.kernel.irq.desc import (
     IRQ_NONE,
     IRQ_WAKE_THREAD,
     IRQD_IRQ_DISABLED,
+    IRQF_IRQPOLL,
     IRQF_ONESHOT,
     IRQF_TIMER,
     IRQS_POLL_INPROGRESS,
@@ -81,6 +82,18 @@ def test_a_window_needs_more_than_99900_unhandled(
     note(bench, desc, IRQ_HANDLED, good)
     assert bool(desc.state & IRQD_IRQ_DISABLED) == disabled
     assert desc.irq_count == 0
+
+
+@eras
+@pytest.mark.parametrize(("good", "disabled"), [(4, True), (5, False)])
+def test_a_smaller_window_keeps_the_share(era: str, good: int, disabled: bool) -> None:
+    bench, desc = stray_line(era, spurious_window="5000")
+    note(bench, desc, IRQ_NONE, 2000)
+    note(bench, desc, IRQ_HANDLED, good)
+    note(bench, desc, IRQ_NONE, 2999 - good)
+    assert not desc.state & IRQD_IRQ_DISABLED
+    note(bench, desc, IRQ_NONE, 1)
+    assert bool(desc.state & IRQD_IRQ_DISABLED) == disabled
 
 
 @eras
@@ -319,6 +332,21 @@ def test_irqfixup_asks_the_other_lines_handlers_for_a_misrouted_one(option: str,
         bench.settle()
     assert other.runs == runs
     assert desc.irqs_unhandled == (0 if runs else 3)
+
+
+@later
+@pytest.mark.parametrize(("option", "runs"), [("irqfixup", 0), ("irqpoll", 1)])
+def test_irqpoll_asks_the_other_lines_with_each_interrupt_of_a_line_that_is_to_poll(
+    era: str, option: str, runs: int
+) -> None:
+    bench, other = LineBench(era, overrides={"irqfixup": option}), Recorder(LineBench(era))
+    for irq in (IRQ, 6):
+        bench.line(irq)
+    bench.request(IRQ, handled, IRQF_IRQPOLL)
+    bench.request(6, other, SHARED)
+    irq_sim_fire(bench.cpu, IRQ)  # handled, and all the same
+    bench.settle()
+    assert other.runs == runs
 
 
 # ---------------------------------------------------------------- a driver that comes back

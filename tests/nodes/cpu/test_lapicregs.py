@@ -379,3 +379,11 @@ def test_an_error_is_counted_and_reported() -> None:
     bench.settle()
     assert bench.page.run("arch_irqs")[ARCH_IRQS.index("ERR")] == 1
     assert bench.log()[-1] == "APIC error on CPU0: 40 : Received illegal vector"
+
+
+def test_a_command_that_software_writes_itself_is_counted_as_an_ipi() -> None:
+    bench = BareCpu()
+    before = bench.page["ipi_sent"]
+    bench.cpu.apic.write(OFFSET["ICR_LOW"], 1 << 14 | 0x400)
+    bench.cpu.apic.write(OFFSET["ICR_LOW"], 0x0F)  # an illegal vector is not sent
+    assert bench.page["ipi_sent"] == before + 1

@@ -13,7 +13,7 @@ unmask     irq_unmask                      nothing                              
 =========  ==============================  =======================================  ==============
 
 Behaviours: ``lazy_disable``, ``redundant_mask`` (6.1 does not mask a masked line again),
-``freed_depth``, ``enable_irq_starts``.
+``freed_depth``, ``enable_irq_starts``, ``startup_resend`` (setup_irq of 2.6.18 owes nothing).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def irq_startup(cpu: Cpu, desc: IrqDesc) -> None:
-    """The line may deliver from here on; what it owes is sent again."""
+    """The line may deliver from here on; what it owes is sent again (``startup_resend``)."""
     desc.depth = 0
     startup = desc.chip.irq_startup
     if startup is not None and not desc.state & IRQD_IRQ_STARTED:
@@ -44,7 +44,8 @@ def irq_startup(cpu: Cpu, desc: IrqDesc) -> None:
     else:
         irq_enable(cpu, desc)
     desc.state |= IRQD_IRQ_STARTED
-    check_irq_resend(cpu, desc)
+    if cpu.params.startup_resend == "yes":
+        check_irq_resend(cpu, desc)
 
 
 def irq_shutdown(cpu: Cpu, desc: IrqDesc) -> None:

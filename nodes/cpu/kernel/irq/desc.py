@@ -191,8 +191,9 @@ class IrqTable:
         self.poll_timer: Timer | None = None  # poll_spurious_irq_timer
         self.bogus_reports = 0
         # behaviours, as looked at for each interrupt
-        self.count_every = True  # does the detector count interrupts that all went well?
+        self.count_every = True  # does the detector look at interrupts that went well too?
         self.handlers_irqs_on = False
+        self.handlers_watched = True  # is one that enables interrupts told off?
 
 
 def irq_to_desc(cpu: Cpu, irq: int) -> IrqDesc | None:

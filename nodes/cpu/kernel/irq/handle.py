@@ -49,10 +49,9 @@ def handle_irq_event(cpu: Cpu, desc: IrqDesc, in_progress: int = IRQD_IRQ_INPROG
     desc.istate &= ~IRQS_PENDING
     desc.state |= in_progress
     outer = 0
-    opened = False
     if table.handlers_irqs_on:  # only then handlers nest
         outer = words[_NOW]
-        opened = cpu.irqs_on = not actions[0].flags & IRQF_DISABLED
+        cpu.irqs_on = not actions[0].flags & IRQF_DISABLED
     words[_NOW] = irq + 1
     if desc.arrived_ns:
         bucket = (cpu.now() - desc.arrived_ns).bit_length()
@@ -65,7 +64,7 @@ def handle_irq_event(cpu: Cpu, desc: IrqDesc, in_progress: int = IRQD_IRQ_INPROG
         if not isinstance(returned, int):
             returned = yield from returned
         cpu.trace(_EXIT, irq, returned)
-        if cpu.irqs_on and not opened:
+        if cpu.irqs_on and table.handlers_watched:
             name = function_name(action.handler)
             warn_once(cpu, "kernel/irq/handle.c", f"irq {irq} handler {name} enabled interrupts")
             cpu.irqs_on = False

@@ -78,10 +78,12 @@ _ALL_THREADS = (1 << 64) - 1
 def early_irq_init(cpu: Cpu) -> None:
     """The interrupt layer's variables of this CPU."""
     table = cpu.irq = IrqTable()
-    table.count_every = cpu.params.spurious_count == "every"
+    params = cpu.params
+    table.count_every = params.spurious_count == "every" or params.irqfixup != "off"
     # lockdep could not tell nested handlers of one class apart: with it they do not nest
-    nest = cpu.params.handlers_irqs_on != "never" and cpu.params.prove_locking == "off"
+    nest = params.handlers_irqs_on != "never" and params.prove_locking == "off"
     table.handlers_irqs_on = nest
+    table.handlers_watched = params.handlers_irqs_on == "never"
     table.poll_timer = Timer(poll_spurious_irqs)
     table.resend_tasklet = tasklet_init(cpu, resend_irqs)
 

@@ -1,6 +1,7 @@
 """Interrupts that nobody cared for, and lines that had to be disabled (kernel/irq/spurious.c).
 
-Of each 100000 interrupts of a line more than 99900 unhandled ones disable it. Behaviours:
+Of each 100000 interrupts of a line more than 99900 unhandled ones disable it (``spurious_window``;
+a lab that cannot wait so long sets a smaller one, the share stays). Behaviours:
 ``spurious_decay`` (a pause of HZ/10 restarts the count), ``spurious_count`` (6.1 counts only from
 the first unhandled one on), ``spurious_bogus``, ``spurious_disable`` (may a new handler revive the
 line?), ``spurious_poll`` (a timer runs the handlers of disabled lines ten times a second) and
@@ -42,7 +43,7 @@ from nodes.cpu.kernel.printk import KERN_EMERG, printk
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-WINDOW, UNHANDLED_MAX = 100_000, 99_900
+UNHANDLED_MAX_PER_MILLE = 999
 BOGUS_REPORTS_MAX = 100
 SPURIOUS_DEFERRED = 1 << 31
 _HIGHEST_GOOD = IRQ_HANDLED | IRQ_WAKE_THREAD
@@ -72,10 +73,11 @@ def note_interrupt(cpu: Cpu, desc: IrqDesc, action_ret: int) -> Context:
     if not desc.irqs_unhandled and params.spurious_count == "from-first-unhandled":
         return
     desc.irq_count += 1
-    if desc.irq_count < WINDOW:
+    window = params.spurious_window
+    if desc.irq_count < window:
         return
     desc.irq_count = 0
-    if desc.irqs_unhandled > UNHANDLED_MAX:
+    if desc.irqs_unhandled > window * UNHANDLED_MAX_PER_MILLE // 1000:
         _nobody_cared(cpu, desc, action_ret)
     desc.irqs_unhandled = 0
 
@@ -174,7 +176,7 @@ def try_one_irq(cpu: Cpu, desc: IrqDesc, *, force: bool) -> Context:
     while True:
         result = yield from handle.handle_irq_event(cpu, desc)
         handled = handled or result == IRQ_HANDLED
-        if not desc.istate & IRQS_PENDING:
+        if not desc.istate & IRQS_PENDING or not desc.actions:
             break
     desc.istate &= ~IRQS_POLL_INPROGRESS
     return handled
