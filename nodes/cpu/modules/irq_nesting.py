@@ -178,7 +178,7 @@ def init(cpu: Cpu, params: Values) -> Context:
 def _play(cpu: Cpu, trial: Trial, disabled: bool) -> Context:
     """One trial with lines of its own; 0 or -errno."""
     printk(cpu, f"{NAME}: {trial.flow}, {trial.case}: {trial.inner} during {trial.outer}")
-    lines = sorted({trial.outer, trial.inner} & set(LINES))
+    lines = [line for line in LINES if line in (trial.outer, trial.inner)]
     for line in lines:
         irq, vector = LINES[line]
         irq_sim_create(cpu, irq, trial.flow, vector=vector)
