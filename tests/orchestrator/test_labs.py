@@ -89,6 +89,13 @@ def test_show_renders_the_page() -> None:
     assert "<!--" not in text
 
 
+def test_show_leaves_lines_of_output_whole_and_ends_no_line_with_blanks() -> None:
+    text = tool.run(("lab", "show", "one-ping"))[1]
+    lines = text.splitlines()
+    assert any("what happens" in line and line.endswith("(virtual time)") for line in lines)
+    assert lines == [line.rstrip() for line in lines]
+
+
 def test_the_flow_of_2_6_18_is_do_irq_and_its_handlers_run_as_the_record_says() -> None:
     asked = ("lab", "run", "irq-flow", "--seed", "7", "--era")
     old, locked = (
