@@ -36,9 +36,10 @@ def lab(options: Options, argv: Sequence[str]) -> int:
     if action == "list":
         return _list(as_json)
     if len(given.words) != 2:
-        from orchestrator.labs.file import bundled  # noqa: PLC0415
-
-        raise BottomhalfError(f"{action} which lab?", f"bottomhalf lab {action} {bundled()[0]}")
+        raise BottomhalfError(
+            f"{action} which lab?",
+            f"bottomhalf lab list          shows them; the first: bottomhalf lab {action} one-ping",
+        )
     if action == "show":
         return _show(_load(given), as_json)
     if action == "sheet":
