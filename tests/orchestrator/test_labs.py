@@ -103,6 +103,19 @@ def test_a_run_ended_by_ctrl_c_is_not_called_failed() -> None:
     assert "\none-ping FAILED.\n" in text
 
 
+def test_a_reader_that_leaves_early_is_no_failed_lab() -> None:
+    command = [sys.executable, "-m", "orchestrator.cli", "lab", "run", "one-ping", "--seed", "7"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as lab:
+        assert lab.stdout is not None
+        assert lab.stderr is not None
+        lab.stdout.readline()
+        lab.stdout.close()
+        assert lab.stderr.read() == ""
+        assert lab.wait(timeout=30) == 0
+
+
 def test_show_leaves_lines_of_output_whole_and_ends_no_line_with_blanks() -> None:
     text = tool.run(("lab", "show", "one-ping"))[1]
     lines = text.splitlines()
