@@ -6,7 +6,6 @@ Nothing heavy is imported here: ``bottomhalf --version`` must answer at once.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orchestrator import verbs
-from orchestrator.errors import OK, PROGRAM, USAGE, BottomhalfError, did_you_mean, guard, words
+from orchestrator.errors import (
+    OK,
+    PROGRAM,
+    USAGE,
+    BottomhalfError,
+    did_you_mean,
+    guard,
+    nobody_reads,
+    words,
+)
 from orchestrator.verbs import LAYERS, TABLE, Verb
 
 FIRST_STEPS = """\
@@ -148,7 +156,17 @@ def grammar(ctx: click.Context, on: str | None, as_json: bool, cpu: str | None) 
 
 
 def perform(verb: Verb, options: Options, argv: list[str]) -> int:
-    """Run one verb: by itself, or against the running machine."""
+    """Run one verb. That nobody reads its output any more (``| head``) is no failure; click would
+    make it exit code 1."""
+    try:
+        return _perform(verb, options, argv)
+    except BrokenPipeError:
+        nobody_reads()
+        return OK
+
+
+def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
+    """By itself, or against the running machine."""
     if verb.layer == "whole":
         code: int = verbs.load(verb)(options, argv)
         return code
@@ -198,7 +216,7 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nobody_reads()
     sys.exit(code)
 
 

@@ -70,6 +70,11 @@ def words(names: Iterable[str]) -> str:
     return " ".join(names)
 
 
+def nobody_reads() -> None:
+    """Whoever read our output has left; the interpreter must not complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def guard(run: Callable[[], int], stderr: TextIO | None = None) -> int:
     """Run a command and turn whatever it raises into an exit code and two lines on stderr."""
     stderr = sys.stderr if stderr is None else stderr
@@ -81,8 +86,7 @@ def guard(run: Callable[[], int], stderr: TextIO | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has left; the interpreter must not complain about it at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nobody_reads()
         return OK
     except Exception as error:
         stderr.write(our_fault(error).text(stderr.isatty()))

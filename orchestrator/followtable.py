@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from bus.recorder import Record, Tracepoint
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
-from nodes.cpu.kernel.params import Params
+from nodes.cpu.kernel.params import PRESETS, Params
 from nodes.cpu.page import CONTEXTS, DROP_REASONS
 from nodes.cpu.trace import TRACEPOINTS as CPU_EVENTS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS
@@ -51,6 +51,8 @@ TAP_RULES = {
     "orig_dev": "skb->dev was bond0; taps match the original device too",
     "rx_handler": "taps run before the bond's handler",
 }
+#: What handles a line of MSI-X, by behaviour ``irq_flow``.
+FLOWS = {"do_irq": "__do_IRQ", "handlers": "handle_edge_irq"}
 
 CPU_ROWS = {
     "sys_sendmsg": Row("ping: sendmsg"),
@@ -61,7 +63,7 @@ CPU_ROWS = {
     "net_dev_xmit": Row("ixgbe writes descriptor {entry}"),
     "doorbell": Row("TDT = {tail}", opens=False, packet=False, after="ixgbe writes"),
     "irq_handler_entry": Row(
-        "irq {irq}: handle_edge_irq, ixgbe_msix_clean_rings", "IF was set", packet=False
+        "irq {irq}: {flow}, ixgbe_msix_clean_rings", "IF was set", packet=False
     ),
     "softirq_entry": Row("NET_RX", "irq_exit: it was raised", packet=False),
     "rx_clean": Row("ixgbe_poll: descriptor {entry} of queue {queue}", opens=False),
@@ -73,7 +75,7 @@ CPU_ROWS = {
     "sock_handover": Row("socket is on cpu{b}", opens=False),
     "ipi_send": Row("ICR: {ipi} to cpu{b}", "{ipi_why}", packet=False),
     "reschedule_entry": Row("reschedule interrupt", "wakes ping", packet=False),
-    "recvmsg": Row("ping: recvmsg, {trip} us after sendmsg"),
+    "recvmsg": Row("ping: recvmsg", "NET_RX stamped it {trip} us after sendmsg"),
     "kfree_skb": Row("dropped: {reason}"),
 }
 NIC_ROWS = {
@@ -167,6 +169,13 @@ def _device(record: Record, world: World) -> str:
     return world.devices.get(record.b & 0xFFFF, f"if{record.b & 0xFFFF}")
 
 
+def _whose_rule(world: World) -> str:
+    """The era's, unless the machine was told another one."""
+    preset = PRESETS.get(world.era)
+    own = preset is not None and preset.packet_tap == world.params.packet_tap
+    return world.era if own else f"packet_tap={world.params.packet_tap}"
+
+
 _PARTS: dict[str, Callable[[Record, World], object]] = {
     "device": _device,
     "entry": lambda r, w: r.b & 0xFFFF,
@@ -178,7 +187,8 @@ _PARTS: dict[str, Callable[[Record, World], object]] = {
     "ipi": lambda r, w: _ipi(r.a, w.params)[0],
     "trip": lambda r, w: r.b // 1000,
     "reason": lambda r, w: _name(DROP_REASONS, r.b & 0xFFFF),
-    "tap_rule": lambda r, w: f"{w.era}: {TAP_RULES[w.params.packet_tap]}",
+    "tap_rule": lambda r, w: f"{_whose_rule(w)}: {TAP_RULES[w.params.packet_tap]}",
+    "flow": lambda r, w: FLOWS[w.params.irq_flow],
     "ring_entry": lambda r, w: r.b & 0xFFFF_FFFF,
     "ring_queue": lambda r, w: r.b >> 32,
     "tx_reason": lambda r, w: _name(TX_DROPS, r.b),

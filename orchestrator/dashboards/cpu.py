@@ -71,7 +71,7 @@ def _stack(view: MachineView, node: NodeView) -> Box:
     poll = cpufacts.napi(view, node)
     polling = f"  {poll.device}:{poll.queue} {poll.polled}/{poll.weight}" if poll else ""
     ksoftirqd = soft and cpufacts.in_ksoftirqd(node)
-    interrupted = "  runs the softirq" if ksoftirqd else "  interrupted" if hard or soft else ""
+    interrupted = "  runs it" if ksoftirqd else "  interrupted" if hard or soft else ""
     task = node.get("current_pid")
     rows = (
         ("H", "hardirq", cpufacts.irq_words(view, node, hard - 1) if hard else "-"),

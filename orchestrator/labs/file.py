@@ -90,6 +90,9 @@ class LabFile(ScenarioFile):
         "irq_handler_entry",
         description="event (EVENT,cpu1: on that CPU) where the picture is finer",
     )
+    zoom_gap_us: int = Field(
+        100, ge=1, le=100_000, description="longer pauses end the finer picture"
+    )
     look: int = Field(1, ge=1, description="step from which one looks: zoom and --step")
     next: str = Field("", description="the lab that comes after it")
     draw: dict[str, list[int | str]] = Field(
@@ -124,6 +127,7 @@ class Lab(NamedTuple):
     draws: Mapping[str, int | str]
     show: tuple[str, ...]
     zoom: str
+    zoom_gap_us: int
     look: int
     next: str
     questions: tuple[Question, ...]
@@ -180,6 +184,7 @@ def load(
         draws=draws,
         show=tuple(parsed.show),
         zoom=parsed.zoom,
+        zoom_gap_us=parsed.zoom_gap_us,
         look=parsed.look + len(before),
         next=parsed.next,
         questions=tuple(Question(q.ask, q.by_era.get(era, q.answer)) for q in parsed.question),

@@ -9,6 +9,7 @@ from orchestrator.labs import timeline
 from orchestrator.labs.file import Lab
 from orchestrator.labs.performance import Performance
 from orchestrator.labs.questions import with_answers
+from orchestrator.play import INTERRUPTED
 
 
 def opening(lab: Lab, runtime: str, seed: int | None) -> str:
@@ -57,17 +58,23 @@ def ending(performance: Performance, answers: bool) -> list[str]:
         text = verdict.expectation.text if verdict.passed else verdict.text
         lines.append(f"  {'ok' if verdict.passed else 'FAILED':<7} {where}: {text}")
     ledger = performance.ledger
-    lines.append(f"  {'ok' if ledger.balanced else 'FAILED':<7} every packet and MSI accounted for")
-    lines += [f"          {fault}" for fault in ledger.faults]
-    if played.cut_short:
+    interrupted = played.cut_short == INTERRUPTED
+    if ledger.balanced or not interrupted:  # by Ctrl-C: something may be on its way
+        mark = "ok" if ledger.balanced else "FAILED"
+        lines.append(f"  {mark:<7} every packet and MSI accounted for")
+        lines += [f"          {fault}" for fault in ledger.faults]
+    if played.cut_short and not interrupted:
         lines.append(f"  FAILED  cut short: {played.cut_short}")
     if performance.records_lost:
         lines.append(f"  note    {performance.records_lost} trace records were overwritten unread")
     if answers:
         lines += ["", *with_answers(performance.answers()).rstrip("\n").split("\n")]
     name = lab.again
-    lines += ["", f"{lab.name} {'passed' if performance.passed else 'FAILED'}."]
-    if not performance.passed and played.seed is not None:
+    word = "passed" if performance.passed else "FAILED"
+    if interrupted and all(verdict.passed for verdict in played.verdicts):
+        word = "was interrupted"
+    lines += ["", f"{lab.name} {word}."]
+    if not performance.passed and not interrupted and played.seed is not None:
         lines.append(f"  replay: bottomhalf lab run {name} --seed {played.seed}")
     lines.append(f"  why it is so: bottomhalf lab show {shlex.quote(lab.given)}")
     if not answers and lab.questions:

@@ -25,8 +25,6 @@ from orchestrator.session import terminal_width
 SLICE_NS = {"processes": 16_000_000, "simulation": 500_000}
 #: Lines of events that are printed of one phase.
 LINES_MAX = 60
-#: Pauses up to this long do not end what the finer picture shows.
-ZOOM_GAP_NS = 100_000
 
 
 @dataclass
@@ -229,7 +227,7 @@ def _zoom(
             continue
         point = numbers[event.kind]
         if point is not None and event.record.event == point.number and event.time_ns >= begin_ns:
-            first, last = contexts.busy(cpus, event.time_ns, ZOOM_GAP_NS)
+            first, last = contexts.busy(cpus, event.time_ns, lab.zoom_gap_us * 1000)
             margin = max(1_000, (last - first) // 16)
             return first - margin, last + margin
     return None

@@ -36,9 +36,10 @@ def lab(options: Options, argv: Sequence[str]) -> int:
     if action == "list":
         return _list(as_json)
     if len(given.words) != 2:
-        from orchestrator.labs.file import bundled  # noqa: PLC0415
-
-        raise BottomhalfError(f"{action} which lab?", f"bottomhalf lab {action} {bundled()[0]}")
+        raise BottomhalfError(
+            f"{action} which lab?",
+            f"bottomhalf lab list          shows them; the first: bottomhalf lab {action} one-ping",
+        )
     if action == "show":
         return _show(_load(given), as_json)
     if action == "sheet":
@@ -107,10 +108,17 @@ def _show(one: Lab, as_json: bool) -> int:
         print(json.dumps({"lab": one.name, "page": str(one.page), "text": text}))
         return OK
     from rich.console import Console  # noqa: PLC0415
-    from rich.markdown import Markdown  # noqa: PLC0415
+
+    from orchestrator.labs.showing import Page  # noqa: PLC0415
 
     width = min(shutil.get_terminal_size().columns, _TERMINAL_WIDTH_MAX)
-    Console(width=width, highlight=False).print(Markdown(page.for_terminal(text)))
+    console = Console(width=width, highlight=False)
+    with console.capture() as capture:
+        console.print(Page(page.for_terminal(text)), crop=False)
+    shown = capture.get()
+    if not console.is_terminal:  # rich fills lines up with blanks
+        shown = "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
+    sys.stdout.write(shown)
     return OK
 
 

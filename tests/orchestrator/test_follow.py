@@ -7,10 +7,11 @@ import re
 
 import pytest
 
-from bus.recorder import Recorder
+from bus.recorder import Record, Recorder
+from nodes.cpu.kernel.params import PRESETS
 from orchestrator import config, verbs
 from orchestrator.errors import BottomhalfError
-from orchestrator.followtable import CPU_ROWS, NIC_ROWS, TAP_RULES
+from orchestrator.followtable import CPU_ROWS, NIC_ROWS, TAP_RULES, World, render
 from orchestrator.ready import wait_until_ready
 from orchestrator.session import Session, drive
 from orchestrator.simulated import SimulatedMachine
@@ -148,3 +149,21 @@ def test_only_ping_can_be_followed(warm: SimulatedMachine):
 def test_rows_name_events_that_exist():
     assert len(CPU_ROWS) > 15
     assert len(NIC_ROWS) > 5  # building the tables looks every name up
+
+
+@pytest.mark.parametrize(
+    ("era", "settings", "flow", "rule"),
+    [
+        ("2.6.18", {}, "__do_IRQ", "2.6.18: skb->dev was bond0"),
+        ("6.1", {}, "handle_edge_irq", "6.1: taps run before"),
+        ("6.1", {"packet_tap": "skb_bond"}, "handle_edge_irq", "packet_tap=skb_bond: skb->dev was"),
+    ],
+)
+def test_functions_and_rules_are_those_of_the_era_or_of_what_was_set(
+    era: str, settings: dict[str, str], flow: str, rule: str
+) -> None:
+    world = World(PRESETS[era]._replace(**settings), {}, {}, "bond0", era)
+    record = Record(0, 0, 0, 24, 0)
+    interrupt, bond = CPU_ROWS["irq_handler_entry"], CPU_ROWS["bond_receive"]
+    assert f": {flow}, " in render(interrupt.text, "cpu", record, world)
+    assert render(bond.why, "cpu", record, world).startswith(rule)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.labs import file, page
+from orchestrator.labs import file, output, page
 from orchestrator.labs.performance import perform
 from orchestrator.simulated import SimulatedMachine
 from tools import labs as tool
@@ -87,6 +87,40 @@ def test_show_renders_the_page() -> None:
     assert code == 0
     assert "how does a write to an address become a handler that runs?" in text
     assert "<!--" not in text
+
+
+def test_a_run_ended_by_ctrl_c_is_not_called_failed() -> None:
+    lab = file.load("one-ping", seed=7)
+    shown = perform(SimulatedMachine(lab.scenario.machine, seed=7), lab, 7)
+    shown.played.cut_short = "interrupted"
+    text = "\n".join(output.ending(shown, answers=False))
+    assert "\none-ping was interrupted.\n" in text
+    assert "FAILED" not in text
+    assert "replay:" not in text
+    shown.played.cut_short = "cpu1 died"
+    text = "\n".join(output.ending(shown, answers=False))
+    assert "  FAILED  cut short: cpu1 died" in text
+    assert "\none-ping FAILED.\n" in text
+
+
+def test_a_reader_that_leaves_early_is_no_failed_lab() -> None:
+    command = [sys.executable, "-m", "orchestrator.cli", "lab", "run", "one-ping", "--seed", "7"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as lab:
+        assert lab.stdout is not None
+        assert lab.stderr is not None
+        lab.stdout.readline()
+        lab.stdout.close()
+        assert lab.stderr.read() == ""
+        assert lab.wait(timeout=30) == 0
+
+
+def test_show_leaves_lines_of_output_whole_and_ends_no_line_with_blanks() -> None:
+    text = tool.run(("lab", "show", "one-ping"))[1]
+    lines = text.splitlines()
+    assert any("what happens" in line and line.endswith("(virtual time)") for line in lines)
+    assert lines == [line.rstrip() for line in lines]
 
 
 def test_the_flow_of_2_6_18_is_do_irq_and_its_handlers_run_as_the_record_says() -> None:

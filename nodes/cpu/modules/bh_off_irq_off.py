@@ -105,7 +105,7 @@ def _arm_elsewhere(cpu: Cpu, _source: int, record: list[int]) -> None:
 
 @module(NAME, params={"hold_ms": (30, "how long each of the four keeps the CPU")})
 def init(cpu: Cpu, params: Values) -> Context:
-    """Hold the CPU in four ways."""
+    """Keep the CPU busy with bottom halves, interrupts, preemption off."""
     watch, hold_ms = Watch(cpu), params["hold_ms"]
     held: dict[str, str] = {}
     ran_elsewhere = 0

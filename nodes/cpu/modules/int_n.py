@@ -34,7 +34,7 @@ SEGMENT, OFFSET = 0xF000, 0x1234
 
 @module(NAME, params={"n": (0x41, "vector, 0x20 to 0xeb")})
 def init(cpu: Cpu, params: Values) -> Context:
-    """One ``int n`` and one softirq, both with interrupts off."""
+    """Execute int n and raise a softirq, both with interrupts off."""
     n = params["n"]
     if not 0x20 <= n < 0xEC or n == 0x80:
         return -EINVAL

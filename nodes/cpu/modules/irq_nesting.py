@@ -146,7 +146,7 @@ def _vectors(bits: int) -> str:
     },
 )
 def init(cpu: Cpu, params: Values) -> Context:
-    """All cases with both flows, then the NMI."""
+    """Try interrupts and an NMI on top of handlers of edge and level lines."""
     depth = after = 0
     nested: dict[str, list[str]] = {"edge": [], "fasteoi": []}
     for flow, found in nested.items():

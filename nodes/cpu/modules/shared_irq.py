@@ -114,7 +114,7 @@ class Drivers:
     },
 )
 def init(cpu: Cpu, params: Values) -> Context:
-    """The whole story, on a line of its own."""
+    """Two devices on one level line, one driver does not know its interrupt."""
     window = cpu.params.spurious_window
     desc = irq_sim_create(cpu, IRQ, "fasteoi")
     wire = Wire()

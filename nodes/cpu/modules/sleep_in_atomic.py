@@ -201,7 +201,7 @@ def _sleeper(cpu: Cpu, trial: Trial, place: str) -> Context:
     },
 )
 def init(cpu: Cpu, params: Values) -> Context:
-    """Sleep where one may not."""
+    """Sleep in five places where one may not, and log what is said."""
     how, places, ms = params["how"], str(params["where"]).split(","), params["ms"]
     if how not in HOW or any(place not in PLACES for place in places) or not 1 <= ms <= 10_000:
         return -EINVAL

@@ -130,7 +130,7 @@ def burn(cpu: Cpu, duration_ns: int, *stolen_by: int, whole: bool = True) -> Con
     },
 )
 def init(cpu: Cpu, params: Values) -> Context:
-    """One window for each load."""
+    """Raise softirqs faster and faster beside a user task; who runs them?"""
     storm = Storm(cpu, params["cost_us"] * 1000, params["budget"])
     before = cpu.softirq.actions[storm.number]
     open_softirq(cpu, storm.number, storm.action)

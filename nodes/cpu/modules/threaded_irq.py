@@ -213,7 +213,7 @@ def _refused(cpu: Cpu) -> int:
     },
 )
 def init(cpu: Cpu, params: Values) -> Context:
-    """The four trials."""
+    """Lines with a handler thread: who runs when, who masks the line."""
     if cpu.params.irq_threads == "none":
         printk(cpu, f"{NAME}: this kernel has no request_threaded_irq")
         return -ENOSYS

@@ -63,6 +63,8 @@ def rmmod(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
 @program("modinfo")
 def modinfo(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """Name, description and parameters."""
+    if len(argv) < 2:
+        return _fail(process, "modinfo", "missing module or filename.")
     for word in argv[1:]:
         module = MODULES.get(_name(word))
         if module is None:

@@ -153,6 +153,11 @@ def test_a_module_that_there_is_not(box: Box) -> None:
     assert box.run("insmod").err == "insmod: ERROR: missing filename.\n"
 
 
+def test_modinfo_wants_a_name(box: Box) -> None:
+    ran = box.run("modinfo")
+    assert (ran.code, ran.err) == (1, "modinfo: ERROR: missing module or filename.\n")
+
+
 def test_modinfo_tells_parameters(box: Box, probe: list[Any]) -> None:
     assert box.run("modinfo", "probe").out == (
         "name:           probe\n"
