@@ -7,8 +7,9 @@ import pytest
 from bus.messages import Snapshot
 from nodes.cpu.kernel.hrtimer import KTIME_MAX, HrTimer
 from nodes.cpu.kernel.irq.sim import irq_sim_create, irq_sim_remove
-from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.percpu import Context, Cpu, SoftwareInterrupt
 from nodes.cpu.modules import MODULES, Values, module
+from nodes.cpu.programs.run import PROGRAMS, Process, program
 from tests.nodes.cpu.harness import BareCpu, Box
 
 DIGITS = ("9" * 250,) * 20  # one text of 5000 digits: more than Python turns into a number
@@ -95,3 +96,15 @@ def test_a_lab_module_can_be_loaded_again_and_again(box: Box) -> None:
     for _ in range(10):
         assert box.run("insmod", "bh_off_irq_off", "hold_ms=1").code == 0
         assert box.run("rmmod", "bh_off_irq_off").code == 0
+
+
+def test_a_program_that_an_oops_ends_has_ended_for_who_waits_for_it(box: Box) -> None:
+    @program("faulter")
+    def main(_cpu: Cpu, _process: Process, _argv: tuple[str, ...]) -> Context:
+        yield SoftwareInterrupt(0x41, 3)  # no gate for user mode
+
+    try:
+        assert box.run("faulter").code == 128 + 11
+    finally:
+        del PROGRAMS["faulter"]
+    assert box.ping("-c", "1").code == 0
