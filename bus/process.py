@@ -61,6 +61,9 @@ LOG_LINES_PER_S = 20
 #: later, in the hope of another reason: a wake-up costs as much as all the work of a packet.
 TIMER_SLACK_NS = 500_000
 
+#: Longest wait in one go: select(2) takes no time-out that a timer of a node could not exceed.
+WAIT_NS_MAX = 3_600_000_000_000
+
 STARTING, RUNNING, ENDED = 1, 2, 3
 
 _STATE = COMMON_SCHEMA.index("state")
@@ -190,7 +193,7 @@ class NodeProcess:
             else:
                 left_ns = wake - clock()
                 if left_ns > 0:
-                    sleep(waiting, (), (), left_ns * 1e-9)
+                    sleep(waiting, (), (), min(left_ns, WAIT_NS_MAX) * 1e-9)
                     words[_WAKEUPS] += 1
                 ready = wait(0, 64)
             for fd, _ in ready:

@@ -56,7 +56,7 @@ from nodes.cpu.kernel.percpu import (
     Pause,
     SoftwareInterrupt,
 )
-from nodes.cpu.kernel.sched import schedule, task_exit
+from nodes.cpu.kernel.sched import SIGSEGV, schedule, task_exit
 from nodes.cpu.kernel.traps import general_protection
 from nodes.cpu.lapic import LocalApic
 from nodes.cpu.lapicregs import LocalApicRegisters
@@ -359,6 +359,7 @@ class CpuNode(Node):
             return True
         cpu.preempt_count = 0
         cpu.irqs_on = True
+        boot.died(cpu, cpu.current, SIGSEGV)
         task_exit(cpu, cpu.current)
         schedule(cpu)
         return False

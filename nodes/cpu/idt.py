@@ -119,10 +119,6 @@ class Idt:
         self.memory[at : at + GATE_BYTES] = gate.encode()
         return gate
 
-    def clear_gate(self, n: int) -> None:
-        at = self.entry_offset(n)
-        self.memory[at : at + GATE_BYTES] = bytes(GATE_BYTES)
-
     def gate(self, n: int) -> Gate:
         at = self.entry_offset(n)
         return decode_gate(bytes(self.memory[at : at + GATE_BYTES]))

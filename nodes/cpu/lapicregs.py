@@ -106,7 +106,6 @@ class LocalApicRegisters:
         self._value["ID"] = self.apic_id << 24
         self._value["VERSION"] = VERSION
         self._latched_errors = 0
-        self._started_ns = 0  # when the running count began
         self.lapic.timer_masked = True
 
     @property

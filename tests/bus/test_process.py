@@ -218,6 +218,13 @@ def test_an_armed_microsecond_timer_neither_spins_nor_sleeps_a_millisecond(start
     assert page["wakeups"] - before[1] <= 2000 + messages
 
 
+def test_a_timer_further_away_than_select_can_wait_does_not_end_the_node(start: Starter) -> None:
+    machine = start()
+    command(machine, "eth0", "timer", str(10**20), "1")
+    assert ask(machine, "eth0", "timers")["fired"] == 0
+    assert ask(machine, "eth0", "timers")["left"] == 1
+
+
 def test_waiting_for_a_timer_or_a_message_takes_no_cpu_time(start: Starter) -> None:
     machine = start()
     before = ask(machine, "eth0", "timers")["cpu_s"]

@@ -46,12 +46,12 @@ from nodes.cpu.kernel.traps import trap_init
 from nodes.cpu.kernel.watchdog import Watchdog
 from nodes.cpu.kernel.workqueue import Workqueues
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.cpu.programs.run import Programs, signal, spawn, start_waiting
+from nodes.cpu.programs.run import Programs, died, signal, spawn, start_waiting
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-__all__ = ["prepare", "signal", "snapshot", "spawn", "start"]
+__all__ = ["died", "prepare", "signal", "snapshot", "spawn", "start"]
 
 RSS_KEY_BYTES = 40
 WAIT_ONLINE_NS, WAIT_ONLINE_POLL_NS = 5_000_000_000, 10_000_000

@@ -22,6 +22,9 @@ from nodes.cpu.kernel.percpu import Context
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
+#: A number with more digits overflows every type (and Python's own limit is near 4300).
+DIGITS_MAX = 64
+
 Store = Callable[["Cpu", dict[str, str], str], Context]
 STORES: dict[str, Store] = {}
 _PATTERNS: dict[str, re.Pattern[str]] = {}
@@ -81,7 +84,7 @@ def kstrtoint(text: str) -> int | None:
     """A whole number in C's notation, with at most a newline behind it; None if it is none."""
     word = text.removesuffix("\n")
     match = re.fullmatch(r"([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", word)
-    if match is None:
+    if match is None or len(match[2]) > DIGITS_MAX:
         return None
     digits = match[2]
     base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10

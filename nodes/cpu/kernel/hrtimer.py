@@ -17,6 +17,9 @@ from nodes.cpu.trace import TRACEPOINTS
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
+#: The last time there is: ktime_add_safe stops here (292 years).
+KTIME_MAX = (1 << 63) - 1
+
 _INIT = TRACEPOINTS["hrtimer_init"].number
 _START = TRACEPOINTS["hrtimer_start"].number
 _CANCEL = TRACEPOINTS["hrtimer_cancel"].number
@@ -63,6 +66,7 @@ class HrtimerBase:
             timer.number = self._numbers
             self.trace(_INIT, timer)
         self._order += 1
+        expires_ns = min(expires_ns, KTIME_MAX)
         timer.expires_ns = expires_ns
         timer._token = self._order
         heapq.heappush(self._heap, (expires_ns, self._order, timer))

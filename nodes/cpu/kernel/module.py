@@ -113,7 +113,10 @@ def load_module(cpu: Cpu, module: Module, words: tuple[str, ...]) -> Context:
     error: int = yield from _set_and_wait(cpu, module.name, (*me, LOADING))
     if error:
         return error
-    failed: int = yield from module.init(cpu, values)
+    try:
+        failed: int = yield from module.init(cpu, values)
+    except OSError as error_of_init:  # an irq or a vector that it wants is taken
+        failed = -(error_of_init.errno or EINVAL)
     error = yield from _set_and_wait(cpu, module.name, None if failed else (*me, LIVE))
     return failed or error
 

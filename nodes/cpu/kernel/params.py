@@ -132,7 +132,6 @@ class Params(NamedTuple):
     local_timer_vector: int
     reschedule_vector: int
     call_function_single_vector: int
-    first_device_vector: int
     softirq_time: str  # what a tick charges to softirqs: kernel/sched/cputime.c
     irq_time_accounting: int  # 1: CONFIG_IRQ_TIME_ACCOUNTING
     nr_irqs_base: int  # nr_irqs without the CPUs' share; at most 256 a CPU
@@ -271,7 +270,6 @@ PRESETS: dict[str, Params] = {
         local_timer_vector=0xEF,
         reschedule_vector=0xFD,
         call_function_single_vector=0xFC,
-        first_device_vector=0x31,
         softirq_time="bh-off-too",
         irq_time_accounting=0,
         nr_irqs_base=239,
@@ -395,7 +393,6 @@ PRESETS: dict[str, Params] = {
         local_timer_vector=0xEF,
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
-        first_device_vector=0x41,
         softirq_time="serving",
         irq_time_accounting=0,
         nr_irqs_base=680,
@@ -519,7 +516,6 @@ PRESETS: dict[str, Params] = {
         local_timer_vector=0xEC,
         reschedule_vector=0xFD,
         call_function_single_vector=0xFB,
-        first_device_vector=0x21,
         softirq_time="serving",
         irq_time_accounting=0,
         nr_irqs_base=424,

@@ -26,7 +26,7 @@ EXIT_ZOMBIE = 0x20
 #: task->prio of nice 0.
 DEFAULT_PRIO = 120
 
-SIGINT, SIGQUIT, SIGKILL, SIGTERM = 2, 3, 9, 15
+SIGINT, SIGQUIT, SIGKILL, SIGSEGV, SIGTERM = 2, 3, 9, 11, 15
 
 #: kernel/sched/core.c sched_prio_to_weight, nice -20 .. 19: each step is 10 % of CPU share.
 _WEIGHTS = (

@@ -123,7 +123,8 @@ def queue_remote_wakeup(cpu: Cpu, target: int, record: Sequence[int]) -> Context
 def take_records(cpu: Cpu) -> None:
     """Take every record that waits for this CPU."""
     me, ram, queues = cpu.number, cpu.ram, cpu.call
-    for source in cpu.online_cpus:
+    # not online_cpus: a CPU that was told of this one first may be sending already
+    for source in range(cpu.machine.cpus):
         if source == me:
             continue
         ring = ram.csd_ring(source, me)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 PING_CHUNK = 2000
+DIGITS_MAX = 10
 
 
 def snapshot(cpu: Cpu, what: str) -> Any:
@@ -40,8 +41,13 @@ def snapshot(cpu: Cpu, what: str) -> Any:
     if name == "spurious":
         return _spurious(cpu, argument)
     if name == "ping":
-        return _ping(cpu, int(argument) if argument.isdigit() else 1)
+        return _ping(cpu, max(1, _number(argument)))
     raise LookupError(f"a CPU has no snapshot {what}")
+
+
+def _number(text: str) -> int:
+    """What stands behind the colon; -1 if it is no number."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS_MAX else -1
 
 
 def _kernel(cpu: Cpu) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _iptables(cpu: Cpu, table: str) -> str:
 
 
 def _spurious(cpu: Cpu, irq: str) -> dict[str, Any]:
-    desc = cpu.irq.desc.get(int(irq)) if irq.isdecimal() else None
+    desc = cpu.irq.desc.get(_number(irq))
     if desc is None:
         raise LookupError(f"no irq {irq}")
     return {"spurious": (desc.irq_count, desc.irqs_unhandled, desc.last_unhandled)}

@@ -37,7 +37,6 @@ HI_SOFTIRQ, TIMER_SOFTIRQ, NET_TX_SOFTIRQ, NET_RX_SOFTIRQ, BLOCK_SOFTIRQ = 0, 1,
 MAX_SOFTIRQ_RESTART = 10
 MAX_SOFTIRQ_TIME_MS = 2
 
-_PENDING = CPU_SCHEMA.index("softirq_pending")
 _COUNT = CPU_SCHEMA.index("softirqs")
 _RAISED = CPU_SCHEMA.index("softirqs_raised")
 _NOW = CPU_SCHEMA.index("softirq_now")
@@ -195,11 +194,6 @@ def invoke_softirq(cpu: Cpu) -> Context:
             wakeup_softirqd(cpu)
         else:
             yield from __do_softirq(cpu)
-
-
-def show_softirqs(cpu: Cpu) -> None:
-    """Write the mask into the page."""
-    cpu.words[_PENDING] = cpu.softirq.pending
 
 
 # ---------------------------------------------------------------- bottom halves off

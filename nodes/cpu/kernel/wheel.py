@@ -136,13 +136,6 @@ class CascadingWheel:
         """All of them, tv1 to tv5 in the order of the slots."""
         return [t for tv in self._tv for index in sorted(tv) for t in tv[index].values()]
 
-    def take_all(self) -> list[Entry]:
-        """The same, taken out of the wheel."""
-        found = self.timers()
-        for timer in found:
-            self.remove(timer)
-        return found
-
 
 def wheel_depth(hz: int) -> int:
     """LVL_DEPTH."""
@@ -262,12 +255,6 @@ class HierarchicalWheel:
     def timers(self) -> list[Entry]:
         """All of them, bucket by bucket as they would be run."""
         return [t for i in sorted(self._buckets) for t in reversed(self._buckets[i].values())]
-
-    def take_all(self) -> list[Entry]:
-        found = self.timers()
-        for timer in found:
-            self.remove(timer)
-        return found
 
 
 Wheel = CascadingWheel | HierarchicalWheel

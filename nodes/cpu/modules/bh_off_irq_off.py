@@ -44,8 +44,9 @@ NAME = "bh_off_irq_off"
 ELSEWHERE = words.LAB_MODULES + 9
 #: Record (smp): set an hrtimer to ``record[1]`` whose interrupt schedules a tasklet there.
 ARM_ELSEWHERE = 110
-#: The other CPU's tasklet, by number (below ``tasklet.SHARED``).
-TASKLET_ELSEWHERE = 60
+#: The tasklets here and on the other CPU, by number (below ``tasklet.SHARED``: those that a CPU
+#: draws for itself never come back, and a module may be loaded any number of times).
+TASKLET_HERE, TASKLET_ELSEWHERE = 59, 60
 LATER_NS = 1_000_000
 EVENTS = ("hardirq", "tasklet", "timer", "work")
 WAYS = {"none": "busy", "bh": "bh off", "irq": "irqs off", "preempt": "preemption off"}
@@ -56,7 +57,7 @@ class Watch:
 
     def __init__(self, cpu: Cpu) -> None:
         self.at_ns: dict[str, int] = {}
-        self.tasklet = tasklet_init(cpu, self.note("tasklet"), name=NAME)
+        self.tasklet = tasklet_init(cpu, self.note("tasklet"), TASKLET_HERE, NAME)
         self.hrtimer = HrTimer(self.interrupt, NAME)
         self.timer = timer_setup(cpu, self.note("timer"), name=NAME)
         self.work = Work(words.MODULE_WORK + cpu.number, NAME, self.work_fn)

@@ -17,6 +17,7 @@ has them.
 
 from __future__ import annotations
 
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "conntable"
-EINVAL = 22
 NF_IP_PRI_CONNTRACK = -200
 WAYS = ("none", "local_bh_disable", "spin_lock", "spin_lock_bh", "spin_lock_irqsave")
 #: Record: register (1) or remove (0) the hooks; the way, walk_ms, limit_ms.

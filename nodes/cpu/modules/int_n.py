@@ -9,6 +9,7 @@ gate of 16 in long mode. Result::
 
 from __future__ import annotations
 
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from nodes.cpu.idt import RealModeTable
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "int_n"
-EINVAL = 22
 #: Where a real-mode handler might lie.
 SEGMENT, OFFSET = 0xF000, 0x1234
 

@@ -15,6 +15,7 @@ interrupts itself, as it must not.
 
 from __future__ import annotations
 
+from errno import EIO
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IRQD_IRQ_INPROGRESS, IRQF_DISABLED, IRQS_PENDING
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "irq_nesting"
-EIO = 5
 #: Lines are called by their vectors: da and dc are of one class, 5c of a lower one.
 LINES = {"5c": (250, 0x5C), "da": (251, 0xDA), "dc": (252, 0xDC)}  # irq, vector
 #: which case: the line whose handler lasts, and the line that comes meanwhile

@@ -15,6 +15,7 @@ locks are left out of lockdep, which would stop at the first wrong one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "lock_contexts"
-EINVAL = 22
 #: From the weakest on: what comes later forbids more.
 WAYS = (
     "none",

@@ -21,6 +21,7 @@ context". The latter comes once a second at most, so the module waits before eac
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "sleep_in_atomic"
-EINVAL = 22
 HOW = ("msleep", "mutex_lock")
 #: Record: take the spinlock on another CPU, and tell how long it took.
 SPINNER_RECORD = 84

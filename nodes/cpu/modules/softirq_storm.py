@@ -16,6 +16,7 @@ not run) is skipped, so a host that is short of time makes no bursts.
 
 from __future__ import annotations
 
+from errno import EINVAL
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.hrtimer import HrTimer, nanosleep
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 NAME = "softirq_storm"
 QUEUE_MAX = 64
+LOAD_MAX, COST_US_MAX, WINDOW_MS_MAX = 1000, 100_000, 600_000
 SLICE_NS = 100_000
 
 _HARDIRQ_NS = CPU_SCHEMA.index("hardirq_ns")
@@ -131,27 +133,43 @@ def burn(cpu: Cpu, duration_ns: int, *stolen_by: int, whole: bool = True) -> Con
 )
 def init(cpu: Cpu, params: Values) -> Context:
     """Raise softirqs faster and faster beside a user task; who runs them?"""
+    loads = _loads(str(params["loads"]))
+    in_range = (
+        1 <= params["cost_us"] <= COST_US_MAX
+        and 1 <= params["window_ms"] <= WINDOW_MS_MAX
+        and params["budget"] >= 1
+    )
+    if not (loads and in_range):
+        return -EINVAL
     storm = Storm(cpu, params["cost_us"] * 1000, params["budget"])
     before = cpu.softirq.actions[storm.number]
     open_softirq(cpu, storm.number, storm.action)
     open_softirq(cpu, NET_RX_SOFTIRQ, storm.net_rx_counted)
     kthread_run(cpu, "user", storm.user(cpu))
     window_ns = params["window_ms"] * 1_000_000
-    for load in str(params["loads"]).split(","):
-        storm.period_ns = storm.cost_ns * 100 // int(load)
+    for load in loads:
+        storm.period_ns = storm.cost_ns * 100 // load
         storm.clear()
         began = cpu.now()
         cpu.timers.hrtimer_start(storm.timer, began + storm.period_ns)
         yield from nanosleep(cpu, window_ns)
         cpu.timers.hrtimer_cancel(storm.timer)
         lasted_ns = cpu.now() - began
-        _report(cpu, storm, int(load), lasted_ns)
+        _report(cpu, storm, load, lasted_ns)
         while storm.queued:
             yield from nanosleep(cpu, 1_000_000)
     storm.stop = True
     open_softirq(cpu, storm.number, before)
     open_softirq(cpu, NET_RX_SOFTIRQ, storm.net_rx_action)
     return 0
+
+
+def _loads(text: str) -> list[int]:
+    """Percentages; none if one of them is wrong."""
+    words = text.split(",")
+    loads = [int(word) for word in words if word.isdecimal()]
+    good = len(loads) == len(words) and all(1 <= load <= LOAD_MAX for load in loads)
+    return loads if good else []
 
 
 def _report(cpu: Cpu, storm: Storm, load: int, lasted_ns: int) -> None:

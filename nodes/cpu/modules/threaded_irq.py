@@ -21,6 +21,7 @@ Four trials on lines of this CPU, all with ``request_threaded_irq``:
 from __future__ import annotations
 
 from collections.abc import Callable
+from errno import ENOSYS
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.delay import udelay
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
 NAME = "threaded_irq"
 ALONE, SHARED, EDGE = 250, 251, 252  # irq numbers
-ENOSYS = 38
 MS = 1_000_000
 PATIENCE_NS = 5_000_000_000
 PULSES = 5

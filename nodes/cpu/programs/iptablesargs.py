@@ -93,7 +93,7 @@ def _verb(command: Command, verb: str, rest: list[str]) -> None:
         command.chain = rest.pop(0)
     elif verb not in ("-F", "-L", "-Z"):
         raise _usage(f'option "{verb}" requires an argument')
-    if verb in ("-D", "-I") and rest and rest[0].isdigit():
+    if verb in ("-D", "-I") and rest and rest[0].isdecimal():
         command.number = int(rest.pop(0))
     if verb == "-P":
         if not rest:
@@ -108,7 +108,7 @@ def _value(command: Command, option: str, value: str) -> None:
     if option == "-t":
         command.table = value
     elif option == "-p":
-        number = PROTOCOLS.get(value.lower(), int(value) if value.isdigit() else -1)
+        number = PROTOCOLS.get(value.lower(), int(value) if value.isdecimal() else -1)
         if not 0 <= number <= 255:
             raise _usage(f'unknown protocol "{value}" specified')
         command.rule = rule._replace(protocol=number)

@@ -91,6 +91,12 @@ def signal(cpu: Cpu, request: int, signo: int) -> None:
             cpu.post(CONTROL, TaskExit(request, 128 + signo))
 
 
+def died(cpu: Cpu, task: Task, signo: int) -> None:
+    """An oops ended the task, so its program does not come to its end: tell who waits for it."""
+    if task.request is not None and cpu.programs.running.pop(task.request, None) is not None:
+        cpu.post(CONTROL, TaskExit(task.request, 128 + signo))
+
+
 def _run(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     main = PROGRAMS.get(argv[0]) if argv else None
     if main is None:

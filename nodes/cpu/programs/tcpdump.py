@@ -18,7 +18,7 @@ from nodes.cpu.programs.run import STDERR, Process, program
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-DEFAULT_SNAPLEN = 65535
+DEFAULT_SNAPLEN, MAXIMUM_SNAPLEN = 65535, 262144
 NO_SUCH_DEVICE = 1
 
 
@@ -33,7 +33,12 @@ def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         elif word == "-p":
             promiscuous = False
         elif word == "-s":
-            snaplen = int(next(words, "0")) or DEFAULT_SNAPLEN
+            text = next(words, "")
+            if not text.isdecimal() or int(text) > MAXIMUM_SNAPLEN:
+                limits = f"must be >= 0 and <= {MAXIMUM_SNAPLEN}"
+                process.write(f"tcpdump: invalid snaplen {text} ({limits})\n", STDERR)
+                return 1
+            snaplen = int(text) or DEFAULT_SNAPLEN
     dev = cpu.net.device(name)
     if dev is None and name != "any":
         process.write(f"tcpdump: {name}: No such device exists\n", STDERR)

@@ -22,10 +22,10 @@ from nodes.cpu.kernel.irq.thread import setup_irq_thread, wake_up_irq_thread
 from nodes.cpu.kernel.irq.x86_chips import XT_PIC
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.net import device
-from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.kernel.percpu import Context, Cpu, Pause
 from nodes.cpu.programs.run import PROGRAMS, Process, program
 from orchestrator import ledger
-from tests.nodes.cpu.harness import ERAS, BareCpu, Box
+from tests.nodes.cpu.harness import ERAS, MS, BareCpu, Box
 
 WRITERS: dict[str, Callable[[Cpu, int, str], Context]] = {
     "smp_affinity": write_smp_affinity,
@@ -334,6 +334,40 @@ def test_the_threads_of_a_line_follow_it(era: str) -> None:
     assert set(ran) == {1 - old}
     names = [task.comm for task in box.machine.simulation.node(f"cpu{old}").cpu.rq.all.values()]
     assert not [name for name in names if name.startswith("irq/")]
+
+
+def test_a_move_that_is_asked_for_while_the_handler_runs_is_made_at_its_end() -> None:
+    """2.6.18 runs handlers with interrupts on, so the request can come in there; the message is
+    rewritten when the chain ends, and the line's state has to follow."""
+    box = Box("2.6.18")
+    irq, old = queue_irq(box)
+    if old != 1:
+        write(box, irq, "2")
+        box.ping("-c", "3", "-i", "0.01")
+    cpu, desc = box.machine.simulation.node("cpu1").cpu, desc_of(box, 1, irq)
+    assert desc.target == 1
+    (action,) = desc.actions
+    first, began, asked = action.handler, [], []
+
+    def slow(irq: int, dev_id: Any) -> Context:
+        give_up = cpu.now() + 20 * MS
+        began.append(desc.motion)
+        while not asked and cpu.now() < give_up:
+            yield Pause(cpu.now() + 10_000)
+            if desc.motion is not None:
+                asked.append(irq)
+        return first(irq, dev_id)
+
+    action.handler = slow
+    ping = box.start("ping", "-c", "1", "192.168.1.1")
+    while not began:
+        box.live(0.01)
+    assert write(box, irq, "1") == 0
+    box.end(ping)
+    assert (began[0], asked) == (None, [irq])
+    assert (desc.target, desc.motion) == (0, None)
+    assert "3 received" in box.ping("-c", "3", "-i", "0.01").out
+    assert show(box, irq) == 1
 
 
 # ---------------------------------------------------------------- nothing is lost

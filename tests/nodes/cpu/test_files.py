@@ -10,7 +10,6 @@ from nodes.cpu.kernel import procfs
 from nodes.cpu.kernel.files import kstrtoint
 from nodes.cpu.kernel.net.handover import BACKLOG_RX
 from nodes.cpu.kernel.net.skbuff import SkBuff
-from nodes.cpu.kernel.procfs.system import cpulist
 from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, raise_softirq
 from nodes.cpu.kernel.sysctl import dointvec
 from tests.nodes.cpu.captures import captured
@@ -57,13 +56,6 @@ def test_kstrtoint_is_strict(text: str, value: int | None) -> None:
 )  # fmt: skip
 def test_dointvec_takes_the_first_number_of_an_int(text: str, value: int | None) -> None:
     assert dointvec(text) == value
-
-
-@pytest.mark.parametrize(
-    ("numbers", "text"), [([0], "0"), ([0, 1], "0-1"), ([0, 2, 3, 4, 8], "0,2-4,8"), ([], "")]
-)
-def test_cpulist(numbers: list[int], text: str) -> None:
-    assert cpulist(numbers) == text
 
 
 # ---------------------------------------------------------------- opening

@@ -57,6 +57,18 @@ def test_a_call_to_another_cpu_is_a_record_and_an_ipi_with_nothing_but_its_vecto
     assert pair.arch(1, "CAL") - before == 1
 
 
+def test_a_record_of_a_cpu_that_is_not_known_to_be_online_yet_is_taken(
+    noted: list[tuple[Any, ...]],
+) -> None:
+    """cpu_online_mask comes to one CPU after the other: who has it may call one that has not."""
+    three = Several(cpus=3)
+    two = three.all[2].cpu
+    two.online_cpus = [0, 2]
+    three.one.task(send(three.one.cpu, 2, range(7, 8)))
+    three.live(MS)
+    assert noted == [(2, 1, 7, True, False)]
+
+
 def test_softirqs_raised_by_a_call_run_when_its_interrupt_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,6 +14,8 @@ from errno import EINVAL, EOVERFLOW, ERANGE
 _GROUP_BITS = 32
 _GROUP_DIGITS = 8
 _HEX = "0123456789abcdefABCDEF"
+#: A CPU number with more digits is past the last CPU, whatever it is.
+_CPU_DIGITS_MAX = 10
 
 
 def format_mask(mask: int, bits: int) -> str:
@@ -48,8 +50,8 @@ def parse_mask(text: str, bits: int) -> int:
         if len(group.lstrip("0")) > _GROUP_DIGITS:
             raise OSError(EOVERFLOW, "more than 32 bits in a group")
         mask = mask << _GROUP_BITS | int(group, 16)
-    if mask >> bits:
-        raise OSError(EOVERFLOW, "more bits than a mask has")
+        if mask >> bits:
+            raise OSError(EOVERFLOW, "more bits than a mask has")
     return mask
 
 
@@ -60,6 +62,8 @@ def parse_list(text: str, bits: int) -> int:
         low, dash, high = piece.partition("-")
         if not low.isdecimal() or (dash and not high.isdecimal()):
             raise OSError(EINVAL, "no list")
+        if max(len(low), len(high)) > _CPU_DIGITS_MAX:
+            raise OSError(EOVERFLOW, "no unsigned int")
         first, last = int(low), int(high if dash else low)
         if first > last:
             raise OSError(EINVAL, "a range that runs backwards")

@@ -158,7 +158,6 @@ class IrqDesc:
     state: int = IRQD_IRQ_DISABLED | IRQD_IRQ_MASKED
     settings: int = 0
     depth: int = 1
-    tot_count: int = 0
     # the spurious detector
     irq_count: int = 0
     irqs_unhandled: int = 0
@@ -194,7 +193,3 @@ class IrqTable:
         self.count_every = True  # does the detector look at interrupts that went well too?
         self.handlers_irqs_on = False
         self.handlers_watched = True  # is one that enables interrupts told off?
-
-
-def irq_to_desc(cpu: Cpu, irq: int) -> IrqDesc | None:
-    return cpu.irq.desc.get(irq)

@@ -15,7 +15,12 @@ from nodes.cpu.kernel.apic import (
     error_interrupt,
     spurious_interrupt,
 )
-from nodes.cpu.kernel.irq.migration import irq_move_cleanup_interrupt, moving_interrupt
+from nodes.cpu.kernel.irq.migration import (
+    hand_over,
+    irq_move_cleanup_interrupt,
+    move_is_made,
+    moving_interrupt,
+)
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import (
@@ -153,3 +158,5 @@ def _device(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
         yield from moving_interrupt(cpu, desc)
         return
     yield from desc.handle_irq(cpu, desc)
+    if move_is_made(desc):  # it was asked for while the handlers ran
+        yield from hand_over(cpu, desc)

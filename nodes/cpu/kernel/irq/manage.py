@@ -359,17 +359,17 @@ def enable_irq(cpu: Cpu, irq: int) -> None:
 
 
 def synchronize_hardirq(cpu: Cpu, irq: int) -> Context:
-    """Wait until no handler of the line runs."""
-    desc = _local(cpu, irq)
-    while desc.state & IRQD_IRQ_INPROGRESS:
+    """Wait until no handler of the line runs; on another CPU's line nothing runs here."""
+    desc = cpu.irq.desc.get(irq)
+    while desc is not None and desc.state & IRQD_IRQ_INPROGRESS:
         yield Pause(cpu.now() + SPIN_NS)
 
 
 def synchronize_irq(cpu: Cpu, irq: int) -> Context:
     """Wait for handlers (busily), then for woken threads (asleep)."""
     yield from synchronize_hardirq(cpu, irq)
-    desc = _local(cpu, irq)
-    while desc.threads_active:
+    desc = cpu.irq.desc.get(irq)
+    while desc is not None and desc.threads_active:
         cpu.current.state = TASK_UNINTERRUPTIBLE
         desc.wait_for_threads.append(cpu.current)
         yield SCHEDULE

@@ -20,7 +20,8 @@ a handler runs elsewhere, and is replayed; what still comes to the old CPU is pa
 replayed. A replay proves nothing about the device, so it never completes a move. Eras without
 IRQ_MOVE_CLEANUP, and moves within a vector's domain, end at MOVED: the number stays the same.
 
-A line whose threads run is handed over when they are done; the new CPU makes threads of its own.
+A line whose threads or handlers run is handed over when they are done; the new CPU makes threads of
+its own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.ipi import send_ipi
 from nodes.cpu.kernel.irq.desc import (
     IRQD_IRQ_DISABLED,
+    IRQD_IRQ_INPROGRESS,
     IRQD_IRQ_MASKED,
     IRQD_SETAFFINITY_PENDING,
     IRQS_PENDING,
@@ -142,15 +144,20 @@ def moving_interrupt(cpu: Cpu, desc: IrqDesc) -> Context:
     if motion is not None and motion.cleanup_on >= 0 and not desc.istate & IRQS_REPLAY:
         yield from _irq_complete_move(cpu, desc, motion)
     yield from desc.handle_irq(cpu, desc)
-    if desc.motion is not None and desc.motion.written:
+    if move_is_made(desc):
         yield from hand_over(cpu, desc)
+
+
+def move_is_made(desc: IrqDesc) -> bool:
+    """The device sends elsewhere from now on; the line's state is still here."""
+    return desc.motion is not None and desc.motion.written
 
 
 def hand_over(cpu: Cpu, desc: IrqDesc) -> Context:
     """The device sends to the new CPU: give it the line's state."""
     motion = desc.motion
     assert motion is not None
-    if desc.threads_active:
+    if desc.threads_active or desc.state & IRQD_IRQ_INPROGRESS:
         later = timer_setup(cpu, lambda cpu: _hand_over_later(cpu, desc, motion))
         cpu.timers.mod_timer(later, cpu.jiffies() + 1)
         return

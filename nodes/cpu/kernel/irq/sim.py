@@ -14,6 +14,7 @@ level, by the era's way (``irq_flow``); simple and per-CPU lines have chips of t
 
 from __future__ import annotations
 
+from errno import EBUSY, ENOSPC
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.irq.desc import NR_IRQS, IrqChip, IrqDesc
@@ -117,15 +118,16 @@ def irq_sim_create(
     chip: IrqChip | None = None,
     latch: bool = False,
 ) -> IrqDesc:
-    """A line of this CPU with a free irq number; OSError(ENOSPC) if no vector is free.
+    """A line of this CPU; OSError: EBUSY if the irq or the vector has an owner, ENOSPC if no vector
+    is free.
 
     ``flow`` is a key of ``flow.FLOWS``; ``latch``: a pulse on the masked line is kept, one deep."""
     if not 0 <= irq < NR_IRQS or irq in cpu.irq.desc:
-        raise ValueError(f"irq {irq} is not free")
+        raise OSError(EBUSY, f"irq {irq} is not free")
     if vector is None:
         vector = _free_vector(cpu)
     elif cpu.irq.vector_irq[vector] is not None:
-        raise ValueError(f"vector {vector:#x} is not free")
+        raise OSError(EBUSY, f"vector {vector:#x} is not free")
     desc = irq_alloc_desc(cpu, irq, irq, vector, cpu.number)
     if chip is None:
         chip = _OWN[flow] if flow in _OWN else CHIPS[cpu.params.irq_flow][flow]
@@ -140,7 +142,7 @@ def _free_vector(cpu: Cpu) -> int:
     for vector in range(_VECTOR_LAST, _VECTOR_FIRST, -1):
         if vector != _SYSCALL_VECTOR and cpu.irq.vector_irq[vector] is None:
             return vector
-    raise OSError(28, "no free vector")
+    raise OSError(ENOSPC, "no free vector")
 
 
 def _handle_simple(cpu: Cpu, desc: IrqDesc) -> Context:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bus.messages import IcrWrite
+from nodes.cpu.kernel.ipi import ICR_ASSERT, write_icr
 from nodes.cpu.kernel.irq.desc import (
     IRQD_IRQ_DISABLED,
     IRQD_IRQ_INPROGRESS,
@@ -20,14 +20,11 @@ from nodes.cpu.kernel.irq.desc import (
     IrqDesc,
 )
 from nodes.cpu.kernel.irq.migration import irq_move_irq
-from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
-from nodes.machine import APIC
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-_SENT = CPU_SCHEMA.index("ipi_sent")
 _SEND = TRACEPOINTS["ipi_send"].number
 
 
@@ -73,9 +70,8 @@ def mask_and_ack(cpu: Cpu, desc: IrqDesc) -> None:
 
 def send_vector(cpu: Cpu, target: int, vector: int) -> None:
     """Fixed, physical destination: the vector as an IPI, one message each time."""
-    cpu.words[_SENT] += 1
     cpu.trace(_SEND, vector, target)
-    cpu.post(APIC, IcrWrite(target << 56 | 1 << 14 | vector))
+    write_icr(cpu, target << 56 | ICR_ASSERT | vector)
 
 
 def retrigger(cpu: Cpu, desc: IrqDesc) -> bool:

@@ -6,20 +6,9 @@ and no features that nobody has. There is no /proc/loadavg: nothing samples the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from nodes.cpu.kernel.irq.cpumask import format_list
+from nodes.cpu.kernel.irq.vector import cpu_mask
 from nodes.cpu.kernel.procfs.tree import Boot, Groups, Pages, file
-
-
-def cpulist(numbers: Sequence[int]) -> str:
-    """``0-3,8``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs)
 
 
 @file("/proc/version")
@@ -68,11 +57,11 @@ def show_sysctl(boot: Boot, _pages: Pages, groups: Groups) -> str:
 
 @file("/sys/devices/system/cpu/online")
 def show_online(boot: Boot, _pages: Pages, _groups: Groups) -> str:
-    return cpulist(boot["online"]) + "\n"
+    return format_list(cpu_mask(boot["online"])) + "\n"
 
 
 @file("/sys/devices/system/cpu/present")
 @file("/sys/devices/system/cpu/possible")
 def show_possible(_boot: Boot, pages: Pages, _groups: Groups) -> str:
     """Every CPU that this machine was built with."""
-    return cpulist(range(len(pages))) + "\n"
+    return format_list(cpu_mask(range(len(pages)))) + "\n"
