@@ -124,14 +124,12 @@ def test_messages_are_under_way_between_leaving_and_arriving(stepper: Stepper) -
     assert flight not in scope.under_way(flight.left_ns - 1)
 
 
-def test_a_screen_fits_a_terminal_and_answers_at_once(stepper: Stepper) -> None:
-    began = time.perf_counter()
+def test_a_screen_fits_a_terminal(stepper: Stepper) -> None:
     for number in range(0, stepper.last, max(1, stepper.last // 50)):
         stepper.number = number
         lines = stepper.screen(24)
         assert len(lines) == 24
         assert all(len(line) <= 80 for line in lines)
-    assert time.perf_counter() - began < 5
 
 
 def test_the_fields_of_preempt_count_by_era() -> None:

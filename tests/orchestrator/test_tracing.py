@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -385,10 +384,8 @@ def test_a_running_machine_is_traced_and_ctrl_c_ends_it(tmp_path: Path):
         assert live.stdout is not None
         seen = [live.stdout.readline() for _ in range(20)]
         live.send_signal(signal.SIGINT)
-        began = time.monotonic()
         rest, err = live.communicate(timeout=GUARD_S)
         assert (live.returncode, err) == (0, "")
-        assert time.monotonic() - began < GUARD_S / 2
         text = "".join(seen) + rest
         assert all(ENTRY[5].match(line) for line in text.splitlines() if not line.startswith("#"))
         ping.send_signal(signal.SIGINT)

@@ -106,6 +106,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+#: What may be chosen for the behaviours that are numbers, where it is not any that is not negative.
+_RANGES = {
+    "hz": (100, 1000),
+    "ksoftirqd_nice": (-20, 19),
+    "move_cleanup_vector": (0, 0x20),
+    "softnet_columns": (9, 13),
+    "spurious_window": (1, 1_000_000),
+    "watchdog_thresh": (0, 60),
+    "nr_irqs_base": (16, 4096),
+    "cpumask_bits": (0, 8192),
+}
+
+
 class Params(NamedTuple):
     """The behaviours of one kernel; times in the unit that the name says."""
 
@@ -619,6 +632,15 @@ PRESETS: dict[str, Params] = {
 }
 
 
+def _range(name: str) -> tuple[int, int]:
+    """What a behaviour that is a number may be."""
+    if name in _RANGES:
+        return _RANGES[name]
+    if name.endswith("_vector"):
+        return 0x10, 0xFE
+    return 0, 0x7FFF_FFFF
+
+
 def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:
     """``params`` with single behaviours replaced; ValueError says what is allowed."""
     hints = get_type_hints(Params)
@@ -630,10 +652,13 @@ def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Pa
         if allowed is not None and text not in allowed:
             raise ValueError(f"{name} is one of {', '.join(allowed)}")
         if hints[name] is int:
+            low, high = _range(name)
             try:
                 changes[name] = int(text, 0)
             except ValueError:
                 raise ValueError(f"{name} is a whole number") from None
+            if not low <= changes[name] <= high:
+                raise ValueError(f"{name} is {low} to {high}")
         elif hints[name] is str:
             changes[name] = text
         else:

@@ -7,6 +7,7 @@ import pytest
 from bus.messages import Snapshot
 from nodes.cpu.kernel.hrtimer import KTIME_MAX, HrTimer
 from nodes.cpu.kernel.irq.sim import irq_sim_create, irq_sim_remove
+from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.cpu.kernel.percpu import Context, Cpu, SoftwareInterrupt
 from nodes.cpu.modules import MODULES, Values, module
 from nodes.cpu.programs.run import PROGRAMS, Process, program
@@ -108,3 +109,19 @@ def test_a_program_that_an_oops_ends_has_ended_for_who_waits_for_it(box: Box) ->
     finally:
         del PROGRAMS["faulter"]
     assert box.ping("-c", "1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("hz", "0", "hz is 100 to 1000"),
+        ("hz", "-250", "hz is 100 to 1000"),
+        ("hz", "many", "hz is a whole number"),
+        ("local_timer_vector", "3", "local_timer_vector is 16 to 254"),
+        ("ksoftirqd_nice", "20", "ksoftirqd_nice is -20 to 19"),
+        ("watchdog_thresh", "99", "watchdog_thresh is 0 to 60"),
+    ],
+)
+def test_a_behaviour_that_is_a_number_has_its_range(name: str, text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        with_overrides(PRESETS["6.1"], ((name, text),))
