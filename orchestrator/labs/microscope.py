@@ -23,11 +23,8 @@ from orchestrator.simulated import SimulatedMachine
 MOMENTS_MAX = 300_000
 #: What our functions are called in Linux, where it is not the same.
 _LINUX_NAMES = {
-    "SoftirqState.run": "__do_softirq",
-    "Timers.run_timers": "run_timer_softirq",
     "Workqueues._worker_thread": "worker_thread",
     "Workqueues._process_one_work": "process_one_work",
-    "_device": "handle_irq",
     "_run": "",
     "Ping.run": "",
     "Ping.send": "sendmsg",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, get_type_hints
 
 from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+from nodes.cpu.kernel.irq.system_vectors import SYSTEM_VECTORS
 
 #: What may be chosen for the behaviours that are words.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -110,7 +111,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _RANGES = {
     "hz": (100, 1000),
     "ksoftirqd_nice": (-20, 19),
-    "move_cleanup_vector": (0, 0x20),
     "softnet_columns": (9, 13),
     "spurious_window": (1, 1_000_000),
     "watchdog_thresh": (0, 60),
@@ -142,14 +142,10 @@ class Params(NamedTuple):
     prove_locking: str  # CONFIG_PROVE_LOCKING: nodes.cpu.kernel.locks.lockdep
     bh_enable_irqs_off: str  # who is told of local_bh_enable with interrupts off: kernel/softirq.c
     softirq_names: tuple[str, ...]  # in vector order
-    local_timer_vector: int
-    reschedule_vector: int
-    call_function_single_vector: int
     softirq_time: str  # what a tick charges to softirqs: kernel/sched/cputime.c
     irq_time_accounting: int  # 1: CONFIG_IRQ_TIME_ACCOUNTING
     nr_irqs_base: int  # nr_irqs without the CPUs' share; at most 256 a CPU
     nr_irqs_per_cpu: int
-    move_cleanup_vector: int  # 0: an irq keeps its vector when it moves
     system_vectors: str  # which numbers the system keeps: asm/irq_vectors.h
     vector_allocator: str
     affinity_write: str  # what a write to /proc/irq/N/smp_affinity is told
@@ -169,7 +165,6 @@ class Params(NamedTuple):
     deferrable_timers: str
     workqueue: str
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
-    call_function_vector: int  # several targets at once
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
     csdlock_debug: str  # does a sender that waits for long say so?
@@ -250,6 +245,29 @@ class Params(NamedTuple):
     log_format: str
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
+    def system_vector(self, name: str) -> int:
+        """Number of a system vector (``irq.system_vectors``)."""
+        return SYSTEM_VECTORS[self.system_vectors].vectors[name]
+
+    @property
+    def local_timer_vector(self) -> int:
+        return self.system_vector("LOCAL_TIMER")
+
+    @property
+    def reschedule_vector(self) -> int:
+        return self.system_vector("RESCHEDULE")
+
+    @property
+    def call_function_vector(self) -> int:
+        """For several targets at once."""
+        return self.system_vector("CALL_FUNCTION")
+
+    @property
+    def call_function_single_vector(self) -> int:
+        """2.6.18 has one vector for both."""
+        vectors = SYSTEM_VECTORS[self.system_vectors].vectors
+        return vectors.get("CALL_FUNCTION_SINGLE", vectors["CALL_FUNCTION"])
+
 
 _SOFTIRQS_18 = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "TASKLET")
 _SOFTIRQS_310 = (
@@ -283,14 +301,10 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "prove_locking": ("off", "off", "off"),
     "bh_enable_irqs_off": ("warn", "warn", "prove-locking"),
     "softirq_names": (_SOFTIRQS_18, _SOFTIRQS_310, _SOFTIRQS_61),
-    "local_timer_vector": (0xEF, 0xEF, 0xEC),
-    "reschedule_vector": (0xFD, 0xFD, 0xFD),
-    "call_function_single_vector": (0xFC, 0xFB, 0xFB),
     "softirq_time": ("bh-off-too", "serving", "serving"),
     "irq_time_accounting": (0, 0, 0),
     "nr_irqs_base": (239, 680, 424),
     "nr_irqs_per_cpu": (0, 8, 8),
-    "move_cleanup_vector": (0, 0x20, 0x20),
     "system_vectors": ("2.6.18", "3.10", "6.1"),
     "vector_allocator": ("step-8", "step-16", "matrix"),
     "affinity_write": ("result-returned", "result-ignored", "result-returned"),
@@ -310,7 +324,6 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq", "cmwq"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
-    "call_function_vector": (0xFC, 0xFC, 0xFC),
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
     "csdlock_debug": ("off", "off", "on"),
@@ -398,15 +411,6 @@ PRESETS: dict[str, Params] = {
 }
 
 
-def _range(name: str) -> tuple[int, int]:
-    """What a behaviour that is a number may be."""
-    if name in _RANGES:
-        return _RANGES[name]
-    if name.endswith("_vector"):
-        return 0x10, 0xFE
-    return 0, 0x7FFF_FFFF
-
-
 def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:
     """``params`` with single behaviours replaced; ValueError says what is allowed."""
     hints = get_type_hints(Params)
@@ -418,7 +422,7 @@ def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Pa
         if allowed is not None and text not in allowed:
             raise ValueError(f"{name} is one of {', '.join(allowed)}")
         if hints[name] is int:
-            low, high = _range(name)
+            low, high = _RANGES.get(name, (0, 0x7FFF_FFFF))
             try:
                 changes[name] = int(text, 0)
             except ValueError:

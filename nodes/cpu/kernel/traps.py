@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.idt import VECTORS, Idt
-from nodes.cpu.kernel.irq.entry import interrupt
+from nodes.cpu.kernel.irq.entry import interrupt, system_entries
 from nodes.cpu.kernel.irq.system_vectors import FIRST_EXTERNAL_VECTOR, IA32_SYSCALL_VECTOR
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_EMERG, KERN_INFO, printk
@@ -32,6 +32,7 @@ ENOSYS = 38
 def trap_init(cpu: Cpu) -> None:
     """Fill this CPU's table."""
     cpu.idt = Idt()
+    cpu.irq.system_entry = system_entries(cpu.params)
     for n in EXCEPTIONS:
         cpu.idt.set_gate(n, _exception, dpl=3 if n in (BREAKPOINT, OVERFLOW) else 0)
     for n in range(FIRST_EXTERNAL_VECTOR, VECTORS):

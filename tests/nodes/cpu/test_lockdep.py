@@ -145,7 +145,7 @@ def test_a_class_used_in_hardirq_and_later_with_interrupts_on_is_reported_withou
         "  table_interrupt",
         "  handle_irq_event",
         "  handle_edge_irq",
-        "  _device",
+        "  common_interrupt",
         "  interrupt",
         "",
         "other info that might help us debug this:",

@@ -30,6 +30,7 @@ from nodes.cpu.kernel.irq.migration import (
     move_masked_irq,
     tell,
 )
+from nodes.cpu.kernel.irq.system_vectors import IRQ_MOVE_CLEANUP_VECTOR
 from nodes.cpu.kernel.irq.vector import cpus_of
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.percpu import Context
@@ -81,7 +82,7 @@ def _settle(cpu: Cpu, irq: int, state: IrqAffinity) -> Context:
     elif move is not None:
         old = next(cpus_of(cpu.vectors.cfg[irq].old_domain), BOOT_CPU)
         yield from queue_record(cpu, old, [CLEANUP, irq, move.serial])
-        send_ipi(cpu, old, cpu.params.move_cleanup_vector)
+        send_ipi(cpu, old, IRQ_MOVE_CLEANUP_VECTOR)
     while state.move is not None:
         yield from nanosleep(cpu, SETTLE_NS)
     if wanted is not None:

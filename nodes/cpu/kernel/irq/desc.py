@@ -65,6 +65,8 @@ Handler = Callable[[int, Any], "int | Context"]
 
 #: The flow of a line, run by its vector's interrupt: handle_edge_irq and its kin.
 FlowHandler = Callable[["Cpu", "IrqDesc"], Context]
+#: Entry of a system vector: (cpu, vector, context that it interrupted).
+SystemEntry = Callable[["Cpu", int, int], Context]
 ChipOp = Callable[["Cpu", "IrqDesc"], None]
 
 
@@ -184,6 +186,7 @@ class IrqTable:
     def __init__(self) -> None:
         self.desc: dict[int, IrqDesc] = {}
         self.vector_irq: list[IrqDesc | None] = [None] * 256
+        self.system_entry: dict[int, SystemEntry] = {}  # by vector: not for devices
         self.cleanup_list: list[tuple[int, int]] = []  # (irq, serial) that have moved away
         self.resend_list: list[IrqDesc] = []  # irqs_resend
         self.resend_tasklet: Tasklet | None = None

@@ -1,7 +1,8 @@
 """From the vector to the handler and out again: arch/x86/kernel/irq.c.
 
 ``interrupt`` is the context that the core pushes when it takes a vector. System vectors (local
-timer, reschedule, call function) have entries of their own; every other vector goes through
+timer, reschedule, call function) have entries of their own, here by their names in 6.1; every
+other vector is a device's (do_IRQ, later common_interrupt) and goes through
 ``vector_irq`` to a descriptor's flow handler, or is acknowledged and reported.
 """
 
@@ -9,18 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.apic import (
-    ERROR_APIC_VECTOR,
-    SPURIOUS_APIC_VECTOR,
-    error_interrupt,
-    spurious_interrupt,
-)
+from nodes.cpu.kernel.apic import error_interrupt, spurious_interrupt
 from nodes.cpu.kernel.irq.migration import (
     hand_over,
     irq_move_cleanup_interrupt,
     move_is_made,
     moving_interrupt,
 )
+from nodes.cpu.kernel.irq.system_vectors import SYSTEM_VECTORS
 from nodes.cpu.kernel.percpu import CONTEXT_HARDIRQ, HARDIRQ_OFFSET, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import (
@@ -35,6 +32,8 @@ from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.irq.desc import SystemEntry
+    from nodes.cpu.kernel.params import Params
     from nodes.cpu.kernel.percpu import Cpu
 
 _ARCH = CPU_SCHEMA.index("arch_irqs")
@@ -57,47 +56,67 @@ _ERROR_EXIT = TRACEPOINTS["error_apic_exit"].number
 def interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
     """The hard interrupt context for one vector; interrupts are off on entry."""
     outer = cpu.enter_context(CONTEXT_HARDIRQ)
-    params = cpu.params
-    if vector == params.local_timer_vector:
-        cpu.lapic.eoi()
+    entry = cpu.irq.system_entry.get(vector)
+    if entry is None:
         irq_enter(cpu, vector)
-        cpu.words[_LOC] += 1
-        cpu.trace(_LOCAL_TIMER, vector)
-        cpu.timers.interrupt()
-        cpu.trace(_LOCAL_TIMER_EXIT, vector)
-    elif vector == params.reschedule_vector:
-        yield from _reschedule(cpu, vector, outer)
-        return
-    elif vector in (params.call_function_single_vector, params.call_function_vector):
-        cpu.lapic.eoi()
-        irq_enter(cpu, vector)
-        cpu.words[_CAL] += 1
-        calls = take_calls(cpu)
-        cpu.trace(_CALL, vector)
-        yield from run_calls(cpu, calls)
-        cpu.trace(_CALL_EXIT, vector, len(calls))
-    elif vector == params.move_cleanup_vector:
-        cpu.lapic.eoi()
-        irq_enter(cpu, vector)
-        yield from irq_move_cleanup_interrupt(cpu)
-    elif vector == SPURIOUS_APIC_VECTOR:
-        irq_enter(cpu, vector)
-        cpu.trace(_SPURIOUS, vector)
-        spurious_interrupt(cpu)
-        cpu.trace(_SPURIOUS_EXIT, vector)
-    elif vector == ERROR_APIC_VECTOR:
-        cpu.lapic.eoi()
-        irq_enter(cpu, vector)
-        cpu.trace(_ERROR, vector)
-        error_interrupt(cpu)
-        cpu.trace(_ERROR_EXIT, vector)
+        yield from common_interrupt(cpu, vector, arrived_ns)
+        yield from irq_exit(cpu, outer)
     else:
-        irq_enter(cpu, vector)
-        yield from _device(cpu, vector, arrived_ns)
+        yield from entry(cpu, vector, outer)
+
+
+def system_entries(params: Params) -> dict[int, SystemEntry]:
+    """The gates of the system vectors that this kernel has a use for."""
+    vectors = SYSTEM_VECTORS[params.system_vectors].vectors
+    return {vectors[name]: entry for name, entry in _SYSTEM.items() if name in vectors}
+
+
+def sysvec_apic_timer_interrupt(cpu: Cpu, vector: int, outer: int) -> Context:
+    cpu.lapic.eoi()
+    irq_enter(cpu, vector)
+    cpu.words[_LOC] += 1
+    cpu.trace(_LOCAL_TIMER, vector)
+    cpu.timers.interrupt()
+    cpu.trace(_LOCAL_TIMER_EXIT, vector)
     yield from irq_exit(cpu, outer)
 
 
-def _reschedule(cpu: Cpu, vector: int, outer: int) -> Context:
+def sysvec_call_function(cpu: Cpu, vector: int, outer: int) -> Context:
+    cpu.lapic.eoi()
+    irq_enter(cpu, vector)
+    cpu.words[_CAL] += 1
+    calls = take_calls(cpu)
+    cpu.trace(_CALL, vector)
+    yield from run_calls(cpu, calls)
+    cpu.trace(_CALL_EXIT, vector, len(calls))
+    yield from irq_exit(cpu, outer)
+
+
+def sysvec_irq_move_cleanup(cpu: Cpu, vector: int, outer: int) -> Context:
+    cpu.lapic.eoi()
+    irq_enter(cpu, vector)
+    yield from irq_move_cleanup_interrupt(cpu)
+    yield from irq_exit(cpu, outer)
+
+
+def sysvec_spurious_apic_interrupt(cpu: Cpu, vector: int, outer: int) -> Context:
+    irq_enter(cpu, vector)
+    cpu.trace(_SPURIOUS, vector)
+    spurious_interrupt(cpu)
+    cpu.trace(_SPURIOUS_EXIT, vector)
+    yield from irq_exit(cpu, outer)
+
+
+def sysvec_error_interrupt(cpu: Cpu, vector: int, outer: int) -> Context:
+    cpu.lapic.eoi()
+    irq_enter(cpu, vector)
+    cpu.trace(_ERROR, vector)
+    error_interrupt(cpu)
+    cpu.trace(_ERROR_EXIT, vector)
+    yield from irq_exit(cpu, outer)
+
+
+def sysvec_reschedule_ipi(cpu: Cpu, vector: int, outer: int) -> Context:
     """Nothing but the return path's look at need_resched; since 2.6.39 also scheduler_ipi.
 
     Behaviour ``scheduler_ipi``: *nothing* (2.6.18), no irq_enter; *wake-list*, irq_enter and
@@ -125,6 +144,18 @@ def _reschedule(cpu: Cpu, vector: int, outer: int) -> Context:
     cpu.enter_context(outer)
 
 
+#: By the names of ``system_vectors``; all others above 0x1f lead to ``common_interrupt``.
+_SYSTEM: dict[str, SystemEntry] = {
+    "LOCAL_TIMER": sysvec_apic_timer_interrupt,
+    "RESCHEDULE": sysvec_reschedule_ipi,
+    "CALL_FUNCTION": sysvec_call_function,
+    "CALL_FUNCTION_SINGLE": sysvec_call_function,
+    "IRQ_MOVE_CLEANUP": sysvec_irq_move_cleanup,
+    "SPURIOUS_APIC": sysvec_spurious_apic_interrupt,
+    "ERROR_APIC": sysvec_error_interrupt,
+}
+
+
 def irq_enter(cpu: Cpu, vector: int) -> None:
     """From here on this is a hard interrupt."""
     cpu.preempt_count += HARDIRQ_OFFSET
@@ -142,7 +173,7 @@ def irq_exit(cpu: Cpu, outer: int) -> Context:
     cpu.enter_context(outer)
 
 
-def _device(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
+def common_interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:
     """do_IRQ / common_interrupt for vectors that belong to devices."""
     desc = cpu.irq.vector_irq[vector]
     if desc is None:
