@@ -13,6 +13,7 @@ from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_IDLE, TASK_INTERRUPTIBLE, task_runtime_ns
+from nodes.cpu.kernel.workqueue.hotplug import work_done_elsewhere
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -20,7 +21,6 @@ from nodes.cpu.kernel.workqueue.manage import (
     worker_leave_idle,
 )
 from nodes.cpu.kernel.workqueue.pool import (
-    PoolWorkqueue,
     find_worker_executing_work,
     get_work_pwq,
     keep_working,
@@ -35,6 +35,7 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
+    not_known,
     set_work_pool_and_clear_pending,
     set_work_running,
     work_data,
@@ -115,6 +116,9 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     if collision is not None:
         move_linked_works(cpu, source, collision.scheduled)
         return
+    if work.function is not_known:
+        pool.unknown.append(source.popleft().number)
+        return
     pwq = get_work_pwq(cpu, work)
     wq, data = pwq.wq, work_data(cpu, work)
     pool.busy_hash.setdefault(work.number, []).append(worker)
@@ -127,11 +131,20 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
         cpu.params.wake_next_worker == "always" or worker.flags & WORKER_UNBOUND
     ):
         wake_up_worker(cpu, pool)
+    began = task_runtime_ns(cpu, cpu.current)
     set_work_running(cpu, work, wq.id, pool.id)
     set_work_pool_and_clear_pending(cpu, work, pool.id)
-    yield from _execute(cpu, worker, work, pwq)
+    yield from _execute(cpu, worker, work, began)
     if wq.cpu_intensive:
         worker_clr_flags(worker, WORKER_CPU_INTENSIVE)
+    if pool.moved:
+        clear_work_running(cpu, work, wq.id, pool.id)
+        cpu_time_ns = task_runtime_ns(cpu, cpu.current) - began
+        yield from work_done_elsewhere(cpu, worker, work, data, cpu_time_ns)
+        worker.current_work = worker.current_func = worker.current_pwq = None
+        return
+    assert worker.current_pwq is not None
+    pwq = worker.current_pwq  # the pool may have been away meanwhile
     busy = pool.busy_hash[work.number]
     busy.remove(worker)
     if not busy:
@@ -141,11 +154,11 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     pwq_dec_nr_in_flight(cpu, pwq, data)
 
 
-def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Context:
+def _execute(cpu: Cpu, worker: Worker, work: Work, began: int) -> Context:
     """Outside the lock: the function, the tracepoints, the figures."""
-    task, stats, words = cpu.current, pwq.stats, cpu.words
-    stats.started += 1
-    began = task_runtime_ns(cpu, task)
+    task, words = cpu.current, cpu.words
+    assert worker.current_pwq is not None
+    worker.current_pwq.stats.started += 1
     worker.current_at, worker.hog = began, False
     worker.current_since = words[_LAST_NS] = cpu.now()
     cpu.page.set_text("wq_last_work", work.name)
@@ -156,9 +169,12 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Contex
     if cpu.trace_mask >> _END & 1:
         cpu.trace(_END, work.number, cpu.symbol(work.name))
     words[_EXECUTED] += 1
-    stats.completed += 1
-    stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
+    ran_ns = task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()
+    if not worker.pool.moved:
+        stats = worker.current_pwq.stats
+        stats.completed += 1
+        stats.cpu_time_ns += ran_ns
     depth = len(cpu.lockdep.held()) if cpu.lockdep is not None else 0
     if cpu.in_atomic() or depth:
         _leaked(cpu, work, depth)
