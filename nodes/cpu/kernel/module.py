@@ -61,7 +61,8 @@ def apply_module(cpu: Cpu, name: str, value: Entry | None) -> None:
         return
     before, loaded = cpu.modules.get(name), Loaded(name, *value)
     cpu.modules[name] = loaded
-    on_each_cpu = MODULES[name].on_each_cpu
+    module = MODULES.get(name)  # None: one that this CPU has no code of
+    on_each_cpu = None if module is None else module.on_each_cpu
     new = before is None or (before.cpu, before.pid) != (loaded.cpu, loaded.pid)
     if on_each_cpu is not None and new and loaded.state != UNLOADING:
         on_each_cpu(cpu, loaded.values)
