@@ -122,6 +122,9 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "tasklet_exit": ("tasklet {function} done",),
     "tasklet_hi_entry": ("tasklet {function} runs (HI)",),
     "tasklet_hi_exit": ("tasklet {function} done (HI)",),
+    "timer_expire_entry": ("timer expires: {function}",),
+    "workqueue_queue_work": ("work {function} is queued",),
+    "workqueue_activate_work": ("... onto the worklist",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
 }
