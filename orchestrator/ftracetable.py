@@ -173,7 +173,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_execute_end": Row(
         "workqueue", "work struct {work}", "work struct {work}: function {function}"
     ),
-    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={pool_cpu} nr_running={b}"),
+    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={host} nr_running={b}"),
     "napi_poll": Row(
         "napi",
         "napi poll on napi struct {napi} for device {napi_device}",
@@ -383,7 +383,7 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "prio": lambda r, n: r.a >> 32 & 0xFFFF,
     "state": lambda r, n: (_STATES_61 if n.layout.new_texts else _STATES_310).get(r.a >> 48, "?"),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
-    "pool_cpu": lambda r, n: f"{r.a >> 32}",
+    "host": lambda r, n: f"{r.a >> 32}",
     "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",
     "next_comm": lambda r, n: _comm(r.b, n),
     "next_pid": lambda r, n: _low(r.b),

@@ -23,7 +23,6 @@ _ALWAYS = {
     "softirq_raise", "sched_wakeup", "sched_wakeup_new", "ipi_send", "napi_poll",
     "sys_sendmsg", "recvmsg",
 }  # fmt: skip
-_SYMBOLIC = tuple(eventtable.EVENTS["cpu"][name].number for name in eventtable.SYMBOLIC)
 _WAKEUP_NEW = eventtable.EVENTS["cpu"]["sched_wakeup_new"].number
 
 
@@ -154,7 +153,7 @@ class Watch:
         symbols: list[str] = []
         if event.kind == "cpu":
             symbols = self._symbols[event.node]
-            if event.record.event in _SYMBOLIC and event.record.b >= len(symbols):
+            if eventtable.symbol_of(event.record) >= max(1, len(symbols)):
                 self._ask_symbols(event.node)
         return eventtable.lines_of(event.kind, event.record, self.world, self._show, symbols)
 

@@ -91,7 +91,8 @@ class _Lane:
         else:
             letter = SLEEPS if self.work else IDLE
         if letter != self.letter:
-            if time_ns > self.since:
+            if time_ns > self.since or self.letter in DIGITS:
+                time_ns = max(time_ns, self.since + 1)  # a work that took no time is seen
                 self.found.append(Interval(self.since, time_ns, self.letter))
             self.since, self.letter = time_ns, letter
 
@@ -108,6 +109,8 @@ def picture(
     if not ours:
         return None
     shown = Picture(cpu, ours[0], ours[-1] + (ours[-1] - ours[0]) // AFTER)
+    if len(ours) % 2:
+        shown.end_ns = records[-1].time_ns  # one goes on
     ran = [r for r in found if shown.begin_ns <= r.time_ns <= shown.end_ns]
     lanes = {unpack_context(r.context).pid: _Lane() for r in ran}
     pools = _pools(records, shown)
