@@ -67,6 +67,7 @@ class Top:
         self._stdout = stdout or sys.stdout
         self._console = Console(file=self._stdout, legacy_windows=False, highlight=False)
         self._keys = Keys()
+        self._pools = False  # of a CPU: its worker pools instead of the CPU itself
         self._held = False
         self._help = False
         self._verb = ""  # waits for its target
@@ -122,7 +123,7 @@ class Top:
         frame = (
             help.render(self.view, size)
             if self._help
-            else screens.render(self.view, self.node, size)
+            else screens.render(self.view, self._screen(), size)
         )
         if frame.plain == self._drawn and not resized:
             return
@@ -245,8 +246,21 @@ class Top:
     def _leave(self, outcome: str) -> None:
         self.outcome = outcome
 
+    def _screen(self) -> str | None:
+        """Name of the screen that is open."""
+        pools = self._pools and self.node is not None and self.view[self.node].kind == "cpu"
+        return f"{self.node}:pools" if pools else self.node
+
     def _back(self) -> None:
-        self.node = None
+        if self._screen() == self.node:
+            self.node = None
+        self._pools = False
+
+    def _worker_pools(self) -> None:
+        if self.node is None or self.view[self.node].kind != "cpu":
+            self.say("w shows the worker pools of a CPU: open one first")
+        else:
+            self._pools = not self._pools
 
     def _show_help(self) -> None:
         self._help = True
@@ -258,6 +272,7 @@ _KEYS: dict[str, Callable[[Top], None]] = {
     "right": lambda top: top._neighbour(1),
     " ": Top._hold,
     "?": Top._show_help,
+    "w": Top._worker_pools,
     "q": lambda top: top._leave(QUIT),
     "d": lambda top: top._leave(DETACH),
 }

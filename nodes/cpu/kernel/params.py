@@ -28,6 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "timer_leak": ("bug", "warn"),
     "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq"),
+    "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
@@ -164,6 +165,7 @@ class Params(NamedTuple):
     timer_leak: str  # a callback that comes back with another preempt count
     deferrable_timers: str
     workqueue: str
+    worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
@@ -323,6 +325,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "timer_leak": ("bug", "warn", "warn"),
     "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq", "cmwq"),
+    "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
