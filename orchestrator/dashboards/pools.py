@@ -126,7 +126,7 @@ def _words(view: MachineView) -> Box:
         ]
     else:
         lines = [
-            " R counts in nr_running, S sleeps in its work: the next may start, C CPU_INTENSIVE,",
-            " u unbound.  waits: for a worker, held: by max_active, for: without progress",
+            " R counts in nr_running  S sleeps in its work: the next may start",
+            " C CPU_INTENSIVE  u unbound   waits for a worker, held by max_active",
         ]
     return Box("", lambda columns, height: lines, 2, 2)

@@ -123,7 +123,7 @@ POOLS = (
     Row("Stalled {age}: {works} {wait} in {pool} while {work} runs, for {ran}.", _hogged),
     Row("Stalled {age}: {works} {wait} in {pool} for a worker; {workers} busy.", _no_worker),
     Row("Stalled {age}: {works} {wait} in {pool}; a woken worker cannot run.", _not_on_cpu),
-    Row("{works} of {pool} {wait} held back by max_active until one in front ends.", _held_back),
+    Row("{works} of {pool} {wait} held back by max_active.", _held_back),
     Row("Nothing is stalled; longest: {work}, for {age} ({how}).", _long_running),
     Row("Nothing is stalled: {works} {runs}, {waiting} {wait}.", _running),
     Row("Nothing to do; the next is {work}, {when}.", _delayed),

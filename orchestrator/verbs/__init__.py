@@ -29,6 +29,8 @@ class Verb(NamedTuple):
     tool: bool = False
     #: a step of a scenario may say it
     step: bool = False
+    #: also a command of the machine's own prompt, beside those of the kernel layer
+    shell: bool = False
 
 
 _WHOLE = "orchestrator.verbs.whole"
@@ -123,6 +125,17 @@ TABLE: dict[str, Verb] = {
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
              "net\n(these are shown without -e) packet mmio dma msi wire lan",
              "orchestrator.tracing:trace"),
+        Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
+             "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
+             "total    works that workers began           infl     of these, not finished yet\n"
+             "CPUtime  seconds of CPU time they took      CPUhog   left out of concurrency "
+             "management\n"
+             "CMW/RPR  per-CPU: wake-ups because a work slept; unbound: workers brought back\n"
+             "mayday   calls for the rescuer              rescued  works that it ran\n\n"
+             "NAME is a regular expression. Every second on a terminal, until Ctrl-C; once "
+             "elsewhere (-i 0).\n"
+             "Linux has these counters since 6.5; here every kernel with worker pools keeps them.",
+             "orchestrator.verbs.workqueue:wq", shell=True),
     )
 }  # fmt: skip
 
@@ -149,7 +162,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "wq", "guest",
+    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "guest",
 )  # fmt: skip
 
 

@@ -590,7 +590,7 @@ def pool_whose_worker_cannot_run(bench):
     bench.pool("cpu1", 2, None, worklist=1, stuck_ms=150)
 
 
-@case("POOLS", "2 works of the normal pool are held back by max_active until one in front ends.")
+@case("POOLS", "2 works of the normal pool are held back by max_active.")
 def pool_held_back(bench):
     bench.pool("cpu1", 0, 1, inactive=2)
 
