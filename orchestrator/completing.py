@@ -33,7 +33,8 @@ def candidates(verb: str) -> list[str]:
         return list(eras.names())
     settings = _settings()
     if verb in _NODES:
-        return [*settings.node_names, "active", "backup"]
+        options = ("--pools", "--once", "--svg", "--json") if verb == "top" else ()
+        return [*settings.node_names, "active", "backup", *options]
     if verb == "cable":
         return [*settings.nic_names, "active", "backup", "in", "out"]
     if verb == "ping":

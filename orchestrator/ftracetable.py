@@ -158,8 +158,10 @@ CPU_ROWS: dict[str, Row] = {
     "hrtimer_expire_exit": Row("timer", "hrtimer={hrtimer}", irqs_off=True),
     "workqueue_queue_work": Row(
         "workqueue",
-        "work struct={work} function={function} workqueue={workqueue} req_cpu=5120 cpu={cpu}",
-        "work struct={work} function={function} workqueue={workqueue_name} req_cpu=8192 cpu={cpu}",
+        "work struct={work} function={function} workqueue={workqueue} req_cpu={req_cpu} "
+        "cpu={pool_cpu}",
+        "work struct={work} function={function} workqueue={workqueue_name} req_cpu={req_cpu} "
+        "cpu={pool_cpu}",
         irqs_off=True,
         held=1,
     ),
@@ -308,7 +310,9 @@ def _index(texts: Sequence[str], index: int) -> str:
 
 
 def symbol_of(row: Row, record: Record) -> int | None:
-    """Number of the name that a record of this row means, if it means one."""
+    """Number of the name that a record of this row means, if it means one; the larger of two."""
+    if "{workqueue_name}" in row.new:
+        return max(_low(record.b), record.b >> 32)
     if "{function}" in row.text + row.new:
         return _low(record.b)
     return record.a >> 32 & 0xFFFF if "{timer_function}" in row.text else None
@@ -325,6 +329,17 @@ def _jiffies(record: Record, names: Names) -> int:
     """The jiffy of a record: they begin five minutes before 32 bits wrap."""
     hz = names.params.hz
     return (1 << 32) - 300 * hz + (record.time_ns - names.boot_ns) * hz // 1_000_000_000
+
+
+def _nr_cpus(names: Names) -> int:
+    """NR_CPUS of the distributions' kernels: what WORK_CPU_UNBOUND is."""
+    return 8192 if names.layout.new_texts else 5120
+
+
+def _pool_cpu(record: Record, names: Names) -> int:
+    """-1 is an unbound pool's, printed without a sign by old kernels."""
+    cpu = (record.a >> 48) - 1
+    return cpu if cpu >= 0 or names.layout.new_texts else cpu & 0xFFFF_FFFF
 
 
 def _ipi(record: Record, names: Names) -> str:
@@ -388,9 +403,11 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "timeout": lambda r, n: r.b - _jiffies(r, n),
     "expiry": lambda r, n: r.b - n.boot_ns,
     "now": lambda r, n: r.time_ns - n.boot_ns,
-    "work": _at("work", lambda r: r.a),
-    "workqueue": _at("workqueue", lambda r: 0),
-    "workqueue_name": lambda r, n: "events",  # one pool a CPU is what there is: system_wq
+    "work": _at("work", lambda r: _low(r.a)),
+    "workqueue": _at("workqueue", lambda r: r.b >> 32),
+    "workqueue_name": lambda r, n: _index(n.symbols, r.b >> 32),
+    "req_cpu": lambda r, n: (r.a >> 32 & 0xFFFF) - 1 if r.a >> 32 & 0xFFFF else _nr_cpus(n),
+    "pool_cpu": _pool_cpu,
     "function": lambda r, n: _function(_low(r.b), n),
     "napi": _at("napi", lambda r: r.a),
     "napi_device": lambda r, n: _device(r.a & 0xFFFF, n),

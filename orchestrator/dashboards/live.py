@@ -59,7 +59,12 @@ class Top:
         stdout: TextIO | None = None,
     ) -> None:
         self.view = view
+        #: of the screen that is open; a CPU has a second one, its worker pools
         self.node = node
+        self._pools = False
+        if node is not None:
+            self.node, _, part = node.partition(":")
+            self._pools = part == "pools"
         self.outcome: str | None = None
         self._act = act
         self._caption = caption
@@ -67,7 +72,6 @@ class Top:
         self._stdout = stdout or sys.stdout
         self._console = Console(file=self._stdout, legacy_windows=False, highlight=False)
         self._keys = Keys()
-        self._pools = False  # of a CPU: its worker pools instead of the CPU itself
         self._held = False
         self._help = False
         self._verb = ""  # waits for its target

@@ -139,7 +139,8 @@ class Watch:
         symbols: list[str] = []
         if event.kind == "cpu":
             symbols = self._symbols[event.node]
-            if event.record.event in _SYMBOLIC and event.record.b >= len(symbols):
+            names = eventtable.symbols_of(event.record)
+            if event.record.event in _SYMBOLIC and max(names) >= len(symbols):
                 self._ask_symbols(event.node)
         return eventtable.lines_of(event.kind, event.record, self.world, self._show, symbols)
 
