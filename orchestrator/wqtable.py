@@ -85,7 +85,7 @@ def workqueues(snapshots: Snapshots, patterns: Sequence[str] = ()) -> list[WqSta
                 continue
             before = found.get(wq["name"], WqStats(wq["name"], wq["flags"], {}))
             rows = [before.stats] if before.stats else []
-            stats = _sums([*rows, *(pwq["stats"] for pwq in wq["pwqs"])])
+            stats = _sums([*rows, *wq["pwqs"]])
             found[wq["name"]] = before._replace(stats=stats)
     return list(found.values())
 
@@ -110,7 +110,7 @@ def dump(snapshots: Snapshots, cpus: int) -> str:
     refs = _references(snapshots)
     ref_width = max((len(str(count)) for count in refs.values()), default=1)
     for pool in pools:
-        where = f"cpu={pool['cpu']:3}" if pool["cpu"] >= 0 else f"cpus={_mask(pool['host'])}"
+        where = f"cpu={pool['cpu']:3}" if pool["cpu"] >= 0 else f"cpus={_mask(pool['node'])}"
         lines.append(
             f"pool[{pool['id']:0{widest}}] ref={refs.get(pool['id'], 0):{ref_width}} "
             f"nice={pool['nice']:3} "
@@ -134,15 +134,13 @@ def workers(snapshots: Snapshots) -> str:
     for pool in pools_of(snapshots):
         for worker in pool["workers"]:
             work = worker["work"] or "-"
-            lines.append(f"{worker['pid']:>7} {worker['state']:5} {worker['comm']:<30} {work}")
+            lines.append(f"{worker['pid']:>7} {worker['state']:5} {worker['name']:<30} {work}")
     return "\n".join(["", f"{'PID':>7} STAT  {'COMMAND':<30} WORK", *lines]) + "\n"
 
 
 def pools_of(snapshots: Snapshots) -> list[dict[str, Any]]:
     """All pools in the order of their ids."""
-    found = [
-        {**pool, "host": number} for number in snapshots for pool in snapshots[number]["pools"]
-    ]
+    found = [pool for number in snapshots for pool in snapshots[number]["pools"]]
     return sorted(found, key=lambda pool: (pool["id"], pool["host"]))
 
 
@@ -159,13 +157,15 @@ def _references(snapshots: Snapshots) -> dict[int, int]:
 def _maps(snapshots: Snapshots) -> dict[str, tuple[int, dict[int, int], int | str]]:
     """For each workqueue: its flags, pool by CPU, and the default pool."""
     found: dict[str, tuple[int, dict[int, int], int | str]] = {}
+    nodes = {pool["id"]: pool["node"] for pool in pools_of(snapshots)}
     for number in sorted(snapshots):
         for wq in snapshots[number]["workqueues"]:
             flags, by_cpu, default = found.get(wq["name"], (wq["flags"], {}, "-"))
             for pwq in wq["pwqs"]:
+                node = nodes[pwq["pool"]]
                 if not flags & WQ_ORDERED:
-                    by_cpu[pwq["cpu"]] = pwq["pool"]
-                if flags & WQ_UNBOUND and number == 0:
+                    by_cpu[node] = pwq["pool"]
+                if flags & WQ_UNBOUND and node == 0:
                     default = pwq["pool"]
             found[wq["name"]] = flags, by_cpu, default
     return found

@@ -23,17 +23,15 @@ def stats(started=0, completed=None, cpu_time_us=0, **more):
     return figures | dict.fromkeys(names, 0) | more
 
 
-def pwq(pool, cpu, **figures):
-    return {
-        "pool": pool, "cpu": cpu, "max_active": 256, "nr_active": 0, "inactive": 0,
-        "stats": stats(**figures),
-    }  # fmt: skip
+def pwq(pool, **figures):
+    return {"pool": pool, "max_active": 256, "nr_active": 0, "inactive": []} | stats(**figures)
 
 
-def pool(number, cpu, nice=0, idle=2, **more):
+def pool(number, node, nice=0, idle=2, unbound=False, **more):
     return {
-        "id": number, "cpu": cpu, "nice": nice, "flags": [], "nr_running": 0, "nr_idle": idle,
-        "nr_workers": 2, "worklist": [], "workers": [],
+        "id": number, "cpu": -1 if unbound else node, "node": node, "nice": nice, "flags": [],
+        "host": node, "nr_running": 0, "nr_idle": idle, "nr_workers": 2, "worklist": [],
+        "workers": [],
     } | more  # fmt: skip
 
 
@@ -45,25 +43,25 @@ def wq(name, flags, *pwqs):
 def machine(machine: FakeMachine) -> FakeMachine:
     """Two CPUs, four workqueues."""
     kworker = {
-        "comm": "kworker/1:0+events", "pid": 100_005, "state": "I", "flags": [],
-        "work": "vmstat_update", "workqueue": "events", "since_ns": 1,
+        "name": "kworker/1:0+events", "pid": 100_005, "state": "I", "flags": [],
+        "work": "vmstat_update", "wq": "events", "since_ns": 1,
     }  # fmt: skip
     machine.snapshots["cpu0", "workqueues"] = {
-        "pools": [pool(0, 0), pool(1, 0, -20), pool(4, -1)],
+        "pools": [pool(0, 0), pool(1, 0, -20), pool(4, 0, unbound=True)],
         "workqueues": [
-            wq("events", 0, pwq(0, 0, started=18_000, cpu_time_us=6_060_000, cm_wakeup=4)),
-            wq("events_unbound", UNBOUND, pwq(4, 0, started=38_306, repatriated=7)),
-            wq("ixgbe", MEM_RECLAIM, pwq(0, 0, started=3, mayday=2, rescued=1)),
-            wq("bond0", UNBOUND | MEM_RECLAIM | ORDERED, pwq(4, 0, started=5, completed=4)),
+            wq("events", 0, pwq(0, started=18_000, cpu_time_us=6_060_000, cm_wakeup=4)),
+            wq("events_unbound", UNBOUND, pwq(4, started=38_306, repatriated=7)),
+            wq("ixgbe", MEM_RECLAIM, pwq(0, started=3, mayday=2, rescued=1)),
+            wq("bond0", UNBOUND | MEM_RECLAIM | ORDERED, pwq(4, started=5, completed=4)),
         ],
     }
     machine.snapshots["cpu1", "workqueues"] = {
         "pools": [pool(2, 1, idle=1, nr_workers=3, workers=[kworker]),
-                  pool(3, 1, -20), pool(5, -1)],
+                  pool(3, 1, -20), pool(5, 1, unbound=True)],
         "workqueues": [
-            wq("events", 0, pwq(2, 1, started=545, completed=544, cpu_time_us=40_000, cm_wakeup=1)),
-            wq("events_unbound", UNBOUND, pwq(5, 1)),
-            wq("ixgbe", MEM_RECLAIM, pwq(2, 1)),
+            wq("events", 0, pwq(2, started=545, completed=544, cpu_time_us=40_000, cm_wakeup=1)),
+            wq("events_unbound", UNBOUND, pwq(5)),
+            wq("ixgbe", MEM_RECLAIM, pwq(2)),
         ],
     }  # fmt: skip
     return machine
@@ -165,10 +163,9 @@ def test_a_hung_cpu_is_waited_for_once_and_then_left_out(say, machine):
 
 def test_keventd_has_no_such_counters_and_says_why():
     machine = FakeMachine(config.load()._replace(era="2.6.18"))
-    counts = {"started": 12, "completed": 11, "cpu_time_us": None}
     machine.snapshots["cpu0", "workqueues"] = {
         "pools": [],
-        "workqueues": [wq("events", 0, {"pool": 0, "cpu": 0, "stats": counts})],
+        "workqueues": [wq("events", 0, {"pool": 0, "started": 12, "completed": 11})],
     }
     out: list[str] = []
     err: list[str] = []
