@@ -23,6 +23,9 @@ STATS = (
     "rescued",
 )  # fmt: skip
 
+#: ps's letters of task states.
+STATES = {0: "R", 1: "S", 2: "D", 0x402: "I"}
+
 HEADER = (
     f"{'':>24} {'total':>8} {'infl':>5} {'CPUtime':>8} {'CPUhog':>7} {'CMW/RPR':>7} "
     f"{'mayday':>7} {'rescued':>7}"
@@ -128,14 +131,25 @@ def dump(snapshots: Snapshots, cpus: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def workers(snapshots: Snapshots) -> str:
-    """The workers of each pool, with what they run."""
+def workers(snapshots: Snapshots, comm: str) -> str:
+    """The workers of each pool as ps shows them, and what they run; ``comm`` is the behaviour
+    ``worker_comm``."""
     lines = []
     for pool in pools_of(snapshots):
         for worker in pool["workers"]:
-            work = worker["work"] or "-"
-            lines.append(f"{worker['pid']:>7} {worker['state']:5} {worker['name']:<30} {work}")
-    return "\n".join(["", f"{'PID':>7} STAT  {'COMMAND':<30} WORK", *lines]) + "\n"
+            state = STATES.get(worker["state"], "?") + ("<" if worker["nice"] < 0 else "")
+            name = wq_worker_comm(worker, comm)
+            lines.append(f"{worker['pid']:>7} {state:<4} {name:<40} {worker['work'] or '-'}")
+    return "\n".join(["", f"{'PID':>7} STAT {'COMMAND':<40} WORK", *lines]) + "\n"
+
+
+def wq_worker_comm(worker: Mapping[str, Any], comm: str) -> str:
+    """A kworker's name in /proc/PID/comm: newer kernels add for which workqueue it works (+), or
+    worked last (-)."""
+    name: str = worker["name"]
+    if comm == "plain" or not worker["desc"]:
+        return name
+    return f"{name}{'+' if worker['work'] else '-'}{worker['desc']}"
 
 
 def pools_of(snapshots: Snapshots) -> list[dict[str, Any]]:
@@ -176,4 +190,6 @@ def _mask(cpu: int) -> str:
 
 
 def _flags(pool: Mapping[str, Any]) -> str:
-    return "".join(f" {name}" for name in pool["flags"])
+    """Behind what wq_dump prints; unbound pools are always DISASSOCIATED."""
+    shown = (n for n in pool["flags"] if pool["cpu"] >= 0 or n != "DISASSOCIATED")
+    return "".join(f" {name}" for name in shown)

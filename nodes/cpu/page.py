@@ -124,7 +124,8 @@ CPU_SCHEMA = Schema(
               " of its begin, comm (2 words), work (4), workqueue (3); pid 0: free",
               WQ_BUSY_ROWS * WQ_BUSY_WORDS),
         Field("wq_delayed", "delayed works on a timer of this CPU"),
-        Field("wq_timers", "rows of work number, clock of its expiry (0: free), work (4 words)",
+        Field("wq_timers", "rows of 1 + the timer's atomic word (0: free), clock of its expiry,"
+              " work (4 words); the word tells if the timer is another CPU's by now",
               WQ_DELAYED_ROWS * WQ_DELAYED_WORDS),
         Field("wq_last_ns", "clock when the last work began"),
         Field("wq_last_work", "its function", WQ_WORK_WORDS),

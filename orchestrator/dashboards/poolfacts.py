@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from nodes.cpu.kernel.timer_shared import pending_on
 from nodes.cpu.page import (
     WQ_BUSY_ROWS,
     WQ_BUSY_WORDS,
@@ -17,15 +18,13 @@ from nodes.cpu.page import (
     WQ_POOLS,
     WQ_WORK_WORDS,
 )
-from orchestrator.dashboards.cpufacts import params
+from orchestrator.dashboards.cpufacts import params, run_queue
 from orchestrator.dashboards.model import MachineView, NodeView
 
 #: Works that wait for longer than this without progress of their pool are worth a sentence.
 STALL_NS = 100_000_000
 DISASSOCIATED = 1 << 2
 CPU_INTENSIVE, UNBOUND, REBOUND = 1 << 6, 1 << 7, 1 << 8
-#: A timer that is over so long ago was cancelled by another CPU.
-OVERDUE_NS = 1_000_000_000
 
 
 class Pool(NamedTuple):
@@ -88,7 +87,7 @@ class Busy(NamedTuple):
 class Delayed(NamedTuple):
     """A delayed work on its timer."""
 
-    number: int
+    word: int  # of its timer
     expires_ns: int
     work: str
 
@@ -125,13 +124,18 @@ def pools(node: NodeView) -> list[Pool]:
 def busy(node: NodeView) -> list[Busy]:
     """Workers that run a work, the longest-running first."""
     words = node.run("wq_busy")
+    threads = {pool.row for pool in pools(node) if pool.name}
     found = []
     for at in range(0, WQ_BUSY_ROWS * WQ_BUSY_WORDS, WQ_BUSY_WORDS):
         who, since = words[at : at + 2]
-        if who & 0xFFFF_FFFF:
+        pid, pool = who & 0xFFFF_FFFF, who >> 32 & 0xFF
+        if pid:
+            asleep = bool(who >> 40 & 1)
+            if pool in threads:  # the scheduler tells nobody of keventd's sleep
+                asleep = pid not in runnable(node)
             found.append(
                 Busy(
-                    who & 0xFFFF_FFFF, who >> 32 & 0xFF, bool(who >> 40 & 1), who >> 44, since,
+                    pid, pool, asleep, who >> 44, since,
                     _text(words, at + 2, 2), _text(words, at + 4, WQ_WORK_WORDS),
                     _text(words, at + 4 + WQ_WORK_WORDS, WQ_NAME_WORDS),
                 )
@@ -139,15 +143,21 @@ def busy(node: NodeView) -> list[Busy]:
     return sorted(found, key=lambda worker: (worker.since_ns, worker.pid))
 
 
+def runnable(node: NodeView) -> list[int]:
+    """Tasks that could run, by pid, as far as the page has rows for them."""
+    return [node.get("current_pid"), *(task.pid for task in run_queue(node))]
+
+
 def delayed(view: MachineView, node: NodeView) -> list[Delayed]:
-    """Delayed works, the next first."""
+    """Delayed works whose timer is still this CPU's, the next first."""
     words = node.run("wq_timers")
+    number = view.cpus.index(node)
     found = []
     for at in range(0, WQ_DELAYED_ROWS * WQ_DELAYED_WORDS, WQ_DELAYED_WORDS):
-        number, expires = words[at : at + 2]
-        if expires and view.age_ns(expires) < OVERDUE_NS:
-            found.append(Delayed(number, expires, _text(words, at + 2, WQ_WORK_WORDS)))
-    return sorted(found, key=lambda work: (work.expires_ns, work.number))
+        word, expires = words[at : at + 2]
+        if word and pending_on(view.ram.atomics.load(word - 1)) == number:
+            found.append(Delayed(word - 1, expires, _text(words, at + 2, WQ_WORK_WORDS)))
+    return sorted(found, key=lambda work: (work.expires_ns, work.word))
 
 
 def left_ns(view: MachineView, work: Delayed) -> int:

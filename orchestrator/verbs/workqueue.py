@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from nodes.cpu.kernel.params import PRESETS, with_overrides
+from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from orchestrator import wqtable
 from orchestrator.errors import OK, BottomhalfError, hint_line, words
 from orchestrator.session import ANSWER_TIMEOUT_MS, ENDLESS, Session, Steps, Wait, stdout
@@ -77,7 +77,7 @@ def _pools(session: Session) -> Steps:
         session.out(json.dumps({f"cpu{n}": snapshots[n] for n in sorted(snapshots)}) + "\n")
     else:
         session.out(wqtable.dump(snapshots, session.machine.settings.cpus))
-        session.out(wqtable.workers(snapshots))
+        session.out(wqtable.workers(snapshots, _params(session).worker_comm))
     return OK
 
 
@@ -115,8 +115,7 @@ def names(session: Session) -> Generator[Wait, None, list[str]]:
 
 def _say_what_there_is_not(session: Session) -> None:
     """Why columns are empty in a kernel without worker pools."""
-    settings = session.machine.settings
-    params = with_overrides(PRESETS[settings.era], settings.overrides)
+    params = _params(session)
     if params.workqueue == "keventd":
         session.err(
             hint_line(
@@ -124,6 +123,11 @@ def _say_what_there_is_not(session: Session) -> None:
                 "management, no rescuers, no counters of them (-)"
             )
         )
+
+
+def _params(session: Session) -> Params:
+    settings = session.machine.settings
+    return with_overrides(PRESETS[settings.era], settings.overrides)
 
 
 def _patterns(given: Sequence[str]) -> list[str]:

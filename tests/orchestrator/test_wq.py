@@ -8,7 +8,8 @@ import signal
 import pytest
 from fake_machine import FakeMachine
 
-from orchestrator import completing, config, verbs
+from nodes.cpu.kernel.params import PRESETS
+from orchestrator import completing, config, verbs, wqtable
 from orchestrator.session import ENDLESS, Session, drive, stdout
 from orchestrator.verbs.shell import commands
 
@@ -43,8 +44,8 @@ def wq(name, flags, *pwqs):
 def machine(machine: FakeMachine) -> FakeMachine:
     """Two CPUs, four workqueues."""
     kworker = {
-        "name": "kworker/1:0+events", "pid": 100_005, "state": "I", "flags": [],
-        "work": "vmstat_update", "wq": "events", "since_ns": 1,
+        "name": "kworker/1:0", "pid": 100_005, "state": 0x402, "nice": 0, "flags": [],
+        "work": "vmstat_update", "wq": "events", "desc": "events", "since_ns": 1,
     }  # fmt: skip
     machine.snapshots["cpu0", "workqueues"] = {
         "pools": [pool(0, 0), pool(1, 0, -20), pool(4, 0, unbound=True)],
@@ -139,8 +140,24 @@ def test_pools_and_the_pool_of_each_workqueue_on_each_cpu(say, machine):
         "bond0                    ordered    4 4 4\n"
         "\n"
     )
-    assert " 100005 I     kworker/1:0+events             vmstat_update\n" in text
+    assert " 100005 I    kworker/1:0+events                       vmstat_update\n" in text
     assert set(json.loads(say("wq pools --json").out)) == {"cpu0", "cpu1"}
+
+
+@pytest.mark.parametrize(
+    ("era", "work", "desc", "name"),
+    [
+        ("3.10", "a", "events", "kworker/1:0 "),
+        ("6.1", "a", "events", "kworker/1:0+events "),
+        ("6.1", "", "events", "kworker/1:0-events "),
+        ("6.1", "", "", "kworker/1:0 "),
+    ],
+)
+def test_a_kworkers_name_as_ps_shows_it(machine, era, work, desc, name):
+    found = machine.snapshots["cpu1", "workqueues"]["pools"][0]["workers"][0]
+    found |= {"work": work, "desc": desc, "nice": -20}
+    text = wqtable.workers({1: machine.snapshots["cpu1", "workqueues"]}, PRESETS[era].worker_comm)
+    assert f" I<   {name}" in text
 
 
 def test_a_cpu_that_cannot_answer_is_named_and_the_others_count(say, machine):

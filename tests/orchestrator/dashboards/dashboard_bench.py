@@ -6,6 +6,8 @@ from typing import Any
 
 from bus.ram import Page, Ram
 from nodes.apic.page import LAST_ROWS
+from nodes.cpu.kernel.timer_shared import PENDING
+from nodes.cpu.kernel.words import TIMER
 from nodes.cpu.page import WQ_BUSY_WORDS, WQ_DELAYED_WORDS, WQ_NAME_WORDS, WQ_WORK_WORDS
 from nodes.lan.page import GATEWAY_PORT
 from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
@@ -179,7 +181,9 @@ class Bench:
     def delays(self, name: str, row: int, work: str, left_ms: int) -> None:
         """A delayed work on its timer."""
         at = row * WQ_DELAYED_WORDS
-        words = {at: row + 1, at + 1: self.now + left_ms * MS} | _text(at + 2, WQ_WORK_WORDS, work)
+        word = TIMER + 2 * row
+        self.ram.atomics.store(word, self.settings.cpu_names.index(name) << 8 | PENDING)
+        words = {at: word + 1, at + 1: self.now + left_ms * MS} | _text(at + 2, WQ_WORK_WORDS, work)
         self.set(name, wq_timers=words)
         self.add(name, "wq_delayed", 1)
 
