@@ -67,6 +67,7 @@ def worker_thread(cpu: Cpu, worker: Worker) -> Context:
     idle_state = TASK_IDLE if cpu.params.kworker_idle == "idle" else TASK_INTERRUPTIBLE
     while not worker.flags & WORKER_DIE:
         worker_leave_idle(worker)
+        cpu.wq.rows.pool(pool)
         while True:
             if need_more_worker(pool):
                 if not may_start_working(pool) and (yield from manage_workers(cpu, worker)):
@@ -136,6 +137,8 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     if not busy:
         del pool.busy_hash[work.number]
     worker.current_work = worker.current_func = worker.current_pwq = None
+    cpu.wq.rows.end(pool.id, worker.row)
+    worker.row = NO_ROW
     clear_work_running(cpu, work, wq.id, pool.id)
     pwq_dec_nr_in_flight(cpu, pwq, data)
 
@@ -154,8 +157,6 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Contex
     yield from work.function(cpu)
     if cpu.trace_mask >> _END & 1:
         cpu.trace(_END, work.number & TRACE_MASK, cpu.symbol(work.name))
-    cpu.wq.rows.end(worker.pool.id, worker.row)
-    worker.row = NO_ROW
     stats.completed += 1
     stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()
