@@ -129,8 +129,7 @@ TABLE: dict[str, Verb] = {
         Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
              "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
              "total    works that workers began           infl     of these, not finished yet\n"
-             "CPUtime  seconds of CPU time they took      CPUhog   left out of concurrency "
-             "management\n"
+             "CPUtime  seconds of CPU time they took      CPUhog   of these kept the CPU 10 ms\n"
              "CMW/RPR  per-CPU: wake-ups because a work slept; unbound: workers brought back\n"
              "mayday   calls for the rescuer              rescued  works that it ran\n\n"
              "NAME is a regular expression. Every second on a terminal, until Ctrl-C; once "

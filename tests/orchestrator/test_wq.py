@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from fake_machine import FakeMachine
@@ -14,6 +19,8 @@ from orchestrator.session import ENDLESS, Session, drive, stdout
 from orchestrator.verbs.shell import commands
 
 SECOND = 1_000_000_000
+GUARD_S = 60.0
+ROOT = Path(__file__).parents[2]
 UNBOUND, MEM_RECLAIM, ORDERED = 1 << 1, 1 << 3, 1 << 17
 
 
@@ -221,3 +228,67 @@ def test_it_is_a_command_of_the_prompt_too(say, machine):
 def test_completion_offers_pools_and_options():
     assert completing.candidates("wq")[:1] == ["pools"]
     assert "--for" in completing.candidates("wq")
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def bottomhalf(tmp_path):
+    """The program in its own run directory; what runs there ends with the test."""
+    environment = os.environ | {
+        "BOTTOMHALF_RUN_DIR": str(tmp_path / "r"), "PYTHONPATH": str(ROOT), "COLUMNS": "80",
+    }  # fmt: skip
+
+    def start(*words: str, stdout=subprocess.PIPE) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=environment, text=True, stdout=stdout, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    yield start
+    start("down").communicate(timeout=GUARD_S)
+
+
+def ran(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=GUARD_S)
+    return process.returncode, out or "", err
+
+
+@pytest.mark.processes
+def test_a_running_machine_shows_its_workqueues_and_ctrl_c_ends_it(bottomhalf):
+    assert ran(bottomhalf("wq")) == (
+        2, "", "bottomhalf: no machine is running\n"
+        "  hint: bottomhalf up -d          or watch one first: bottomhalf demo\n",
+    )  # fmt: skip
+    assert ran(bottomhalf("up", "-d"))[0] == 0
+    code, out, err = ran(bottomhalf("wq"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == wqtable.HEADER
+    assert {"events", "events_unbound", "bond0"} <= {line.split()[0] for line in out.splitlines()}
+
+    before = json.loads(ran(bottomhalf("wq", "--json"))[1])
+    pages = [json.loads(ran(bottomhalf("top", cpu, "--pools", "--json"))[1])
+             for cpu in ("cpu0", "cpu1")]  # fmt: skip
+    after = json.loads(ran(bottomhalf("wq", "--json"))[1])
+    executed = sum(pool["executed"] for page in pages for pool in page["pools"])
+    assert sum(row["completed"] for row in before) < executed
+    assert executed <= sum(row["started"] for row in after)
+    assert all(0 <= row["started"] - row["completed"] <= 1 for row in after)
+
+    assert len(ran(bottomhalf("wq", "--for", "1s", "-i", "0.5"))[1].split("\n\n")) == 3
+    assert ran(bottomhalf("sh", "-c", "wq bond0 | tail -1"))[1].startswith("bond0 ")
+    pools = ran(bottomhalf("wq", "pools"))[1]
+    assert re.search(r"^pool\[0\] ref= ?\d+ nice=  0 idle/workers=  \d/  \d cpu=  0$", pools, re.M)
+    assert re.search(r"^ +\d+ I    kworker/u4:\d-bond0 ", pools, re.M)
+
+    master, slave = os.openpty()
+    live = bottomhalf("wq", "events$", stdout=slave)
+    os.close(slave)
+    seen = ""
+    while seen.count("CPUtime") < 2:
+        seen += os.read(master, 65536).decode()
+    live.send_signal(signal.SIGINT)
+    assert live.communicate(timeout=GUARD_S)[1] == ""
+    assert live.returncode == 0
+    os.close(master)
