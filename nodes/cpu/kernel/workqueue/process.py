@@ -13,6 +13,10 @@ from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_IDLE, TASK_INTERRUPTIBLE, task_runtime_ns
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_execute_end,
+    trace_workqueue_execute_start,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -33,7 +37,6 @@ from nodes.cpu.kernel.workqueue.pool import (
 )
 from nodes.cpu.kernel.workqueue.rows import NO_ROW
 from nodes.cpu.kernel.workqueue.work import (
-    TRACE_MASK,
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
@@ -51,13 +54,9 @@ from nodes.cpu.kernel.workqueue.worker import (
     worker_clr_flags,
     worker_set_flags,
 )
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-_START = TRACEPOINTS["workqueue_execute_start"].number
-_END = TRACEPOINTS["workqueue_execute_end"].number
 
 
 def worker_thread(cpu: Cpu, worker: Worker) -> Context:
@@ -152,11 +151,9 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Contex
     worker.current_since = cpu.now()
     cpu.wq.rows.pool(worker.pool)
     worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, pwq.wq.name, worker.flags)
-    if cpu.trace_mask >> _START & 1:
-        cpu.trace(_START, work.number & TRACE_MASK, cpu.symbol(work.name))
+    trace_workqueue_execute_start(cpu, work)
     yield from work.function(cpu)
-    if cpu.trace_mask >> _END & 1:
-        cpu.trace(_END, work.number & TRACE_MASK, cpu.symbol(work.name))
+    trace_workqueue_execute_end(cpu, work)
     stats.completed += 1
     stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()

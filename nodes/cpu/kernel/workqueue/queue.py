@@ -13,11 +13,14 @@ from nodes.cpu.kernel.bug import warn_once
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.workqueue.alloc import WQ_DRAINING, Workqueue
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_activate_work,
+    trace_workqueue_queue_work,
+)
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
     find_worker_executing_work,
     host_of,
-    trace_activate_work,
     wake_up_worker,
 )
 from nodes.cpu.kernel.workqueue.work import (
@@ -32,7 +35,6 @@ from nodes.cpu.kernel.workqueue.work import (
     work_running_on,
 )
 from nodes.cpu.kernel.workqueue.worker import current_wq_worker
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from collections import deque
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 WORK_CPU_UNBOUND = 0xFFFF
 #: Record: a work (word 1) for workqueue 2, asked for CPU 3, goes to pool 4; 5: if it runs there.
 QUEUE_WORK = 120
-
-_QUEUE = TRACEPOINTS["workqueue_queue_work"].number
-_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
 
 
 def queue_work_on(cpu: Cpu, target: int, wq: Workqueue, work: Work) -> Context:
@@ -147,15 +146,12 @@ def insert_parked(cpu: Cpu) -> None:
 def _insert(cpu: Cpu, req_cpu: int, pwq: PoolWorkqueue, work: Work) -> None:
     """The second half of __queue_work, pool->lock held."""
     pool = pwq.pool
-    if cpu.trace_mask >> _QUEUE & 1:
-        asked = 0 if req_cpu == WORK_CPU_UNBOUND else req_cpu + 1
-        names = cpu.symbol(work.name) | cpu.symbol(pwq.wq.name) << 32
-        cpu.trace(_QUEUE, work.number | asked << 32 | pool.cpu + 1 << 48, names)
+    asked = None if req_cpu == WORK_CPU_UNBOUND else req_cpu
+    trace_workqueue_queue_work(cpu, work, pwq.wq.name, asked, pool.cpu)
     pwq.nr_in_flight[pwq.work_color] += 1
     flags = pwq.work_color << WORK_STRUCT_COLOR_SHIFT
     if pwq.nr_active < pwq.max_active:
-        if cpu.trace_mask >> _ACTIVATE & 1:
-            trace_activate_work(cpu, work)
+        trace_workqueue_activate_work(cpu, work)
         pwq.nr_active += 1
         if not pool.worklist:
             pool.watchdog_ts = cpu.jiffies()

@@ -44,10 +44,6 @@ WORK_STRUCT_NO_POOL = WORK_OFFQ_POOL_NONE << WORK_OFFQ_POOL_SHIFT
 POOL_BITS, POOL_MASK = 16, 0xFFFF
 
 
-#: A work's number as trace records have it.
-TRACE_MASK = 0xFFFF_FFFF
-
-
 class Work:
     """One CPU's view of a work: ``function(cpu)`` is a context, run by a worker of that CPU."""
 
