@@ -176,7 +176,7 @@ def test_two_functions_of_a_work():
     [("3.10", "req_cpu=5120 cpu=4294967295"), ("6.1", "workqueue=bond0 req_cpu=8192 cpu=-1")],
 )
 def test_the_monitors_work_is_queued_on_an_unbound_pool_as_the_capture_of_6_1_has_it(era, asked):
-    text = Traced(booted(era), "-e workqueue --for 250ms").text
+    text = Traced(booted(era=era), "-e workqueue --for 250ms").text
     queued = [line for line in text.splitlines() if "workqueue_queue_work" in line]
     assert len(queued) > 1
     bond = [line for line in queued if "function=bond_mii_monitor [bonding]" in line]
