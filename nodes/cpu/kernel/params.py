@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kworker_idle": ("interruptible", "idle"),
     "wq_implicit_ordered": ("no", "yes"),
     "wq_power_efficient": ("off", "on"),
+    "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
@@ -180,6 +181,7 @@ class Params(NamedTuple):
     system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
     wq_implicit_ordered: str  # unbound with max_active 1 is ordered
     wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
+    worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
@@ -349,6 +351,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "system_workqueues": (1, 5, 7),
     "wq_implicit_ordered": ("no", "no", "yes"),
     "wq_power_efficient": ("off", "off", "off"),
+    "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
