@@ -80,6 +80,7 @@ TRACEPOINTS = table(
     Tracepoint(57, "spurious_apic_exit", "a vector"),
     Tracepoint(58, "error_apic_entry", "a vector"),
     Tracepoint(59, "error_apic_exit", "a vector"),
+    Tracepoint(63, "sched_migrate_task", "a pid | prio << 32, b from | to << 32"),
 )
 
 
