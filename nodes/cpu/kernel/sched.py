@@ -68,7 +68,7 @@ class Task:
 
     __slots__ = (
         "aside", "comm", "comm_words", "cpu", "cpus_allowed", "dest_cpu", "gen", "nice", "on_rq",
-        "per_cpu", "pid", "program", "request", "rt_priority", "runtime_ns", "should_stop",
+        "pid", "program", "request", "rt_priority", "runtime_ns", "should_stop",
         "signals", "started_ns", "state", "stime_ns", "stopper", "user", "utime_ns", "vruntime",
         "weight", "worker",
     )  # fmt: skip
@@ -98,7 +98,6 @@ class Task:
         self.signals = 0  # pending, bit n = signal n; bit 0: TIF_SIGPENDING without any
         self.cpus_allowed = CPU_MASK_ALL
         self.dest_cpu: int | None = None  # it is to go on there, or (dead here) does so
-        self.per_cpu = False  # KTHREAD_IS_PER_CPU: it stays when its CPU goes offline
         self.request: int | None = None  # the Spawn that started it
         self.worker: Worker | None = None
         self.program: Any = None
@@ -227,6 +226,11 @@ def _charge(cpu: Cpu, task: Task) -> None:
         for other in rq.runnable:
             floor = min(floor, other.vruntime)
         rq.min_vruntime = max(rq.min_vruntime, floor)  # a task alone moves it too
+
+
+def update_curr(cpu: Cpu) -> None:
+    """Charge the current task for its time until now."""
+    _charge(cpu, cpu.current)
 
 
 def scheduler_tick(cpu: Cpu) -> None:

@@ -10,7 +10,7 @@ A program's state crosses in pieces, a handover buffer each, by synchronous call
 returns, the task exists on the other CPU. Until then the old CPU keeps all that comes for it,
 signals and packets, and sends that after it. ``TaskMoved`` is its last word to the orchestrator.
 
-Threads of the kernel's own for each CPU stay (``Task.per_cpu``). Other kernel threads, which module
+Threads of the kernel's own for each CPU stay. Other kernel threads, which module
 code made, cannot be packed: the CPU stays online until they end, and ``-EBUSY`` says so if they do
 not in time. (Linux moves them too, unless the module bound them.)
 """
@@ -35,6 +35,7 @@ from nodes.cpu.kernel.sched import (
     Task,
     fake_signal_wake_up,
     send_signal,
+    update_curr,
     wake_up_process,
 )
 from nodes.cpu.kernel.smp import queue_remote_wakeup, remote_function
@@ -88,12 +89,21 @@ def set_active(cpu: Cpu, active: bool) -> None:
 
 def _movable(cpu: Cpu) -> list[Task]:
     """Tasks that may not stay."""
-    own = (cpu.current, cpu.softirq.ksoftirqd, cpu.watchdog.task)
     return [
         task
         for task in cpu.rq.all.values()
-        if not task.per_cpu and task.worker is None and task not in own
+        if task is not cpu.current and not is_per_cpu_kthread(cpu, task)
     ]
+
+
+def is_per_cpu_kthread(cpu: Cpu, task: Task) -> bool:
+    """A thread made for one CPU has its number in its name (kthread_create_on_cpu); workers and the
+    threads of interrupts are somebody else's business."""
+    if task.request is not None:
+        return False
+    name, _, number = task.comm.partition("/")
+    own = number.partition(":")[0] == str(cpu.number)
+    return own or task.worker is not None or name == "irq"
 
 
 def _select_fallback_rq(cpu: Cpu, task: Task, target: int) -> int:
@@ -142,7 +152,8 @@ def leave(cpu: Cpu, process: Process) -> None:
 
 
 def _task_row(cpu: Cpu, task: Task) -> Sequence[Any]:
-    """What of a task_struct goes with it."""
+    """What of a task_struct goes with it; it is the current one."""
+    update_curr(cpu)
     lag = task.vruntime - cpu.rq.min_vruntime
     return (
         task.pid, task.nice, task.signals & ~TIF_SIGPENDING, task.cpus_allowed, lag,

@@ -1,0 +1,200 @@
+"""Programs, sockets and softnet data leave a CPU that goes offline, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nodes.cpu.kernel.cpuhotplug import cpu_down, cpu_up
+from nodes.cpu.kernel.percpu import SCHEDULE, Context, Cpu
+from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, kthread_run
+from nodes.cpu.programs.run import PROGRAMS, Process, program
+from orchestrator import ledger
+from orchestrator.machine import Job
+from tests.nodes.cpu.harness import ERAS, GATEWAY, SIGINT, Box
+
+SIGQUIT = 3
+EBUSY = 16
+
+
+@pytest.fixture(autouse=True)
+def chcpu() -> Any:
+    """``chcpu-test up|down N`` on the boot CPU; its exit code is the errno."""
+
+    @program("chcpu-test")
+    def main(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
+        error = yield from (cpu_up if argv[1] == "up" else cpu_down)(cpu, int(argv[2]))
+        return -error
+
+    yield
+    del PROGRAMS["chcpu-test"]
+
+
+def chcpu_run(box: Box, way: str, number: int = 1) -> int:
+    code = box.run("chcpu-test", way, str(number), ms=300_000).code
+    assert code is not None
+    return code
+
+
+def kernel(box: Box, number: int) -> Cpu:
+    node: Any = box.machine.simulation.node(f"cpu{number}")
+    cpu: Cpu = node.cpu
+    return cpu
+
+
+def taskset(box: Box, mask: int, *argv: str, cpu: str = "cpu1") -> Job:
+    return box.machine.spawn(cpu, argv, mask)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_ping_goes_on_with_everything_it_had(era: str) -> None:
+    box = Box(era)
+    job = box.start("ping", "-c", "20", "-i", "0.1", GATEWAY, cpu="cpu1")
+    box.live(550)
+    before = kernel(box, 1).programs.running[job.number].task
+    ran_ns = before.runtime_ns
+    assert chcpu_run(box, "down") == 0
+    after = kernel(box, 0).programs.running[job.number].task
+    assert (after.pid, after.comm, after.nice) == (before.pid, "ping", 0)
+    assert after.runtime_ns >= ran_ns > 0
+    assert job.cpu == "cpu0"
+    assert box.pages["cpu0"]["ping_sent"] == 6
+    assert box.pages["cpu1"]["ping_sent"] == box.pages["cpu1"]["ping_running"] == 0
+    ran = box.end(job)
+    assert [line.split("icmp_seq=")[1].split()[0] for line in ran.lines[1:21]] == [
+        str(n) for n in range(1, 21)
+    ]
+    assert ran.lines[-2].startswith("20 packets transmitted, 20 received, 0% packet loss")
+    assert ran.code == 0
+    times = box.sent_times("cpu0")
+    assert len(times["sent"]) == times["total"] == 20
+    gaps = [b - a for a, b in zip(times["sent"], times["sent"][1:], strict=False)]
+    assert all(99_000_000 < gap < 101_000_000 for gap in gaps)
+    assert ledger.settled(box.machine).faults == []
+    with pytest.raises(AssertionError, match="no ping has run on this CPU"):
+        box.sent_times("cpu1")
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_flood_loses_no_reply_while_its_cpu_goes_and_comes(era: str) -> None:
+    box = Box(era)
+    job = box.start("ping", "-q", "-f", "-c", "3000", GATEWAY, cpu="cpu1")
+    box.live(20)
+    for _ in range(3):
+        assert chcpu_run(box, "down") == 0
+        assert ledger.settled(box.machine).faults == []
+        assert chcpu_run(box, "up") == 0
+    ran = box.end(job)
+    assert ran.lines[-2].startswith("3000 packets transmitted, 3000 received, 0% packet loss")
+    assert ledger.settled(box.machine).faults == []
+    assert sum(page.run("delivered")[2] for page in box.pages.values()) == 3000
+
+
+def test_it_takes_what_came_for_it_before_and_while_it_moved() -> None:
+    """Unread replies, a pending signal and the output reach it, in order."""
+    box = Box()
+    job = box.start("ping", "-c", "500", "-f", GATEWAY, cpu="cpu1")
+    box.live(10)
+    down = box.start("chcpu-test", "down", "1")
+    while kernel(box, 1).programs.running:
+        box.machine.signal(job, SIGQUIT)  # now before, now while, now after the move
+        box.live(0.01)
+    assert box.end(down).code == 0
+    ran = box.end(job)
+    assert ran.lines[-2].startswith("500 packets transmitted, 500 received, 0% packet loss")
+    assert ", 0% loss" in ran.err
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_ctrl_c_reaches_a_program_that_has_moved(era: str) -> None:
+    box = Box(era)
+    job = box.start("ping", GATEWAY, cpu="cpu1")
+    box.live(2500)
+    assert chcpu_run(box, "down") == 0
+    ran = box.interrupt(job)
+    assert ran.code == 0
+    assert " 0% packet loss" in ran.lines[-2]
+
+
+def test_a_signal_that_was_sent_to_the_old_cpu_goes_after_the_task() -> None:
+    box = Box()
+    job = box.start("sleep", "100", cpu="cpu1")
+    box.live(10)
+    assert chcpu_run(box, "down") == 0
+    job.cpu = "cpu1"  # the orchestrator has not read of the move yet
+    message = box.machine._desk.signal(job, SIGINT)
+    box.machine._deliver("cpu1", message)
+    job.cpu = "cpu0"
+    assert box.end(job, 100).code == 130
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_sleep_ends_when_it_would_have_ended(era: str) -> None:
+    box = Box(era)
+    began = box.now_s
+    job = box.start("sleep", "2", cpu="cpu1")
+    box.live(700)
+    assert chcpu_run(box, "down") == 0
+    ran = box.end(job)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert box.now_s - began == pytest.approx(2, abs=0.001)
+
+
+def test_tcpdump_goes_on_and_closes_its_tap() -> None:
+    box = Box()
+    job = box.start("tcpdump", "-i", "eth0", cpu="cpu1")
+    box.live(10)
+    assert chcpu_run(box, "down") == 0
+    assert [tap.session for tap in kernel(box, 0).net.taps] == [0]
+    assert box.interrupt(job).code == 0
+    assert kernel(box, 0).net.taps == []
+    assert box.said()[-1] == "device eth0 left promiscuous mode"
+    assert kernel(box, 0).net.by_name["eth0"].promiscuity == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_only_who_was_bound_to_the_cpu_is_said_to_be_no_longer_affine(era: str) -> None:
+    box = Box(era, cpus=3)
+    bound = taskset(box, 0b010, "sleep", "100")
+    either = taskset(box, 0b110, "sleep", "100")
+    free = box.start("sleep", "100", cpu="cpu1")
+    box.live(10)
+    pid = kernel(box, 1).programs.running[bound.number].task.pid
+    since = box.now_s
+    assert chcpu_run(box, "down") == 0
+    said = [line for line in box.said(since) if "affine" in line]
+    assert said == [f"process {pid} (sleep) no longer affine to cpu1"]
+    assert [job.cpu for job in (bound, either, free)] == ["cpu0", "cpu2", "cpu0"]
+
+
+def test_a_program_may_not_be_started_on_an_offline_cpu() -> None:
+    box = Box()
+    assert chcpu_run(box, "down") == 0
+    ran = box.run("ping", "-c", "1", GATEWAY, cpu="cpu1")
+    assert (ran.code, ran.err) == (
+        1,
+        "taskset: failed to set pid 0's affinity: Invalid argument\n",
+    )
+    assert chcpu_run(box, "up") == 0
+    assert box.ping("-c", "1", cpu="cpu1").code == 0
+
+
+def test_a_short_program_ends_first_and_a_thread_that_stays_keeps_the_cpu_online() -> None:
+    box = Box()
+    one = kernel(box, 1)
+
+    def thread(cpu: Cpu) -> Context:
+        while not cpu.current.should_stop:
+            cpu.current.state = TASK_INTERRUPTIBLE
+            yield SCHEDULE
+
+    task = kthread_run(one, "module", thread(one))
+    job = box.start("ping", "-c", "50", "-i", "0.1", GATEWAY, cpu="cpu1")
+    box.live(100)
+    assert chcpu_run(box, "down") == EBUSY
+    assert box.pages["cpu1"]["online"] == 1
+    assert box.run("sleep", "0.1", cpu="cpu1").code == 0
+    task.should_stop = True
+    assert chcpu_run(box, "down") == EBUSY  # nobody woke it
+    assert box.end(job).lines[-2].startswith("50 packets transmitted, 50 received")
