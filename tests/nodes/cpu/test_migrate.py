@@ -6,13 +6,22 @@ from typing import Any
 
 import pytest
 
+from bus.messages import Snapshot
 from nodes.cpu.kernel.cpuhotplug import cpu_down, cpu_up
+from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
+from nodes.cpu.kernel.net.handover import BACKLOG_RX, skb_of
+from nodes.cpu.kernel.net.napi import NAPI_STATE_SCHED, napi_schedule
+from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_queue_rcv
+from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.percpu import SCHEDULE, Context, Cpu
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, kthread_run
+from nodes.cpu.programs import ping as ping_module
+from nodes.cpu.programs.migrate import migrate_tasks
 from nodes.cpu.programs.run import PROGRAMS, Process, program
 from orchestrator import ledger
 from orchestrator.machine import Job
 from tests.nodes.cpu.harness import ERAS, GATEWAY, SIGINT, Box
+from tests.nodes.cpu.test_ping import Replies
 
 SIGQUIT = 3
 EBUSY = 16
@@ -198,3 +207,141 @@ def test_a_short_program_ends_first_and_a_thread_that_stays_keeps_the_cpu_online
     task.should_stop = True
     assert chcpu_run(box, "down") == EBUSY  # nobody woke it
     assert box.end(job).lines[-2].startswith("50 packets transmitted, 50 received")
+
+
+# ---------------------------------------------------------------- sockets
+
+
+def on(box: Box, number: int, context: Context) -> None:
+    """Run a context as a thread of that CPU, to its end."""
+    done: list[bool] = []
+
+    def thread() -> Context:
+        yield from context
+        done.append(True)
+
+    kthread_run(kernel(box, number), "test", thread())
+    box.machine.simulation.send(f"cpu{number}", Snapshot(0, "state"))  # so that it gets a turn
+    assert box.machine.wait(lambda: bool(done), 1000)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_reply_for_a_socket_that_has_moved_is_passed_on_until_all_know(era: str) -> None:
+    box = Box(era, cpus=3)
+    box.ping("-c", "1")
+    polls = max(range(3), key=lambda n: sum(box.pages[f"cpu{n}"].run("rx_polled")[2::3]))
+    old = 2 if polls == 1 else 1
+    new = 3 - polls - old
+    job = box.start("ping", "-q", "-c", "20", "-i", "0.05", GATEWAY, cpu=f"cpu{old}")
+    box.live(210)
+    on(box, old, migrate_tasks(kernel(box, old), new))
+    box.live(1)
+    assert job.cpu == f"cpu{new}"
+    number = next(iter(kernel(box, new).net.sockets))
+    _, *rest = kernel(box, polls).net.raw_sockets[number]
+    kernel(box, polls).net.raw_sockets[number] = (old, *rest)  # as before the move
+    passed_on = box.pages[f"cpu{old}"].run("handover_out")[2]
+    ran = box.end(job)
+    assert ran.lines[-2].startswith("20 packets transmitted, 20 received, 0% packet loss")
+    assert ledger.settled(box.machine).faults == []
+    assert sum(page.run("delivered")[2] for page in box.pages.values()) == 21
+    assert box.pages[f"cpu{old}"].run("handover_out")[2] - passed_on == 15
+    assert all(kernel(box, n).net.raw_sockets == {} for n in range(3))
+
+
+def test_what_the_old_owner_queued_meanwhile_follows_and_is_counted_once() -> None:
+    """Replies that arrive after the state was packed and before the task is there."""
+    box = Box()
+    one = kernel(box, 1)
+    late: list[int] = []
+    true_pack = ping_module.sock_pack
+
+    def pack(sock: Socket) -> Any:
+        packed = true_pack(sock)
+        dev = one.net.by_name["bond0"]
+        frame = replies.frames[-1]
+        for _ in range(3):
+            skb = skb_of(one, frame, dev.ifindex, one.now())
+            assert skb is not None
+            sock_queue_rcv(one, sock, skb)
+        sock.error_queue.append(SocketError(113, 3, 1, bytes((192, 168, 1, 10)), 1))
+        late.append(sock.number)
+        return packed
+
+    replies = Replies(box)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ping_module, "sock_pack", pack)
+        job = box.start("ping", "-c", "4", "-i", "0.2", GATEWAY, cpu="cpu1")
+        box.live(300)
+        assert chcpu_run(box, "down") == 0
+    assert late
+    ran = box.end(job)  # an error settles a request too: the last need not be sent
+    assert ran.lines[-2].startswith(
+        "3 packets transmitted, 3 received, +3 duplicates, +1 errors, 0% packet loss"
+    )
+    assert sum(page.run("delivered")[2] for page in box.pages.values()) == 6
+
+
+# ---------------------------------------------------------------- softnet data
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_frames_that_wait_for_room_in_a_ring_are_sent_by_the_adopter(era: str) -> None:
+    box = Box(era)
+    box.ping("-c", "1", cpu="cpu1")
+    one = kernel(box, 1)
+    slave = one.net.by_name["eth0"]
+    slave.queue_stopped = True
+    job = box.start("ping", "-q", "-c", "5", "-i", "0.1", GATEWAY, cpu="cpu1")
+    box.live(450)
+    assert len(slave.qdisc) == 5
+    assert ledger.settled(box.machine).packets["requests"].difference == 5  # inside cpu1
+    assert chcpu_run(box, "down") == 0
+    ran = box.end(job)
+    assert ran.lines[-2].startswith("5 packets transmitted, 5 received, 0% packet loss")
+    assert ledger.settled(box.machine).faults == []
+    assert not slave.qdisc
+    assert not slave.queue_stopped
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_queue_that_was_to_be_polled_is_polled_by_the_adopter_since_3_0(era: str) -> None:
+    box = Box(era)
+    one = kernel(box, 1)
+    adapter = one.net.by_name["eth0"].adapter
+    assert adapter is not None
+    napi = adapter.napi[1]
+
+    def dies(cpu: Cpu) -> Context:
+        """What is left of a CPU that was stopped with NET_RX pending."""
+        local_irq_disable(cpu)
+        napi_schedule(cpu, napi)
+        cpu.softirq.pending = 0
+        yield from dev_cpu_dead(cpu, 0)
+        local_irq_enable(cpu)
+
+    on(box, 1, dies(one))
+    box.live(10)
+    left = era == "2.6.18"
+    assert [n.queue for n in one.net.poll_list] == ([1] if left else [])
+    assert one.ram.atomics.load(napi.word) & NAPI_STATE_SCHED == left
+
+
+def test_the_backlog_of_a_dead_cpu_is_received_by_the_adopter() -> None:
+    box = Box()
+    replies = Replies(box)
+    job = box.start("ping", "-q", "-c", "2", "-i", "0.2", GATEWAY, cpu="cpu0")
+    box.live(100)
+    one = kernel(box, 1)
+    skb = skb_of(one, replies.frames[0], one.net.by_name["bond0"].ifindex, 0)
+    assert skb is not None
+    skb.protocol, skb.pkt_type = 0x0800, 0
+
+    def dies(cpu: Cpu) -> Context:
+        local_irq_disable(cpu)
+        cpu.net.backlog.append((BACKLOG_RX, skb, bytes(4)))
+        yield from dev_cpu_dead(cpu, 0)
+        local_irq_enable(cpu)
+
+    on(box, 1, dies(one))
+    assert ", +1 duplicates" in box.end(job).lines[-2]
