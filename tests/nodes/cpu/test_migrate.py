@@ -345,3 +345,20 @@ def test_the_backlog_of_a_dead_cpu_is_received_by_the_adopter() -> None:
 
     on(box, 1, dies(one))
     assert ", +1 duplicates" in box.end(job).lines[-2]
+
+
+def test_a_full_ring_wakes_the_cpu_that_filled_it_whoever_polls_its_queue() -> None:
+    """A CPU that was away finds the vector of its queue on another CPU."""
+    box = Box()
+    assert chcpu_run(box, "down") == 0
+    assert chcpu_run(box, "up") == 0
+    box.ping("-c", "1", cpu="cpu1")
+    box.machine.freeze("eth0")
+    job = box.start("ping", "-q", "-l", "700", "-c", "700", "-W", "1", GATEWAY, cpu="cpu1")
+    box.live(10)
+    assert kernel(box, 1).net.by_name["eth0"].queue_stopped
+    box.machine.thaw("eth0")
+    ran = box.end(job)
+    assert ran.lines[-2].startswith("700 packets transmitted, ")
+    assert not kernel(box, 1).net.by_name["eth0"].qdisc
+    assert ledger.settled(box.machine).faults == []
