@@ -209,6 +209,18 @@ def test_a_short_program_ends_first_and_a_thread_that_stays_keeps_the_cpu_online
     assert box.end(job).lines[-2].startswith("50 packets transmitted, 50 received")
 
 
+def test_a_module_of_an_offline_cpu_is_removed_when_that_is_back() -> None:
+    box = Box()
+    assert box.run("insmod", "softirq_order", cpu="cpu1").code == 0
+    assert chcpu_run(box, "down") == 0
+    ran = box.run("rmmod", "softirq_order")
+    assert ran.err == (
+        "rmmod: ERROR: could not remove module softirq_order: Device or resource busy\n"
+    )
+    assert chcpu_run(box, "up") == 0
+    assert box.run("rmmod", "softirq_order").code == 0
+
+
 # ---------------------------------------------------------------- sockets
 
 
