@@ -107,6 +107,9 @@ CPU_ROWS: dict[str, Row] = {
     "sched_wakeup_new": _WAKE,
     "sched_waking": _WAKE._replace(eras=MODERN, held=2),
     "sched_process_exit": Row("sched", _TASK),
+    "sched_migrate_task": Row(
+        "sched", _TASK + " orig_cpu={orig_cpu} dest_cpu={dest_cpu}", irqs_off=True, held=2
+    ),
     "local_timer_entry": _VECTOR,
     "local_timer_exit": _VECTOR,
     "reschedule_entry": _VECTOR,
@@ -385,6 +388,8 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "pid": lambda r, n: _low(r.a),
     "prio": lambda r, n: r.a >> 32 & 0xFFFF,
     "state": lambda r, n: (_STATES_61 if n.layout.new_texts else _STATES_310).get(r.a >> 48, "?"),
+    "orig_cpu": lambda r, _: str(_low(r.b)),
+    "dest_cpu": lambda r, _: str(r.b >> 32),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
     "host": lambda r, n: f"{r.a >> 32}",
     "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",

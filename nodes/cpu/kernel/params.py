@@ -86,6 +86,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
@@ -239,6 +240,7 @@ class Params(NamedTuple):
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
+    offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
     poll_return: str  # what a driver's poll charges when it is done
     carrier_loss: str  # how soon linkwatch looks
     inactive_slave_counter: str
@@ -413,6 +415,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "neigh_queue_bytes": (0, 65536, 212992),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),
