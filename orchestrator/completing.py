@@ -47,6 +47,8 @@ def candidates(verb: str) -> list[str]:
         return module_names()
     if verb == "taskset":
         return ["-c", *map(str, range(settings.cpus)), "ping", "insmod"]
+    if verb == "chcpu":
+        return ["-d", "-e", *map(str, range(1, settings.cpus))]
     if verb == "sh":
         return ["-c"]
     if verb == "follow":
