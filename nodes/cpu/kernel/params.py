@@ -97,6 +97,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
     "csdlock_debug": ("off", "on"),
     "cpu_callin": ("callout-first", "initialized-first"),
+    "cpu_hotplug": ("kstopmachine", "notifiers", "states"),
+    "hotplug_unchanged": ("refused", "nothing"),
     "rcu": ("classic", "tree"),
     "proc_without_write": ("EINVAL", "EIO"),
     "cpu_online_store": ("first-digit", "boolean"),
@@ -173,6 +175,10 @@ class Params(NamedTuple):
     cpu_callin: str  # who waits for whom first when a CPU comes up
     cpu_callin_timeout_ms: int
     init_udelay: int  # us between INIT assert and deassert
+    cpu_hotplug: str  # what a CPU goes through on its way up and down: kernel/cpu.c
+    hotplug_unchanged: str  # to be brought up when it is online, down when it is not
+    cpu_die_timeout_ms: int  # until a CPU that does not go is given up
+    hung_task_timeout_secs: int  # until a task in D state is reported; 0: no khungtaskd
     rcu: str
     rcu_name: str  # the flavour that the log names; empty: no stall detector
     rcu_cpu_stall_timeout: int  # s, 3 to 300
@@ -333,6 +339,10 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "cpu_callin": ("callout-first", "callout-first", "initialized-first"),
     "cpu_callin_timeout_ms": (5000, 5000, 10000),
     "init_udelay": (10000, 10000, 0),
+    "cpu_hotplug": ("kstopmachine", "notifiers", "states"),
+    "hotplug_unchanged": ("refused", "refused", "nothing"),
+    "cpu_die_timeout_ms": (1000, 1000, 5000),
+    "hung_task_timeout_secs": (0, 120, 120),
     "rcu": ("classic", "tree", "tree"),
     "rcu_name": ("", "rcu_sched", "rcu_sched"),
     "rcu_cpu_stall_timeout": (21, 21, 21),
