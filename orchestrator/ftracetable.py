@@ -33,7 +33,7 @@ NOWHERE = ()
 DEFAULT_GROUPS = (
     "irq", "softirq", "tasklet", "timer", "sched", "ipi", "workqueue", "napi", "net",
 )  # fmt: skip
-GROUPS = (*DEFAULT_GROUPS, "packet", "mmio", "dma", "msi", "wire", "lan")
+GROUPS = (*DEFAULT_GROUPS, "pool", "packet", "mmio", "dma", "msi", "wire", "lan")
 
 ETH_P_IP = 0x0800
 #: Modules whose functions print with their name behind them.
@@ -168,6 +168,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_execute_end": Row(
         "workqueue", "work struct {work}", "work struct {work}: function {function}"
     ),
+    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={pool_cpu} nr_running={b}"),
     "napi_poll": Row(
         "napi",
         "napi poll on napi struct {napi} for device {napi_device}",
@@ -370,6 +371,8 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "prio": lambda r, n: r.a >> 32 & 0xFFFF,
     "state": lambda r, n: (_STATES_61 if n.layout.new_texts else _STATES_310).get(r.a >> 48, "?"),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
+    "pool_cpu": lambda r, n: f"{r.a >> 32}",
+    "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",
     "next_comm": lambda r, n: _comm(r.b, n),
     "next_pid": lambda r, n: _low(r.b),
     "next_prio": lambda r, n: r.b >> 32 & 0xFFFF,

@@ -14,6 +14,7 @@ from orchestrator.labs import contexts, eventtable, questions
 from orchestrator.labs.contexts import Interval
 from orchestrator.labs.file import Lab
 from orchestrator.labs.watch import Event, Watch
+from orchestrator.labs.workers import Picture
 from orchestrator.ledger import Ledger, settled
 from orchestrator.machine import Machine
 from orchestrator.play import Played, Player
@@ -41,6 +42,7 @@ class Performance:
     begin_ns: int  # from where one looks
     end_ns: int
     zoom: tuple[int, int] | None
+    workers: dict[int, list[Picture]]  # by step
     records_lost: int
 
     @property
@@ -212,8 +214,23 @@ def _performance(
         begin_ns=begin,
         end_ns=played.over_ns,
         zoom=_zoom(lab, events, cpus, begin),
+        workers=_workers(lab, played, watch),
         records_lost=watch.lost,
     )
+
+
+def _workers(lab: Lab, played: Played, watch: Watch) -> dict[int, list[Picture]]:
+    """The steps that are shown and in which modules' works ran."""
+    if "workers" not in lab.pictures:
+        return {}
+    begins = [part.begin_ns for part in played.stretches]
+    ends = [*begins[1:], played.over_ns]
+    found = {
+        number: watch.worker_pictures(begin, end)
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
+        if number and not lab.scenario.steps[number - 1].quiet
+    }
+    return {number: pictures for number, pictures in found.items() if pictures}
 
 
 def _zoom(
@@ -271,6 +288,24 @@ def as_json(performance: Performance) -> dict[str, Any]:
             for cpu, found in performance.cpus.items()
         },
         "shares_percent": {cpu: contexts.shares(found) for cpu, found in performance.cpus.items()},
+        "workers": [
+            {
+                "step": step,
+                "cpu": shown.cpu,
+                "works": shown.works,
+                "workers": {
+                    name: [[us(i.begin_ns), us(i.end_ns), i.letter] for i in found]
+                    for name, found in shown.lanes.items()
+                },
+                "nr_running": {
+                    pool: [[us(s.time_ns), s.value] for s in steps]
+                    for pool, steps in shown.pools.items()
+                },
+                "woken_us": [us(at) for at in shown.woken_ns],
+            }
+            for step, pictures in performance.workers.items()
+            for shown in pictures
+        ],
         "events": [
             {
                 "us": us(e.time_ns),
