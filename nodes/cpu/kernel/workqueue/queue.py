@@ -148,7 +148,7 @@ def _insert(cpu: Cpu, req_cpu: int, pwq: PoolWorkqueue, work: Work) -> None:
     pool = pwq.pool
     if cpu.trace_mask >> _QUEUE & 1:
         names = cpu.symbol(work.name) | cpu.symbol(pwq.wq.name) << 20
-        cpu.trace(_QUEUE, work.number, names | req_cpu << 40)
+        cpu.trace(_QUEUE, work.number, names | (req_cpu & 0xFFF) << 40 | (pool.cpu + 1) << 52)
     pwq.nr_in_flight[pwq.work_color] += 1
     flags = pwq.work_color << WORK_STRUCT_COLOR_SHIFT
     if pwq.nr_active < pwq.max_active:
