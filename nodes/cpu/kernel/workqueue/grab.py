@@ -11,6 +11,7 @@ from __future__ import annotations
 from errno import EAGAIN, ENOENT
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.smp import remote_function
 from nodes.cpu.kernel.timer_shared import del_timer
@@ -65,9 +66,13 @@ def try_to_grab_pending_once(cpu: Cpu, work: Work) -> Context:
 
 
 def try_to_grab_pending(cpu: Cpu, work: Work) -> Context:
-    """Until it is not -EAGAIN any more."""
+    """Until it is not -EAGAIN any more. A task sleeps meanwhile: whoever holds PENDING may be a
+    task of this CPU that waits for another CPU's answer, where Linux has interrupts off."""
     while (grabbed := (yield from try_to_grab_pending_once(cpu, work))) == -EAGAIN:
-        yield Pause(cpu.now() + GRAB_RETRY_NS)
+        if cpu.preemptible() and cpu.current is not cpu.idle:
+            yield from nanosleep(cpu, GRAB_RETRY_NS)
+        else:
+            yield Pause(cpu.now() + GRAB_RETRY_NS)
     return grabbed
 
 
