@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -34,6 +34,7 @@ from bus.node import NOW
 from bus.ram import Ram
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel import workqueue as wqs
+from nodes.cpu.kernel.cpuhotplug import cpu_down, cpu_up
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.percpu import SCHEDULE, Context, Cpu
@@ -87,7 +88,7 @@ ORDERED = ("ordered", "single")
 class Case:
     """What one case draws."""
 
-    def __init__(self, rng: random.Random, rig: Rig, *, lawful: bool) -> None:
+    def __init__(self, rng: random.Random, rig: Rig, *, lawful: bool, plug: bool) -> None:
         self.lawful = lawful
         self.budget = QUEUEINGS_MAX
         names = list(rig.workqueues)
@@ -100,13 +101,19 @@ class Case:
             for i, at in enumerate(chosen)
         ]  # fmt: skip
         self.waiters: list[Waiter] = []
-        self.interrupts = rng.randrange(4)
+        self.interrupts = rng.randrange(6)
+        #: the CPU that goes off and on in this case; tasks are on the others, works everywhere
+        self.unplugged = -1
+        if plug and len(rig.cpus) > 1 and rng.random() < 0.4:
+            self.unplugged = rng.randrange(1, len(rig.cpus))
+        self.staying = [n for n in range(len(rig.cpus)) if n != self.unplugged]
 
 
 class Rig:
     """CPUs that share RAM and a clock; IPIs arrive when chance lets them."""
 
-    def __init__(self, era: str, cpus: int) -> None:
+    def __init__(self, era: str, cpus: int, *, plug: bool = False) -> None:
+        self.plug = plug
         self.rng = random.Random(0)
         self.era = era
         settings = BareCpu(era, cpus=cpus, boot=False).settings
@@ -236,7 +243,7 @@ class Rig:
         rng, wq, work = self.rng, self.wq_of(cpu, account), self.work_of(cpu, account)
         target = rng.randrange(len(self.cpus))
         here = rng.random() < 0.5
-        began = account.begin(self.clock)
+        began = account.begin(self.clock, cpu.number)
         if not account.delayed:
             if here:
                 done = yield from wqs.queue_work(cpu, wq, work)
@@ -440,15 +447,29 @@ class Rig:
     def begin(self, seed: int, *, lawful: bool = True) -> Case:
         rng = self.rng
         rng.seed(seed)
-        case = self.case = Case(rng, self, lawful=lawful)
+        case = self.case = Case(rng, self, lawful=lawful, plug=self.plug)
         for n in range(rng.randrange(1, DRIVERS_MAX + 1)):
-            number = rng.randrange(len(self.benches))
+            number = rng.choice(case.staying)
             waiter = Waiter(f"task{n}")
-            case.waiters.append(waiter)
-            driver = self._driver(self.cpus[number], case, waiter, rng.randrange(2, 7))
-            self.benches[number].task(driver, waiter.name)
-            self.benches[number].wake = NOW
+            driver = self._driver(self.cpus[number], case, waiter, rng.randrange(2, 9))
+            self._start(case, number, driver, waiter)
+        if case.unplugged >= 0:
+            waiter = Waiter("hot-plug")
+            self._start(case, 0, self._hot_plug(self.cpus[0], case, waiter), waiter)
         return case
+
+    def _start(self, case: Case, number: int, gen: Context, waiter: Waiter) -> None:
+        case.waiters.append(waiter)
+        self.benches[number].task(gen, waiter.name)
+        self.benches[number].wake = NOW
+
+    def _hot_plug(self, cpu: Cpu, case: Case, waiter: Waiter) -> Context:
+        """Off and on again, while all goes on."""
+        for change in (cpu_down, cpu_up):
+            yield from nanosleep(cpu, self.rng.randrange(1, 12) * MS // 4)
+            error = yield from change(cpu, case.unplugged)
+            assert error == 0, f"{change.__name__}({case.unplugged}) = {error}"
+        waiter.done = True
 
     def at_rest(self, case: Case) -> bool:
         return (
@@ -464,7 +485,7 @@ class Rig:
             asleep = all(bench.wake is None for bench in self.benches) and not any(self.mail)
             if case.interrupts and (asleep or self.rng.random() < 0.1):
                 case.interrupts -= 1
-                number = self.rng.randrange(len(self.benches))
+                number = self.rng.choice(case.staying)
                 self.mail[number].append(Interrupt(VECTOR, 0, 0))
             self.step()
             if self.at_rest(case) and self.quiet():
@@ -523,9 +544,9 @@ class Rig:
         return True
 
 
-def run(era: str, cpus: int, first: int, count: int) -> int:
+def run(era: str, cpus: int, first: int, count: int, *, plug: bool = False) -> int:
     """``count`` cases with seeds from ``first``; returns how many passed."""
-    rig = Rig(era, cpus)
+    rig = Rig(era, cpus, plug=plug)
     for seed in range(first, first + count):
         try:
             rig.interleave(seed)

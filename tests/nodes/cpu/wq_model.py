@@ -70,8 +70,9 @@ class Account:
     cancelled: int = 0
     cancelling: int = 0
     started: int = 0
-    began: list[int] = field(default_factory=list)  # clock of each call that has not returned
-    queued_between: tuple[int, int] = (0, 0)  # clocks of the last call that returned true
+    began: list[tuple[int, int]] = field(default_factory=list)  # (clock, CPU) of calls going on
+    queued_at: tuple[int, int] = (0, 0)  # began, of the last call that returned true
+    queued_by: int = 0  # clock when that call returned
     live: list[Run] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
 
@@ -92,10 +93,12 @@ class Account:
 
     def overtakes(self, other: Account) -> bool:
         """Does a run that starts now belong to a later queueing than the one that ``other`` still
-        waits with? Only if every call that can have queued it began when that one was over."""
+        waits with? Only if every call that can have queued it began when that one was over. Between
+        different CPUs nothing is said: the one's record may be on its way yet."""
         if self.delayed or other.delayed or not other.pending() or other.calling:
             return False
-        return min([self.queued_between[0], *self.began]) > other.queued_between[1]
+        calls = [self.queued_at, *self.began]
+        return all(cpu == other.queued_at[1] and clock > other.queued_by for clock, cpu in calls)
 
     # -- runs
 
@@ -115,19 +118,19 @@ class Account:
 
     # -- calls
 
-    def begin(self, now: int) -> int:
-        """A call that queues begins; the clock, for ``returned``."""
+    def begin(self, now: int, cpu: int) -> tuple[int, int]:
+        """A call that queues begins; what it returns is for ``returned``."""
         self.begun += 1
         self.calling += 1
-        self.began.append(now)
-        return now
+        self.began.append((now, cpu))
+        return now, cpu
 
-    def returned(self, began: int, now: int, *, queued: bool) -> None:
+    def returned(self, began: tuple[int, int], now: int, *, queued: bool) -> None:
         self.calling -= 1
         self.began.remove(began)
         self.queued += queued
         if queued:
-            self.queued_between = (began, now)
+            self.queued_at, self.queued_by = began, now
         assert self.queued - self.cancelled <= self.started + 1 + self.cancelling, (
             f"{self.name} was queued while it was pending"
         )
