@@ -65,6 +65,7 @@ from nodes.cpu.lapicregs import LocalApicRegisters
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
+    chcpu,
     files,
     iptables,
     modules,

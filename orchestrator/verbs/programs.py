@@ -6,11 +6,13 @@ migrate here but when their CPU goes offline; then the next of the mask has the 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.programs.chcpu import ChcpuError, cpulist_parse, parse
 from orchestrator import procfiles, verbs
 from orchestrator.errors import BottomhalfError, words
 from orchestrator.session import Session, Steps
@@ -50,6 +52,60 @@ def rmmod(session: Session, argv: Sequence[str]) -> Steps:
 def modinfo(session: Session, argv: Sequence[str]) -> Steps:
     """Description and parameters."""
     return _run(session, ("modinfo", *argv))
+
+
+def chcpu(session: Session, argv: Sequence[str]) -> Steps:
+    """util-linux's tool, on the boot CPU; --json gives an object for each CPU."""
+    names = session.machine.settings.cpu_names
+    heard: list[str] = []
+
+    def hearing(say: Callable[[str], None]) -> Callable[[str], None]:
+        def hear(text: str) -> None:
+            heard.append(text)
+            if not session.json:
+                say(text)
+
+        return hear
+
+    _warn_of_the_dead(session, argv)
+    listening = replace(session, out=hearing(session.out), err=hearing(session.err))
+    code = yield from _run(listening, ("chcpu", *argv), names[0])
+    text = "".join(heard)
+    if session.json:
+        _chcpu_json(session, text)
+    for match in re.finditer(r"^CPU (\d+) disabled$", text, re.MULTILINE):
+        session.hint(f"mend: bottomhalf {session.on}chcpu -e {match[1]}")
+    if "not hot pluggable" in text:
+        more = f"; those that can go: {words(names[1:])}" if len(names) > 1 else ""
+        session.hint(f"{names[0]} boots the machine and owns its tables{more}")
+    if "does not exist" in text:
+        session.hint(f"CPUs are {words(names)}")
+    return code
+
+
+def _chcpu_json(session: Session, text: str) -> None:
+    for line in text.splitlines(keepends=True):
+        match = re.fullmatch(r"(chcpu: )?CPU (\d+) (.*)\n", line)
+        if match is None:
+            session.err(line)
+        else:
+            row = {"cpu": int(match[2]), "ok": match[1] is None, "said": match[3]}
+            session.out(json.dumps(row) + "\n")
+
+
+def _warn_of_the_dead(session: Session, argv: Sequence[str]) -> None:
+    """The kernel cannot know that a CPU's process was killed: it waits for it, and says so."""
+    names = session.machine.settings.cpu_names
+    try:
+        letter, text = parse(tuple(argv))
+        numbers = cpulist_parse(text) if letter in "de" else []
+    except ChcpuError:
+        return
+    for number in numbers:
+        if 0 < number < len(names) and not session.machine.state(names[number]).alive:
+            session.hint(
+                f"{names[number]}'s process is dead; the kernel does not know and waits for it"
+            )
 
 
 def iptables(session: Session, argv: Sequence[str]) -> Steps:

@@ -10,7 +10,13 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
+from nodes.cpu.kernel import (  # noqa: F401  (some only register their files and records)
+    balance,
+    cpusysfs,
+    pcisysfs,
+    sysctl,
+    timer_shared,
+)
 from nodes.cpu.kernel.apic import setup_local_apic
 from nodes.cpu.kernel.cpuhotplug import Hotplug, cpu_starting
 from nodes.cpu.kernel.cputime import CpuTime

@@ -109,6 +109,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hotplug_unchanged": ("refused", "nothing"),
     "rcu": ("classic", "tree"),
     "proc_without_write": ("EINVAL", "EIO"),
+    "cpu_online_store": ("first-digit", "boolean"),
     "bond_options": ("each-its-own", "table"),
     "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
@@ -265,6 +266,7 @@ class Params(NamedTuple):
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
     proc_without_write: str  # what a write to a /proc file without a store function returns
+    cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
     unknown_module_parameter: str
     proc_format: str
@@ -440,6 +442,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
+    "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),
     "unknown_module_parameter": ("refused", "refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
