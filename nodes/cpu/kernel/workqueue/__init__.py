@@ -4,7 +4,7 @@
 ``manage`` workers come and go, ``process`` worker_thread, ``queue`` and ``delayed`` queueing,
 ``grab`` stealing PENDING, ``remote`` questions to other CPUs, ``alloc`` workqueues and their flags,
 ``hotplug`` a CPU goes and comes back, ``keventd`` the model of 2.6.18, ``state`` cpu.wq, ``show``
-the snapshot.
+the snapshot, ``rows`` what the page says, ``events`` the tracepoints.
 
 ``cpu.wq`` holds a CPU's part; a function that returns a Context may tell or ask another CPU.
 """

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 #: Records: a piece of pool 1's state (buffer 2, length 3; 4: it is the last); worker 2 of pool 1 is
 #: done with work 3, whose data was 4, in 5 ns of CPU time; give CPU 1 its pools back.
-MOVE_POOL, WORK_DONE, RETURN_POOLS = 130, 131, 132
+MOVE_POOL, WORK_DONE, RETURN_POOLS = 125, 126, 127
 
 _STATS = PoolStats.__slots__
 
@@ -99,7 +99,6 @@ def hand_over(cpu: Cpu, node: int, target: int) -> Context:
     for pool in going:
         _leave(cpu, pool)
     cpu.ram.atomics.store(words.POOL_HOST + node, 0 if target == node else target + 1)
-    cpu.wq.show()
     for pool, state in zip(going, states, strict=True):
         for at in range(0, len(state), BUFFER_BYTES):
             piece = state[at : at + BUFFER_BYTES]
@@ -133,6 +132,7 @@ def _leave(cpu: Cpu, pool: WorkerPool) -> None:
     pool.moved = True
     for wq in cpu.wq.workqueues.values():
         wq.pwqs.pop(pool.id, None)
+    cpu.wq.rows.remove(pool.id)
     cpu.wq.away[pool.id] = cpu.wq.pools.pop(pool.id)
 
 
@@ -262,6 +262,7 @@ def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
         pool.flags &= ~POOL_DISASSOCIATED
     init_worker_pool(cpu, pool)
     cpu.wq.pools[number] = pool
+    cpu.wq.rows.add_pool(pool)
     for (wq_id, *wq_value), *values in pwqs:
         wq = cpu.wq.workqueues.get(wq_id)
         if wq is None:
@@ -278,13 +279,14 @@ def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
     settle(cpu)
     cpu.wq.unpark()
     cpu.wq.kick(pool)
-    cpu.wq.show()
+    cpu.wq.rows.pool(pool)
 
 
 def _unpack_pwq(cpu: Cpu, pwq: PoolWorkqueue, values: Any) -> None:
     pwq.work_color, pwq.flush_color, pwq.refcnt, pwq.nr_active, in_flight, inactive, stats = values
     pwq.nr_in_flight = list(in_flight)
     pwq.inactive_works = _works(cpu, inactive)
+    cpu.wq.rows.inactive(pwq.pool.id, len(pwq.inactive_works))
     for name, value in zip(_STATS, stats, strict=True):
         setattr(pwq.stats, name, value)
     pwq.wq.pwqs[pwq.pool.id] = pwq
