@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kworker_idle": ("interruptible", "idle"),
     "wq_implicit_ordered": ("no", "yes"),
     "wq_power_efficient": ("off", "on"),
+    "wq_unbind": ("work", "direct"),
     "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
@@ -184,6 +185,7 @@ class Params(NamedTuple):
     work_no_color: int  # of what no flush waits for; -1: there is no such colour
     system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
     wq_implicit_ordered: str  # unbound with max_active 1 is ordered
+    wq_unbind: str  # who takes the binding off the workers of a dying CPU
     wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
     worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
@@ -360,6 +362,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "work_no_color": (15, 15, -1),
     "system_workqueues": (1, 5, 7),
     "wq_implicit_ordered": ("no", "no", "yes"),
+    "wq_unbind": ("work", "work", "direct"),
     "wq_power_efficient": ("off", "off", "off"),
     "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
