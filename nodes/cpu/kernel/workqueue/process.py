@@ -14,6 +14,12 @@ from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_IDLE, TASK_INTERRUPTIBLE, task_runtime_ns
 from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.lockmap import (
+    lock_map_acquire,
+    lock_map_release,
+    work_map,
+    workqueue_map,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -159,7 +165,15 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Contex
     cpu.wq.show()
     if cpu.trace_mask >> _START & 1:
         cpu.trace(_START, work.number & _NUMBER, cpu.symbol(work.name))
-    yield from work.function(cpu)
+    if cpu.lockdep is None:
+        yield from work.function(cpu)
+    else:
+        maps = workqueue_map(cpu, pwq.wq), work_map(cpu, work)
+        for lock in maps:
+            lock_map_acquire(cpu, lock)
+        yield from work.function(cpu)
+        for lock in reversed(maps):
+            lock_map_release(cpu, lock)
     if cpu.trace_mask >> _END & 1:
         cpu.trace(_END, work.number & _NUMBER, cpu.symbol(work.name))
     words[_EXECUTED] += 1
