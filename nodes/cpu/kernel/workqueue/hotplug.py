@@ -31,6 +31,8 @@ from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, wake_up_process
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
 from nodes.cpu.kernel.workqueue.alloc import Workqueue, link_pwqs, pwq_adjust_max_active
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.keventd import keventd_offline
 from nodes.cpu.kernel.workqueue.manage import create_worker, destroy_worker, init_worker_pool
 from nodes.cpu.kernel.workqueue.pool import (
     POOL_DISASSOCIATED,
@@ -110,6 +112,7 @@ def workqueue_offline_cpu(cpu: Cpu) -> Context:
     """On the dying CPU, in a task: its pools go to the lowest other CPU, half-done works finish."""
     adopter = min(number for number in cpu.online_cpus if number != cpu.number)
     if cpu.wq.keventd is not None:
+        yield from keventd_offline(cpu, adopter)
         return
     yield from _unbind(cpu, adopter)
     while any(pool.busy_hash for pool in cpu.wq.away.values()):
@@ -182,6 +185,7 @@ def work_done_elsewhere(
     if host == cpu.number:
         cpu.wq.early_done.append(record)  # it is on its way back here
         settle(cpu)
+        yield from tell_flushed(cpu)
     else:
         yield from call_function_single(cpu, host, record)
 
@@ -193,7 +197,7 @@ def _work_done(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
         return call_function_single(cpu, host, record[:6])
     cpu.wq.early_done.append(record[:6])
     settle(cpu)
-    return None
+    return tell_flushed(cpu)
 
 
 def settle(cpu: Cpu) -> None:
@@ -245,7 +249,7 @@ def _pack(pool: WorkerPool, workqueues: Iterable[Workqueue]) -> bytes:
     busy = [
         (
             worker.id, _names([worker.current_work])[0], worker.current_pwq.wq.id,
-            worker.current_since, _names(worker.scheduled),
+            worker.current_since, worker.current_color, _names(worker.scheduled),
         )
         for worker in pool.workers
         if worker.current_work is not None and worker.current_pwq is not None
@@ -267,12 +271,13 @@ def _pack(pool: WorkerPool, workqueues: Iterable[Workqueue]) -> bytes:
 
 
 @remote_function(MOVE_POOL)
-def _move_pool(cpu: Cpu, source: int, record: list[int]) -> None:
+def _move_pool(cpu: Cpu, source: int, record: list[int]) -> Context:
     _, number, buffer, length, last = record[:5]
     pieces = cpu.wq.arriving.setdefault(number, bytearray())
     pieces += cpu.ram.handover(source).take(buffer, length)
     if last:
         _arrive(cpu, number, bytes(cpu.wq.arriving.pop(number)))
+        yield from tell_flushed(cpu)
 
 
 def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
@@ -292,6 +297,7 @@ def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
         if wq is None:
             wq = cpu.wq.workqueues[wq_id] = Workqueue(wq_id, *wq_value)
             link_pwqs(cpu, wq)
+            cpu.wq.start_rescuer(wq)
         _unpack_pwq(cpu, PoolWorkqueue(pool, wq), values)
     for wq in cpu.wq.workqueues.values():
         link_pwqs(cpu, wq)
@@ -319,7 +325,7 @@ def _unpack_pwq(cpu: Cpu, pwq: PoolWorkqueue, values: Any) -> None:
 
 def _unpack_worker(cpu: Cpu, pool: WorkerPool, values: Any) -> None:
     """A worker that is busy: one that never left this CPU, or a guest."""
-    number, name, wq_id, since, scheduled = values
+    number, name, wq_id, since, color, scheduled = values
     pwq = cpu.wq.workqueues[wq_id].pwqs[pool.id]
     worker = next((w for w in pool.workers if w.id == number), None)
     if worker is None:
@@ -327,7 +333,7 @@ def _unpack_worker(cpu: Cpu, pool: WorkerPool, values: Any) -> None:
         worker = Worker(pool, number)
         worker.flags = WORKER_STARTED | WORKER_UNBOUND
         worker.current_work, worker.current_func = work, work.function
-        worker.current_since, worker.desc = since, pwq.wq.name
+        worker.current_since, worker.current_color, worker.desc = since, color, pwq.wq.name
         pool.workers.append(worker)
         pool.worker_ids.append(number)
         pool.busy_hash.setdefault(work.number, []).append(worker)
@@ -354,6 +360,7 @@ def rebind_workers(cpu: Cpu) -> None:
 def workqueue_online_cpu(cpu: Cpu) -> Context:
     """On the CPU that is back (or that was to go, and stays): its pools come home."""
     if cpu.wq.keventd is not None:
+        cpu.wq.keventd.start(cpu)
         return
     host = host_of(cpu, cpu.wq.pool.id)
     if host != cpu.number:
