@@ -46,3 +46,20 @@ def test_an_idle_cpu_goes_down_and_comes_back(era: str) -> None:
     assert box.kernel()["online"] == [0, 1]
     assert box.ping("-c", "3", "-i", "0.1", cpu="cpu1").code == 0
     print(box.said(since))
+
+
+@pytest.mark.parametrize("era", ["3.10", "6.1"])
+def test_its_worker_pools_are_adopted_and_come_back(era: str) -> None:
+    box = Box(era)
+    assert ask(box, False, 1) == 0
+
+    def pools(node: str) -> list[tuple[int, int, bool]]:
+        value = box.ask(node, "workqueues")
+        return [(p["id"], p["nr_idle"], "DISASSOCIATED" in p["flags"]) for p in value["pools"]]
+
+    adopted = [pool for pool in pools("cpu0") if pool[0] in (2, 3, 6, 7)]
+    assert [(number, loose) for number, _, loose in adopted] == [(n, True) for n in (2, 3, 6, 7)]
+    assert ask(box, True, 1) == 0
+    back = [(number, loose) for number, _, loose in pools("cpu1")]
+    assert back == [(2, False), (3, False), (6, True), (7, True)]
+    assert [number for number, _, _ in pools("cpu0")] == [0, 1, 4, 5]
