@@ -28,6 +28,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "timer_leak": ("bug", "warn"),
     "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq"),
+    "worker_hook": ("waking-up", "running"),
+    "wake_next_worker": ("if-unbound", "always"),
+    "idle_workers_end": ("managed", "by-timer"),
+    "kworker_idle": ("interruptible", "idle"),
+    "wq_implicit_ordered": ("no", "yes"),
+    "wq_power_efficient": ("off", "on"),
+    "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
@@ -79,6 +86,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
@@ -101,6 +109,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hotplug_unchanged": ("refused", "nothing"),
     "rcu": ("classic", "tree"),
     "proc_without_write": ("EINVAL", "EIO"),
+    "cpu_online_store": ("first-digit", "boolean"),
     "bond_options": ("each-its-own", "table"),
     "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
@@ -165,7 +174,18 @@ class Params(NamedTuple):
     timer_slack: str  # how late mod_timer may make a timer of its own accord
     timer_leak: str  # a callback that comes back with another preempt count
     deferrable_timers: str
+    # kernel/workqueue.c
     workqueue: str
+    worker_hook: str  # when a worker that slept counts as running again
+    wake_next_worker: str  # who begins a work wakes another worker if it does not count itself
+    idle_workers_end: str  # who ends those that idle for 300 s
+    kworker_idle: str  # state of an idle kworker: TASK_IDLE counts for no load
+    work_nr_colors: int  # of flush_workqueue
+    work_no_color: int  # of what no flush waits for; -1: there is no such colour
+    system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
+    wq_implicit_ordered: str  # unbound with max_active 1 is ordered
+    wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
+    worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
@@ -221,6 +241,7 @@ class Params(NamedTuple):
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
+    offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
     poll_return: str  # what a driver's poll charges when it is done
     carrier_loss: str  # how soon linkwatch looks
     inactive_slave_counter: str
@@ -245,6 +266,7 @@ class Params(NamedTuple):
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
     proc_without_write: str  # what a write to a /proc file without a store function returns
+    cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
     unknown_module_parameter: str
     proc_format: str
@@ -328,7 +350,18 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "timer_slack": ("none", "256th", "none"),
     "timer_leak": ("bug", "warn", "warn"),
     "deferrable_timers": ("none", "same-wheel", "own-base"),
+    # kernel/workqueue.c
     "workqueue": ("keventd", "cmwq", "cmwq"),
+    "worker_hook": ("waking-up", "waking-up", "running"),
+    "wake_next_worker": ("if-unbound", "if-unbound", "always"),
+    "idle_workers_end": ("managed", "managed", "by-timer"),
+    "kworker_idle": ("interruptible", "interruptible", "idle"),
+    "work_nr_colors": (15, 15, 16),
+    "work_no_color": (15, 15, -1),
+    "system_workqueues": (1, 5, 7),
+    "wq_implicit_ordered": ("no", "no", "yes"),
+    "wq_power_efficient": ("off", "off", "off"),
+    "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
@@ -384,6 +417,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "neigh_queue_bytes": (0, 65536, 212992),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),
@@ -408,6 +442,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
+    "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),
     "unknown_module_parameter": ("refused", "refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),

@@ -79,4 +79,6 @@ def _send(cpu: Cpu, number: int, data: bytes) -> Context:
 def _apply(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     data = cpu.ram.handover(source).take(record[1], record[2])
     kind, key, value = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+    for missed in cpu.missed.values():
+        missed.pop((kind, key), None)  # what this CPU had for it is old now: the sender keeps it
     return KINDS[kind](cpu, key, value)
