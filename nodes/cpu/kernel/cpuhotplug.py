@@ -324,7 +324,7 @@ def cpu_starting(cpu: Cpu) -> Context:
     """On a CPU that comes back, before it is online: what Linux prepares for it (CPU_UP_PREPARE)
     in its memory."""
     cpu.hotplug.polling = cpu.hotplug.finished = False
-    cpu.hotplug.requests.clear()
     for step in UP[cpu.params.cpu_hotplug]:
         if step.side == START:
             yield from _run(cpu, cpu.number, step.run)
+    cpu.hotplug.requests.clear()  # of a way down that was given up
