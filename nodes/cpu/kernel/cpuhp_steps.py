@@ -28,6 +28,7 @@ from nodes.cpu.kernel.smpqueue import flush_smp_call_function_queue
 from nodes.cpu.kernel.tables import catch_up, publish
 from nodes.cpu.kernel.tasklet import takeover_tasklets
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
+from nodes.cpu.kernel.workqueue.hotplug import workqueue_offline_cpu, workqueue_online_cpu
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.migrate import migrate_tasks, set_active
 
@@ -76,13 +77,14 @@ def sched_cpu_dying(cpu: Cpu, _number: int) -> None:
 # ---------------------------------------------------------------- workqueues and threads
 
 
-def workqueue_offline(cpu: Cpu, _number: int) -> Context | None:
-    """Works are asked for elsewhere, or finish here."""
-    return None
+def workqueue_offline(cpu: Cpu, _number: int) -> Context:
+    """The pools go to a CPU that stays; what is half done ends here."""
+    yield from workqueue_offline_cpu(cpu)
 
 
-def workqueue_online(cpu: Cpu, _number: int) -> Context | None:
-    return None
+def workqueue_online(cpu: Cpu, _number: int) -> Context:
+    """And come back."""
+    yield from workqueue_online_cpu(cpu)
 
 
 def park_threads(cpu: Cpu, _number: int) -> Context:

@@ -561,3 +561,20 @@ def test_no_packet_is_lost_while_cpus_go_off_and_on_under_a_flood(era: str, seed
     assert changes > 4
     assert box.total("msi_no_handler") == 0
     assert box.total("broken_invariants") == 0
+
+
+@pytest.mark.parametrize("era", ["3.10", "6.1"])
+def test_its_worker_pools_are_adopted_and_come_back(era: str) -> None:
+    box = Box(era)
+    assert change(box, 1, up=False) == 0
+
+    def pools(node: str) -> list[tuple[int, int, bool]]:
+        value = box.ask(node, "workqueues")
+        return [(p["id"], p["nr_idle"], "DISASSOCIATED" in p["flags"]) for p in value["pools"]]
+
+    adopted = [pool for pool in pools("cpu0") if pool[0] in (2, 3, 6, 7)]
+    assert [(number, loose) for number, _, loose in adopted] == [(n, True) for n in (2, 3, 6, 7)]
+    assert change(box, 1, up=True) == 0
+    back = [(number, loose) for number, _, loose in pools("cpu1")]
+    assert back == [(2, False), (3, False), (6, True), (7, True)]
+    assert [number for number, _, _ in pools("cpu0")] == [0, 1, 4, 5]

@@ -3,8 +3,8 @@
 ``work`` the data word, ``pool`` worker_pool and pool_workqueue, ``worker`` flags and nr_running,
 ``manage`` workers come and go, ``process`` worker_thread, ``queue`` and ``delayed`` queueing,
 ``grab`` stealing PENDING, ``remote`` questions to other CPUs, ``alloc`` workqueues and their flags,
-``keventd`` the model of 2.6.18, ``state`` cpu.wq, ``show`` the snapshot, ``rows`` what the page
-says, ``events`` the tracepoints.
+``hotplug`` a CPU goes and comes back, ``keventd`` the model of 2.6.18, ``state`` cpu.wq, ``show``
+the snapshot, ``rows`` what the page says, ``events`` the tracepoints.
 
 ``cpu.wq`` holds a CPU's part; a function that returns a Context may tell or ask another CPU.
 """
@@ -41,6 +41,7 @@ from nodes.cpu.kernel.workqueue.grab import (
     cancel_work,
     try_to_grab_pending,
 )
+from nodes.cpu.kernel.workqueue.hotplug import workqueue_offline_cpu, workqueue_online_cpu
 from nodes.cpu.kernel.workqueue.queue import (
     WORK_CPU_UNBOUND,
     queue_work,
@@ -66,5 +67,6 @@ __all__ = [
     "current_work", "mod_delayed_work", "mod_delayed_work_on", "queue_delayed_work",
     "queue_delayed_work_on", "queue_work", "queue_work_on", "schedule_delayed_work",
     "schedule_delayed_work_on", "schedule_work", "schedule_work_on", "try_to_grab_pending",
-    "worker_clr_flags", "worker_set_flags", "workqueue_init_early", "workqueue_set_max_active",
+    "worker_clr_flags", "worker_set_flags", "workqueue_init_early", "workqueue_offline_cpu",
+    "workqueue_online_cpu", "workqueue_set_max_active",
 ]  # fmt: skip

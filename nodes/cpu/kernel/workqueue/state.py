@@ -19,7 +19,7 @@ from nodes.cpu.kernel.workqueue.pool import (
 from nodes.cpu.kernel.workqueue.queue import insert_parked
 from nodes.cpu.kernel.workqueue.remote import Questions
 from nodes.cpu.kernel.workqueue.rows import Rows
-from nodes.cpu.kernel.workqueue.work import DelayedWork, Work
+from nodes.cpu.kernel.workqueue.work import DelayedWork, Work, not_known
 from nodes.cpu.kernel.workqueue.worker import Worker
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class Workqueues:
         self.delayed_works: dict[int, DelayedWork] = {}  # those of them with a timer
         self.workqueues: dict[int, Workqueue] = {}  # by number
         self.pools: dict[int, WorkerPool] = {}  # those that this CPU hosts
+        self.away: dict[int, WorkerPool] = {}  # those that another CPU hosts now
+        self.arriving: dict[int, bytearray] = {}  # state of pools, as far as it has come
+        self.early_done: list[list[int]] = []  # works done elsewhere, of pools on their way here
+        #: A barrier with its completion, of which only the key moves with a pool.
+        self.make_barrier: Callable[[int], Work] = lambda _key: Work(-1, "?", not_known)
         self.keventd: Keventd | None = None
         self.questions = Questions()
         self.rows = Rows(cpu)  # of the page
@@ -81,7 +86,8 @@ class Workqueues:
     @property
     def pool(self) -> WorkerPool:
         """The normal pool of this CPU."""
-        return self.pools[2 * self._cpu.number]
+        number = 2 * self._cpu.number
+        return self.pools.get(number) or self.away[number]
 
     def all_workers(self, pool: WorkerPool) -> Iterator[Worker]:
         """Workers of the pool, and rescuers that work for it."""
@@ -105,6 +111,12 @@ class Workqueues:
         """Something became known."""
         if self.parked:
             insert_parked(self._cpu)
+        for pool in self.pools.values():
+            if pool.unknown:
+                due = [number for number in pool.unknown if number in self.works]
+                pool.unknown = [number for number in pool.unknown if number not in due]
+                pool.worklist.extendleft(self.works[number] for number in reversed(due))
+                self.kick(pool)
 
 
 def workqueue_init_early(cpu: Cpu) -> None:

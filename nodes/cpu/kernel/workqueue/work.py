@@ -44,16 +44,22 @@ WORK_STRUCT_NO_POOL = WORK_OFFQ_POOL_NONE << WORK_OFFQ_POOL_SHIFT
 POOL_BITS, POOL_MASK = 16, 0xFFFF
 
 
+def not_known(_cpu: Cpu) -> Context:
+    """Function of a work that a pool has brought to a CPU where nobody made it known."""
+    raise AssertionError("it waits until its CPU is back")
+
+
 class Work:
     """One CPU's view of a work: ``function(cpu)`` is a context, run by a worker of that CPU."""
 
-    __slots__ = ("data", "function", "name", "number")
+    __slots__ = ("data", "function", "key", "name", "number")
 
     def __init__(self, number: int, name: str, function: Callable[[Cpu], Context]) -> None:
         self.number = number  # of its data word; -1: a work of this CPU alone (a barrier)
         self.name = name
         self.function = function
         self.data = 0  # of a work without a number
+        self.key = 0  # of a barrier: the completion that it completes
 
 
 class DelayedWork(Work):
