@@ -12,6 +12,10 @@ import pytest
 from nodes.cpu.kernel import timer_shared
 from nodes.cpu.kernel.cpuhotplug import cpu_down, cpu_up
 from nodes.cpu.kernel.cpuhp_states import DOWN, UP
+from nodes.cpu.kernel.net.handover import skb_of, sock_handover
+from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.socket import Socket, sock_open
+from nodes.cpu.kernel.net.sockmove import sock_moved, sock_pack, sock_unpack
 from nodes.cpu.kernel.percpu import Context, Cpu, Pause
 from nodes.cpu.kernel.rcu import call_rcu, synchronize_rcu
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, kthread_run
@@ -578,3 +582,33 @@ def test_its_worker_pools_are_adopted_and_come_back(era: str) -> None:
     back = [(number, loose) for number, _, loose in pools("cpu1")]
     assert back == [(2, False), (3, False), (6, True), (7, True)]
     assert [number for number, _, _ in pools("cpu0")] == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_reply_that_was_sent_to_the_old_cpu_of_a_socket_comes_back_to_its_new_one(
+    era: str,
+) -> None:
+    """The new one sent it before the socket came to it, and the old one took it afterwards."""
+    cpus = Cpus(era)
+    zero, one = cpus.zero.cpu, cpus.one.cpu
+    made: list[Socket] = []
+
+    def open_it(cpu: Cpu) -> Context:
+        made.append((yield from sock_open(cpu, 7, 0, 0)))
+
+    cpus.run(1, open_it(one))
+    cpus.live(MS)
+    sock = made[0]
+    packed = sock_pack(sock)
+    frame = bytes(60)
+    for cpu in (zero, one):
+        cpu.net.devices[9] = NetDevice(9, "eth9", bytes(6), None)
+    skb = skb_of(zero, frame, 9, 1)
+    assert skb is not None
+    assert not list(sock_handover(zero, 1, sock.number, skb, mine=True))  # it is on its way
+    arrived = sock_unpack(zero, packed)
+    cpus.one.turn(budget=0)
+    for _ in sock_moved(one, sock, 0):
+        pass
+    cpus.live(5 * MS)
+    assert len(arrived.receive_queue) == 1
