@@ -26,11 +26,13 @@ import msgpack
 
 from bus.ram import BUFFER_BYTES
 from nodes.cpu.kernel import words
-from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.sched import wake_up_process
+from nodes.cpu.kernel.percpu import SCHEDULE, Context
+from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, wake_up_process
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
 from nodes.cpu.kernel.workqueue.alloc import Workqueue, link_pwqs, pwq_adjust_max_active
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.keventd import keventd_offline
 from nodes.cpu.kernel.workqueue.manage import create_worker, destroy_worker, init_worker_pool
 from nodes.cpu.kernel.workqueue.pool import (
     POOL_DISASSOCIATED,
@@ -41,7 +43,8 @@ from nodes.cpu.kernel.workqueue.pool import (
     pwq_dec_nr_in_flight,
     wake_up_worker,
 )
-from nodes.cpu.kernel.workqueue.work import Work, not_known
+from nodes.cpu.kernel.workqueue.queue import queue_work_on
+from nodes.cpu.kernel.workqueue.work import INIT_WORK, Work, not_known
 from nodes.cpu.kernel.workqueue.worker import (
     WORKER_DIE,
     WORKER_IDLE,
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
 #: done with work 3, whose data was 4, in 5 ns of CPU time; give CPU 1 its pools back.
 MOVE_POOL, WORK_DONE, RETURN_POOLS = 125, 126, 127
 
+#: Numbers of works: + CPU.
+UNBIND_WORK = 64
+
 _STATS = PoolStats.__slots__
 
 
@@ -69,8 +75,29 @@ def _pools_of(cpu: Cpu, node: int) -> list[WorkerPool]:
 # ---------------------------------------------------------------- down
 
 
+def _unbind(cpu: Cpu, adopter: int) -> Context:
+    """Behaviour ``wq_unbind``: by a highpri work of the dying CPU (3.10), or directly."""
+    if cpu.params.wq_unbind == "direct":
+        unbind_workers(cpu)
+        yield from hand_over(cpu, cpu.number, adopter)
+        return
+    waiter, done = cpu.current, []
+
+    def wq_unbind_fn(cpu: Cpu) -> Context:
+        unbind_workers(cpu)
+        yield from hand_over(cpu, cpu.number, adopter)
+        done.append(True)
+        wake_up_process(cpu, waiter)
+
+    work = INIT_WORK(cpu, UNBIND_WORK + cpu.number, "wq_unbind_fn", wq_unbind_fn)
+    yield from queue_work_on(cpu, cpu.number, cpu.wq.system_highpri_wq, work)
+    while not done:
+        waiter.state = TASK_UNINTERRUPTIBLE
+        yield SCHEDULE
+
+
 def unbind_workers(cpu: Cpu) -> None:
-    """wq_unbind_fn: from here on nobody counts, and who is idle looks whether works wait."""
+    """From here on nobody counts, and who is idle looks whether works wait."""
     for pool in _pools_of(cpu, cpu.number):
         if pool.unbound:
             continue
@@ -85,9 +112,9 @@ def workqueue_offline_cpu(cpu: Cpu) -> Context:
     """On the dying CPU, in a task: its pools go to the lowest other CPU, half-done works finish."""
     adopter = min(number for number in cpu.online_cpus if number != cpu.number)
     if cpu.wq.keventd is not None:
+        yield from keventd_offline(cpu, adopter)
         return
-    unbind_workers(cpu)
-    yield from hand_over(cpu, cpu.number, adopter)
+    yield from _unbind(cpu, adopter)
     while any(pool.busy_hash for pool in cpu.wq.away.values()):
         yield from schedule_timeout_uninterruptible(cpu, 1)
 
@@ -158,6 +185,7 @@ def work_done_elsewhere(
     if host == cpu.number:
         cpu.wq.early_done.append(record)  # it is on its way back here
         settle(cpu)
+        yield from tell_flushed(cpu)
     else:
         yield from call_function_single(cpu, host, record)
 
@@ -169,7 +197,7 @@ def _work_done(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
         return call_function_single(cpu, host, record[:6])
     cpu.wq.early_done.append(record[:6])
     settle(cpu)
-    return None
+    return tell_flushed(cpu)
 
 
 def settle(cpu: Cpu) -> None:
@@ -221,7 +249,7 @@ def _pack(pool: WorkerPool, workqueues: Iterable[Workqueue]) -> bytes:
     busy = [
         (
             worker.id, _names([worker.current_work])[0], worker.current_pwq.wq.id,
-            worker.current_since, _names(worker.scheduled),
+            worker.current_since, worker.current_color, _names(worker.scheduled),
         )
         for worker in pool.workers
         if worker.current_work is not None and worker.current_pwq is not None
@@ -243,12 +271,13 @@ def _pack(pool: WorkerPool, workqueues: Iterable[Workqueue]) -> bytes:
 
 
 @remote_function(MOVE_POOL)
-def _move_pool(cpu: Cpu, source: int, record: list[int]) -> None:
+def _move_pool(cpu: Cpu, source: int, record: list[int]) -> Context:
     _, number, buffer, length, last = record[:5]
     pieces = cpu.wq.arriving.setdefault(number, bytearray())
     pieces += cpu.ram.handover(source).take(buffer, length)
     if last:
         _arrive(cpu, number, bytes(cpu.wq.arriving.pop(number)))
+        yield from tell_flushed(cpu)
 
 
 def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
@@ -268,6 +297,7 @@ def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
         if wq is None:
             wq = cpu.wq.workqueues[wq_id] = Workqueue(wq_id, *wq_value)
             link_pwqs(cpu, wq)
+            cpu.wq.start_rescuer(wq)
         _unpack_pwq(cpu, PoolWorkqueue(pool, wq), values)
     for wq in cpu.wq.workqueues.values():
         link_pwqs(cpu, wq)
@@ -295,7 +325,7 @@ def _unpack_pwq(cpu: Cpu, pwq: PoolWorkqueue, values: Any) -> None:
 
 def _unpack_worker(cpu: Cpu, pool: WorkerPool, values: Any) -> None:
     """A worker that is busy: one that never left this CPU, or a guest."""
-    number, name, wq_id, since, scheduled = values
+    number, name, wq_id, since, color, scheduled = values
     pwq = cpu.wq.workqueues[wq_id].pwqs[pool.id]
     worker = next((w for w in pool.workers if w.id == number), None)
     if worker is None:
@@ -303,7 +333,7 @@ def _unpack_worker(cpu: Cpu, pool: WorkerPool, values: Any) -> None:
         worker = Worker(pool, number)
         worker.flags = WORKER_STARTED | WORKER_UNBOUND
         worker.current_work, worker.current_func = work, work.function
-        worker.current_since, worker.desc = since, pwq.wq.name
+        worker.current_since, worker.current_color, worker.desc = since, color, pwq.wq.name
         pool.workers.append(worker)
         pool.worker_ids.append(number)
         pool.busy_hash.setdefault(work.number, []).append(worker)
@@ -330,6 +360,7 @@ def rebind_workers(cpu: Cpu) -> None:
 def workqueue_online_cpu(cpu: Cpu) -> Context:
     """On the CPU that is back (or that was to go, and stays): its pools come home."""
     if cpu.wq.keventd is not None:
+        cpu.wq.keventd.start(cpu)
         return
     host = host_of(cpu, cpu.wq.pool.id)
     if host != cpu.number:

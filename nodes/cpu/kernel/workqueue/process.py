@@ -17,7 +17,14 @@ from nodes.cpu.kernel.workqueue.events import (
     trace_workqueue_execute_end,
     trace_workqueue_execute_start,
 )
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
 from nodes.cpu.kernel.workqueue.hotplug import work_done_elsewhere
+from nodes.cpu.kernel.workqueue.lockmap import (
+    lock_map_acquire,
+    lock_map_release,
+    work_map,
+    workqueue_map,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -40,6 +47,7 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
+    get_work_color,
     not_known,
     set_work_pool_and_clear_pending,
     set_work_running,
@@ -122,6 +130,7 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     wq, data = pwq.wq, work_data(cpu, work)
     pool.busy_hash.setdefault(work.number, []).append(worker)
     worker.current_work, worker.current_func, worker.current_pwq = work, work.function, pwq
+    worker.current_color = get_work_color(data)
     worker.desc = wq.name
     source.popleft()
     if wq.cpu_intensive:
@@ -153,6 +162,8 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     worker.current_work = worker.current_func = worker.current_pwq = None
     clear_work_running(cpu, work, wq.id, pool.id)
     pwq_dec_nr_in_flight(cpu, pwq, data)
+    if cpu.wq.flushed:
+        yield from tell_flushed(cpu)
 
 
 def _execute(cpu: Cpu, worker: Worker, work: Work, began: int) -> Context:
@@ -165,7 +176,15 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, began: int) -> Context:
     cpu.wq.rows.pool(worker.pool)
     worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, worker.desc, worker.flags)
     trace_workqueue_execute_start(cpu, work)
-    yield from work.function(cpu)
+    if cpu.lockdep is None:
+        yield from work.function(cpu)
+    else:
+        maps = workqueue_map(cpu, worker.current_pwq.wq), work_map(cpu, work)
+        for lock in maps:
+            lock_map_acquire(cpu, lock)
+        yield from work.function(cpu)
+        for lock in reversed(maps):
+            lock_map_release(cpu, lock)
     trace_workqueue_execute_end(cpu, work)
     ran_ns = task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()
