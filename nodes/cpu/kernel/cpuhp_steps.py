@@ -192,7 +192,7 @@ def bringup_cpu(cpu: Cpu, number: int) -> Context:
 def timers_dead(cpu: Cpu, _number: int) -> Context:
     """timers_dead_cpu. Those that only this CPU knows stay on its wheel until it is back; so do
     hrtimers, which no other CPU knows."""
-    return timer_shared.timers_dead_cpu(cpu, SURVIVOR)
+    yield from timer_shared.timers_dead_cpu(cpu, SURVIVOR)
 
 
 def tasklets_dead(cpu: Cpu, _number: int) -> Context:
@@ -214,6 +214,11 @@ def net_dead(cpu: Cpu, _number: int) -> Context:
 
 
 # ---------------------------------------------------------------- made new for a CPU that is back
+
+
+def smpcfd_prepare(cpu: Cpu, _number: int) -> Context:
+    """What was queued for it all the same while it was away."""
+    return flush_smp_call_function_queue(cpu)
 
 
 def timers_prepare(cpu: Cpu, _number: int) -> None:
