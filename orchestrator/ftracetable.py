@@ -33,7 +33,7 @@ NOWHERE = ()
 DEFAULT_GROUPS = (
     "irq", "softirq", "tasklet", "timer", "sched", "ipi", "workqueue", "napi", "net",
 )  # fmt: skip
-GROUPS = (*DEFAULT_GROUPS, "packet", "mmio", "dma", "msi", "wire", "lan")
+GROUPS = (*DEFAULT_GROUPS, "pool", "packet", "mmio", "dma", "msi", "wire", "lan")
 
 ETH_P_IP = 0x0800
 #: Modules whose functions print with their name behind them.
@@ -41,6 +41,9 @@ _MODULES = {"bond_": "bonding", "ixgbe_": "ixgbe", "ad_": "bonding"}
 _STATES_310 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "x", 0x80: "x", 0x402: "S"}
 _STATES_61 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "Z", 0x80: "X", 0x402: "I"}
 #: Classes of ``nodes.ledger`` in a packet's key.
+#: Of a work: number of its function's name, CPU asked for; what "any" is: NR_CPUS of the two.
+_SYMBOL, _ANY_CPU = 0xFFFFF, 0xFFF
+_NR_CPUS = {False: 5120, True: 8192}
 _ECHO = {1: "request", 2: "reply"}
 
 
@@ -161,8 +164,10 @@ CPU_ROWS: dict[str, Row] = {
     "hrtimer_expire_exit": Row("timer", "hrtimer={hrtimer}", irqs_off=True),
     "workqueue_queue_work": Row(
         "workqueue",
-        "work struct={work} function={function} workqueue={workqueue} req_cpu=5120 cpu={cpu}",
-        "work struct={work} function={function} workqueue={workqueue_name} req_cpu=8192 cpu={cpu}",
+        "work struct={work} function={function} workqueue={workqueue} req_cpu={req_cpu} "
+        "cpu={pool_cpu}",
+        "work struct={work} function={function} workqueue={workqueue_name} req_cpu={req_cpu} "
+        "cpu={pool_cpu}",
         irqs_off=True,
         held=1,
     ),
@@ -171,6 +176,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_execute_end": Row(
         "workqueue", "work struct {work}", "work struct {work}: function {function}"
     ),
+    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={host} nr_running={b}"),
     "napi_poll": Row(
         "napi",
         "napi poll on napi struct {napi} for device {napi_device}",
@@ -311,9 +317,10 @@ def _index(texts: Sequence[str], index: int) -> str:
 
 
 def symbol_of(row: Row, record: Record) -> int | None:
-    """Number of the name that a record of this row means, if it means one."""
+    """Number of the (newest) name that a record of this row means, if it means one."""
     if "{function}" in row.text + row.new:
-        return _low(record.b)
+        both = (record.b & _SYMBOL, record.b >> 20 & _SYMBOL)
+        return max(both) if "{workqueue" in row.text else both[0]
     return record.a >> 32 & 0xFFFF if "{timer_function}" in row.text else None
 
 
@@ -322,6 +329,12 @@ def _function(number: int, names: Names) -> str:
     name = names.symbols[number] if number < len(names.symbols) else f"{number:#x}"
     module = next((m for prefix, m in _MODULES.items() if name.startswith(prefix)), "")
     return f"{name} [{module}]" if module else name
+
+
+def _req_cpu(record: Record, names: Names) -> int:
+    """WORK_CPU_UNBOUND is the kernel's NR_CPUS."""
+    asked = record.b >> 40 & _ANY_CPU
+    return asked if asked != _ANY_CPU else _NR_CPUS[names.layout.new_texts]
 
 
 def _jiffies(record: Record, names: Names) -> int:
@@ -375,6 +388,8 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "orig_cpu": lambda r, _: str(_low(r.b)),
     "dest_cpu": lambda r, _: str(r.b >> 32),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
+    "host": lambda r, n: f"{r.a >> 32}",
+    "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",
     "next_comm": lambda r, n: _comm(r.b, n),
     "next_pid": lambda r, n: _low(r.b),
     "next_prio": lambda r, n: r.b >> 32 & 0xFFFF,
@@ -394,9 +409,11 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "expiry": lambda r, n: r.b - n.boot_ns,
     "now": lambda r, n: r.time_ns - n.boot_ns,
     "work": _at("work", lambda r: r.a),
-    "workqueue": _at("workqueue", lambda r: 0),
-    "workqueue_name": lambda r, n: "events",  # one pool a CPU is what there is: system_wq
-    "function": lambda r, n: _function(_low(r.b), n),
+    "workqueue": _at("workqueue", lambda r: r.b >> 20 & _SYMBOL),
+    "workqueue_name": lambda r, n: _index(n.symbols, r.b >> 20 & _SYMBOL),
+    "req_cpu": _req_cpu,
+    "pool_cpu": lambda r, n: (r.b >> 52) - 1 & 0xFFFF_FFFF,  # -1, unsigned: unbound
+    "function": lambda r, n: _function(r.b & _SYMBOL, n),
     "napi": _at("napi", lambda r: r.a),
     "napi_device": lambda r, n: _device(r.a & 0xFFFF, n),
     "work_done": lambda r, n: _low(r.b),

@@ -73,13 +73,20 @@ TRACEPOINTS = table(
     Tracepoint(50, "hrtimer_init", "hrtimer; CLOCK_MONOTONIC"),
     Tracepoint(51, "sched_waking", "a as sched_wakeup: before it is made runnable"),
     Tracepoint(52, "sched_process_exit", "a pid | prio << 32, b comm"),
-    Tracepoint(53, "workqueue_queue_work", "a work number, b function"),
+    Tracepoint(
+        53,
+        "workqueue_queue_work",
+        "a work number, b function | workqueue << 20 | CPU asked for << 40 "
+        "(0xFFF: any) | 1 + CPU of the pool << 52 (0: unbound)",
+    ),
     Tracepoint(54, "workqueue_activate_work", "a work number"),
     Tracepoint(55, "netif_receive_skb", "packet; b ifindex | length << 32"),
     Tracepoint(56, "spurious_apic_entry", "a vector"),
     Tracepoint(57, "spurious_apic_exit", "a vector"),
     Tracepoint(58, "error_apic_entry", "a vector"),
     Tracepoint(59, "error_apic_exit", "a vector"),
+    # ours: Linux has no event where nr_running moves
+    Tracepoint(60, "worker_pool_nr_running", "a pool id | CPU << 32, b nr_running"),
     Tracepoint(63, "sched_migrate_task", "a pid | prio << 32, b from | to << 32"),
 )
 

@@ -122,12 +122,23 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "tasklet_exit": ("tasklet {function} done",),
     "tasklet_hi_entry": ("tasklet {function} runs (HI)",),
     "tasklet_hi_exit": ("tasklet {function} done (HI)",),
+    "timer_expire_entry": ("timer expires: {function}",),
+    "workqueue_queue_work": ("work {function} is queued",),
+    "workqueue_activate_work": ("... onto the worklist",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
 }
-#: Events whose ``b`` is a symbol of their CPU.
-SYMBOLIC = ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
-            "workqueue_execute_start", "workqueue_execute_end")  # fmt: skip
+#: Where a record holds ``{function}``, a symbol of its CPU.
+SYMBOLS: dict[str, Callable[[Record], int]] = {
+    "timer_expire_entry": lambda r: r.a >> 32 & 0xFFFF,
+    "workqueue_queue_work": lambda r: r.b & 0xF_FFFF,
+    **dict.fromkeys(
+        ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
+         "workqueue_execute_start", "workqueue_execute_end"),
+        lambda r: r.b,
+    ),
+}  # fmt: skip
+_SYMBOLS = {CPU_EVENTS[name].number: where for name, where in SYMBOLS.items()}
 APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
@@ -225,8 +236,15 @@ def lines_of(
         if row is not None and row.text:
             return (followtable.render(row.text, kind, record, world.follow),)
         return (f"{name} {record.a:#x} {record.b:#x}",)
-    function = symbols[record.b] if record.b < len(symbols) else f"#{record.b}"
+    number = symbol_of(record)
+    function = symbols[number] if number < len(symbols) else f"#{number}"
     return tuple(_render(text, record, world, function) for text in texts)
+
+
+def symbol_of(record: Record) -> int:
+    """Number of the symbol in a CPU's record; 0: it holds none."""
+    where = _SYMBOLS.get(record.event)
+    return where(record) if where is not None else 0
 
 
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {

@@ -196,7 +196,7 @@ def fields(era: str, event: str, a: int, b: int, time_ns: int = 0) -> str:
     params = PRESETS[era]
     names = Names(
         params, LAYOUTS[era], ("eth0", "eth1"), {1: "lo", 2: "eth0"}, {26: "eth0-rx-0"},
-        {819: "ping", 14: "ksoftirqd/0"}, ["", "bond_mii_monitor"], 1,
+        {819: "ping", 14: "ksoftirqd/0"}, ["", "bond_mii_monitor", "events"], 1,
     )  # fmt: skip
     return ftracetable.text(CPU_ROWS[event], Record(time_ns, 0, 0, a, b), names)
 
@@ -240,12 +240,15 @@ def test_fields(event: str, a: int, b: int, old: str, new: str):
 
 
 def test_workqueue_and_napi_fields_by_era():
-    queued = r"work struct={} function=bond_mii_monitor \[bonding\] workqueue={} req_cpu={} cpu=1"
+    queued = r"work struct={} function=bond_mii_monitor \[bonding\] workqueue={} req_cpu={} cpu={}"
     raw, hashed = r"ffff[0-9a-f]{12}", r"00000000[0-9a-f]{8}"
-    old = fields("3.10", "workqueue_queue_work", 7, 1)
-    assert re.fullmatch(queued.format(raw, raw, 5120), old)
-    new = fields("6.1", "workqueue_queue_work", 7, 1)
-    assert re.fullmatch(queued.format(hashed, "events", 8192), new)
+    names, any_cpu, bound = 1 | 2 << 20, 0xFFF << 40, 2 << 52
+    old = fields("3.10", "workqueue_queue_work", 7, names | any_cpu | bound)
+    assert re.fullmatch(queued.format(raw, raw, 5120, 1), old)
+    new = fields("6.1", "workqueue_queue_work", 7, names | any_cpu | bound)
+    assert re.fullmatch(queued.format(hashed, "events", 8192, 1), new)
+    unbound = fields("6.1", "workqueue_queue_work", 7, names | 3 << 40)
+    assert re.fullmatch(queued.format(hashed, "events", 3, 0xFFFFFFFF), unbound)
     assert re.fullmatch(f"work struct {raw}", fields("3.10", "workqueue_execute_end", 7, 1))
     end = fields("6.1", "workqueue_execute_end", 7, 1)
     assert re.fullmatch(rf"work struct {hashed}: function bond_mii_monitor \[bonding\]", end)
