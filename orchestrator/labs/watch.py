@@ -155,7 +155,7 @@ class Watch:
         symbols: list[str] = []
         if event.kind == "cpu":
             symbols = self._symbols[event.node]
-            if eventtable.symbol_of(event.record) >= max(1, len(symbols)):
+            if max(eventtable.symbols_of(event.record)) >= max(1, len(symbols)):
                 self._ask_symbols(event.node)
         return eventtable.lines_of(event.kind, event.record, self.world, self._show, symbols)
 

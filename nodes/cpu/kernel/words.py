@@ -12,10 +12,12 @@ from nodes.machine import QUEUES_MAX
 
 CPUS_MAX = 64
 LOCKS, LOCK_CLASSES = 256, 64
+LOCK_MAPS = 24
 SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
 SHARED_TIMERS = 64
 #: Works of the kernel, and those of modules (and tests).
 WORKS, MODULE_WORKS = 64, 4096
+WQ_TORTURE_WORKS = 1024
 
 _ROWS = {
     "works": WORKS,  # work->data: workqueue.work
@@ -34,11 +36,13 @@ _ROWS = {
     "lock usage": LOCK_CLASSES,
     "lock dependencies": LOCK_CLASSES,
     "debug_locks": 1,
+    "lock maps": LOCK_MAPS,  # whose class it is: workqueue.lockmap
     "call queues": CPUS_MAX,
     "call_data": 3,  # of 2.6.18: lock, started, finished
     "jiffies_stall": 1,
     "csd_bug_count": 1,
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
+    "wq_torture": WQ_TORTURE_WORKS + 16,
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9
 }
 
@@ -64,12 +68,14 @@ LOCK = PLACES["locks"].start
 MUTEX_WAITERS = PLACES["mutex waiters"].start
 LOCK_USAGE = PLACES["lock usage"].start
 LOCK_DEPENDENCY = PLACES["lock dependencies"].start
+LOCK_MAP = PLACES["lock maps"].start
 DEBUG_LOCKS_OFF = PLACES["debug_locks"].start
 CALL_QUEUE = PLACES["call queues"].start
 CALL_DATA = PLACES["call_data"].start
 JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
 MODULE_MUTEX, MODULE_TOLD = PLACES["modules"]
+WQ_TORTURE = PLACES["wq_torture"].start
 LAB_MODULES = PLACES["lab modules"].start
 #: Number of the shared timer of the first work; those below are anybody's.
 DELAYED_WORK_TIMER = SHARED_TIMERS

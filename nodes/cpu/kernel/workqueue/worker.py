@@ -20,6 +20,7 @@ from nodes.cpu.kernel.workqueue.pool import (
     need_more_worker,
     wake_up_worker,
 )
+from nodes.cpu.kernel.workqueue.rows import NO_ROW
 from nodes.cpu.kernel.workqueue.work import Work
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -44,7 +45,7 @@ class Worker:
 
     __slots__ = (
         "current_at", "current_color", "current_func", "current_pwq", "current_since",
-        "current_work", "desc", "flags", "hog", "id", "last_active", "pool", "rescue_wq",
+        "current_work", "desc", "flags", "hog", "id", "last_active", "pool", "rescue_wq", "row",
         "scheduled", "sleeping", "task",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class Worker:
         self.last_active = 0  # jiffies
         self.desc = ""  # name of the last workqueue it worked for
         self.rescue_wq: Workqueue | None = None
+        self.row = NO_ROW  # of the page, while it runs a work
 
     # -- called by the scheduler
 
@@ -74,9 +76,12 @@ class Worker:
             if cpu.number != self.pool.cpu:
                 warn_once(cpu, "kernel/workqueue.c")
             add_nr_running(self, 1)
+        self._show(cpu, asleep=False)
 
     def wq_worker_running(self) -> None:
         """6.1: the task is back on its CPU."""
+        if self.row != NO_ROW and self.task is not None:
+            self._show(self.task.cpu, asleep=False)
         if not self.sleeping:
             return
         if not self.flags & WORKER_NOT_RUNNING:
@@ -89,12 +94,20 @@ class Worker:
         """It blocks: somebody else may go on. (6.1 takes the lock and wakes; 3.10 returns whom the
         scheduler is to wake: the same here.)"""
         if self.flags & WORKER_NOT_RUNNING or self.sleeping:
+            self._show(cpu, asleep=True)
             return
         self.sleeping = cpu.params.worker_hook == "running"
         pool = self.pool
         add_nr_running(self, -1)
         if need_more_worker(pool) and wake_up_worker(cpu, pool) and self.current_pwq is not None:
             self.current_pwq.stats.cm_wakeup += 1
+        self._show(cpu, asleep=True)
+
+    def _show(self, cpu: Cpu, *, asleep: bool) -> None:
+        """To the page: does the work that it runs sleep?"""
+        if self.row != NO_ROW:
+            cpu.wq.rows.asleep(self.row, asleep)
+            cpu.wq.rows.pool(self.pool)
 
     def wq_worker_tick(self) -> None:
         """Count a work that keeps its CPU; what later kernels also do about it is left out."""
