@@ -200,7 +200,8 @@ def init(cpu: Cpu, params: Values) -> Context:
         board.queues.append(first)
     queues = dict.fromkeys(given(params), first)
     if second:
-        other: Workqueue = yield from alloc_workqueue(cpu, "q1", flags[1] or 0, params["q1_max_active"])
+        room = params["q1_max_active"]
+        other: Workqueue = yield from alloc_workqueue(cpu, "q1", flags[1] or 0, room)
         board.queues.append(other)
         queues |= dict.fromkeys(second, other)
     for target in cpus or [cpu.number]:
