@@ -52,6 +52,7 @@ from nodes.cpu.kernel.workqueue.worker import (
     WORKER_STARTED,
     WORKER_UNBOUND,
     Worker,
+    trace_nr_running,
 )
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def unbind_workers(cpu: Cpu) -> None:
             worker.flags |= WORKER_UNBOUND
         pool.flags |= POOL_DISASSOCIATED
         pool.nr_running = 0
+        trace_nr_running(cpu, pool)
         wake_up_worker(cpu, pool)
 
 
