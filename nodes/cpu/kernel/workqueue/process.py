@@ -13,6 +13,13 @@ from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_IDLE, TASK_INTERRUPTIBLE, task_runtime_ns
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.lockmap import (
+    lock_map_acquire,
+    lock_map_release,
+    work_map,
+    workqueue_map,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -35,6 +42,7 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
+    get_work_color,
     set_work_pool_and_clear_pending,
     set_work_running,
     work_data,
@@ -59,6 +67,8 @@ _EXECUTED = CPU_SCHEMA.index("wq_executed")
 _LAST_NS = CPU_SCHEMA.index("wq_last_ns")
 _START = TRACEPOINTS["workqueue_execute_start"].number
 _END = TRACEPOINTS["workqueue_execute_end"].number
+#: A barrier has no number: -1 as a record holds it.
+_NUMBER = 0xFFFF_FFFF
 
 
 def worker_thread(cpu: Cpu, worker: Worker) -> Context:
@@ -119,6 +129,7 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     wq, data = pwq.wq, work_data(cpu, work)
     pool.busy_hash.setdefault(work.number, []).append(worker)
     worker.current_work, worker.current_func, worker.current_pwq = work, work.function, pwq
+    worker.current_color = get_work_color(data)
     worker.desc = wq.name
     source.popleft()
     if wq.cpu_intensive:
@@ -139,6 +150,8 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     worker.current_work = worker.current_func = worker.current_pwq = None
     clear_work_running(cpu, work, wq.id, pool.id)
     pwq_dec_nr_in_flight(cpu, pwq, data)
+    if cpu.wq.flushed:
+        yield from tell_flushed(cpu)
 
 
 def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Context:
@@ -151,10 +164,18 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Contex
     cpu.page.set_text("wq_last_work", work.name)
     cpu.wq.show()
     if cpu.trace_mask >> _START & 1:
-        cpu.trace(_START, work.number, cpu.symbol(work.name))
-    yield from work.function(cpu)
+        cpu.trace(_START, work.number & _NUMBER, cpu.symbol(work.name))
+    if cpu.lockdep is None:
+        yield from work.function(cpu)
+    else:
+        maps = workqueue_map(cpu, pwq.wq), work_map(cpu, work)
+        for lock in maps:
+            lock_map_acquire(cpu, lock)
+        yield from work.function(cpu)
+        for lock in reversed(maps):
+            lock_map_release(cpu, lock)
     if cpu.trace_mask >> _END & 1:
-        cpu.trace(_END, work.number, cpu.symbol(work.name))
+        cpu.trace(_END, work.number & _NUMBER, cpu.symbol(work.name))
     words[_EXECUTED] += 1
     stats.completed += 1
     stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
