@@ -80,6 +80,9 @@ TRACEPOINTS = table(
     Tracepoint(57, "spurious_apic_exit", "a vector"),
     Tracepoint(58, "error_apic_entry", "a vector"),
     Tracepoint(59, "error_apic_exit", "a vector"),
+    Tracepoint(60, "__dst_free", "a dst entry (CPU << 24 | number), b references"),
+    Tracepoint(61, "dst_gc_task", "a freed | busy << 32, b jiffies until the next run; 0 none"),
+    Tracepoint(62, "dst_destroy", "a dst entry"),
 )
 
 

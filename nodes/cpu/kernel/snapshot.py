@@ -98,9 +98,9 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             for neigh in cpu.net.neighbours.entries.values()
         ],
         "routes": [
-            (cpu.net.devices[ifindex].name, network, mask, gateway)
-            for network, mask, gateway, ifindex in cpu.net.routes
-            if ifindex in cpu.net.devices
+            (cpu.net.devices[r.ifindex].name, r.network, r.mask, r.gateway, r.metric)
+            for r in cpu.net.fib.routes()
+            if r.ifindex in cpu.net.devices
         ],
     }
 

@@ -18,6 +18,7 @@ SHARED_TIMERS = 64
 _ROWS = {
     "works": 64,  # PENDING, by number of the work
     "module works": CPUS_MAX,
+    "dst_gc_work": CPUS_MAX,  # one a CPU: each has its own garbage
     "napi": NICS_MAX * QUEUES_MAX,  # NAPI_STATE_*
     "tx locks": NICS_MAX * QUEUES_MAX,
     "tasklets": SHARED_TASKLETS + PRIVATE_TASKLETS * CPUS_MAX,
@@ -43,6 +44,7 @@ assert _next <= ATOMIC_WORDS
 
 WORK = PLACES["works"].start
 MODULE_WORK = PLACES["module works"].start
+DST_GC_WORK = PLACES["dst_gc_work"].start
 NAPI = PLACES["napi"].start
 TX_LOCK = PLACES["tx locks"].start
 TASKLET = PLACES["tasklets"].start

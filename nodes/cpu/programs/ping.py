@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.checksum import checksum
-from nodes.cpu.kernel.net.ip_output import Route, ip_route_output, ip_send_icmp
+from nodes.cpu.kernel.net.ip_output import EMSGSIZE, ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
+from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_close, sock_open, sock_poll
 from nodes.cpu.kernel.percpu import USER, Context
@@ -70,7 +71,8 @@ class Ping:
         self.answered = 0  # sequences settled by a reply or an error
         self.confirm = False
         self.sock: Socket
-        self.route: Route
+        self.source = b""  # the first route's
+        self._mtu = 0
         self._fill = bytes(i & 0xFF for i in range(TIMEVAL_BYTES, max(options.size, 16)))
         words = cpu.words
         for word in (_SENT, _RECEIVED, _DUPLICATES, _LAST_SENT, _LAST_REPLY, _LAST_RTT, _WINDOW):
@@ -101,15 +103,22 @@ class Ping:
         words[_LAST_SENT] = now
         words[_WINDOW] = words[_WINDOW] << 1 & _WINDOW_MASK
         cpu.trace(_SENDMSG, 1 << 32 | self.ident << 16 | sequence, self.sock.number)
+        daddr = self.options.address
+        rt = ip_route_output(cpu, daddr, oif=self.sock.ifindex)
+        if rt is None:
+            self._sendmsg_failed("Network is unreachable")
+            yield USER
+            return
         if self.confirm:  # MSG_CONFIRM
             self.confirm = False
-            neigh_confirm(cpu, self.route.nexthop)
+            neigh_confirm(cpu, rt.rt_gateway or daddr)
+        self._mtu = rt.dev.mtu
         error: int = yield from ip_send_icmp(
-            cpu, self.route, message, ttl=self.options.ttl, sock=True
+            cpu, rt, message, rt.source, daddr, ttl=self.options.ttl, sock=True
         )
         if error == -EPERM:
             self._sendmsg_failed("Operation not permitted")
-        elif error:
+        elif error == -EMSGSIZE:
             self._local_error()
         elif self.options.flood and not self.options.quiet:
             self.process.write(".")
@@ -129,8 +138,7 @@ class Ping:
         if self.options.flood and not self.options.quiet:
             self.process.write("E")
         elif not self.options.quiet:
-            mtu = self.route.dev.mtu
-            text = f"ping: local error: message too long, mtu={mtu}\n"
+            text = f"ping: local error: message too long, mtu={self._mtu}\n"
             self.process.write(text, STDERR)
 
     def _say_outstanding(self) -> None:
@@ -307,7 +315,6 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         process.write(f"{error}\n", STDERR)
         return 2
     run = Ping(cpu, process, options)
-    route = ip_route_output(cpu, options.address)
     ifindex = 0
     if options.device:
         dev = cpu.net.device(options.device)
@@ -315,15 +322,15 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
             process.write(f"ping: unknown iface {options.device}\n", STDERR)
             return 2
         ifindex = dev.ifindex
-        if route is not None and route.dev is not dev:
-            route = route._replace(dev=dev)
-    if route is None:
+    rt = ip_route_output(cpu, options.address, oif=ifindex)  # its probe socket's connect(2)
+    if rt is None:
         process.write("ping: connect: Network is unreachable\n", STDERR)
         return 2
-    run.route = route
+    run.source = rt.source
+    ip_rt_put(cpu, rt)
     cpu.programs.last_ping = run.times
     run.sock = yield from sock_open(cpu, run.ident, ifindex, ICMP_FILTER)
-    process.write(_header(options, route))
+    process.write(_header(options, run.source))
     yield from run.run()
     yield from sock_close(cpu, run.sock)
     cpu.words[_RUNNING] = 0
@@ -334,9 +341,9 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     return 0 if run.stats.received >= (1 if interrupted else wanted) else 1
 
 
-def _header(options: PingOptions, route: Route) -> str:
+def _header(options: PingOptions, saddr: bytes) -> str:
     address = ".".join(str(octet) for octet in options.address)
-    source = ".".join(str(octet) for octet in route.source)
+    source = ".".join(str(octet) for octet in saddr)
     via = f" from {source} {options.device}:" if options.device else ""
     size = options.size
     return f"PING {options.host} ({address}){via} {size}({size + 28}) bytes of data.\n"

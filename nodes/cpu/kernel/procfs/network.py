@@ -61,10 +61,10 @@ def _little_endian(address: int) -> str:
 def render_route(boot: Mapping[str, Any], _pages: Mapping[str, Page]) -> str:
     """The table as hexadecimal words, every line padded to 127 characters."""
     lines = ["Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"]
-    for device, network, mask, gateway in sorted(boot["routes"], key=lambda route: route[2]):
-        flags = 0x1 | (0x2 if gateway else 0)
+    for device, network, mask, gateway, metric in sorted(boot["routes"], key=lambda r: r[2]):
+        flags = 0x1 | (0x2 if gateway else 0) | (0x4 if mask == 0xFFFF_FFFF else 0)
         lines.append(
             f"{device}\t{_little_endian(network)}\t{_little_endian(gateway)}\t{flags:04X}"
-            f"\t0\t0\t0\t{_little_endian(mask)}\t0\t0\t0"
+            f"\t0\t0\t{metric}\t{_little_endian(mask)}\t0\t0\t0"
         )
     return "".join(f"{line:<127}\n" for line in lines)
