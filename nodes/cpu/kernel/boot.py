@@ -45,7 +45,7 @@ from nodes.cpu.kernel.tasklet import softirq_init
 from nodes.cpu.kernel.tick import Timers, run_timer_softirq
 from nodes.cpu.kernel.traps import trap_init
 from nodes.cpu.kernel.watchdog import Watchdog
-from nodes.cpu.kernel.workqueue import Workqueues
+from nodes.cpu.kernel.workqueue import workqueue_init_early
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.run import Programs, died, signal, spawn, start_waiting
 
@@ -75,7 +75,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.affinity = Affinities((1 << cpu.machine.cpus) - 1)
     if cpu.boot:
         cpu.vectors = vector_space(cpu.params, cpu.machine.cpus, lambda text: printk(cpu, text))
-    cpu.wq = Workqueues(cpu)
+    workqueue_init_early(cpu)
     cpu.watchdog = Watchdog(cpu)
     cpu.call = CallQueues()
     cpu.rcu = Rcu(cpu)
@@ -85,7 +85,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.net = Net(cpu)
     route.setup(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
-    cpu.net.linkwatch = device.Linkwatch()
+    cpu.net.linkwatch = device.Linkwatch(cpu)
     cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
     open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
@@ -163,7 +163,7 @@ def _set_up_bond(cpu: Cpu) -> Context:
     assert settings is not None
     bond = yield from bonding.bond_create(cpu, settings)
     yield from _add_address(cpu, settings.address, bond.dev.ifindex)
-    monitor.start(cpu, bond)
+    yield from monitor.start(cpu, bond)
     for name in settings.slaves:
         yield from enslave(cpu, name)
 

@@ -28,6 +28,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "timer_leak": ("bug", "warn"),
     "deferrable_timers": ("none", "same-wheel", "own-base"),
     "workqueue": ("keventd", "cmwq"),
+    "worker_hook": ("waking-up", "running"),
+    "wake_next_worker": ("if-unbound", "always"),
+    "idle_workers_end": ("managed", "by-timer"),
+    "kworker_idle": ("interruptible", "idle"),
+    "wq_implicit_ordered": ("no", "yes"),
+    "wq_power_efficient": ("off", "on"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
@@ -167,7 +173,17 @@ class Params(NamedTuple):
     timer_slack: str  # how late mod_timer may make a timer of its own accord
     timer_leak: str  # a callback that comes back with another preempt count
     deferrable_timers: str
+    # kernel/workqueue.c
     workqueue: str
+    worker_hook: str  # when a worker that slept counts as running again
+    wake_next_worker: str  # who begins a work wakes another worker if it does not count itself
+    idle_workers_end: str  # who ends those that idle for 300 s
+    kworker_idle: str  # state of an idle kworker: TASK_IDLE counts for no load
+    work_nr_colors: int  # of flush_workqueue
+    work_no_color: int  # of what no flush waits for; -1: there is no such colour
+    system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
+    wq_implicit_ordered: str  # unbound with max_active 1 is ordered
+    wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
@@ -331,7 +347,17 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "timer_slack": ("none", "256th", "none"),
     "timer_leak": ("bug", "warn", "warn"),
     "deferrable_timers": ("none", "same-wheel", "own-base"),
+    # kernel/workqueue.c
     "workqueue": ("keventd", "cmwq", "cmwq"),
+    "worker_hook": ("waking-up", "waking-up", "running"),
+    "wake_next_worker": ("if-unbound", "if-unbound", "always"),
+    "idle_workers_end": ("managed", "managed", "by-timer"),
+    "kworker_idle": ("interruptible", "interruptible", "idle"),
+    "work_nr_colors": (15, 15, 16),
+    "work_no_color": (15, 15, -1),
+    "system_workqueues": (1, 5, 7),
+    "wq_implicit_ordered": ("no", "no", "yes"),
+    "wq_power_efficient": ("off", "off", "off"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),

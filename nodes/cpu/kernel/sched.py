@@ -149,8 +149,6 @@ def wake_up_process(cpu: Cpu, task: Task) -> bool:
     if traced and task.started_ns:
         cpu.trace(_WAKING, _who(task) | cpu.number << 48)
     task.state = TASK_RUNNING
-    if task.worker is not None:
-        task.worker.waking_up()
     if task is cpu.current or task.on_rq:
         if traced:
             _trace_wakeup(cpu, task)
@@ -160,6 +158,8 @@ def wake_up_process(cpu: Cpu, task: Task) -> bool:
         task.vruntime = max(task.vruntime, floor)
     task.on_rq = True
     cpu.rq.runnable.append(task)
+    if task.worker is not None and cpu.params.worker_hook == "waking-up":
+        task.worker.wq_worker_waking_up(cpu)
     current = cpu.current
     if current is cpu.idle:
         cpu.need_resched = True
@@ -209,6 +209,12 @@ def _charge(cpu: Cpu, task: Task) -> None:
         rq.min_vruntime = max(rq.min_vruntime, floor)  # a task alone moves it too
 
 
+def task_runtime_ns(cpu: Cpu, task: Task) -> int:
+    """task_sched_runtime of the current task."""
+    _charge(cpu, task)
+    return task.runtime_ns
+
+
 def scheduler_tick(cpu: Cpu) -> None:
     """From the tick: has the current task had its share?"""
     current = cpu.current
@@ -216,6 +222,8 @@ def scheduler_tick(cpu: Cpu) -> None:
         cpu.need_resched = bool(cpu.rq.runnable)
         return
     _charge(cpu, current)
+    if current.worker is not None:
+        current.worker.wq_worker_tick()
     show_run_queue(cpu)
     if cpu.rq.runnable:
         best = min(task.vruntime for task in cpu.rq.runnable)
@@ -241,7 +249,8 @@ def schedule(cpu: Cpu) -> None:
             prev.on_rq = True
             rq.runnable.append(prev)
         elif prev.worker is not None and prev.state != TASK_DEAD:
-            prev.worker.sleeping()
+            prev.worker.wq_worker_sleeping(cpu)
+            cpu.need_resched = False  # whom that woke is looked at now
     chosen = cpu.idle
     runnable = rq.runnable
     if runnable:
@@ -251,6 +260,8 @@ def schedule(cpu: Cpu) -> None:
         rq.min_vruntime = max(rq.min_vruntime, chosen.vruntime)
     words = cpu.words
     words[_NR_RUNNING] = len(runnable) + (chosen is not cpu.idle)
+    if chosen.worker is not None:
+        chosen.worker.wq_worker_running()
     if chosen is prev:
         if prev.aside is not None:
             put_back(cpu, prev, prev.aside)

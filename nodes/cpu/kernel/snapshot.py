@@ -4,6 +4,7 @@
 ``symbols``: the names that trace records give by number.
 ``iptables:TABLE``: its listing, with the counts of all CPUs.
 ``spurious:IRQ``: the detector's counts.
+``workqueues``: pools, workers, works (``workqueue.show``).
 ``ping:N``: times of the last ping's packets from sequence N on.
 """
 
@@ -16,6 +17,7 @@ from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
 from nodes.cpu.kernel.net.stats import device_stats
+from nodes.cpu.kernel.workqueue import show
 from nodes.cpu.programs.iptables import listing
 from nodes.cpu.programs.iptablesargs import IptablesError, parse
 from nodes.cpu.programs.ping import PingTimes
@@ -34,6 +36,8 @@ def snapshot(cpu: Cpu, what: str) -> Any:
         return _kernel(cpu)
     if name == "state":
         return _state(cpu)
+    if name == "workqueues":
+        return show.workqueues(cpu)
     if name == "symbols":
         return cpu.symbols
     if name == "iptables":

@@ -92,8 +92,8 @@ def shared_timer_setup(
     name: str = "",
 ) -> SharedTimer:
     """On each CPU that deals with the timer; ValueError if there is no such number."""
-    if not 0 <= number < words.SHARED_TIMERS:
-        raise ValueError(f"shared timers are 0 to {words.SHARED_TIMERS - 1}")
+    if words.TIMER + 2 * number not in words.PLACES["timers"]:
+        raise ValueError(f"shared timers are 0 to {len(words.PLACES['timers']) // 2 - 1}")
     timer = SharedTimer(cpu, function, number, flags, name or function.__name__)
     cpu.timers.init_timer(timer.entry)
     cpu.timers.shared[number] = timer

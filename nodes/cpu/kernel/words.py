@@ -14,15 +14,20 @@ CPUS_MAX = 64
 LOCKS, LOCK_CLASSES = 256, 64
 SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
 SHARED_TIMERS = 64
+#: Works of the kernel, and those of modules (and tests).
+WORKS, MODULE_WORKS = 64 + CPUS_MAX, 4096
 
 _ROWS = {
-    "works": 64,  # PENDING, by number of the work
-    "module works": CPUS_MAX,
-    "dst_gc_work": CPUS_MAX,  # one a CPU: each has its own garbage
+    "works": WORKS,  # work->data: workqueue.work
+    "module works": MODULE_WORKS,
+    "works running": WORKS + MODULE_WORKS,  # by number of the work, as the next
+    "delayed works": WORKS + MODULE_WORKS,
+    "last workqueue": 1,
+    "pool hosts": CPUS_MAX,  # 1 + the CPU that adopted the pools of CPU n; 0: itself
     "napi": NICS_MAX * QUEUES_MAX,  # NAPI_STATE_*
     "tx locks": NICS_MAX * QUEUES_MAX,
     "tasklets": SHARED_TASKLETS + PRIVATE_TASKLETS * CPUS_MAX,
-    "timers": 2 * SHARED_TIMERS,
+    "timers": 2 * (SHARED_TIMERS + WORKS + MODULE_WORKS),
     "locks": LOCKS,
     "mutex waiters": LOCKS,  # bit n: CPU n waits
     "lock usage": LOCK_CLASSES,
@@ -44,7 +49,12 @@ assert _next <= ATOMIC_WORDS
 
 WORK = PLACES["works"].start
 MODULE_WORK = PLACES["module works"].start
-DST_GC_WORK = PLACES["dst_gc_work"].start
+#: One a CPU, above the others of the kernel: each has its own garbage.
+DST_GC_WORK = WORK + WORKS - CPUS_MAX
+WORK_RUNNING = PLACES["works running"].start
+DELAYED_WORK = PLACES["delayed works"].start
+LAST_WORKQUEUE = PLACES["last workqueue"].start
+POOL_HOST = PLACES["pool hosts"].start
 NAPI = PLACES["napi"].start
 TX_LOCK = PLACES["tx locks"].start
 TASKLET = PLACES["tasklets"].start
@@ -59,3 +69,5 @@ CALL_DATA = PLACES["call_data"].start
 JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
 LAB_MODULES = PLACES["lab modules"].start
+#: Number of the shared timer of the first work; those below are anybody's.
+DELAYED_WORK_TIMER = SHARED_TIMERS

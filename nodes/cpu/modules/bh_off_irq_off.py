@@ -33,7 +33,7 @@ from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.softirq import local_bh_disable, local_bh_enable
 from nodes.cpu.kernel.tasklet import tasklet_init, tasklet_schedule
 from nodes.cpu.kernel.timer import msleep, timer_setup
-from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.kernel.workqueue import INIT_WORK, schedule_work
 from nodes.cpu.modules import Values, module, report
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Watch:
         self.tasklet = tasklet_init(cpu, self.note("tasklet"), TASKLET_HERE, NAME)
         self.hrtimer = HrTimer(self.interrupt, NAME)
         self.timer = timer_setup(cpu, self.note("timer"), name=NAME)
-        self.work = Work(words.MODULE_WORK + cpu.number, NAME, self.work_fn)
+        self.work = INIT_WORK(cpu, words.MODULE_WORK + cpu.number, NAME, self.work_fn)
         self.other = next((n for n in cpu.online_cpus if n != cpu.number), None)
 
     def note(self, name: str) -> Callable[[Cpu], None]:
@@ -85,7 +85,7 @@ class Watch:
             yield from call_function_single(cpu, self.other, record)
         cpu.timers.hrtimer_start(self.hrtimer, cpu.now() + LATER_NS)
         cpu.timers.mod_timer(self.timer, cpu.jiffies() + 1)
-        cpu.wq.queue_work(self.work)
+        yield from schedule_work(cpu, self.work)
 
     def all_done(self, cpu: Cpu) -> bool:
         ran = self.other is None or cpu.ram.atomics.load(ELSEWHERE) != 0

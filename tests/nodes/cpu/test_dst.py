@@ -51,8 +51,8 @@ class Family(DstOps):
 class Bench:
     """A CPU with one device, entries by name, and the times at which the collector ran."""
 
-    def __init__(self, era: str) -> None:
-        self.bare = BareCpu(era)
+    def __init__(self, era: str, overrides: tuple[tuple[str, str], ...] = ()) -> None:
+        self.bare = BareCpu(era, overrides=overrides)
         self.cpu = self.bare.cpu
         self.ops = Family()
         self.dev = NetDevice(2, "eth0", bytes(6), 0)
@@ -331,7 +331,8 @@ def test_what_comes_during_a_run_is_looked_at_in_it() -> None:
     late = bench.entry("late", 1)
     dst_release(bench.cpu, first)
     bench.bare.run_until(lambda: bench.destroyed() == ["first"])
-    assert bench.ran and bench.garbage.runs == 0  # half way
+    assert bench.ran
+    assert bench.garbage.runs == 0  # half way
     bench.bare.task(dst_free(bench.cpu, late))
     bench.cpu.need_resched = True  # it gives way between two entries
     bench.bare.run_until(lambda: late.obsolete == DST_OBSOLETE_DEAD)
@@ -390,7 +391,8 @@ def test_the_work_gives_way_between_two_entries() -> None:
     bench.bare.task(other())  # type: ignore[arg-type]
     bench.cpu.need_resched = True
     bench.bare.settle()
-    assert order and order[0] < 5
+    assert order
+    assert order[0] < 5
 
 
 # ---------------------------------------------------------------- how it backs off
@@ -437,7 +439,7 @@ def test_the_series_of_pauses() -> None:
 
 @pytest.mark.parametrize("era", COLLECTED)
 def test_the_collector_comes_when_the_model_says(era: str) -> None:
-    bench = Bench(era)
+    bench = Bench(era, (("timer_slack", "none"),))
     hz = bench.hz
     start = initial_jiffies(hz) + 300 * hz + hz // 3  # as far into its second as the model's
     bench.bare.run_for((start - bench.cpu.jiffies()) * SECOND // hz)
@@ -446,13 +448,8 @@ def test_the_collector_comes_when_the_model_says(era: str) -> None:
     expected = model(hz, rounded=era == "3.10", until_s=399)
     found = bench.gaps_s(start)
     assert len(found) in (len(expected), len(expected) - 1)
-    # each run starts a few boundaries after its jiffy, and 3.10's timers may be 1/256 late
-    drift = 0.012 * len(found) if era == "2.6.18" else 1.01
     for was, should in zip(found, expected, strict=False):
-        assert was == pytest.approx(should, abs=drift)
-    if era == "3.10":
-        late = [jiffy for jiffy, pause in zip(bench.ran[5:], expected[5:], strict=False)]
-        assert all(jiffy % hz <= hz // 2 for jiffy in late)
+        assert was == pytest.approx(should, abs=0.05)  # a jiffy or two late, each time
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -14,10 +14,12 @@ from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup
 from nodes.cpu.kernel.softirq import __raise_softirq_irqoff, raise_softirq_irqoff
 from nodes.cpu.kernel.tables import KINDS, publish
 from nodes.cpu.kernel.timer import msleep
-from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.kernel.words import MODULE_WORK
+from nodes.cpu.kernel.workqueue import INIT_WORK, schedule_work
 from nodes.cpu.page import ARCH_IRQS
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu
 from tests.nodes.cpu.several import Several
+from tests.nodes.cpu.test_workqueue import now
 
 NOTE = 900  # a record function that only tests have
 
@@ -214,11 +216,11 @@ def test_keventd_runs_a_work_on_two_cpus_at_once() -> None:
         yield from msleep(cpu, 20)
         order.append(f"{cpu.name} ends")
 
-    works = [Work(3000, "both", function) for _ in pair.all]  # one PENDING bit
-    assert pair.zero.cpu.wq.queue_work(works[0])
-    assert not pair.one.cpu.wq.queue_work(works[1])  # queued already
+    works = [INIT_WORK(b.cpu, MODULE_WORK, "both", function) for b in pair.all]  # one PENDING bit
+    assert now(schedule_work(pair.zero.cpu, works[0]))
+    assert not now(schedule_work(pair.one.cpu, works[1]))  # queued already
     pair.live(MS)
-    assert pair.one.cpu.wq.queue_work(works[1])  # it runs, so it may be queued again
+    assert now(schedule_work(pair.one.cpu, works[1]))  # it runs, so it may be queued again
     for _ in range(40):
         pair.live(MS)
     assert order == ["cpu0 begins", "cpu1 begins", "cpu0 ends", "cpu1 ends"]

@@ -29,7 +29,7 @@ from nodes.cpu.kernel.rcu import synchronize_net
 from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, Task, wake_up_process
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.kernel.timer import msleep
-from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.kernel.workqueue import INIT_DELAYED_WORK, schedule_delayed_work
 from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class Rtnl:
 class Linkwatch:
     """Devices whose carrier changed and whose qdisc has not followed yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu: Cpu) -> None:
         self.pending: list[NetDevice] = []
         self.next_event = 0
-        self.work = Work(LINKWATCH_WORK, "linkwatch_event", _linkwatch_event)
+        self.work = INIT_DELAYED_WORK(cpu, LINKWATCH_WORK, "linkwatch_event", _linkwatch_event)
 
 
 def new_ifindex(cpu: Cpu) -> int:
@@ -192,7 +192,7 @@ def carrier_on(cpu: Cpu, dev: NetDevice) -> Context:
     if not dev.carrier:
         dev.carrier = True
         yield from changed(cpu, dev)
-        _fire(cpu, dev)
+        yield from _fire(cpu, dev)
 
 
 def carrier_off(cpu: Cpu, dev: NetDevice) -> Context:
@@ -200,17 +200,17 @@ def carrier_off(cpu: Cpu, dev: NetDevice) -> Context:
     if dev.carrier:
         dev.carrier = False
         yield from changed(cpu, dev)
-        _fire(cpu, dev)
+        yield from _fire(cpu, dev)
 
 
-def _fire(cpu: Cpu, dev: NetDevice) -> None:
+def _fire(cpu: Cpu, dev: NetDevice) -> Context:
     watch = cpu.net.linkwatch
     if dev not in watch.pending:
         watch.pending.append(dev)
     slaves_too = cpu.params.carrier_loss == "at-once-for-slaves"
     urgent = dev.carrier or (slaves_too and dev.master is not None)
     delay = 0 if urgent else max(0, watch.next_event - cpu.jiffies())
-    cpu.wq.queue_delayed_work(watch.work, delay)
+    yield from schedule_delayed_work(cpu, watch.work, delay)
 
 
 def _linkwatch_event(cpu: Cpu) -> Context:

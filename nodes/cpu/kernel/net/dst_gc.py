@@ -36,7 +36,10 @@ from nodes.cpu.kernel.net.netdevice import IFF_UP, NETDEV_DOWN, NETDEV_UNREGISTE
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.sched import cond_resched
 from nodes.cpu.kernel.timer import Timer
-from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.kernel.workqueue import (
+    INIT_DELAYED_WORK,
+    mod_delayed_work,
+)
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
@@ -86,7 +89,9 @@ class DstGarbage:
         self.backoff = Backoff(cpu.params.hz)
         self.runs = 0
         self.freed = 0
-        self.work = Work(words.DST_GC_WORK + cpu.number, "dst_gc_task", dst_gc_task)
+        self.work = INIT_DELAYED_WORK(
+            cpu, words.DST_GC_WORK + cpu.number, "dst_gc_task", dst_gc_task
+        )
         self.timer = Timer(dst_run_gc)
 
     def add(self, cpu: Cpu, dst: DstEntry) -> Context:
@@ -104,9 +109,7 @@ class DstGarbage:
         if cpu.params.dst_gc == "timer":
             cpu.timers.mod_timer(self.timer, cpu.jiffies() + delay)
         else:
-            cpu.wq.cancel_delayed_work(self.work)
-            cpu.wq.queue_delayed_work(self.work, delay)
-        yield from ()
+            yield from mod_delayed_work(cpu, cpu.wq.system_wq, self.work, delay)
 
     def entries(self) -> Iterator[DstEntry]:
         """All that wait to be freed."""

@@ -122,7 +122,7 @@ class Net:
         self.receive_list: Callable[[Cpu, list[SkBuff]], Context]
         self.next_ifindex = 2  # 1 is lo
         self.rss_key = b""
-        self.ixgbe_removed: Callable[[Cpu, int], None] | None = None
+        self.ixgbe_removed: Callable[[Cpu, int], Context] | None = None
         self.ip_id = cpu.rng.randrange(1, 0xFFFF)
         self.hook_counts = [[0] * 4 for _ in range(5)]  # by hook, by HOOK_CONTEXTS
         self.nf_hooks: list[list[tuple[int, HookFunction]]] = [[] for _ in range(5)]

@@ -47,7 +47,7 @@ def _check_remove(cpu: Cpu, adapter: Adapter, register: int) -> Context:
     printk(cpu, f"{driver_prefix(cpu, adapter)}: Adapter removed", KERN_ERR)
     on_removal = cpu.net.ixgbe_removed
     if on_removal is not None:
-        on_removal(cpu, adapter.nic)
+        yield from on_removal(cpu, adapter.nic)
     return ALL_ONES
 
 

@@ -175,7 +175,7 @@ def remove(cpu: Cpu, nic: int) -> Context:
         return
     if cpu.lost_nics[nic]:
         adapter.removed = True
-    watchdog.stop_service(cpu, adapter)
+    yield from watchdog.stop_service(cpu, adapter)
     netdev = adapter.netdev
     yield from cpu.net.rtnl.lock(cpu)
     irqs = tuple(adapter.irqs)

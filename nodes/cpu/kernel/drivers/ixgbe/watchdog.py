@@ -19,7 +19,7 @@ from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import timer_setup
-from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.kernel.workqueue import INIT_WORK, cancel_work, schedule_work
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -51,7 +51,8 @@ class Service:
         self.timer = timer_setup(
             cpu, lambda cpu: _service_timer(cpu, adapter), 0, "ixgbe_service_timer"
         )
-        self.work = Work(
+        self.work = INIT_WORK(
+            cpu,
             SERVICE_WORK + adapter.nic,
             "ixgbe_service_task",
             lambda cpu: _service_task(cpu, adapter),
@@ -74,10 +75,10 @@ def stop_timer(cpu: Cpu, adapter: Adapter) -> None:
     cpu.timers.del_timer(_service(adapter).timer)
 
 
-def stop_service(cpu: Cpu, adapter: Adapter) -> None:
+def stop_service(cpu: Cpu, adapter: Adapter) -> Context:
     service = _service(adapter)
     cpu.timers.del_timer(service.timer)
-    cpu.wq.cancel_delayed_work(service.work)
+    yield from cancel_work(cpu, service.work)
 
 
 def _service(adapter: Adapter) -> Service:
@@ -85,8 +86,8 @@ def _service(adapter: Adapter) -> Service:
     return adapter.service
 
 
-def service_event_schedule(cpu: Cpu, adapter: Adapter) -> None:
-    cpu.wq.queue_work(_service(adapter).work)
+def service_event_schedule(cpu: Cpu, adapter: Adapter) -> Context:
+    return schedule_work(cpu, _service(adapter).work)
 
 
 def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
@@ -100,7 +101,7 @@ def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
             if not adapter.down:
                 adapter.write_reg(regs.EIMC, regs.EICR_LSC)
             if cpu.boot:
-                check_lsc(cpu, adapter)
+                yield from check_lsc(cpu, adapter)
             else:
                 yield from call_function_single(cpu, 0, [CHECK_LSC, adapter.nic])
         if not adapter.down:
@@ -110,28 +111,27 @@ def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
     return ixgbe_msix_other
 
 
-def check_lsc(cpu: Cpu, adapter: Adapter) -> None:
+def check_lsc(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_check_lsc on the CPU that has the service's state: the link is to be looked at."""
     service = _service(adapter)
     service.lsc_int += 1
     service.need_link_update = True
     service.link_check_timeout = cpu.jiffies()
     if not adapter.down:
-        service_event_schedule(cpu, adapter)
+        yield from service_event_schedule(cpu, adapter)
 
 
 @remote_function(CHECK_LSC)
-def _remote_check_lsc(cpu: Cpu, _source: int, record: list[int]) -> None:
+def _remote_check_lsc(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
     adapter = cpu.net.adapters.get(cpu.machine.nics[record[1]].name)
-    if adapter is not None:
-        check_lsc(cpu, adapter)
+    return check_lsc(cpu, adapter) if adapter is not None else None
 
 
-def _service_timer(cpu: Cpu, adapter: Adapter) -> None:
+def _service_timer(cpu: Cpu, adapter: Adapter) -> Context:
     service = _service(adapter)
     wait_ms = LINK_SEARCH_MS if service.need_link_update else SERVICE_MS
     cpu.timers.mod_timer(service.timer, cpu.jiffies() + msecs_to_jiffies(cpu, wait_ms))
-    service_event_schedule(cpu, adapter)
+    yield from service_event_schedule(cpu, adapter)
 
 
 def _service_task(cpu: Cpu, adapter: Adapter) -> Context:
@@ -162,7 +162,7 @@ def _watchdog(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
         text = "initiating reset to clear Tx work after link loss"
         printk(cpu, f"{hw.netdev_prefix(cpu, adapter)}: {text}")
         service.reset_requested = True
-        service_event_schedule(cpu, adapter)
+        yield from service_event_schedule(cpu, adapter)
     kick = (1 << len(adapter.rings)) - 1
     adapter.write_reg(regs.eics_ex(0), kick)  # a lost queue interrupt costs 2 s at most
 
@@ -204,8 +204,8 @@ def update_statistics(cpu: Cpu, adapter: Adapter) -> Context:
         service.statistics[name] += value
 
 
-def on_removal(cpu: Cpu, nic: int) -> None:
+def on_removal(cpu: Cpu, nic: int) -> Context:
     """ixgbe_remove_adapter: the service task takes it down."""
     adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
     if adapter is not None and isinstance(adapter.service, Service):
-        service_event_schedule(cpu, adapter)
+        yield from service_event_schedule(cpu, adapter)

@@ -12,7 +12,7 @@ from nodes.machine import BondSettings
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-    from nodes.cpu.kernel.workqueue import Work
+    from nodes.cpu.kernel.workqueue import DelayedWork, Workqueue
 
 BOND_LINK_UP, BOND_LINK_FAIL, BOND_LINK_DOWN, BOND_LINK_BACK = range(4)
 BOND_MODE_ACTIVEBACKUP = 1
@@ -66,7 +66,8 @@ class Bonding:
         self.curr_active: Slave | None = None
         self.mac_from_first = True
         self.peer_notifications = 0
-        self.work: Work | None = None
+        self.wq: Workqueue  # its monitors work here, one at a time
+        self.work: DelayedWork | None = None
         self.stats_base = [0] * 16  # what released slaves had gained (6.1)
         # delays are kept in looks of the monitor: another miimon changes their milliseconds
         miimon = settings.miimon

@@ -32,6 +32,7 @@ from nodes.cpu.kernel.net.netdevice import (
 from nodes.cpu.kernel.net.stats import device_stats
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.tables import publish
+from nodes.cpu.kernel.workqueue import create_singlethread_workqueue
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import BondSettings
 
@@ -52,6 +53,7 @@ def bond_create(cpu: Cpu, settings: BondSettings) -> Context:
     dev.flags |= IFF_MASTER | IFF_UP
     dev.qdisc_active = True  # noqueue
     bond = Bonding(dev, settings)
+    bond.wq = yield from create_singlethread_workqueue(cpu, settings.name)
     cpu.net.bonds[settings.name] = bond
     yield from device.register_netdevice(cpu, dev)
     yield from publish(cpu, "bond", dev.ifindex, 0)

@@ -33,7 +33,7 @@ from nodes.cpu.kernel.net.bonding.main import (
     show,
 )
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.workqueue import Work
+from nodes.cpu.kernel.workqueue import INIT_DELAYED_WORK, queue_delayed_work
 from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ SPEED_MBPS = 10000
 _NEXT = CPU_SCHEMA.index("bond_next_mii_ns")
 
 
-def start(cpu: Cpu, bond: Bonding) -> None:
+def start(cpu: Cpu, bond: Bonding) -> Context:
     """bond_open: begin to look, if miimon is set."""
     if bond.settings.miimon and bond.work is None:
-        bond.work = Work(MII_WORK, "bond_mii_monitor", lambda cpu: _mii_monitor(cpu, bond))
-        cpu.wq.queue_work(bond.work)
+        bond.work = INIT_DELAYED_WORK(
+            cpu, MII_WORK, "bond_mii_monitor", lambda cpu: _mii_monitor(cpu, bond)
+        )
+        yield from queue_delayed_work(cpu, bond.wq, bond.work, 0)
 
 
 def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
@@ -74,7 +76,7 @@ def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
     show(cpu, bond)
     assert bond.work is not None
     cpu.words[_NEXT] = cpu.now() + wait_ns
-    cpu.wq.queue_delayed_work(bond.work, delay)
+    yield from queue_delayed_work(cpu, bond.wq, bond.work, delay)
 
 
 def _inspect_all(cpu: Cpu, bond: Bonding, one_pass: bool) -> list[tuple[Slave, int]]:

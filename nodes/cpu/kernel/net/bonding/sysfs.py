@@ -20,6 +20,7 @@ from nodes.cpu.kernel.net.bonding.log import bond_log
 from nodes.cpu.kernel.net.netdevice import IFF_SLAVE, IFF_UP, NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.sysctl import INT_MAX
+from nodes.cpu.kernel.workqueue import cancel_delayed_work, queue_delayed_work
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -110,11 +111,11 @@ def store_miimon(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
             if ticks:
                 _say(cpu, bond, _UPDATING, name=name, ms=ticks * value)
         if bond.work is None:
-            monitor.start(cpu, bond)
+            yield from monitor.start(cpu, bond)
         elif value:
-            cpu.wq.queue_work(bond.work)
+            yield from queue_delayed_work(cpu, bond.wq, bond.work, 0)
         else:
-            cpu.wq.cancel_delayed_work(bond.work)
+            yield from cancel_delayed_work(cpu, bond.work)
         main.show(cpu, bond)
     cpu.net.rtnl.unlock(cpu)
     return -EINVAL if value is None else 0

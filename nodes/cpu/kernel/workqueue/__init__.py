@@ -1,0 +1,69 @@
+"""Workqueues, after kernel/workqueue.c and include/linux/workqueue.h.
+
+``work`` the data word, ``pool`` worker_pool and pool_workqueue, ``worker`` flags and nr_running,
+``manage`` workers come and go, ``process`` worker_thread, ``queue`` and ``delayed`` queueing,
+``grab`` stealing PENDING, ``remote`` questions to other CPUs, ``alloc`` workqueues and their flags,
+``keventd`` the model of 2.6.18, ``state`` cpu.wq, ``show`` the snapshot.
+
+``cpu.wq`` holds a CPU's part; a function that returns a Context may tell or ask another CPU.
+"""
+
+from nodes.cpu.kernel.workqueue.alloc import (
+    WQ_CPU_INTENSIVE,
+    WQ_FREEZABLE,
+    WQ_HIGHPRI,
+    WQ_MAX_ACTIVE,
+    WQ_MEM_RECLAIM,
+    WQ_NON_REENTRANT,
+    WQ_POWER_EFFICIENT,
+    WQ_SYSFS,
+    WQ_UNBOUND,
+    Workqueue,
+    alloc_ordered_workqueue,
+    alloc_workqueue,
+    create_freezable_workqueue,
+    create_singlethread_workqueue,
+    create_workqueue,
+    workqueue_set_max_active,
+)
+from nodes.cpu.kernel.workqueue.delayed import (
+    INIT_DELAYED_WORK,
+    mod_delayed_work,
+    mod_delayed_work_on,
+    queue_delayed_work,
+    queue_delayed_work_on,
+    schedule_delayed_work,
+    schedule_delayed_work_on,
+)
+from nodes.cpu.kernel.workqueue.grab import (
+    cancel_delayed_work,
+    cancel_work,
+    try_to_grab_pending,
+)
+from nodes.cpu.kernel.workqueue.queue import (
+    WORK_CPU_UNBOUND,
+    queue_work,
+    queue_work_on,
+    schedule_work,
+    schedule_work_on,
+)
+from nodes.cpu.kernel.workqueue.state import Workqueues, workqueue_init_early
+from nodes.cpu.kernel.workqueue.work import INIT_WORK, DelayedWork, Work
+from nodes.cpu.kernel.workqueue.worker import (
+    Worker,
+    current_work,
+    worker_clr_flags,
+    worker_set_flags,
+)
+
+__all__ = [
+    "INIT_DELAYED_WORK", "INIT_WORK", "WORK_CPU_UNBOUND", "WQ_CPU_INTENSIVE", "WQ_FREEZABLE",
+    "WQ_HIGHPRI", "WQ_MAX_ACTIVE", "WQ_MEM_RECLAIM", "WQ_NON_REENTRANT", "WQ_POWER_EFFICIENT",
+    "WQ_SYSFS", "WQ_UNBOUND", "DelayedWork", "Work", "Worker", "Workqueue", "Workqueues",
+    "alloc_ordered_workqueue", "alloc_workqueue", "cancel_delayed_work", "cancel_work",
+    "create_freezable_workqueue", "create_singlethread_workqueue", "create_workqueue",
+    "current_work", "mod_delayed_work", "mod_delayed_work_on", "queue_delayed_work",
+    "queue_delayed_work_on", "queue_work", "queue_work_on", "schedule_delayed_work",
+    "schedule_delayed_work_on", "schedule_work", "schedule_work_on", "try_to_grab_pending",
+    "worker_clr_flags", "worker_set_flags", "workqueue_init_early", "workqueue_set_max_active",
+]  # fmt: skip

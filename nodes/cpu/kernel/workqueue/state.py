@@ -1,0 +1,133 @@
+"""cpu.wq: the pools that a CPU hosts, the workqueues and works that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.workqueue.alloc import Workqueue, system_workqueues
+from nodes.cpu.kernel.workqueue.keventd import Keventd
+from nodes.cpu.kernel.workqueue.manage import create_worker, init_worker_pool
+from nodes.cpu.kernel.workqueue.pool import (
+    POOL_DISASSOCIATED,
+    PoolWorkqueue,
+    WorkerPool,
+    need_more_worker,
+    pool_id,
+    wake_up_worker,
+)
+from nodes.cpu.kernel.workqueue.queue import insert_parked
+from nodes.cpu.kernel.workqueue.remote import Questions
+from nodes.cpu.kernel.workqueue.work import DelayedWork, Work
+from nodes.cpu.kernel.workqueue.worker import Worker
+from nodes.cpu.page import CPU_SCHEMA
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+_WORKERS = CPU_SCHEMA.index("wq_workers")
+_IDLE = CPU_SCHEMA.index("wq_idle")
+_RUNNING = CPU_SCHEMA.index("wq_running")
+_WORKLIST = CPU_SCHEMA.index("wq_worklist")
+_DELAYED = CPU_SCHEMA.index("wq_delayed")
+
+
+class Workqueues:
+    """What one CPU has of kernel/workqueue.c."""
+
+    system_wq: Workqueue
+    system_highpri_wq: Workqueue
+    system_long_wq: Workqueue
+    system_unbound_wq: Workqueue
+    system_freezable_wq: Workqueue
+    system_power_efficient_wq: Workqueue
+    system_freezable_power_efficient_wq: Workqueue
+
+    def __init__(self, cpu: Cpu) -> None:
+        self._cpu = cpu
+        self.works: dict[int, Work] = {}  # by number: INIT_WORK
+        self.delayed_works: dict[int, DelayedWork] = {}  # those of them with a timer
+        self.workqueues: dict[int, Workqueue] = {}  # by number
+        self.pools: dict[int, WorkerPool] = {}  # those that this CPU hosts
+        self.keventd: Keventd | None = None
+        self.questions = Questions()
+        self.freezing = False
+        self.parked: list[list[int]] = []  # records that came too early
+        #: False: no worker can be made (no memory); for tests.
+        self.may_create_worker: Callable[[WorkerPool], bool] = lambda _pool: True
+        #: Calls of other files: the last work of a flushed colour; a pool without a worker.
+        self.flush_tip: Callable[[Cpu, PoolWorkqueue], None] | None = None
+        self.send_mayday: Callable[[Cpu, Work], None] | None = None
+        if cpu.params.workqueue == "keventd":
+            self.keventd = Keventd()
+        else:
+            self._own_pools()
+
+    def _own_pools(self) -> None:
+        cpu, cpus = self._cpu, self._cpu.machine.cpus
+        for unbound in (False, True):
+            for highpri in (False, True):
+                number = pool_id(cpu.number, highpri=highpri, unbound=unbound, cpus=cpus)
+                self.pools[number] = WorkerPool(number, cpus)
+
+    def start(self) -> None:
+        """workqueue_init: this CPU is online; the first worker of each pool, or events/N."""
+        cpu = self._cpu
+        if self.keventd is not None:
+            self.keventd.start(cpu)
+            return
+        for pool in self.pools.values():
+            init_worker_pool(cpu, pool)
+            if not pool.unbound:
+                pool.flags &= ~POOL_DISASSOCIATED
+            create_worker(cpu, pool)
+        self.show()
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The normal pool of this CPU."""
+        return self.pools[2 * self._cpu.number]
+
+    def all_workers(self, pool: WorkerPool) -> Iterator[Worker]:
+        """Workers of the pool, and rescuers that work for it."""
+        yield from pool.workers
+        for wq in self.workqueues.values():
+            if wq.rescuer is not None and wq.rescuer.pool is pool:
+                yield wq.rescuer
+
+    def kick(self, pool: WorkerPool) -> None:
+        """Wake a worker if one is needed."""
+        if need_more_worker(pool):
+            wake_up_worker(self._cpu, pool)
+
+    # -- what came too early
+
+    def park(self, record: list[int]) -> None:
+        """A work was queued that this CPU has yet to hear of, or its workqueue or pool."""
+        self.parked.append(record)
+
+    def unpark(self) -> None:
+        """Something became known."""
+        if self.parked:
+            insert_parked(self._cpu)
+
+    # -- what others see
+
+    def show(self) -> None:
+        """Write the state of the normal pool into the page."""
+        page = self._cpu.words
+        if self.keventd is not None:
+            page[_WORKLIST] = len(self.keventd.worklist)
+        else:
+            pool = self.pool
+            page[_WORKERS] = len(pool.workers)
+            page[_IDLE] = len(pool.idle_list)
+            page[_RUNNING] = pool.nr_running
+            page[_WORKLIST] = len(pool.worklist)
+        page[_DELAYED] = sum(dwork.timer.entry.pending() for dwork in self.delayed_works.values())
+
+
+def workqueue_init_early(cpu: Cpu) -> None:
+    """cpu.wq, with the workqueues that every kernel has; works may be queued from here on."""
+    cpu.wq = Workqueues(cpu)
+    system_workqueues(cpu)
