@@ -64,6 +64,7 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
     files,
+    ip,
     iptables,
     modules,
     ping,

@@ -128,7 +128,7 @@ CPU_SCHEMA = Schema(
         # routes and their dst entries
         Field("dev_refcnt", "references of dst entries, by device as for drops; the last: lo",
               NICS_MAX + 2),
-        Field("rt_cache", "entries in_hit in_slow_tot out_hit out_slow_tot gc_total", 6),
+        Field("rt_cache", "dst entries, then of rt_cache_stat: out_hit out_slow_tot", 3),
         # PCIe
         Field("mmio_writes", "by NIC: posted writes sent", NICS_MAX),
         Field("mmio_reads", "by NIC: reads sent", NICS_MAX),

@@ -62,7 +62,7 @@ FLUSH_MIN_S, FLUSH_MAX_S = 2, 10
 RT_MAX_SIZE = 4096
 
 _RT_CACHE = CPU_SCHEMA.index("rt_cache")
-_OUT_HIT, _OUT_SLOW_TOT = _RT_CACHE + 3, _RT_CACHE + 4
+_OUT_HIT, _OUT_SLOW_TOT = _RT_CACHE + 1, _RT_CACHE + 2
 
 
 class Rtable(DstEntry):
