@@ -3,17 +3,21 @@
 The list of modules is the boot CPU's: it decides who may use a name and publishes the list. Another
 CPU sends it a record and waits until its own replica shows the outcome, so whoever returns from
 insmod finds the module listed everywhere it matters. A module belongs to the CPU that loaded it:
-its init and exit functions run there, in tasks.
+its init and exit functions run there, in tasks. Linux's module is in memory that all CPUs share;
+here one whose works run elsewhere too makes them known by ``Module.on_each_cpu``: every CPU runs it
+once, when it learns of the module, and all have done so before the init function begins. The values
+of the parameters travel with the list for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from errno import EBUSY, EEXIST, EINVAL, ENOENT, ETIMEDOUT
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, KERN_WARNING, printk
 from nodes.cpu.kernel.sched import kthread_run
@@ -39,26 +43,40 @@ class Loaded(NamedTuple):
     cpu: int
     pid: int
     state: str
+    values: Mapping[str, Any]
     size: int = MODULE_BYTES
 
 
+#: What the list says of a module: CPU, pid, state, values of its parameters.
+Entry = tuple[int, int, str, Mapping[str, Any]]
+
+
 @replica("module")
-def apply_module(cpu: Cpu, name: str, value: tuple[int, int, str] | None) -> None:
+def apply_module(cpu: Cpu, name: str, value: Entry | None) -> None:
     """A module was loaded, changed its state, or (None) is gone."""
+    from nodes.cpu.modules import MODULES  # noqa: PLC0415  (modules import the kernel)
+
     if value is None:
         cpu.modules.pop(name, None)
-    else:
-        cpu.modules[name] = Loaded(name, *value)
+        return
+    before, loaded = cpu.modules.get(name), Loaded(name, *value)
+    cpu.modules[name] = loaded
+    module = MODULES.get(name)  # None: one that this CPU has no code of
+    on_each_cpu = None if module is None else module.on_each_cpu
+    new = before is None or (before.cpu, before.pid) != (loaded.cpu, loaded.pid)
+    if on_each_cpu is not None and new and loaded.state != UNLOADING:
+        on_each_cpu(cpu, loaded.values)
+        cpu.ram.atomics.add(words.MODULE_TOLD, 1)
 
 
-def _set(cpu: Cpu, name: str, value: tuple[int, int, str] | None) -> Context:
+def _set(cpu: Cpu, name: str, value: Entry | None) -> Context:
     """On the boot CPU: change the list, unless the name is somebody else's."""
     loaded = cpu.modules.get(name)
     if loaded is None or value is None or (loaded.cpu, loaded.pid) == value[:2]:
         yield from publish(cpu, "module", name, value)
 
 
-def _set_and_wait(cpu: Cpu, name: str, value: tuple[int, int, str] | None) -> Context:
+def _set_and_wait(cpu: Cpu, name: str, value: Entry | None) -> Context:
     """Change the list wherever it is kept; 0, -EEXIST or -ETIMEDOUT."""
     if cpu.boot:
         yield from _set(cpu, name, value)
@@ -99,25 +117,44 @@ def _set_module(cpu: Cpu, source: int, record: list[int]) -> None:
     kthread_run(cpu, "modules", _set(cpu, name, value))
 
 
+def _list_everywhere(cpu: Cpu, module: Module, entry: Entry) -> Context:
+    """List a module; if it has something to do on each CPU, all have done it when this returns."""
+    if module.on_each_cpu is None:
+        error: int = yield from _set_and_wait(cpu, module.name, entry)
+        return error
+    atomics = cpu.ram.atomics
+    while atomics.test_and_set(words.MODULE_MUTEX):
+        yield from nanosleep(cpu, POLL_NS)
+    atomics.store(words.MODULE_TOLD, 0)
+    error = yield from _set_and_wait(cpu, module.name, entry)
+    if not error:
+        everybody = len(cpu.online_cpus)
+        if not (yield from _wait(cpu, lambda: atomics.load(words.MODULE_TOLD) >= everybody)):
+            yield from _set_and_wait(cpu, module.name, None)
+            error = -ETIMEDOUT
+    atomics.release(words.MODULE_MUTEX)
+    return error
+
+
 # ---------------------------------------------------------------- load and remove
 
 
-def load_module(cpu: Cpu, module: Module, words: tuple[str, ...]) -> Context:
+def load_module(cpu: Cpu, module: Module, args: tuple[str, ...]) -> Context:
     """The module's init function, here; 0 or a negative errno."""
     if module.name in cpu.modules:
         return -EEXIST
-    values = parse_args(cpu, module, words)
+    values = parse_args(cpu, module, args)
     if isinstance(values, int):
         return values
     me = (cpu.number, cpu.current.pid)
-    error: int = yield from _set_and_wait(cpu, module.name, (*me, LOADING))
+    error: int = yield from _list_everywhere(cpu, module, (*me, LOADING, values))
     if error:
         return error
     try:
         failed: int = yield from module.init(cpu, values)
     except OSError as error_of_init:  # an irq or a vector that it wants is taken
         failed = -(error_of_init.errno or EINVAL)
-    error = yield from _set_and_wait(cpu, module.name, None if failed else (*me, LIVE))
+    error = yield from _set_and_wait(cpu, module.name, None if failed else (*me, LIVE, values))
     return failed or error
 
 
@@ -138,7 +175,8 @@ def delete_module(cpu: Cpu, module: Module) -> Context:
 
 def _remove(cpu: Cpu, module: Module) -> Context:
     loaded = cpu.modules[module.name]
-    yield from _set_and_wait(cpu, module.name, (loaded.cpu, loaded.pid, UNLOADING))
+    gone = (loaded.cpu, loaded.pid, UNLOADING, loaded.values)
+    yield from _set_and_wait(cpu, module.name, gone)
     if module.exit is not None:
         yield from module.exit(cpu)
     error: int = yield from _set_and_wait(cpu, module.name, None)
@@ -158,10 +196,10 @@ def _delete_module(cpu: Cpu, source: int, record: list[int]) -> None:
 # ---------------------------------------------------------------- parameters
 
 
-def parse_args(cpu: Cpu, module: Module, words: tuple[str, ...]) -> dict[str, Any] | int:
+def parse_args(cpu: Cpu, module: Module, args: tuple[str, ...]) -> dict[str, Any] | int:
     """The values of all parameters, or a negative errno."""
     values = {name: default for name, (default, _) in module.params.items()}
-    for word in words:
+    for word in args:
         name, equals, text = word.partition("=")
         if name not in values:
             if cpu.params.unknown_module_parameter == "refused":
@@ -181,8 +219,8 @@ def parse_args(cpu: Cpu, module: Module, words: tuple[str, ...]) -> dict[str, An
 def _value(default: Any, text: str | None) -> Any:
     """``text`` as the type of the default; a flag may stand alone; None: it does not fit."""
     if isinstance(default, bool):
-        words = {None: True, "y": True, "Y": True, "1": True, "n": False, "N": False, "0": False}
-        return words.get(text)
+        flags = {None: True, "y": True, "Y": True, "1": True, "n": False, "N": False, "0": False}
+        return flags.get(text)
     if text is None or isinstance(default, str):
         return text
     try:

@@ -37,6 +37,7 @@ _ROWS = {
     "call_data": 3,  # of 2.6.18: lock, started, finished
     "jiffies_stall": 1,
     "csd_bug_count": 1,
+    "modules": 2,  # somebody loads one that each CPU must know; how many know it
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9
 }
 
@@ -68,6 +69,7 @@ CALL_QUEUE = PLACES["call queues"].start
 CALL_DATA = PLACES["call_data"].start
 JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
+MODULE_MUTEX, MODULE_TOLD = PLACES["modules"]
 LAB_MODULES = PLACES["lab modules"].start
 #: Number of the shared timer of the first work; those below are anybody's.
 DELAYED_WORK_TIMER = SHARED_TIMERS

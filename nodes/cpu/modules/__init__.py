@@ -7,8 +7,9 @@ A file of this folder registers one module::
 
 ``init`` is a context in a task of that CPU (``taskset -c 1 insmod ...`` chooses it) and returns 0
 or a negative errno, as module_init functions do; ``exit`` runs there at rmmod. Defaults of
-parameters say their type. A module talks by printk; what a lab measures or checks is one line,
-``NAME: key=value key=value`` (``report``).
+parameters say their type. ``on_each_cpu(cpu, params)``, a plain function, has run on every CPU when
+``init`` begins: it makes known there what may run there (INIT_WORK). A module talks by printk; what
+a lab measures or checks is one line, ``NAME: key=value key=value`` (``report``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Values = Mapping[str, Any]
 Init = Callable[["Cpu", Values], Context]
 Exit = Callable[["Cpu"], Context]
+OnEachCpu = Callable[["Cpu", Values], None]
 
 
 class Module(NamedTuple):
@@ -36,19 +38,23 @@ class Module(NamedTuple):
     params: Mapping[str, tuple[Any, str]]
     init: Init
     exit: Exit | None
+    on_each_cpu: OnEachCpu | None = None
 
 
 MODULES: dict[str, Module] = {}
 
 
 def module(
-    name: str, params: Mapping[str, tuple[Any, str]] | None = None, exit: Exit | None = None
+    name: str,
+    params: Mapping[str, tuple[Any, str]] | None = None,
+    exit: Exit | None = None,
+    on_each_cpu: OnEachCpu | None = None,
 ) -> Callable[[Init], Init]:
     """Register a module by its init function."""
 
     def register(init: Init) -> Init:
         assert name not in MODULES
-        MODULES[name] = Module(name, params or {}, init, exit)
+        MODULES[name] = Module(name, params or {}, init, exit, on_each_cpu)
         return init
 
     return register

@@ -190,6 +190,33 @@ def test_printk_of_a_module_is_the_log_of_its_cpu(box: Box) -> None:
         del MODULES["talker"]
 
 
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("loader", ["cpu0", "cpu2"])
+def test_on_each_cpu_has_run_once_on_every_cpu_before_init_begins(era: str, loader: str) -> None:
+    done: list[Any] = []
+
+    def on_each_cpu(cpu: Cpu, params: Any) -> None:
+        done.append((cpu.number, params["count"]))
+
+    @module("everywhere", {"count": (3, "how many")}, on_each_cpu=on_each_cpu)
+    def init(cpu: Cpu, params: Any) -> Context:
+        """Note that it runs."""
+        done.append("init")
+        yield
+        return 0
+
+    try:
+        box = Box(era, cpus=3)
+        for count in (5, 6):  # each load anew
+            assert box.run("insmod", "everywhere", f"count={count}", cpu=loader).code == 0
+            assert box.run("rmmod", "everywhere").code == 0
+            assert sorted(done[:3]) == [(n, count) for n in range(3)]
+            assert done[3:] == ["init"]
+            done.clear()
+    finally:
+        del MODULES["everywhere"]
+
+
 def last_report(box: Box, name: str) -> dict[str, str]:
     """The last result line of a module, as key -> value."""
     lines = [text for text in box.said() if text.startswith(f"{name}: ") and "=" in text]

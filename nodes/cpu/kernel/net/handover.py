@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV = 2, 3
 BACKLOG_RX, BACKLOG_TX = 0, 1
+#: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy.
+_MINE_SHIFT = 16
 
 _OUT = CPU_SCHEMA.index("handover_out")
 _IN = CPU_SCHEMA.index("handover_in")
@@ -70,15 +72,21 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     return None
 
 
-def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff) -> Context:
-    """Queue the datagram on a socket of CPU ``target`` and wake its task there."""
+def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff, mine: bool) -> Context:
+    """Queue the datagram on a socket of CPU ``target`` and wake its task there.
+
+    ``mine``: this copy is the packet itself, for the socket whose echo id it has. Only that one is
+    counted: another socket's copy may be lost on the way and nothing is missing."""
     buffer = cpu.handover.put(skb.frame)
     if buffer is None:
-        kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
+        if mine:
+            kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
         return
-    cpu.words[_OUT + skb.cls] += 1
+    if mine:
+        cpu.words[_OUT + skb.cls] += 1
     cpu.trace(_HANDOVER, skb.key, target)
-    record = [SOCK_QUEUE_RCV, buffer, len(skb.frame), sock_id, skb.dev.ifindex, skb.tstamp_ns]
+    dev = skb.dev.ifindex | mine << _MINE_SHIFT
+    record = [SOCK_QUEUE_RCV, buffer, len(skb.frame), sock_id, dev, skb.tstamp_ns]
     yield from queue_remote_wakeup(cpu, target, record)
 
 
@@ -86,11 +94,14 @@ def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff) -> Context:
 def _queue_rcv(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     frame = cpu.ram.handover(source).take(record[1], record[2])
     cls = classify(frame)
-    cpu.words[_IN + cls] += 1
-    dev = cpu.net.devices.get(record[4])
+    mine = record[4] >> _MINE_SHIFT
+    if mine:
+        cpu.words[_IN + cls] += 1
+    dev = cpu.net.devices.get(record[4] & 0xFFFF)
     sock = cpu.net.sockets.get(record[3])
     if dev is None or sock is None:
-        count_drop(cpu, "NO_SOCKET", None, cls)
+        if mine:
+            count_drop(cpu, "NO_SOCKET", None, cls)
         return None
     skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
     skb.tstamp_ns = record[5]

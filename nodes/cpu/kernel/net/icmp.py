@@ -31,22 +31,24 @@ _RCV = TRACEPOINTS["icmp_rcv"].number
 
 def raw_local_deliver(cpu: Cpu, skb: SkBuff) -> Context:
     """A copy to every raw ICMP socket whose filter and device match; returns whether the socket
-    that the packet's id belongs to got one."""
+    that the packet's id belongs to got one: that copy is the packet, the others are further ones
+    that the ledger does not follow."""
     icmp_type, ident, found = skb.frame[34], skb.key >> 16 & 0xFFFF, False
     for number, (owner, sock_ident, ifindex, icmp_filter) in list(cpu.net.raw_sockets.items()):
         if icmp_type < 32 and icmp_filter >> icmp_type & 1:
             continue
         if ifindex and ifindex != skb.dev.ifindex:
             continue
-        if sock_ident == ident and skb.cls == REPLY:
-            found = True
+        mine = sock_ident == ident and skb.cls == REPLY
         skb.tstamp_ns = cpu.now()
         if owner == cpu.number:
             sock = cpu.net.sockets.get(number)
-            if sock is not None:
-                sock_queue_rcv(cpu, sock, skb)
+            if sock is None:
+                continue  # closed since we began to look
+            sock_queue_rcv(cpu, sock, skb)
         else:
-            yield from sock_handover(cpu, owner, number, skb)
+            yield from sock_handover(cpu, owner, number, skb, mine)
+        found = found or mine
         yield
     return found
 
