@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "timer": {"cpu": ("timer_expire_entry", "hrtimer_expire_entry")},
     "sched": {"cpu": ("sched_switch", "sched_wakeup", "sched_wakeup_new")},
     "workqueue": {"cpu": ("workqueue_execute_start", "workqueue_execute_end")},
+    "dst": {"cpu": ("__dst_free", "dst_gc_task", "dst_destroy")},
     "ipi": {
         "cpu": ("ipi_send", "reschedule_entry", "reschedule_exit", "call_function_entry",
                 "call_function_exit"),
@@ -124,6 +125,9 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "tasklet_hi_exit": ("tasklet {function} done (HI)",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
+    "__dst_free": ("dst {dst} dies, {b} hold it: dst_garbage.list",),
+    "dst_gc_task": ("collector: {gc_freed} freed, {gc_busy} busy{gc_next}",),
+    "dst_destroy": ("dst {dst} is destroyed",),
 }
 #: Events whose ``b`` is a symbol of their CPU.
 SYMBOLIC = ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
@@ -325,5 +329,9 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "vector": lambda r, w: r.a & 0xFF,
     "delivery": lambda r, w: _DELIVERY.get(r.a >> 8 & 7, "?"),
     "held": lambda r, w: "" if r.b else ", held back by EITR",
+    "dst": lambda r, w: f"{r.a >> 24}:{r.a & 0xFF_FFFF}",
+    "gc_freed": lambda r, w: r.a & 0xFFFF_FFFF,
+    "gc_busy": lambda r, w: r.a >> 32,
+    "gc_next": lambda r, w: f"; again in {r.b / w.params.hz:.3g} s" if r.b else "",
     "msi_fields": _msi_fields,
 }  # fmt: skip

@@ -28,7 +28,7 @@ from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.bonding import monitor
 from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
-from nodes.cpu.kernel.net.fib import RTPROT_KERNEL, FibRoute, fib_table_insert
+from nodes.cpu.kernel.net.fib import FibRoute, fib_table_insert, inet_insert_ifa
 from nodes.cpu.kernel.net.icmp import unreachable
 from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
@@ -194,10 +194,8 @@ def _add_address(cpu: Cpu, address: str, ifindex: int) -> Context:
     """ip addr add, with the connected route and a default route through the gateway."""
     interface = ipaddress.ip_interface(address)
     network = interface.network
-    yield from publish(cpu, "address", interface.ip.packed, ifindex)
     first, mask = int(network.network_address), int(network.netmask)
-    routes = [FibRoute(first, mask, 0, ifindex, RTPROT_KERNEL, int(interface.ip))]
+    yield from inet_insert_ifa(cpu, interface.ip.packed, first, mask, ifindex)
     if cpu.machine.gateway.addresses:
         gateway = int(ipaddress.ip_address(cpu.machine.gateway.addresses[0]))
-        routes.append(FibRoute(0, 0, gateway, ifindex))
-    yield from fib_table_insert(cpu, *routes)
+        yield from fib_table_insert(cpu, FibRoute(0, 0, gateway, ifindex))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
 from nodes.cpu.kernel.net.dst import netdev_refcnt_read
-from nodes.cpu.kernel.net.fib import fib_disable_ip
+from nodes.cpu.kernel.net.fib import fib_add_ifaddr, fib_disable_ip
 from nodes.cpu.kernel.net.netdevice import (
     IFF_PROMISC,
     IFF_UP,
@@ -156,6 +156,7 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     dev.flags |= IFF_UP
     dev.qdisc_active = dev.carrier
     yield from changed(cpu, dev)
+    yield from fib_add_ifaddr(cpu, dev)
     return 0
 
 

@@ -2,14 +2,15 @@
 
 One table (main). The boot CPU writes it and publishes it whole; every CPU keeps a ``FibInfo`` for
 each route, which is where its cached dst entry hangs (nh_pcpu_rth_output). A route that is no more
-takes its entry with it. The longest prefix wins, then the lowest metric. Left out: rules, other
-tables, multipath, local and broadcast routes (addresses are looked up by themselves), and routes
-that come back when a device is set up again.
+takes its entry with it. The longest prefix wins, then the lowest metric. A device that goes down
+takes its routes along; when it is up again those of its addresses come back, others do not. Left
+out: rules, other tables, multipath, local and broadcast routes (addresses are looked up by
+themselves).
 """
 
 from __future__ import annotations
 
-from errno import EEXIST, ESRCH
+from errno import EEXIST, ENOBUFS, ESRCH
 from typing import TYPE_CHECKING, NamedTuple
 
 from nodes.cpu.kernel.net.netdevice import NetDevice
@@ -56,6 +57,7 @@ class Fib:
 
     def __init__(self) -> None:
         self.infos: list[FibInfo] = []
+        self.connected: dict[bytes, FibRoute] = {}  # by local address; on the boot CPU
         self.lookups: dict[bytes, FibInfo | None] = {}  # what has been looked up since it changed
 
     def routes(self) -> list[FibRoute]:
@@ -101,15 +103,15 @@ def _publish(cpu: Cpu, routes: list[FibRoute]) -> Context:
     yield from publish(cpu, "routes", 0, tuple(tuple(route) for route in routes))
 
 
-def fib_table_insert(cpu: Cpu, *new: FibRoute) -> Context:
-    """Add routes (boot CPU, RTNL held); 0 or a negative errno."""
+def fib_table_insert(cpu: Cpu, new: FibRoute) -> Context:
+    """Add a route (boot CPU, RTNL held); 0 or a negative errno."""
     routes = cpu.net.fib.routes()
     keys = [(route.network, route.mask, route.metric) for route in routes]
-    for route in new:
-        if (route.network, route.mask, route.metric) in keys or len(routes) >= FIB_ROUTES_MAX:
-            return -EEXIST
-        routes.append(route)
-    yield from _publish(cpu, routes)
+    if (new.network, new.mask, new.metric) in keys:
+        return -EEXIST
+    if len(routes) >= FIB_ROUTES_MAX:
+        return -ENOBUFS
+    yield from _publish(cpu, [*routes, new])
     return 0
 
 
@@ -127,6 +129,22 @@ def fib_table_delete(
             yield from _publish(cpu, routes)
             return 0
     return -ESRCH
+
+
+def inet_insert_ifa(cpu: Cpu, address: bytes, network: int, mask: int, ifindex: int) -> Context:
+    """ip addr add: the address, and the route to its network."""
+    prefsrc = int.from_bytes(address, "big")
+    route = FibRoute(network, mask, 0, ifindex, RTPROT_KERNEL, prefsrc)
+    cpu.net.fib.connected[address] = route
+    yield from publish(cpu, "address", address, ifindex)
+    yield from fib_table_insert(cpu, route)
+
+
+def fib_add_ifaddr(cpu: Cpu, dev: NetDevice) -> Context:
+    """A device is up: so are the routes of its addresses."""
+    for address, route in list(cpu.net.fib.connected.items()):
+        if route.ifindex == dev.ifindex and address in cpu.net.addresses:
+            yield from fib_table_insert(cpu, route)
 
 
 def fib_disable_ip(cpu: Cpu, dev: NetDevice) -> Context:

@@ -168,6 +168,7 @@ def apply_address(cpu: Cpu, address: bytes, ifindex: int) -> None:
         cpu.net.addresses[address] = ifindex
     else:
         cpu.net.addresses.pop(address, None)
+    cpu.net.route_cache.flush(-1)  # fib_inetaddr_event
 
 
 def register_netdevice_notifier(cpu: Cpu, notifier: Notifier, priority: int = 0) -> None:
