@@ -1,9 +1,9 @@
 """Holds the way to an address, as a connected socket does, until it is removed.
 
-``insmod dst_gc`` opens a raw socket and connects it: its ``sk_dst_cache`` holds the dst entry of that
-way on the CPU that loaded the module. With ``leak=1`` one reference more is taken and forgotten, as
-a driver does that misses a dst_release on an error path; it never comes back. ``rmmod dst_gc``
-closes the socket and tells how the entry stands::
+``insmod dst_gc`` opens a raw socket and connects it: its ``sk_dst_cache`` holds the dst entry of
+that way on the CPU that loaded the module. With ``leak=1`` one reference more is taken and
+forgotten, as a driver does that misses a dst_release on an error path; it never comes back.
+``rmmod dst_gc`` closes the socket and tells how the entry stands::
 
     dst_gc: entry=0:4 held=2
     dst_gc: held=1 obsolete=2 runs=6 freed=0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -375,3 +376,70 @@ def test_the_flush_file_takes_numbers_and_cannot_be_read() -> None:
     assert box.run("write", path, "x\n").err == "bash: echo: write error: Invalid argument\n"
     with pytest.raises(PermissionError):
         box.proc(path)
+
+
+# ---------------------------------------------------------------- all of it at random
+
+
+def held_by_packets(cpu: Cpu) -> dict[int, int]:
+    """References that can be found: neighbour queues, qdiscs, backlogs, sockets; by entry."""
+    skbs = [skb for neigh in cpu.net.neighbours.entries.values() for skb in neigh.queue]
+    skbs += [skb for dev in cpu.net.devices.values() for skb in dev.qdisc]
+    skbs += [skb for _, skb, _ in cpu.net.backlog]
+    held = [skb.dst for skb in skbs] + [sock.sk_dst_cache for sock in cpu.net.sockets.values()]
+    found: dict[int, int] = {}
+    for entry in held:
+        if entry is not None:
+            found[entry.number] = found.get(entry.number, 0) + 1
+    return found
+
+
+def cached(cpu: Cpu) -> list[Rtable]:
+    cache = cpu.net.route_cache
+    if isinstance(cache, HashCache):
+        return list(cache.table.values())
+    return [fi.nh_rth_output for fi in cpu.net.fib.infos if fi.nh_rth_output is not None]
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("seed", range(4))
+def test_references_add_up_whatever_happens(era: str, seed: int) -> None:
+    """Pings to somebody and to nobody on two CPUs, routes that come and go, flushes, a cable: at
+    any rest each reference has a holder; when all is quiet nothing is left that is not cached."""
+    rng, box = random.Random(seed), Box(era, seed=seed)
+    counted = era == "6.1"
+    jobs = []
+    for _ in range(12):
+        what = rng.randrange(7)
+        if what < 3:
+            to = rng.choice([GATEWAY, NOBODY, "192.168.1.78", "10.1.1.1"])
+            count = str(rng.randrange(1, 6))
+            cpu = rng.choice(["cpu0", "cpu1"])
+            jobs.append(box.start("ping", "-q", "-c", count, "-l", "3", "-i", "0.2", to, cpu=cpu))
+        elif what == 3:
+            box.run("ip", "route", "del", rng.choice(["192.168.1.0/24", "default"]))
+        elif what == 4:
+            box.run("ip", "route", "add", "192.168.1.0/24", "dev", "bond0")
+            box.run("ip", "route", "add", "default", "via", GATEWAY)
+        elif what == 5:
+            box.run("ip", "route", "flush", "cache")
+        else:
+            box.cable(rng.choice(["eth0", "eth1"]), inserted=rng.random() < 0.7)
+        box.live(rng.randrange(1, 1500))
+        for name in ("cpu0", "cpu1"):
+            cpu_ = kernel_of(box, name)
+            packets = held_by_packets(cpu_)
+            for rt in cached(cpu_):
+                assert rt.refcnt == packets.get(rt.number, 0) + counted
+            for entry in cpu_.net.dst_garbage.entries():
+                assert entry.refcnt == packets.get(entry.number, 0)
+    for job in jobs:
+        box.end(job)
+    box.live(60_000)
+    for name in ("cpu0", "cpu1"):
+        cpu_ = kernel_of(box, name)
+        assert not list(cpu_.net.dst_garbage.entries())
+        assert cpu_.net.route_cache.ops.entries == len(cached(cpu_))
+        assert not cpu_.net.route_cache.ops.uncached
+        assert [rt.refcnt for rt in cached(cpu_)] == [counted] * len(cached(cpu_))
+        assert box.pages[name]["warnings"] == 0
