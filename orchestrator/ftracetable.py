@@ -33,7 +33,7 @@ NOWHERE = ()
 DEFAULT_GROUPS = (
     "irq", "softirq", "tasklet", "timer", "sched", "ipi", "workqueue", "napi", "net",
 )  # fmt: skip
-GROUPS = (*DEFAULT_GROUPS, "packet", "mmio", "dma", "msi", "wire", "lan")
+GROUPS = (*DEFAULT_GROUPS, "pool", "packet", "mmio", "dma", "msi", "wire", "lan")
 
 ETH_P_IP = 0x0800
 #: Modules whose functions print with their name behind them.
@@ -107,6 +107,9 @@ CPU_ROWS: dict[str, Row] = {
     "sched_wakeup_new": _WAKE,
     "sched_waking": _WAKE._replace(eras=MODERN, held=2),
     "sched_process_exit": Row("sched", _TASK),
+    "sched_migrate_task": Row(
+        "sched", _TASK + " orig_cpu={orig_cpu} dest_cpu={dest_cpu}", irqs_off=True, held=2
+    ),
     "local_timer_entry": _VECTOR,
     "local_timer_exit": _VECTOR,
     "reschedule_entry": _VECTOR,
@@ -158,8 +161,10 @@ CPU_ROWS: dict[str, Row] = {
     "hrtimer_expire_exit": Row("timer", "hrtimer={hrtimer}", irqs_off=True),
     "workqueue_queue_work": Row(
         "workqueue",
-        "work struct={work} function={function} workqueue={workqueue} req_cpu=5120 cpu={cpu}",
-        "work struct={work} function={function} workqueue={workqueue_name} req_cpu=8192 cpu={cpu}",
+        "work struct={work} function={function} workqueue={workqueue} req_cpu={req_cpu} "
+        "cpu={pool_cpu}",
+        "work struct={work} function={function} workqueue={workqueue_name} req_cpu={req_cpu} "
+        "cpu={pool_cpu}",
         irqs_off=True,
         held=1,
     ),
@@ -168,6 +173,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_execute_end": Row(
         "workqueue", "work struct {work}", "work struct {work}: function {function}"
     ),
+    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={host} nr_running={b}"),
     "napi_poll": Row(
         "napi",
         "napi poll on napi struct {napi} for device {napi_device}",
@@ -181,9 +187,8 @@ CPU_ROWS: dict[str, Row] = {
         "skbaddr={skb} protocol={protocol} location={location}",
         "skbaddr={skb} protocol={protocol} location={location} reason: {reason}",
     ),
-    "__dst_free": _ours("net", "dst={dst} refcnt={b}"),
     "dst_gc_task": _ours("net", "freed={gc_freed} busy={gc_busy} expires={b}"),
-    "dst_destroy": _ours("net", "dst={dst}"),
+    "dst_free": _ours("net", "dst={dst} refcnt={b}"),
     "sys_sendmsg": _ours("packet", "{echo} socket={b}"),
     "ip_output": _ours("packet", "{echo} dev={device}"),
     "neigh_queue": _ours("packet", "{echo} waiting={b}"),
@@ -311,7 +316,9 @@ def _index(texts: Sequence[str], index: int) -> str:
 
 
 def symbol_of(row: Row, record: Record) -> int | None:
-    """Number of the name that a record of this row means, if it means one."""
+    """Number of the name that a record of this row means, if it means one; the larger of two."""
+    if "{workqueue_name}" in row.new:
+        return max(_low(record.b), record.b >> 32)
     if "{function}" in row.text + row.new:
         return _low(record.b)
     return record.a >> 32 & 0xFFFF if "{timer_function}" in row.text else None
@@ -328,6 +335,17 @@ def _jiffies(record: Record, names: Names) -> int:
     """The jiffy of a record: they begin five minutes before 32 bits wrap."""
     hz = names.params.hz
     return (1 << 32) - 300 * hz + (record.time_ns - names.boot_ns) * hz // 1_000_000_000
+
+
+def _nr_cpus(names: Names) -> int:
+    """NR_CPUS of the distributions' kernels: what WORK_CPU_UNBOUND is."""
+    return 8192 if names.layout.new_texts else 5120
+
+
+def _pool_cpu(record: Record, names: Names) -> int:
+    """-1 is an unbound pool's, printed without a sign by old kernels."""
+    cpu = (record.a >> 48) - 1
+    return cpu if cpu >= 0 or names.layout.new_texts else cpu & 0xFFFF_FFFF
 
 
 def _ipi(record: Record, names: Names) -> str:
@@ -372,7 +390,11 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "pid": lambda r, n: _low(r.a),
     "prio": lambda r, n: r.a >> 32 & 0xFFFF,
     "state": lambda r, n: (_STATES_61 if n.layout.new_texts else _STATES_310).get(r.a >> 48, "?"),
+    "orig_cpu": lambda r, _: str(_low(r.b)),
+    "dest_cpu": lambda r, _: str(r.b >> 32),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
+    "host": lambda r, n: f"{r.a >> 32}",
+    "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",
     "next_comm": lambda r, n: _comm(r.b, n),
     "next_pid": lambda r, n: _low(r.b),
     "next_prio": lambda r, n: r.b >> 32 & 0xFFFF,
@@ -391,9 +413,11 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "timeout": lambda r, n: r.b - _jiffies(r, n),
     "expiry": lambda r, n: r.b - n.boot_ns,
     "now": lambda r, n: r.time_ns - n.boot_ns,
-    "work": _at("work", lambda r: r.a),
-    "workqueue": _at("workqueue", lambda r: 0),
-    "workqueue_name": lambda r, n: "events",  # one pool a CPU is what there is: system_wq
+    "work": _at("work", lambda r: _low(r.a)),
+    "workqueue": _at("workqueue", lambda r: r.b >> 32),
+    "workqueue_name": lambda r, n: _index(n.symbols, r.b >> 32),
+    "req_cpu": lambda r, n: (r.a >> 32 & 0xFFFF) - 1 if r.a >> 32 & 0xFFFF else _nr_cpus(n),
+    "pool_cpu": _pool_cpu,
     "function": lambda r, n: _function(_low(r.b), n),
     "napi": _at("napi", lambda r: r.a),
     "napi_device": lambda r, n: _device(r.a & 0xFFFF, n),

@@ -39,7 +39,7 @@ def test_the_list_is_complete_and_every_entry_says_something() -> None:
     ("statement", "room"),
     [
         ("K3.4-1", "nodes/cpu/kernel/softirq.py"),
-        ("K5.10-1", "nodes/cpu/kernel/workqueue.py"),
+        ("K5.10-1", "nodes/cpu/kernel/workqueue"),
         ("A6.13-1", "nodes/apic/destination.py"),
         ("A6.7-1", "nodes/cpu/lapic.py"),
         ("A1.1-1", "nodes/nic/pcie.py"),

@@ -34,6 +34,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kworker_idle": ("interruptible", "idle"),
     "wq_implicit_ordered": ("no", "yes"),
     "wq_power_efficient": ("off", "on"),
+    "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
@@ -89,6 +90,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
@@ -107,8 +109,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
     "csdlock_debug": ("off", "on"),
     "cpu_callin": ("callout-first", "initialized-first"),
+    "cpu_hotplug": ("kstopmachine", "notifiers", "states"),
+    "hotplug_unchanged": ("refused", "nothing"),
     "rcu": ("classic", "tree"),
     "proc_without_write": ("EINVAL", "EIO"),
+    "cpu_online_store": ("first-digit", "boolean"),
     "bond_options": ("each-its-own", "table"),
     "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
@@ -184,6 +189,7 @@ class Params(NamedTuple):
     system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
     wq_implicit_ordered: str  # unbound with max_active 1 is ordered
     wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
+    worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
@@ -192,6 +198,10 @@ class Params(NamedTuple):
     cpu_callin: str  # who waits for whom first when a CPU comes up
     cpu_callin_timeout_ms: int
     init_udelay: int  # us between INIT assert and deassert
+    cpu_hotplug: str  # what a CPU goes through on its way up and down: kernel/cpu.c
+    hotplug_unchanged: str  # to be brought up when it is online, down when it is not
+    cpu_die_timeout_ms: int  # until a CPU that does not go is given up
+    hung_task_timeout_secs: int  # until a task in D state is reported; 0: no khungtaskd
     rcu: str
     rcu_name: str  # the flavour that the log names; empty: no stall detector
     rcu_cpu_stall_timeout: int  # s, 3 to 300
@@ -240,6 +250,7 @@ class Params(NamedTuple):
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
+    offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
     poll_return: str  # what a driver's poll charges when it is done
     carrier_loss: str  # how soon linkwatch looks
     inactive_slave_counter: str
@@ -264,6 +275,7 @@ class Params(NamedTuple):
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
     proc_without_write: str  # what a write to a /proc file without a store function returns
+    cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
     unknown_module_parameter: str
     proc_format: str
@@ -358,6 +370,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "system_workqueues": (1, 5, 7),
     "wq_implicit_ordered": ("no", "no", "yes"),
     "wq_power_efficient": ("off", "off", "off"),
+    "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
@@ -366,6 +379,10 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "cpu_callin": ("callout-first", "callout-first", "initialized-first"),
     "cpu_callin_timeout_ms": (5000, 5000, 10000),
     "init_udelay": (10000, 10000, 0),
+    "cpu_hotplug": ("kstopmachine", "notifiers", "states"),
+    "hotplug_unchanged": ("refused", "refused", "nothing"),
+    "cpu_die_timeout_ms": (1000, 1000, 5000),
+    "hung_task_timeout_secs": (0, 120, 120),
     "rcu": ("classic", "tree", "tree"),
     "rcu_name": ("", "rcu_sched", "rcu_sched"),
     "rcu_cpu_stall_timeout": (21, 21, 21),
@@ -414,6 +431,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "neigh_queue_bytes": (0, 65536, 212992),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),
@@ -438,6 +456,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
+    "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),
     "unknown_module_parameter": ("refused", "refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),

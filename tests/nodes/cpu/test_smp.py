@@ -19,7 +19,7 @@ from nodes.cpu.kernel.workqueue import INIT_WORK, schedule_work
 from nodes.cpu.page import ARCH_IRQS
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu
 from tests.nodes.cpu.several import Several
-from tests.nodes.cpu.test_workqueue import now
+from tests.nodes.cpu.workqueue.bench import now
 
 NOTE = 900  # a record function that only tests have
 

@@ -33,7 +33,7 @@ DST_NOCACHE, DST_NOCOUNT = 0x10, 0x20
 
 _SOURCE = {"timer": "include/net/dst.h", "work": "net/core/dst.c", "rcu": "net/core/dst.c"}
 _REFCNT = CPU_SCHEMA.index("dev_refcnt")
-_DESTROY = TRACEPOINTS["dst_destroy"].number
+_FREE = TRACEPOINTS["dst_free"].number
 
 #: dst->input and dst->output: what to do with a packet of this way.
 Handler = Callable[["Cpu", "SkBuff"], "Context"]
@@ -179,8 +179,7 @@ def dst_destroy(cpu: Cpu, dst: DstEntry) -> DstEntry | None:
         if dst.dev is not None:
             dev_put(cpu, dst.dev)
             dst.dev = None
-        if cpu.trace_mask >> _DESTROY & 1:
-            cpu.trace(_DESTROY, dst.number)
+        cpu.trace(_FREE, dst.number, 0)
         if child is None:
             return None
         dst.child = None

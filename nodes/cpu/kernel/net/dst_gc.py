@@ -38,6 +38,7 @@ from nodes.cpu.kernel.sched import cond_resched
 from nodes.cpu.kernel.timer import Timer
 from nodes.cpu.kernel.workqueue import (
     INIT_DELAYED_WORK,
+    cancel_delayed_work,
     mod_delayed_work,
 )
 from nodes.cpu.trace import TRACEPOINTS
@@ -45,7 +46,7 @@ from nodes.cpu.trace import TRACEPOINTS
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-_FREE = TRACEPOINTS["__dst_free"].number
+_FREE = TRACEPOINTS["dst_free"].number
 _TASK = TRACEPOINTS["dst_gc_task"].number
 
 
@@ -87,6 +88,7 @@ class DstGarbage:
         self.busy: list[DstEntry] = []  # dst_busy_list
         self.scan: deque[DstEntry] = deque()  # what a run has still to look at
         self.backoff = Backoff(cpu.params.hz)
+        self.parked = False  # its CPU goes offline: nothing is armed
         self.runs = 0
         self.freed = 0
         self.work = INIT_DELAYED_WORK(
@@ -98,14 +100,15 @@ class DstGarbage:
         """__dst_free: a used entry dies; the collector will free it."""
         mark_dead(dst)
         self.list.appendleft(dst)
-        if cpu.trace_mask >> _FREE & 1:
-            cpu.trace(_FREE, dst.number, dst.refcnt)
+        cpu.trace(_FREE, dst.number, dst.refcnt)
         if self.backoff.something_died():
             yield from self.mod(self.backoff.timer_expires)
 
     def mod(self, delay: int) -> Context:
         """mod_delayed_work(system_wq, ...), or mod_timer: in this many jiffies and not before."""
         cpu = self._cpu
+        if self.parked:
+            return
         if cpu.params.dst_gc == "timer":
             cpu.timers.mod_timer(self.timer, cpu.jiffies() + delay)
         else:
@@ -249,3 +252,46 @@ def dst_dev_event(cpu: Cpu, dev: NetDevice, event: int) -> None:
     if cpu.params.dst_gc == "work":  # splice
         (garbage.scan or garbage.busy).extend(garbage.list)
         garbage.list.clear()
+
+
+# ---------------------------------------------------------------- a CPU that goes offline
+
+
+def dst_cpu_down(cpu: Cpu) -> Context:
+    """Its collector must not come any more: no other CPU knows its garbage. Linux has no such step,
+    because it has one list for all."""
+    garbage = cpu.net.dst_garbage
+    garbage.parked = True
+    if cpu.params.dst_gc == "timer":
+        cpu.timers.del_timer(garbage.timer)
+    elif cpu.params.dst_gc == "work":
+        yield from cancel_delayed_work(cpu, garbage.work)
+
+
+def dst_cpu_up(cpu: Cpu) -> Context:
+    """It is back: what nobody let go of meanwhile is looked at again."""
+    garbage = cpu.net.dst_garbage
+    garbage.parked = False
+    if any(True for _ in garbage.entries()):
+        garbage.backoff.soon()
+        yield from garbage.mod(garbage.backoff.timer_expires)
+
+
+def dst_cpu_dead(cpu: Cpu) -> Context:
+    """On the dying CPU, last: nothing looks a way up here. The cache is emptied, what nobody holds
+    is freed, and what somebody holds does not hold its device."""
+    yield from cpu.net.route_cache.drop()
+    garbage = cpu.net.dst_garbage
+    entries = [*garbage.entries()]
+    garbage.list.clear()
+    garbage.scan.clear()
+    garbage.busy = []
+    for dst in entries:
+        if not dst.refcnt:
+            dst_destroy(cpu, dst)
+            garbage.freed += 1
+            continue
+        dst.discard = True
+        if dst.dev is not None and dst.dev is not cpu.net.blackhole_netdev:
+            change_dev(cpu, dst)
+        garbage.busy.append(dst)

@@ -67,7 +67,7 @@ class NetDevice:
         self.slot = 0 if nic is None else nic + 1  # of its words in the page
         # transmit queue of this CPU
         self.qdisc: deque[SkBuff] = deque()
-        self.queue_stopped = False
+        self.queue_stopped = False  # no room in the ring that this CPU sends on
 
     def shared(self) -> tuple[Any, ...]:
         """What replicas hold."""

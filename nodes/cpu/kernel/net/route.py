@@ -126,6 +126,20 @@ class RouteCache:
     def free_fib_info(self, info: FibInfo) -> None:
         """A route is gone."""
 
+    def forget_all(self) -> list[Rtable]:
+        """Empty the cache; returns what was in it."""
+        raise NotImplementedError
+
+    def drop(self) -> Context:
+        """Its CPU goes offline: nobody looks here any more, so no grace period is needed."""
+        for rt in self.forget_all():
+            if self._counted:
+                _put_nexthop(self._cpu, rt)
+            else:
+                yield from dst_free(self._cpu, rt)
+        for rt in list(self.ops.uncached.values()):
+            change_dev(self._cpu, rt)
+
     def flush_dev(self, dev: NetDevice) -> None:
         """rt_flush_dev: entries that no cache knows let go of a device that goes."""
         for rt in list(self.ops.uncached.values()):
@@ -196,6 +210,14 @@ class NexthopCache(RouteCache):
     def flush(self, delay: int) -> None:
         self.genid += 1
 
+    def forget_all(self) -> list[Rtable]:
+        entries = []
+        for info in self._fib.infos:
+            if info.nh_rth_output is not None:
+                entries.append(info.nh_rth_output)
+                info.nh_rth_output = None
+        return entries
+
     def free_fib_info(self, info: FibInfo) -> None:
         """free_fib_info_rcu, rt_fibinfo_free_cpus."""
         rt = info.nh_rth_output
@@ -261,6 +283,12 @@ class HashCache(RouteCache):
         if not self._deadline:
             self._deadline = now + FLUSH_MAX_S * hz
         cpu.timers.mod_timer(self.timer, now + delay)
+
+    def forget_all(self) -> list[Rtable]:
+        self._cpu.timers.del_timer(self.timer)
+        self._deadline = 0
+        old, self.table = self.table, {}
+        return list(old.values())
 
     def _run_flush(self, _cpu: Cpu) -> None:
         """rt_run_flush."""

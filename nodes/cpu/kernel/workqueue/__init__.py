@@ -3,7 +3,8 @@
 ``work`` the data word, ``pool`` worker_pool and pool_workqueue, ``worker`` flags and nr_running,
 ``manage`` workers come and go, ``process`` worker_thread, ``queue`` and ``delayed`` queueing,
 ``grab`` stealing PENDING, ``remote`` questions to other CPUs, ``alloc`` workqueues and their flags,
-``keventd`` the model of 2.6.18, ``state`` cpu.wq, ``show`` the snapshot.
+``keventd`` the model of 2.6.18, ``state`` cpu.wq, ``show`` the snapshot, ``rows`` what the page
+says, ``events`` the tracepoints.
 
 ``cpu.wq`` holds a CPU's part; a function that returns a Context may tell or ask another CPU.
 """

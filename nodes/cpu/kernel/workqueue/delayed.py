@@ -37,6 +37,7 @@ def INIT_DELAYED_WORK(
         flags | irqsafe,
         "delayed_work_timer_fn",
     )
+    dwork.timer.watch = lambda timer, armed: cpu.wq.rows.timer(timer, name, armed)
     cpu.wq.works[number] = cpu.wq.delayed_works[number] = dwork
     cpu.wq.unpark()
     return dwork
@@ -76,7 +77,7 @@ def mod_delayed_work_on(
     grabbed: int = yield from try_to_grab_pending(cpu, dwork)
     if grabbed >= 0:
         yield from _queue_delayed_work(cpu, target, wq, dwork, delay)
-    return grabbed > 0
+    return grabbed != 0  # also true, and not queued, while somebody cancels it
 
 
 def mod_delayed_work(cpu: Cpu, wq: Workqueue, dwork: DelayedWork, delay: int) -> Context:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, Task, kthread_run, wake_up_process
 from nodes.cpu.kernel.workqueue.work import Work
-from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 KEVENTD_NICE = -5
 
-_EXECUTED = CPU_SCHEMA.index("wq_executed")
-_LAST_NS = CPU_SCHEMA.index("wq_last_ns")
+#: Number of the workqueue.
+_EVENTS = 1
 
 
 class Keventd:
@@ -29,15 +28,18 @@ class Keventd:
     def __init__(self) -> None:
         self.worklist: deque[Work] = deque()
         self.task: Task | None = None
+        self.running = False
 
     def start(self, cpu: Cpu) -> None:
         self.task = kthread_run(cpu, f"events/{cpu.number}", self._thread(cpu), KEVENTD_NICE)
+        cpu.wq.rows.add(_EVENTS, cpu.number, KEVENTD_NICE, name="events")
 
     def create(self, cpu: Cpu, wq: Workqueue) -> None:
         """A workqueue was allocated: its works go to this thread."""
 
     def queue(self, cpu: Cpu, _wq: Workqueue, work: Work) -> None:
         self.worklist.append(work)
+        cpu.wq.rows.thread(_EVENTS, self.worklist, idle=not self.running)
         if self.task is not None:
             wake_up_process(cpu, self.task)
 
@@ -53,15 +55,18 @@ class Keventd:
         while True:
             while self.worklist:
                 yield from self._run_workqueue(cpu, self.worklist.popleft())
+            cpu.wq.rows.thread(_EVENTS, self.worklist, idle=True)
             cpu.current.state = TASK_INTERRUPTIBLE
             yield SCHEDULE
 
     def _run_workqueue(self, cpu: Cpu, work: Work) -> Context:
         cpu.ram.atomics.release(work.number)  # PENDING is cleared before the function runs
-        cpu.words[_LAST_NS] = cpu.now()
-        cpu.page.set_text("wq_last_work", work.name)
-        cpu.wq.show()
+        rows = cpu.wq.rows
+        self.running = True
+        rows.thread(_EVENTS, self.worklist, idle=False)
+        row = rows.begin(_EVENTS, cpu.current, work, "events")
         yield from work.function(cpu)
-        cpu.words[_EXECUTED] += 1
+        self.running = False
+        rows.end(_EVENTS, row)
         if cpu.need_resched:
             yield SCHEDULE

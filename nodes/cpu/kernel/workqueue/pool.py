@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.sched import wake_up_process
+from nodes.cpu.kernel.workqueue.events import trace_workqueue_activate_work
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_INACTIVE,
     WORK_STRUCT_LINKED,
@@ -26,7 +27,6 @@ from nodes.cpu.kernel.workqueue.work import (
     set_work_data,
     work_data,
 )
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -42,8 +42,6 @@ POOL_FREEZING = 1 << 3  # 3.10
 MAX_IDLE_WORKERS_RATIO = 4
 HIGHPRI_NICE_LEVEL = -20
 WORK_NR_COLORS_MAX = 16
-
-_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
 
 
 class PoolStats:
@@ -227,8 +225,7 @@ def move_linked_works(cpu: Cpu, source: deque[Work], target: deque[Work], at: in
 
 def pwq_activate_inactive_work(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
     """To the worklist, with its barriers."""
-    if cpu.trace_mask >> _ACTIVATE & 1:
-        cpu.trace(_ACTIVATE, work.number)
+    trace_workqueue_activate_work(cpu, work)
     pool = pwq.pool
     if not pool.worklist:
         pool.watchdog_ts = cpu.jiffies()
@@ -236,6 +233,8 @@ def pwq_activate_inactive_work(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None
     move_linked_works(cpu, pwq.inactive_works, pool.worklist, at)
     set_work_data(cpu, work, work_data(cpu, work) & ~WORK_STRUCT_INACTIVE)
     pwq.nr_active += 1
+    cpu.wq.rows.inactive(pool.id, -1)
+    cpu.wq.rows.pool(pool)
 
 
 def pwq_activate_first_inactive(cpu: Cpu, pwq: PoolWorkqueue) -> None:

@@ -13,6 +13,10 @@ from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_IDLE, TASK_INTERRUPTIBLE, task_runtime_ns
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_execute_end,
+    trace_workqueue_execute_start,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -31,6 +35,7 @@ from nodes.cpu.kernel.workqueue.pool import (
     pwq_dec_nr_in_flight,
     wake_up_worker,
 )
+from nodes.cpu.kernel.workqueue.rows import NO_ROW
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
@@ -49,16 +54,9 @@ from nodes.cpu.kernel.workqueue.worker import (
     worker_clr_flags,
     worker_set_flags,
 )
-from nodes.cpu.page import CPU_SCHEMA
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-_EXECUTED = CPU_SCHEMA.index("wq_executed")
-_LAST_NS = CPU_SCHEMA.index("wq_last_ns")
-_START = TRACEPOINTS["workqueue_execute_start"].number
-_END = TRACEPOINTS["workqueue_execute_end"].number
 
 
 def worker_thread(cpu: Cpu, worker: Worker) -> Context:
@@ -68,6 +66,7 @@ def worker_thread(cpu: Cpu, worker: Worker) -> Context:
     idle_state = TASK_IDLE if cpu.params.kworker_idle == "idle" else TASK_INTERRUPTIBLE
     while not worker.flags & WORKER_DIE:
         worker_leave_idle(worker)
+        cpu.wq.rows.pool(pool)
         while True:
             if need_more_worker(pool):
                 if not may_start_working(pool) and (yield from manage_workers(cpu, worker)):
@@ -85,7 +84,7 @@ def worker_thread(cpu: Cpu, worker: Worker) -> Context:
         if worker.flags & WORKER_DIE:
             break
         worker_enter_idle(cpu, worker)
-        cpu.wq.show()
+        cpu.wq.rows.pool(pool)
         cpu.current.state = idle_state
         yield SCHEDULE
     worker_detach(worker)
@@ -137,25 +136,24 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     if not busy:
         del pool.busy_hash[work.number]
     worker.current_work = worker.current_func = worker.current_pwq = None
+    cpu.wq.rows.end(pool.id, worker.row)
+    worker.row = NO_ROW
     clear_work_running(cpu, work, wq.id, pool.id)
     pwq_dec_nr_in_flight(cpu, pwq, data)
 
 
 def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Context:
     """Outside the lock: the function, the tracepoints, the figures."""
-    task, stats, words = cpu.current, pwq.stats, cpu.words
+    task, stats = cpu.current, pwq.stats
     stats.started += 1
     began = task_runtime_ns(cpu, task)
     worker.current_at, worker.hog = began, False
-    worker.current_since = words[_LAST_NS] = cpu.now()
-    cpu.page.set_text("wq_last_work", work.name)
-    cpu.wq.show()
-    if cpu.trace_mask >> _START & 1:
-        cpu.trace(_START, work.number, cpu.symbol(work.name))
+    worker.current_since = cpu.now()
+    cpu.wq.rows.pool(worker.pool)
+    worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, pwq.wq.name, worker.flags)
+    trace_workqueue_execute_start(cpu, work)
     yield from work.function(cpu)
-    if cpu.trace_mask >> _END & 1:
-        cpu.trace(_END, work.number, cpu.symbol(work.name))
-    words[_EXECUTED] += 1
+    trace_workqueue_execute_end(cpu, work)
     stats.completed += 1
     stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()

@@ -13,6 +13,10 @@ from nodes.cpu.kernel.bug import warn_once
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.workqueue.alloc import WQ_DRAINING, Workqueue
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_activate_work,
+    trace_workqueue_queue_work,
+)
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
     find_worker_executing_work,
@@ -31,7 +35,6 @@ from nodes.cpu.kernel.workqueue.work import (
     work_running_on,
 )
 from nodes.cpu.kernel.workqueue.worker import current_wq_worker
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from collections import deque
@@ -42,9 +45,6 @@ if TYPE_CHECKING:
 WORK_CPU_UNBOUND = 0xFFFF
 #: Record: a work (word 1) for workqueue 2, asked for CPU 3, goes to pool 4; 5: if it runs there.
 QUEUE_WORK = 120
-
-_QUEUE = TRACEPOINTS["workqueue_queue_work"].number
-_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
 
 
 def queue_work_on(cpu: Cpu, target: int, wq: Workqueue, work: Work) -> Context:
@@ -146,19 +146,18 @@ def insert_parked(cpu: Cpu) -> None:
 def _insert(cpu: Cpu, req_cpu: int, pwq: PoolWorkqueue, work: Work) -> None:
     """The second half of __queue_work, pool->lock held."""
     pool = pwq.pool
-    if cpu.trace_mask >> _QUEUE & 1:
-        names = cpu.symbol(work.name) | cpu.symbol(pwq.wq.name) << 20
-        cpu.trace(_QUEUE, work.number, names | req_cpu << 40)
+    asked = None if req_cpu == WORK_CPU_UNBOUND else req_cpu
+    trace_workqueue_queue_work(cpu, work, pwq.wq.name, asked, pool.cpu)
     pwq.nr_in_flight[pwq.work_color] += 1
     flags = pwq.work_color << WORK_STRUCT_COLOR_SHIFT
     if pwq.nr_active < pwq.max_active:
-        if cpu.trace_mask >> _ACTIVATE & 1:
-            cpu.trace(_ACTIVATE, work.number)
+        trace_workqueue_activate_work(cpu, work)
         pwq.nr_active += 1
         if not pool.worklist:
             pool.watchdog_ts = cpu.jiffies()
         insert_work(cpu, pwq, work, pool.worklist, flags)
     else:
+        cpu.wq.rows.inactive(pool.id, 1)
         insert_work(cpu, pwq, work, pwq.inactive_works, flags | WORK_STRUCT_INACTIVE)
 
 
@@ -173,5 +172,6 @@ def insert_work(
     else:
         target.insert(at, work)
     pwq.refcnt += 1
+    cpu.wq.rows.pool(pwq.pool)
     if pwq.pool.nr_running == 0:
         wake_up_worker(cpu, pwq.pool)

@@ -18,18 +18,12 @@ from nodes.cpu.kernel.workqueue.pool import (
 )
 from nodes.cpu.kernel.workqueue.queue import insert_parked
 from nodes.cpu.kernel.workqueue.remote import Questions
+from nodes.cpu.kernel.workqueue.rows import Rows
 from nodes.cpu.kernel.workqueue.work import DelayedWork, Work
 from nodes.cpu.kernel.workqueue.worker import Worker
-from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-_WORKERS = CPU_SCHEMA.index("wq_workers")
-_IDLE = CPU_SCHEMA.index("wq_idle")
-_RUNNING = CPU_SCHEMA.index("wq_running")
-_WORKLIST = CPU_SCHEMA.index("wq_worklist")
-_DELAYED = CPU_SCHEMA.index("wq_delayed")
 
 
 class Workqueues:
@@ -51,6 +45,7 @@ class Workqueues:
         self.pools: dict[int, WorkerPool] = {}  # those that this CPU hosts
         self.keventd: Keventd | None = None
         self.questions = Questions()
+        self.rows = Rows(cpu)  # of the page
         self.freezing = False
         self.parked: list[list[int]] = []  # records that came too early
         #: False: no worker can be made (no memory); for tests.
@@ -81,7 +76,7 @@ class Workqueues:
             if not pool.unbound:
                 pool.flags &= ~POOL_DISASSOCIATED
             create_worker(cpu, pool)
-        self.show()
+            self.rows.add_pool(pool)
 
     @property
     def pool(self) -> WorkerPool:
@@ -110,21 +105,6 @@ class Workqueues:
         """Something became known."""
         if self.parked:
             insert_parked(self._cpu)
-
-    # -- what others see
-
-    def show(self) -> None:
-        """Write the state of the normal pool into the page."""
-        page = self._cpu.words
-        if self.keventd is not None:
-            page[_WORKLIST] = len(self.keventd.worklist)
-        else:
-            pool = self.pool
-            page[_WORKERS] = len(pool.workers)
-            page[_IDLE] = len(pool.idle_list)
-            page[_RUNNING] = pool.nr_running
-            page[_WORKLIST] = len(pool.worklist)
-        page[_DELAYED] = sum(dwork.timer.entry.pending() for dwork in self.delayed_works.values())
 
 
 def workqueue_init_early(cpu: Cpu) -> None:

@@ -2,68 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
-from nodes.cpu.kernel.timer import msleep
-from nodes.cpu.kernel.words import MODULE_WORK
-from nodes.cpu.kernel.workqueue import (
-    INIT_DELAYED_WORK,
-    DelayedWork,
-    cancel_delayed_work,
-    schedule_delayed_work,
-    schedule_work,
-)
+from nodes.cpu.kernel.workqueue import cancel_delayed_work, schedule_delayed_work, schedule_work
 from tests.nodes.cpu.harness import MS, SECOND, BareCpu
-
-CMWQ = ("3.10", "6.1")
-FIRST_WORK = MODULE_WORK + 100
-
-
-def now(context: Context) -> bool:
-    """The answer of what does not have to wait for another CPU."""
-    with pytest.raises(StopIteration) as ended:
-        next(context)
-    return bool(ended.value.value)
-
-
-class Log:
-    """Works that note when they begin and end, and in which task."""
-
-    def __init__(self, bench: BareCpu) -> None:
-        self.bench = bench
-        self.order: list[str] = []
-        self.workers: list[str] = []
-        self.running = 0
-        self.most = 0
-
-    def work(self, name: str, body: Callable[[Cpu], Context] | None = None) -> DelayedWork:
-        def function(cpu: Cpu) -> Context:
-            self.order.append(f"{name} begins")
-            self.workers.append(cpu.current.comm)
-            self.running += 1
-            self.most = max(self.most, self.running)
-            if body is not None:
-                yield from body(cpu)
-            yield
-            self.running -= 1
-            self.order.append(f"{name} ends")
-
-        number = FIRST_WORK + ord(name)
-        return INIT_DELAYED_WORK(self.bench.cpu, number, name, function)
-
-
-def compute(cpu: Cpu) -> Context:
-    """Work that keeps the CPU for 3 ms."""
-    end = cpu.now() + 3 * MS
-    while cpu.now() < end:
-        yield
-
-
-def sleep(cpu: Cpu) -> Context:
-    yield from msleep(cpu, 20)
+from tests.nodes.cpu.workqueue.bench import CMWQ, Log, compute, now, sleep
 
 
 @pytest.mark.conformance("K5.5-1")
