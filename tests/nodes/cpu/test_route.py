@@ -443,3 +443,82 @@ def test_references_add_up_whatever_happens(era: str, seed: int) -> None:
         assert not cpu_.net.route_cache.ops.uncached
         assert [rt.refcnt for rt in cached(cpu_)] == [counted] * len(cached(cpu_))
         assert box.pages[name]["warnings"] == 0
+
+
+# ---------------------------------------------------------------- a CPU goes and comes back
+
+
+def hold(box: Box, cpu: str, to: str = GATEWAY) -> Rtable:
+    """A reference on that CPU that nobody gives back."""
+    return lookup(box, to=to, cpu=cpu)
+
+
+def online(box: Box, *, up: bool) -> None:
+    assert box.run("write", "/sys/devices/system/cpu/cpu1/online", str(int(up))).code == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_cpu_that_goes_offline_keeps_no_device(era: str) -> None:
+    box = Box(era, nics=1, bonded=False)
+    box.ping("-c", "2", cpu="cpu1")
+    leaked = hold(box, "cpu1")
+    route(box, "flush", "cache")
+    box.live(3000)
+    lookup(box, to="192.168.1.9", cpu="cpu1").refcnt -= 1
+    online(box, up=False)
+    cpu = kernel_of(box, "cpu1")
+    assert cached(cpu) == []
+    assert leaked.dev is cpu.net.blackhole_netdev
+    assert leaked.refcnt == 1
+    assert box.run("pci-remove", "eth0").code == 0  # without waiting for that CPU
+    assert not [line for line in box.said() if "waiting for" in line]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_cpu_that_is_back_looks_at_its_garbage_again(era: str) -> None:
+    box = Box(era)
+    rt = hold(box, "cpu1")
+    online(box, up=False)
+    runs = dst(box, "cpu1")["runs"] if era != "6.1" else 0
+    box.live(5000)
+    online(box, up=True)
+    if era != "6.1":
+        box.live(120)
+        assert dst(box, "cpu1")["runs"] == runs + 1
+    dst_release(kernel_of(box, "cpu1"), rt)
+    box.ping("-c", "3", cpu="cpu1")
+    box.live(2000)
+    assert rt.dev is None
+    assert dst(box, "cpu1")["busy"] == []
+    assert box.ping("-c", "3", cpu="cpu1").code == 0
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_ping_that_moves_with_its_cpu_gone_leaves_no_reference(era: str) -> None:
+    box = Box(era)
+    job = box.start("ping", "-q", "-c", "20", "-i", "0.1", GATEWAY, cpu="cpu1")
+    box.live(500)
+    online(box, up=False)
+    assert box.end(job).code == 0
+    box.live(5000)
+    cpu = kernel_of(box, "cpu1")
+    assert cpu.net.route_cache.ops.entries == 0 or era == "6.1"
+    held = [rt.refcnt for rt in cached(kernel_of(box))]
+    assert held == [era == "6.1"] * len(held) != []
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_socket_that_moves_looks_its_way_up_anew(era: str) -> None:
+    box = Box(era)
+    cpu = kernel_of(box, "cpu1")
+    job = box.start("ping", "-q", "-c", "10", "-i", "0.2", GATEWAY, cpu="cpu1")
+    box.live(300)
+    (sock,) = cpu.net.sockets.values()
+    assert ip4_datagram_connect(cpu, sock, octets(GATEWAY)) == 0
+    rt = sock.sk_dst_cache
+    assert rt is not None
+    online(box, up=False)
+    assert rt.refcnt == 0
+    (moved,) = kernel_of(box).net.sockets.values()
+    assert moved.sk_dst_cache is None
+    assert box.end(job).code == 0

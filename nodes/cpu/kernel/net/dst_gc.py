@@ -294,4 +294,4 @@ def dst_cpu_dead(cpu: Cpu) -> Context:
         dst.discard = True
         if dst.dev is not None and dst.dev is not cpu.net.blackhole_netdev:
             change_dev(cpu, dst)
-        garbage.busy.append(dst)
+        garbage.list.append(dst)
