@@ -250,9 +250,8 @@ class HashCache(RouteCache):
         cpu, key = self._cpu, (daddr, saddr, tos, oif)
         rt = self.table.get(key)
         if rt is not None:
-            rt.refcnt += 1  # dst_use
+            rt.refcnt += 1  # dst_use; lastuse is for the collection by age, and costs a look
             rt.use += 1
-            rt.lastuse = cpu.jiffies()
             cpu.words[_OUT_HIT] += 1
             return rt
         info = self._fib.lookup_oif(daddr, oif)
