@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nodes.cpu.kernel import timer_shared
+from nodes.cpu.kernel import timer_shared, words
 from nodes.cpu.kernel.cpuhotplug import cpu_down, cpu_up
 from nodes.cpu.kernel.cpuhp_states import DOWN, UP
 from nodes.cpu.kernel.net.handover import skb_of, sock_handover
@@ -28,7 +28,8 @@ from nodes.cpu.kernel.smp import (
 from nodes.cpu.kernel.smpcall import smp_call_function_single
 from nodes.cpu.kernel.softirq import raise_softirq
 from nodes.cpu.kernel.tasklet import tasklet_hi_schedule, tasklet_init, tasklet_schedule
-from nodes.cpu.kernel.timer import schedule_timeout
+from nodes.cpu.kernel.timer import schedule_timeout, schedule_timeout_uninterruptible
+from nodes.cpu.kernel.workqueue import INIT_WORK, queue_work_on
 from nodes.cpu.page import CONTEXTS
 from nodes.cpu.programs.run import PROGRAMS, Process, program
 from orchestrator.ledger import settled
@@ -612,3 +613,51 @@ def test_a_reply_that_was_sent_to_the_old_cpu_of_a_socket_comes_back_to_its_new_
         pass
     cpus.live(5 * MS)
     assert len(arrived.receive_queue) == 1
+
+
+# ---------------------------------------------------------------- works
+
+
+@pytest.mark.conformance("K5.8-1", "K5.8-2")
+@pytest.mark.parametrize("era", ERAS)
+def test_works_queued_all_the_time_run_once_each_wherever_their_cpu_is(era: str) -> None:
+    """Ten works of CPU 1 that sleep, queued from CPU 2 whenever they are not pending."""
+    cpus = Cpus(era, 3)
+    queued, ran = dict.fromkeys(range(10), 0), dict.fromkeys(range(10), 0)
+    where: set[int] = set()
+
+    def function(number: int) -> Callable[[Cpu], Context]:
+        def body(cpu: Cpu) -> Context:
+            where.add(cpu.number)
+            ran[number] += 1
+            if number % 3 == 0:
+                yield from schedule_timeout_uninterruptible(cpu, 2)
+            yield
+
+        return body
+
+    works = [
+        [INIT_WORK(bench.cpu, words.MODULE_WORK + n, f"w{n}", function(n)) for n in range(10)]
+        for bench in cpus.all
+    ]
+    stop = False
+
+    def queue(cpu: Cpu) -> Context:
+        rng = random.Random(3)
+        while not stop:
+            number = rng.randrange(10)
+            done = yield from queue_work_on(cpu, 1, cpu.wq.system_wq, works[2][number])
+            queued[number] += done
+            yield from schedule_timeout_uninterruptible(cpu, 1)
+
+    cpus.task(2, queue(cpus.all[2].cpu))
+    for _ in range(5):
+        cpus.live(20 * MS)
+        assert cpus.down() == 0
+        cpus.live(20 * MS)
+        assert cpus.up() == 0
+    stop = True
+    cpus.live(300 * MS)
+    assert ran == queued
+    assert sum(ran.values()) > 20
+    assert {0, 1} <= where
