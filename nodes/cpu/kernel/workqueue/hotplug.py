@@ -52,6 +52,7 @@ from nodes.cpu.kernel.workqueue.worker import (
     WORKER_STARTED,
     WORKER_UNBOUND,
     Worker,
+    trace_nr_running,
 )
 
 if TYPE_CHECKING:
@@ -60,9 +61,6 @@ if TYPE_CHECKING:
 #: Records: a piece of pool 1's state (buffer 2, length 3; 4: it is the last); worker 2 of pool 1 is
 #: done with work 3, whose data was 4, in 5 ns of CPU time; give CPU 1 its pools back.
 MOVE_POOL, WORK_DONE, RETURN_POOLS = 125, 126, 127
-
-#: Numbers of works: + CPU.
-UNBIND_WORK = 64
 
 _STATS = PoolStats.__slots__
 
@@ -89,7 +87,7 @@ def _unbind(cpu: Cpu, adopter: int) -> Context:
         done.append(True)
         wake_up_process(cpu, waiter)
 
-    work = INIT_WORK(cpu, UNBIND_WORK + cpu.number, "wq_unbind_fn", wq_unbind_fn)
+    work = INIT_WORK(cpu, words.UNBIND_WORK + cpu.number, "wq_unbind_fn", wq_unbind_fn)
     yield from queue_work_on(cpu, cpu.number, cpu.wq.system_highpri_wq, work)
     while not done:
         waiter.state = TASK_UNINTERRUPTIBLE
@@ -105,6 +103,7 @@ def unbind_workers(cpu: Cpu) -> None:
             worker.flags |= WORKER_UNBOUND
         pool.flags |= POOL_DISASSOCIATED
         pool.nr_running = 0
+        trace_nr_running(cpu, pool)
         wake_up_worker(cpu, pool)
 
 
