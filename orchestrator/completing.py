@@ -51,6 +51,8 @@ def candidates(verb: str) -> list[str]:
         return ["-c", *map(str, range(settings.cpus)), "ping", "insmod"]
     if verb == "wq":
         return ["pools", *_workqueues(), "-i", "--for", "--json"]
+    if verb == "chcpu":
+        return ["-d", "-e", *map(str, range(1, settings.cpus))]
     if verb == "sh":
         return ["-c"]
     if verb == "follow":

@@ -10,6 +10,7 @@
 ``seen(softirq_entry) > 0``            trace records of that kind (labs only)
 ``where(irq_handler_entry) == "cpu1"`` CPUs that recorded it, in order (labs only)
 ``event(irq_handler_entry,b) == 0x21`` field of the first such record (labs only)
+``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
 ``param.hz == 250``                    a behaviour of the era
 ``dmesg has "text"``                   the kernel log of the phase; ``dmesg lacks "text"``
@@ -58,7 +59,7 @@ OF_PING = ("gap", "lost", "loss", "sent", "received")
 #: Counters with an item: how many words of the page, by what they are called.
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
 #: Quantities that come from the flight recorders.
-RECORDED = ("seen", "where", "event", "preempt")
+RECORDED = ("seen", "where", "event", "most", "preempt")
 EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
 LAB_EXAMPLES = 'irqs(eth0-TxRx-0) >= 1 · softirq_order.first == "HI" · dmesg has "text"'
 
@@ -214,8 +215,8 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             raise ValueError(
                 f": no trace event `{item}`{did_you_mean(item, TRACEPOINTS)}", words(TRACEPOINTS)
             )
-        if name == "event" and (len(items) != 2 or items[1] not in ("a", "b")):
-            raise ValueError(": a or b of an event?", "event(irq_handler_entry,b)")
+        if name in ("event", "most") and (len(items) != 2 or items[1] not in ("a", "b")):
+            raise ValueError(": a or b of an event?", f"{name}(irq_handler_entry,b)")
     elif name in COUNTERS:
         if len(items) != 1:
             raise ValueError(f": {name} of what?", f"{name}(NAME) or {name}(NAME,cpu0)")

@@ -140,12 +140,12 @@ class Facts:
         self, name: str, arguments: Sequence[str], chosen: Sequence[Stretch]
     ) -> Value | None:
         number = TRACEPOINTS[arguments[0]].number
-        cpus = arguments[1:]
+        cpus = {"event": (), "most": arguments[2:]}.get(name, arguments[1:])
         records = [
             (cpu, record)
             for part in chosen
             for cpu, record in part.records
-            if record.event == number and (name == "event" or not cpus or cpu in cpus)
+            if record.event == number and (not cpus or cpu in cpus)
         ]
         if name == "seen":
             return len(records)
@@ -153,6 +153,8 @@ class Facts:
             return ", ".join(dict.fromkeys(cpu for cpu, _ in records)) or "nowhere"
         if not records:
             return None
+        if name == "most":
+            return max(record.a if arguments[1] == "a" else record.b for _, record in records)
         first = records[0][1]
         if name == "event":
             return first.a if arguments[1] == "a" else first.b

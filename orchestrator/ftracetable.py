@@ -33,7 +33,7 @@ NOWHERE = ()
 DEFAULT_GROUPS = (
     "irq", "softirq", "tasklet", "timer", "sched", "ipi", "workqueue", "napi", "net",
 )  # fmt: skip
-GROUPS = (*DEFAULT_GROUPS, "packet", "mmio", "dma", "msi", "wire", "lan")
+GROUPS = (*DEFAULT_GROUPS, "pool", "packet", "mmio", "dma", "msi", "wire", "lan")
 
 ETH_P_IP = 0x0800
 #: Modules whose functions print with their name behind them.
@@ -107,6 +107,9 @@ CPU_ROWS: dict[str, Row] = {
     "sched_wakeup_new": _WAKE,
     "sched_waking": _WAKE._replace(eras=MODERN, held=2),
     "sched_process_exit": Row("sched", _TASK),
+    "sched_migrate_task": Row(
+        "sched", _TASK + " orig_cpu={orig_cpu} dest_cpu={dest_cpu}", irqs_off=True, held=2
+    ),
     "local_timer_entry": _VECTOR,
     "local_timer_exit": _VECTOR,
     "reschedule_entry": _VECTOR,
@@ -170,6 +173,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_execute_end": Row(
         "workqueue", "work struct {work}", "work struct {work}: function {function}"
     ),
+    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={host} nr_running={b}"),
     "napi_poll": Row(
         "napi",
         "napi poll on napi struct {napi} for device {napi_device}",
@@ -384,7 +388,11 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "pid": lambda r, n: _low(r.a),
     "prio": lambda r, n: r.a >> 32 & 0xFFFF,
     "state": lambda r, n: (_STATES_61 if n.layout.new_texts else _STATES_310).get(r.a >> 48, "?"),
+    "orig_cpu": lambda r, _: str(_low(r.b)),
+    "dest_cpu": lambda r, _: str(r.b >> 32),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
+    "host": lambda r, n: f"{r.a >> 32}",
+    "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",
     "next_comm": lambda r, n: _comm(r.b, n),
     "next_pid": lambda r, n: _low(r.b),
     "next_prio": lambda r, n: r.b >> 32 & 0xFFFF,

@@ -424,6 +424,7 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     book.end("no irq handler", cpus("msi_no_handler"))
     book.end("APIC disabled", cpus("lapic_disabled"))
     book.end("illegal", cpus("lapic_illegal"))
+    book.end("cleared by INIT", cpus("lapic_cleared"))
     for cpu in settings.cpu_names:
         book.end(f"in IRR of {cpu}", counts.bits(cpu, "irr"))
     for nic in settings.nic_names:

@@ -69,6 +69,9 @@ def complete(before: str, word: str, world: World) -> list[str]:
         return _fitting(world.devices if words[-1] == "-I" else world.hosts, word)
     if words[0] == "tcpdump":
         return _fitting([*world.devices, "any"] if words[-1] == "-i" else ["-i"], word)
+    if words[0] == "chcpu":
+        given = map(str, range(1, world.cpus)) if len(words) > 1 else ("-d", "-e")
+        return _fitting([*given], word)
     if words[0] in ("insmod", "modinfo") and len(words) == 1:
         return _fitting(world.modules, word)
     return _fitting(world.loaded, word) if words[0] == "rmmod" else []

@@ -46,7 +46,9 @@ from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.cpu.kernel.percpu import (
     ALL_ONES,
     CONTEXT_IDLE,
+    CONTEXT_OFFLINE,
     CONTEXT_STALLED,
+    PLAY_DEAD,
     SCHEDULE,
     USER,
     ConfigAccess,
@@ -63,6 +65,7 @@ from nodes.cpu.lapicregs import LocalApicRegisters
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
+    chcpu,
     files,
     iptables,
     modules,
@@ -95,6 +98,7 @@ _LOST = CPU_SCHEMA.index("mmio_lost")
 _DYNTICKS = CPU_SCHEMA.index("rcu_dynticks")
 _BROKEN = CPU_SCHEMA.index("broken_invariants")
 _ONLINE = CPU_SCHEMA.index("online")
+_CPU_STATE = CPU_SCHEMA.index("cpu_state")
 _CONTROL_NS = CPU_SCHEMA.index("control_ns")
 _MMIO_READ = TRACEPOINTS["mmio_read"].number
 
@@ -160,8 +164,9 @@ class CpuNode(Node):
             self._power_on()
 
     def _power_on(self) -> None:
-        """The boot CPU at power-on, another at its STARTUP message."""
+        """The boot CPU at power-on, another at its STARTUP message, each time it comes online."""
         self._running = True
+        self._dynticks |= 1
         self.words[_DYNTICKS] = self._dynticks
         boot.start(self.cpu)
 
@@ -195,7 +200,7 @@ class CpuNode(Node):
         elif self._stall is not None:
             self._show(CONTEXT_STALLED)
         else:
-            self._show(CONTEXT_IDLE)
+            self._show(CONTEXT_IDLE if self._running else CONTEXT_OFFLINE)
         return wake
 
     def _run_watched(self, budget: int, watch: Callable[[], None]) -> int | None:
@@ -292,12 +297,28 @@ class CpuNode(Node):
             elif type(op) is SoftwareInterrupt:
                 self._int_n(op)
                 value = None
+            elif op is PLAY_DEAD:
+                self._play_dead()
+                return IDLE
             else:
                 value = self._access(op)
                 if self._stall is not None:
                     return self._stall.deadline_ns
         self._resume = value
         return NOW
+
+    def _play_dead(self) -> None:
+        """Offline: halted until INIT and STARTUP. The process lives and answers snapshots."""
+        cpu = self.cpu
+        self._running = False
+        self._dynticks += self._dynticks & 1
+        self.words[_DYNTICKS] = self._dynticks
+        self._arrived.clear()
+        cpu.idle.gen = None
+        cpu.lapic.deadline_ns = None
+        cpu.irqs_on = False
+        cpu.enter_context(CONTEXT_OFFLINE)
+        self.words[_CPU_STATE] = 0
 
     def _boundaries_until(self, deadline: int | None) -> int:
         """Boundaries until the local timer is to be looked at again; 0: its time has come.
@@ -485,7 +506,7 @@ class CpuNode(Node):
             self._last_words.store(data)
 
     def _on_spawn(self, _sender: str, message: Spawn) -> None:
-        boot.spawn(self.cpu, message.request, message.argv)
+        boot.spawn(self.cpu, message.request, message.argv, message.cpus_allowed)
 
     def _on_signal(self, _sender: str, message: Signal) -> None:
         boot.signal(self.cpu, message.request, message.signo)

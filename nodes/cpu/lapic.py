@@ -24,6 +24,7 @@ _IRR = CPU_SCHEMA.index("irr")
 _ISR = CPU_SCHEMA.index("isr")
 _TAKEN = CPU_SCHEMA.index("vectors_taken")
 _TIMER = CPU_SCHEMA.index("lapic_timer")
+_CLEARED = CPU_SCHEMA.index("lapic_cleared")
 _WORD = (1 << 64) - 1
 
 
@@ -47,6 +48,7 @@ class LocalApic:
 
     def reset(self) -> None:
         """INIT: software-disabled, nothing requested, nothing in service."""
+        self._words[_CLEARED] += self.irr.bit_count()
         self.irr = self.isr = self.tmr = 0
         for at in (_IRR, _ISR):
             for n in range(4):

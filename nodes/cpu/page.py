@@ -83,6 +83,7 @@ CPU_SCHEMA = Schema(
         Field("lapic_disabled", "dropped: APIC software-disabled"),
         Field("lapic_illegal", "dropped: vector below 16 or reserved delivery mode"),
         Field("lapic_other", "INIT, STARTUP, NMI: outside IRR"),
+        Field("lapic_cleared", "requested in IRR and never taken: the CPU was offline, then INIT"),
         Field("lapic_timer", "local timer expiries (accepted or merged, not from the bus)"),
         Field("vectors_taken", "vectors acknowledged (IRR to ISR)"),
         Field("msi_no_handler", "vector without an irq: 'No irq handler for vector'"),

@@ -84,6 +84,9 @@ TRACEPOINTS = table(
     Tracepoint(57, "spurious_apic_exit", "a vector"),
     Tracepoint(58, "error_apic_entry", "a vector"),
     Tracepoint(59, "error_apic_exit", "a vector"),
+    # ours: Linux has no event where nr_running moves
+    Tracepoint(60, "worker_pool_nr_running", "a pool id | CPU << 32, b nr_running"),
+    Tracepoint(63, "sched_migrate_task", "a pid | prio << 32, b from | to << 32"),
 )
 
 

@@ -125,15 +125,23 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "tasklet_exit": ("tasklet {function} done",),
     "tasklet_hi_entry": ("tasklet {function} runs (HI)",),
     "tasklet_hi_exit": ("tasklet {function} done (HI)",),
+    "timer_expire_entry": ("timer expires: {function}",),
     "workqueue_queue_work": ("work {function} queued on {workqueue}{asked}",),
     "workqueue_activate_work": ("work {function} is active: on the worklist",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
 }
-#: Events whose ``b`` is a symbol of their CPU (of a queued work: two, 32 bits each).
-SYMBOLIC = ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
-            "workqueue_queue_work", "workqueue_activate_work", "workqueue_execute_start",
-            "workqueue_execute_end")  # fmt: skip
+#: Where a record holds ``{function}`` and ``{workqueue}``, symbols of its CPU (0: it has none).
+SYMBOLS: dict[str, Callable[[Record], tuple[int, int]]] = {
+    "timer_expire_entry": lambda r: (r.a >> 32 & 0xFFFF, 0),
+    **dict.fromkeys(
+        ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
+         "workqueue_queue_work", "workqueue_activate_work", "workqueue_execute_start",
+         "workqueue_execute_end"),
+        lambda r: (r.b & 0xFFFF_FFFF, r.b >> 32),
+    ),
+}  # fmt: skip
+_SYMBOLS = {CPU_EVENTS[name].number: where for name, where in SYMBOLS.items()}
 APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
@@ -236,8 +244,9 @@ def lines_of(
 
 
 def symbols_of(record: Record) -> tuple[int, int]:
-    """Numbers of the names in ``b`` of an event in SYMBOLIC: a function's, a workqueue's."""
-    return record.b & 0xFFFF_FFFF, record.b >> 32
+    """Numbers of the names in a CPU's record: a function's, a workqueue's; 0: it holds none."""
+    where = _SYMBOLS.get(record.event)
+    return where(record) if where is not None else (0, 0)
 
 
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {

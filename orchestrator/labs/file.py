@@ -86,6 +86,9 @@ class LabFile(ScenarioFile):
     show: list[str] = Field(
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
+    pictures: list[Literal["contexts", "workers"]] = Field(
+        ["contexts"], min_length=1, description="what is drawn: who has each CPU; workers"
+    )
     zoom: str = Field(
         "irq_handler_entry",
         description="event (EVENT,cpu1: on that CPU) where the picture is finer",
@@ -126,6 +129,7 @@ class Lab(NamedTuple):
     seed: int
     draws: Mapping[str, int | str]
     show: tuple[str, ...]
+    pictures: tuple[str, ...]
     zoom: str
     zoom_gap_us: int
     look: int
@@ -183,6 +187,7 @@ def load(
         seed=parsed.seed,
         draws=draws,
         show=tuple(parsed.show),
+        pictures=tuple(parsed.pictures),
         zoom=parsed.zoom,
         zoom_gap_us=parsed.zoom_gap_us,
         look=parsed.look + len(before),

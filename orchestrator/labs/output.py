@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from textwrap import fill
 
-from orchestrator.labs import timeline
+from orchestrator.labs import timeline, workers
 from orchestrator.labs.file import Lab
 from orchestrator.labs.performance import Performance
 from orchestrator.labs.questions import with_answers
@@ -22,7 +22,25 @@ def opening(lab: Lab, runtime: str, seed: int | None) -> str:
 
 
 def picture(performance: Performance) -> list[str]:
-    """The timeline of contexts, coarse and fine, and the shares."""
+    """Workers of each step; the timeline of contexts, coarse and fine, and the shares."""
+    lines = []
+    for (first, last), pictures in performance.workers.items():
+        steps = f"step {first}" if first == last else f"steps {first} to {last}"
+        for shown in pictures:
+            column = timeline.scale(max(1, shown.end_ns - shown.begin_ns), workers.COLUMNS)
+            lines += [
+                f"workers of {shown.cpu} in {steps}, from "
+                f"{(shown.begin_ns - performance.zero_ns) / 1e3:.2f} us, "
+                f"{timeline.length(column)} a column",
+                *workers.draw(shown),
+                "",
+            ]
+    if "contexts" in performance.lab.pictures:
+        lines += _contexts(performance)
+    return lines[:-1] if lines[-1:] == [""] else lines
+
+
+def _contexts(performance: Performance) -> list[str]:
     origin = performance.zero_ns
     cpus = performance.cpus
     begin, end = performance.begin_ns, performance.end_ns

@@ -14,6 +14,7 @@ from orchestrator.labs import contexts, eventtable, questions
 from orchestrator.labs.contexts import Interval
 from orchestrator.labs.file import Lab
 from orchestrator.labs.watch import Event, Watch
+from orchestrator.labs.workers import Picture
 from orchestrator.ledger import Ledger, settled
 from orchestrator.machine import Machine
 from orchestrator.play import Played, Player
@@ -41,6 +42,7 @@ class Performance:
     begin_ns: int  # from where one looks
     end_ns: int
     zoom: tuple[int, int] | None
+    workers: dict[tuple[int, int], list[Picture]]  # by the first and the last step
     records_lost: int
 
     @property
@@ -212,8 +214,28 @@ def _performance(
         begin_ns=begin,
         end_ns=played.over_ns,
         zoom=_zoom(lab, events, cpus, begin),
+        workers=_workers(lab, played, watch),
         records_lost=watch.lost,
     )
+
+
+def _workers(lab: Lab, played: Played, watch: Watch) -> dict[tuple[int, int], list[Picture]]:
+    """Steps in which modules' works ran; those that no quiet step parts are one picture."""
+    if "workers" not in lab.pictures:
+        return {}
+    begins = [part.begin_ns for part in played.stretches]
+    ends = [*begins[1:], played.over_ns]
+    loud = [n for n in range(1, len(begins)) if not lab.scenario.steps[n - 1].quiet]
+    spans: list[tuple[int, int]] = []
+    for number in loud:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    found = {
+        (first, last): watch.worker_pictures(begins[first], ends[last]) for first, last in spans
+    }
+    return {steps: pictures for steps, pictures in found.items() if pictures}
 
 
 def _zoom(
@@ -271,6 +293,24 @@ def as_json(performance: Performance) -> dict[str, Any]:
             for cpu, found in performance.cpus.items()
         },
         "shares_percent": {cpu: contexts.shares(found) for cpu, found in performance.cpus.items()},
+        "workers": [
+            {
+                "steps": list(steps),
+                "cpu": shown.cpu,
+                "works": shown.works,
+                "workers": {
+                    name: [[us(i.begin_ns), us(i.end_ns), i.letter] for i in found]
+                    for name, found in shown.lanes.items()
+                },
+                "nr_running": {
+                    pool: [[us(s.time_ns), s.value] for s in moves]
+                    for pool, moves in shown.pools.items()
+                },
+                "woken_us": [us(at) for at in shown.woken_ns],
+            }
+            for steps, pictures in performance.workers.items()
+            for shown in pictures
+        ],
         "events": [
             {
                 "us": us(e.time_ns),

@@ -27,15 +27,21 @@ def scale(span_ns: int, columns: int = COLUMNS) -> int:
     return next((s for s in SCALES if s * columns >= span_ns), SCALES[-1])
 
 
-def row(found: Sequence[Interval], begin_ns: int, column_ns: int, columns: int) -> str:
-    """Letters of one CPU."""
+def row(
+    found: Sequence[Interval],
+    begin_ns: int,
+    column_ns: int,
+    columns: int,
+    urgency: str = URGENCY,
+) -> str:
+    """Letters of one CPU, or of one task; the first of ``urgency`` wins a column."""
     letters = [""] * columns
     for interval in found:
         first = max(0, (interval.begin_ns - begin_ns) // column_ns)
         last = min(columns - 1, (interval.end_ns - 1 - begin_ns) // column_ns)
         for column in range(first, last + 1):
             before = letters[column]
-            if not before or URGENCY.index(interval.letter) < URGENCY.index(before):
+            if not before or urgency.index(interval.letter) < urgency.index(before):
                 letters[column] = interval.letter
     return "".join(letter or " " for letter in letters)
 
@@ -52,7 +58,7 @@ def draw(cpus: Mapping[str, Sequence[Interval]], begin_ns: int, end_ns: int) -> 
     """A ruler and a row for each CPU."""
     column_ns = scale(max(1, end_ns - begin_ns))
     columns = max(1, min(COLUMNS, -(-(end_ns - begin_ns) // column_ns)))
-    lines = [_ruler(column_ns, columns)]
+    lines = [ruler(column_ns, columns)]
     lines += [
         f"  {name:<6} {row(found, begin_ns, column_ns, columns)}".rstrip()
         for name, found in cpus.items()
@@ -60,13 +66,13 @@ def draw(cpus: Mapping[str, Sequence[Interval]], begin_ns: int, end_ns: int) -> 
     return lines
 
 
-def _ruler(column_ns: int, columns: int) -> str:
+def ruler(column_ns: int, columns: int, margin: int = 9) -> str:
     """Marks each sixteen columns, with the time since the picture's beginning."""
     marks = [" "] * (columns + 12)
     for column in range(0, columns, 16):
         text = "|" + length(column * column_ns)
         marks[column : column + len(text)] = text
-    return f"{'':9}{''.join(marks)}".rstrip()
+    return f"{'':{margin}}{''.join(marks)}".rstrip()
 
 
 def share_lines(cpus: Mapping[str, Sequence[Interval]]) -> list[str]:

@@ -10,7 +10,7 @@ from nodes.cpu.kernel.params import PRESETS, with_overrides
 from orchestrator.errors import OK
 from orchestrator.follow import kind_of
 from orchestrator.followtable import World
-from orchestrator.labs import eventtable
+from orchestrator.labs import eventtable, workers
 from orchestrator.labs.contexts import PID_MASK
 from orchestrator.labs.contexts import WANTED as CONTEXT_EVENTS
 from orchestrator.labs.eventtable import LabWorld
@@ -23,7 +23,6 @@ _ALWAYS = {
     "softirq_raise", "sched_wakeup", "sched_wakeup_new", "ipi_send", "napi_poll",
     "sys_sendmsg", "recvmsg",
 }  # fmt: skip
-_SYMBOLIC = tuple(eventtable.EVENTS["cpu"][name].number for name in eventtable.SYMBOLIC)
 _WAKEUP_NEW = eventtable.EVENTS["cpu"]["sched_wakeup_new"].number
 
 
@@ -58,6 +57,8 @@ class Watch:
         }
         cpu = eventtable.EVENTS["cpu"]
         always = [*CONTEXT_EVENTS, *_ALWAYS]
+        if "workers" in lab.pictures:
+            always += workers.WANTED
         self._wanted["cpu"] |= {cpu[name].number for name in always if name in cpu}
         self._masks = {
             kind: sum(1 << number for number in sorted(numbers))
@@ -132,6 +133,19 @@ class Watch:
         if self.machine.state(cpu).alive:
             drive(session, gather())
 
+    def worker_pictures(self, begin_ns: int, end_ns: int) -> list[workers.Picture]:
+        """What the workers of each CPU did between two times, where works of modules ran."""
+        found = []
+        for cpu, symbols in self._symbols.items():
+            records = [
+                e.record for e in self.events if e.node == cpu and begin_ns <= e.time_ns < end_ns
+            ]
+            self._ask_symbols(cpu)
+            shown = workers.picture(cpu, records, symbols, self._comms)
+            if shown is not None:
+                found.append(shown)
+        return found
+
     def texts(self, event: Event) -> tuple[str, ...]:
         """The lines to print for an event; none if the lab does not show it."""
         if event.record.event not in self._printed[event.kind]:
@@ -139,8 +153,7 @@ class Watch:
         symbols: list[str] = []
         if event.kind == "cpu":
             symbols = self._symbols[event.node]
-            names = eventtable.symbols_of(event.record)
-            if event.record.event in _SYMBOLIC and max(names) >= len(symbols):
+            if max(eventtable.symbols_of(event.record)) >= max(1, len(symbols)):
                 self._ask_symbols(event.node)
         return eventtable.lines_of(event.kind, event.record, self.world, self._show, symbols)
 

@@ -113,6 +113,8 @@ TABLE: dict[str, Verb] = {
              f"{_PROGRAMS}:modinfo", tool=True),
         Verb("taskset", "kernel", "[-c] CPU COMMAND...", "run a program on that CPU",
              f"{_PROGRAMS}:taskset", tool=True, step=True),
+        Verb("chcpu", "kernel", "-e|-d LIST", "take CPUs out of use and back, while all goes on",
+             f"{_PROGRAMS}:chcpu", tool=True, step=True),
         Verb("iptables", "kernel", "[-t filter] -A|-D|-I|-L|-F|-Z ...", "netfilter's rules",
              f"{_PROGRAMS}:iptables", tool=True, step=True),
         Verb("sh", "kernel", "[-c LINE]",
@@ -124,7 +126,7 @@ TABLE: dict[str, Verb] = {
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
-             "net\n(these are shown without -e) packet mmio dma msi wire lan",
+             "net\n(these are shown without -e) pool packet mmio dma msi wire lan",
              "orchestrator.tracing:trace"),
         Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
              "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
@@ -162,7 +164,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "chcpu", "guest",
+    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "guest",
 )  # fmt: skip
 
 

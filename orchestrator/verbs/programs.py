@@ -1,14 +1,18 @@
 """Verbs that run a program of the emulated machine and pass its words through.
 
-``taskset`` chooses the CPU: tasks never migrate here, so of several CPUs the first is taken.
+``taskset`` chooses the CPU: of several that are online the first is taken, because tasks do not
+migrate here but when their CPU goes offline; then the next of the mask has the program.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.programs.chcpu import ChcpuError, cpulist_parse, parse
 from orchestrator import procfiles, verbs
 from orchestrator.errors import BottomhalfError, words
 from orchestrator.session import Session, Steps
@@ -50,6 +54,60 @@ def modinfo(session: Session, argv: Sequence[str]) -> Steps:
     return _run(session, ("modinfo", *argv))
 
 
+def chcpu(session: Session, argv: Sequence[str]) -> Steps:
+    """util-linux's tool, on the boot CPU; --json gives an object for each CPU."""
+    names = session.machine.settings.cpu_names
+    heard: list[str] = []
+
+    def hearing(say: Callable[[str], None]) -> Callable[[str], None]:
+        def hear(text: str) -> None:
+            heard.append(text)
+            if not session.json:
+                say(text)
+
+        return hear
+
+    _warn_of_the_dead(session, argv)
+    listening = replace(session, out=hearing(session.out), err=hearing(session.err))
+    code = yield from _run(listening, ("chcpu", *argv), names[0])
+    text = "".join(heard)
+    if session.json:
+        _chcpu_json(session, text)
+    for match in re.finditer(r"^CPU (\d+) disabled$", text, re.MULTILINE):
+        session.hint(f"mend: bottomhalf {session.on}chcpu -e {match[1]}")
+    if "not hot pluggable" in text:
+        more = f"; those that can go: {words(names[1:])}" if len(names) > 1 else ""
+        session.hint(f"{names[0]} boots the machine and owns its tables{more}")
+    if "does not exist" in text:
+        session.hint(f"CPUs are {words(names)}")
+    return code
+
+
+def _chcpu_json(session: Session, text: str) -> None:
+    for line in text.splitlines(keepends=True):
+        match = re.fullmatch(r"(chcpu: )?CPU (\d+) (.*)\n", line)
+        if match is None:
+            session.err(line)
+        else:
+            row = {"cpu": int(match[2]), "ok": match[1] is None, "said": match[3]}
+            session.out(json.dumps(row) + "\n")
+
+
+def _warn_of_the_dead(session: Session, argv: Sequence[str]) -> None:
+    """The kernel cannot know that a CPU's process was killed: it waits for it, and says so."""
+    names = session.machine.settings.cpu_names
+    try:
+        letter, text = parse(tuple(argv))
+        numbers = cpulist_parse(text) if letter in "de" else []
+    except ChcpuError:
+        return
+    for number in numbers:
+        if 0 < number < len(names) and not session.machine.state(names[number]).alive:
+            session.hint(
+                f"{names[number]}'s process is dead; the kernel does not know and waits for it"
+            )
+
+
 def iptables(session: Session, argv: Sequence[str]) -> Steps:
     """Rules are the boot CPU's."""
     return _run(session, ("iptables", *argv), session.machine.settings.cpu_names[0])
@@ -83,10 +141,14 @@ def taskset(session: Session, argv: Sequence[str]) -> Steps:
     if numbers is None:
         raise BottomhalfError(f"failed to parse CPU {what}: {text}", "", 1, "taskset")
     names = session.machine.settings.cpu_names
-    there = [number for number in numbers if number < len(names)]
+    online = [
+        n for n, name in enumerate(names) if session.machine.ram.page(name, CPU_SCHEMA)["online"]
+    ]
+    there = [number for number in numbers if number in online]
     if not there:
         raise BottomhalfError(
-            "failed to set pid 0's affinity: Invalid argument", f"CPUs are {words(names)}",
+            "failed to set pid 0's affinity: Invalid argument",
+            f"CPUs online are {words([names[n] for n in online])}",
             1, "taskset",
         )  # fmt: skip
     if command[0] not in _ON_A_CPU:
@@ -96,7 +158,8 @@ def taskset(session: Session, argv: Sequence[str]) -> Steps:
             127,
             "taskset",
         )
-    on_it = replace(session, cpu=names[there[0]])
+    mask = sum(1 << number for number in set(numbers) if number < len(names))
+    on_it = replace(session, cpu=names[there[0]], cpus_allowed=mask)
     code = yield from verbs.start(on_it, command)
     return code
 

@@ -22,9 +22,14 @@ ABSENT_18 = (
     *ABSENT_310,
     "/sys/bus/pci/rescan",
     "/sys/bus/pci/devices/{pci}/remove",
-    "/sys/devices/system/cpu/online",
-    "/sys/devices/system/cpu/possible",
-    "/sys/devices/system/cpu/present",
+    *(
+        "/sys/devices/system/cpu/" + name
+        for name in (
+            "online", "offline", "possible", "present", "kernel_max",
+            "{online_cpu}/topology/core_siblings_list",
+            "{online_cpu}/topology/thread_siblings_list",
+        )
+    ),
     *(
         _BOND + name
         for name in (

@@ -54,6 +54,12 @@ def setup_local_apic(cpu: Cpu) -> None:
     write(OFFSET["TIMER_DIVIDE"], DIVIDE_BY_16)
 
 
+def lapic_offline(cpu: Cpu) -> None:
+    """apic_soft_disable: what still comes is not accepted; what is requested stays in IRR."""
+    cpu.lapic.deadline_ns = None
+    cpu.apic.write(OFFSET["SVR"], cpu.apic.read(OFFSET["SVR"]) & ~SVR_ENABLE)
+
+
 def _drain(cpu: Cpu) -> None:
     """One EOI for each vector that firmware left in service, until none is."""
     for _ in range(DRAIN_MAX):

@@ -10,8 +10,15 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel import balance, pcisysfs, sysctl, timer_shared  # noqa: F401  (registers its record)  # noqa: F401  (files of /sys register themselves)
+from nodes.cpu.kernel import (  # noqa: F401  (some only register their files and records)
+    balance,
+    cpusysfs,
+    pcisysfs,
+    sysctl,
+    timer_shared,
+)
 from nodes.cpu.kernel.apic import setup_local_apic
+from nodes.cpu.kernel.cpuhotplug import Hotplug, cpu_starting
 from nodes.cpu.kernel.cputime import CpuTime
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
@@ -39,7 +46,7 @@ from nodes.cpu.kernel.smp import CallQueues
 from nodes.cpu.kernel.smpboot import smp_init, start_secondary
 from nodes.cpu.kernel.snapshot import snapshot
 from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, open_softirq
-from nodes.cpu.kernel.tables import publish, replica
+from nodes.cpu.kernel.tables import catch_up, publish, replica
 from nodes.cpu.kernel.tasklet import softirq_init
 from nodes.cpu.kernel.tick import Timers, run_timer_softirq
 from nodes.cpu.kernel.traps import trap_init
@@ -78,6 +85,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.watchdog = Watchdog(cpu)
     cpu.call = CallQueues()
     cpu.rcu = Rcu(cpu)
+    cpu.hotplug = Hotplug()
     cpu.programs = Programs()
     cpu.modules = {}
     sysctl.setup(cpu)
@@ -93,10 +101,10 @@ def prepare(cpu: Cpu) -> None:
 
 
 def start(cpu: Cpu) -> None:
-    """Power-on of the boot CPU, or of another one at its STARTUP."""
+    """Power-on of the boot CPU, or of another one at its STARTUP, which may be one of many."""
     cpu.online_cpus = [cpu.number] if cpu.boot else [0, cpu.number]
     if not cpu.boot:
-        cpu.idle.gen = start_secondary(cpu, _online)
+        cpu.idle.gen = start_secondary(cpu, _secondary_online)
         return
     setup_local_apic(cpu)
     cpu.irqs_on = True
@@ -108,18 +116,35 @@ def start(cpu: Cpu) -> None:
     kthread_run(cpu, "init", _init(cpu))
 
 
+def _secondary_online(cpu: Cpu) -> Context:
+    """The first time it gets its threads. Later it has them, parked or asleep, with everything
+    else that it knew; who goes on when is a matter of steps."""
+    if cpu.hotplug.started:
+        yield from cpu_starting(cpu)
+        cpu.online = True
+    else:
+        _online(cpu)
+
+
 def _online(cpu: Cpu) -> None:
     """The threads that every online CPU has."""
-    cpu.online = True
+    cpu.online = cpu.hotplug.started = True
     spawn_ksoftirqd(cpu)
     cpu.watchdog.start()
     cpu.wq.start()
 
 
 @replica("online")
-def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> None:
-    """cpu_online_mask."""
+def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> Context | None:
+    """cpu_online_mask. Who is new in it is told what it missed."""
+    new = [number for number in numbers if number not in cpu.online_cpus and cpu.missed.get(number)]
     cpu.online_cpus = list(numbers)
+    return _catch_up(cpu, new) if new else None
+
+
+def _catch_up(cpu: Cpu, numbers: list[int]) -> Context:
+    for number in numbers:
+        yield from catch_up(cpu, number)
 
 
 @replica("running")

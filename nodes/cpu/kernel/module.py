@@ -168,6 +168,8 @@ def delete_module(cpu: Cpu, module: Module) -> Context:
     if loaded.cpu == cpu.number:
         error: int = yield from _remove(cpu, module)
         return error
+    if loaded.cpu not in cpu.online_cpus:
+        return -EBUSY  # its code is there, and nothing runs there
     yield from _send(cpu, loaded.cpu, DELETE_MODULE, module.name.encode())
     gone = yield from _wait(cpu, lambda: module.name not in cpu.modules)
     return 0 if gone else -ETIMEDOUT

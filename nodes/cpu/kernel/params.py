@@ -86,6 +86,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
@@ -104,8 +105,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
     "csdlock_debug": ("off", "on"),
     "cpu_callin": ("callout-first", "initialized-first"),
+    "cpu_hotplug": ("kstopmachine", "notifiers", "states"),
+    "hotplug_unchanged": ("refused", "nothing"),
     "rcu": ("classic", "tree"),
     "proc_without_write": ("EINVAL", "EIO"),
+    "cpu_online_store": ("first-digit", "boolean"),
     "bond_options": ("each-its-own", "table"),
     "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
@@ -190,6 +194,10 @@ class Params(NamedTuple):
     cpu_callin: str  # who waits for whom first when a CPU comes up
     cpu_callin_timeout_ms: int
     init_udelay: int  # us between INIT assert and deassert
+    cpu_hotplug: str  # what a CPU goes through on its way up and down: kernel/cpu.c
+    hotplug_unchanged: str  # to be brought up when it is online, down when it is not
+    cpu_die_timeout_ms: int  # until a CPU that does not go is given up
+    hung_task_timeout_secs: int  # until a task in D state is reported; 0: no khungtaskd
     rcu: str
     rcu_name: str  # the flavour that the log names; empty: no stall detector
     rcu_cpu_stall_timeout: int  # s, 3 to 300
@@ -233,6 +241,7 @@ class Params(NamedTuple):
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
+    offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
     poll_return: str  # what a driver's poll charges when it is done
     carrier_loss: str  # how soon linkwatch looks
     inactive_slave_counter: str
@@ -257,6 +266,7 @@ class Params(NamedTuple):
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
     proc_without_write: str  # what a write to a /proc file without a store function returns
+    cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
     unknown_module_parameter: str
     proc_format: str
@@ -360,6 +370,10 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "cpu_callin": ("callout-first", "callout-first", "initialized-first"),
     "cpu_callin_timeout_ms": (5000, 5000, 10000),
     "init_udelay": (10000, 10000, 0),
+    "cpu_hotplug": ("kstopmachine", "notifiers", "states"),
+    "hotplug_unchanged": ("refused", "refused", "nothing"),
+    "cpu_die_timeout_ms": (1000, 1000, 5000),
+    "hung_task_timeout_secs": (0, 120, 120),
     "rcu": ("classic", "tree", "tree"),
     "rcu_name": ("", "rcu_sched", "rcu_sched"),
     "rcu_cpu_stall_timeout": (21, 21, 21),
@@ -403,6 +417,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "neigh_queue_bytes": (0, 65536, 212992),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),
@@ -427,6 +442,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
+    "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),
     "unknown_module_parameter": ("refused", "refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),

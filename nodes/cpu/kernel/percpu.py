@@ -13,6 +13,7 @@ interrupt can be taken, and then only if ``irqs_on``. What a context yields:
 * ``SCHEDULE``: the task calls ``schedule()``;
 * ``MmioRead`` / ``ConfigAccess``: a non-posted access; the yield returns the value;
 * ``Pause``: a busy wait;
+* ``PLAY_DEAD``: the idle task of a CPU that went offline: it halts until INIT and STARTUP;
 * ``SoftwareInterrupt``: the ``int n`` instruction; the yield returns what the gate's handler does.
 """
 
@@ -31,6 +32,7 @@ from nodes.machine import MachineSettings
 
 if TYPE_CHECKING:
     from nodes.cpu.idt import Idt
+    from nodes.cpu.kernel.cpuhotplug import Hotplug
     from nodes.cpu.kernel.cputime import CpuTime
     from nodes.cpu.kernel.irq.affinity import Affinities
     from nodes.cpu.kernel.irq.desc import IrqTable
@@ -67,6 +69,7 @@ class _Mark:
 
 SCHEDULE = _Mark("SCHEDULE")
 USER = _Mark("USER")
+PLAY_DEAD = _Mark("PLAY_DEAD")
 
 
 class MmioRead(NamedTuple):
@@ -137,6 +140,7 @@ class Cpu:
     watchdog: Watchdog
     call: CallQueues
     rcu: Rcu
+    hotplug: Hotplug
     net: Net
     current: Task
     idle: Task
@@ -202,6 +206,8 @@ class Cpu:
         self.need_resched = False
         self.ipis_posted: list[tuple[int, int]] = []  # (target, vector) of this turn
         self.online_cpus: list[int] = []
+        #: by offline CPU: (kind, key) -> value of what was published without it (``tables``)
+        self.missed: dict[int, dict[tuple[str, Any], Any]] = {}
         self.module_data: dict[str, Any] = {}  # what loaded modules keep for this CPU, by name
         self.tables_changed = False  # since the last snapshot that outlives this CPU
         self._context = CONTEXT_OFFLINE

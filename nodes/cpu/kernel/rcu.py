@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import rcu_stall
 from nodes.cpu.kernel.bug import warn
-from nodes.cpu.kernel.percpu import SCHEDULE, Context
+from nodes.cpu.kernel.percpu import SCHEDULE, Context, Pause
 from nodes.cpu.kernel.sched import (
     TASK_IDLE,
     TASK_UNINTERRUPTIBLE,
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 GP_RUNS, GP_STEP = 1, 4
+#: A CPU that is offline but for its callbacks looks at the grace period after this long.
+DEAD_POLL_NS = 100_000
 RCU_GP_WAKE = 8  # a record: some CPU wants a grace period
 
 _GP_SEQ = CPU_SCHEMA.index("rcu_gp_seq")
@@ -138,6 +140,21 @@ class Rcu:
             function(cpu)
             yield
 
+    # -- the CPU goes offline
+
+    def cpu_dying(self) -> None:
+        """rcu_report_dead: nobody waits for this CPU any more; what it promised is kept."""
+        self._cpu.words[_QS_SEQ] = self._boot[_GP_SEQ]
+
+    def cpu_dead(self) -> Context:
+        """Callbacks that wait still. Linux moves them (rcutree_migrate_callbacks); here only this
+        CPU knows what they do, so it stays until their grace period is over and runs them."""
+        cpu = self._cpu
+        self._requested = 0
+        while self.callbacks:
+            yield from self.core()
+            yield Pause(cpu.now() + DEAD_POLL_NS)
+
 
 class GracePeriods:
     """rcu_state, on the boot CPU: which grace period is wanted, and the machine that makes them."""
@@ -217,6 +234,9 @@ class GracePeriods:
         words[_N_FQS] += 1
         seq = words[_GP_SEQ]
         for number, snap in list(self._holdouts.items()):
+            if number not in self._cpu.online_cpus:
+                del self._holdouts[number]  # it went offline
+                continue
             theirs = self._words(number)
             dynticks: int = theirs[_DYNTICKS]
             if theirs[_QS_SEQ] == seq or dynticks % 2 == 0 or dynticks != snap:

@@ -94,6 +94,29 @@ def native_cpu_up(cpu: Cpu, target: int) -> Context:
     return True
 
 
+def announce_cpu(cpu: Cpu, number: int) -> None:
+    """At run time each CPU has a line of its own."""
+    if cpu.params.log_format == "2.6.18":
+        printk(cpu, f"Booting processor {number}/{cpu.machine.cpus} APIC {number:#x}")
+        return
+    if cpu.params.log_format == "6.1" and number == 1:
+        printk(cpu, "x86: Booting SMP configuration:")
+    printk(cpu, f"smpboot: Booting Node 0 Processor {number} APIC {number:#x}")
+
+
+def not_responding(cpu: Cpu, number: int) -> None:
+    """It did not come up."""
+    started = cpu.ram.page(f"cpu{number}", CPU_SCHEMA)["cpu_state"]
+    why = "Stuck ??" if started else "Not responding"
+    if cpu.params.log_format == "6.1":
+        text = f"smpboot: do_boot_cpu failed(-1) to wakeup CPU#{number}"
+    elif cpu.params.log_format == "3.10":
+        text = f"smpboot: CPU{number}: {why}"
+    else:
+        text = why if started else f"{why}."
+    printk(cpu, text, KERN_ERR)
+
+
 def wakeup_secondary_cpu_via_init(cpu: Cpu, target: int) -> Context:
     """INIT asserted and deasserted, then two STARTUPs (a CPU that runs ignores the second)."""
     init_udelay = cpu.params.init_udelay
@@ -160,15 +183,7 @@ class _Announcer:
 
     def failed(self, number: int) -> None:
         self._flush()
-        started = self._cpu.ram.page(f"cpu{number}", CPU_SCHEMA)["cpu_state"]
-        why = "Stuck ??" if started else "Not responding"
-        if self._format == "6.1":
-            text = f"smpboot: do_boot_cpu failed(-1) to wakeup CPU#{number}"
-        elif self._format == "3.10":
-            text = f"smpboot: CPU{number}: {why}"
-        else:
-            text = why if started else f"{why}."
-        printk(self._cpu, text, KERN_ERR)
+        not_responding(self._cpu, number)
 
     def end(self, online: int) -> None:
         """smp_cpus_done."""
@@ -188,8 +203,8 @@ class _Announcer:
 # -- the new CPU
 
 
-def start_secondary(cpu: Cpu, online: Callable[[Cpu], None]) -> Context:
-    """What a CPU does after its STARTUP, interrupts off, as its idle task; then it idles.
+def start_secondary(cpu: Cpu, online: Callable[[Cpu], Context]) -> Context:
+    """What a CPU does after each STARTUP, interrupts off, as its idle task; then it idles.
 
     ``online`` starts what every CPU has once it is in cpu_online_mask."""
     cpu.enter_context(CONTEXT_TASK)
@@ -197,7 +212,7 @@ def start_secondary(cpu: Cpu, online: Callable[[Cpu], None]) -> Context:
     bit = 1 << cpu.number
     boot = cpu.ram.page("cpu0", CPU_SCHEMA).words
     yield from _wait(cpu, lambda: bool(boot[_COMMENCED] & bit))
-    online(cpu)
+    yield from online(cpu)
     cpu.words[_ONLINE] = 1
     cpu.irqs_on = True
 

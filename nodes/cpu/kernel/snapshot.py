@@ -62,6 +62,7 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "hz": params.hz,
         "uptime_ns": cpu.uptime_ns(),
         "online": cpu.online_cpus,
+        "possible": cpu.machine.cpus,
         "nr_irqs": nr_irqs(cpu),
         "cpumask_bits": cpumask_bits(cpu),
         "default_affinity": packed(cpu.affinity.default),

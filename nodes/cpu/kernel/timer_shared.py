@@ -222,17 +222,17 @@ def del_timer_sync(cpu: Cpu, timer: SharedTimer) -> Context:
 
 def timers_dead_cpu(cpu: Cpu, survivor: int) -> Context:
     """Give this CPU's shared timers, as it goes offline, to CPU ``survivor``, in the order of the
-    wheel; there they are placed anew. Returns how many timers stay behind and never fire: those of
-    this CPU alone, whose code and data other CPUs do not know."""
+    wheel; there they are placed anew. Returns how many stay behind: those of this CPU alone, whose
+    code and data other CPUs do not know. They are on its wheel when it comes back, if late."""
     entries = cpu.timers.pending_timers()
     known = {timer.entry.number: timer for timer in cpu.timers.shared.values()}
     left = 0
     for entry in entries:
-        cpu.timers.del_timer(entry)
         timer = known.get(entry.number)
         if timer is None:
             left += 1
             continue
+        cpu.timers.del_timer(entry)
         here = _word(timer.generation, cpu.number, PENDING)
         if cpu.ram.atomics.load(timer.word) == here:
             yield from _arm_on(cpu, timer, survivor, entry.expires)

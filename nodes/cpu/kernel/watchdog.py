@@ -56,16 +56,26 @@ class Watchdog:
         self._touch_ns = self._report_ns = 0
         self._next_ns = 0
         self._warned = False
+        self._enabled = False
         self.task: Task | None = None
 
     def start(self) -> None:
-        """watchdog_enable."""
+        """The thread, and watchdog_enable."""
         cpu = self._cpu
-        self.touch()
+        self.enable()
         name = f"{_THREAD[self._kind]}/{cpu.number}"
         self.task = kthread_create(cpu, name, self._thread())
         sched_set_fifo(self.task, WATCHDOG_PRIORITY)
         wake_up_process(cpu, self.task)
+
+    def enable(self) -> None:
+        """watchdog_enable: the CPU is online."""
+        self.touch()
+        self._enabled = True
+
+    def disable(self) -> None:
+        """watchdog_disable: it takes no samples of a CPU that goes offline."""
+        self._enabled = False
 
     def touch(self) -> None:
         """touch_softlockup_watchdog: from now on it counts anew."""
@@ -87,7 +97,7 @@ class Watchdog:
 
     def tick(self, now_ns: int) -> None:
         """From the tick: softlockup_tick or watchdog_timer_fn."""
-        if now_ns < self._next_ns or self.task is None:
+        if now_ns < self._next_ns or self.task is None or not self._enabled:
             return
         self._next_ns = now_ns + self.sample_ns
         wake_up_process(self._cpu, self.task)

@@ -16,6 +16,7 @@ SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
 SHARED_TIMERS = 64
 #: Works of the kernel, and those of modules (and tests).
 WORKS, MODULE_WORKS = 64, 4096
+WQ_TORTURE_WORKS = 1024
 
 _ROWS = {
     "works": WORKS,  # work->data: workqueue.work
@@ -38,6 +39,7 @@ _ROWS = {
     "jiffies_stall": 1,
     "csd_bug_count": 1,
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
+    "wq_torture": WQ_TORTURE_WORKS + 16,
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9
 }
 
@@ -68,6 +70,7 @@ CALL_DATA = PLACES["call_data"].start
 JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
 MODULE_MUTEX, MODULE_TOLD = PLACES["modules"]
+WQ_TORTURE = PLACES["wq_torture"].start
 LAB_MODULES = PLACES["lab modules"].start
 #: Number of the shared timer of the first work; those below are anybody's.
 DELAYED_WORK_TIMER = SHARED_TIMERS

@@ -107,7 +107,8 @@ def cpumask_bits(cpu: Cpu) -> int:
 
 
 def online_mask(cpu: Cpu) -> int:
-    return cpu_mask(cpu.online_cpus)
+    """Where lines may go: not to a CPU that is on its way offline."""
+    return cpu_mask(number for number in cpu.online_cpus if number != cpu.hotplug.dying)
 
 
 def nr_irqs(cpu: Cpu) -> int:

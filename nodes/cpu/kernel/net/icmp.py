@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.checksum import checksum
-from nodes.cpu.kernel.net.handover import sock_handover
+from nodes.cpu.kernel.net.handover import sock_handover, socket_owner
 from nodes.cpu.kernel.net.ip_output import ip_route_output, ip_send_icmp
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.socket import SocketError, sock_queue_rcv, wake_reader
@@ -111,6 +111,9 @@ def _queue_error(cpu: Cpu, number: int, sequence: int, offender: int) -> None:
 
 
 @remote_function(SOCK_ERROR)
-def _remote_error(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
+def _remote_error(cpu: Cpu, source: int, record: list[int]) -> Context | None:
+    owner = socket_owner(cpu, record[1], source)
+    if owner is not None:
+        return queue_remote_wakeup(cpu, owner, record)
     _queue_error(cpu, record[1], record[2], record[3])
     return None

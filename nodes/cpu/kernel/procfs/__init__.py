@@ -15,6 +15,7 @@ from bus.ram import Page
 from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     bonding,
     bondingsysfs,
+    cpus,
     interrupts,
     irqdir,
     network,

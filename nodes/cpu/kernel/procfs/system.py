@@ -1,13 +1,11 @@
-"""Files about the whole: /proc/version, uptime, cpuinfo, modules, /proc/sys and the CPU masks.
+"""Files about the whole: /proc/version, uptime, cpuinfo, modules and /proc/sys.
 
-After fs/proc, kernel/module.c and drivers/base/cpu.c. /proc/cpuinfo names what is there, a process,
+After fs/proc and kernel/module.c. /proc/cpuinfo names what is there, a process,
 and no features that nobody has. There is no /proc/loadavg: nothing samples the run queues.
 """
 
 from __future__ import annotations
 
-from nodes.cpu.kernel.irq.cpumask import format_list
-from nodes.cpu.kernel.irq.vector import cpu_mask
 from nodes.cpu.kernel.procfs.tree import Boot, Groups, Pages, file
 
 
@@ -53,15 +51,3 @@ def show_modules(boot: Boot, _pages: Pages, _groups: Groups) -> str:
 @file("/proc/sys/{sysctl}")
 def show_sysctl(boot: Boot, _pages: Pages, groups: Groups) -> str:
     return f"{boot['sysctl'][groups['sysctl']]}\n"
-
-
-@file("/sys/devices/system/cpu/online")
-def show_online(boot: Boot, _pages: Pages, _groups: Groups) -> str:
-    return format_list(cpu_mask(boot["online"])) + "\n"
-
-
-@file("/sys/devices/system/cpu/present")
-@file("/sys/devices/system/cpu/possible")
-def show_possible(_boot: Boot, pages: Pages, _groups: Groups) -> str:
-    """Every CPU that this machine was built with."""
-    return format_list(cpu_mask(range(len(pages)))) + "\n"

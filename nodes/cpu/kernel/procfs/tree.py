@@ -28,6 +28,8 @@ NAMES: dict[str, Callable[[Boot], Iterable[str]]] = {
     "bond": lambda boot: boot["bonds"],
     "pci": lambda boot: boot.get("pci", ()),
     "sysctl": lambda boot: boot.get("sysctl", ()),
+    "online_cpu": lambda boot: [f"cpu{n}" for n in boot.get("online", ())],
+    "pluggable_cpu": lambda boot: [f"cpu{n}" for n in range(1, boot.get("possible", 1))],
 }
 
 

@@ -77,7 +77,7 @@ def mod_delayed_work_on(
     grabbed: int = yield from try_to_grab_pending(cpu, dwork)
     if grabbed >= 0:
         yield from _queue_delayed_work(cpu, target, wq, dwork, delay)
-    return grabbed > 0
+    return grabbed != 0  # also true, and not queued, while somebody cancels it
 
 
 def mod_delayed_work(cpu: Cpu, wq: Workqueue, dwork: DelayedWork, delay: int) -> Context:

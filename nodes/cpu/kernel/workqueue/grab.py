@@ -11,6 +11,7 @@ from __future__ import annotations
 from errno import EAGAIN, ENOENT
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.smp import remote_function
 from nodes.cpu.kernel.timer_shared import del_timer
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 #: Record: take work 1 off your pool 2, and answer ticket 3.
 GRAB_WORK = 121
 #: Where Linux spins with cpu_relax.
-GRAB_RETRY_NS = 2_000
+GRAB_RETRY_NS, GRAB_RETRIES = 2_000, 20
 
 
 def try_to_grab_pending_once(cpu: Cpu, work: Work) -> Context:
@@ -65,9 +66,21 @@ def try_to_grab_pending_once(cpu: Cpu, work: Work) -> Context:
 
 
 def try_to_grab_pending(cpu: Cpu, work: Work) -> Context:
-    """Until it is not -EAGAIN any more."""
+    """Until it is not -EAGAIN any more.
+
+    Where Linux has interrupts off for an instant, here a task of this CPU may have PENDING and wait
+    for another CPU's answer, or the work is in a record that this CPU has yet to take. So a task
+    sleeps meanwhile. What cannot sleep would wait for ever: it leaves the work to whoever has it
+    in hand (-ENOENT), as if that one had come later; a softirq tries some times before."""
+    retries = GRAB_RETRIES if cpu.irqs_on else 0
     while (grabbed := (yield from try_to_grab_pending_once(cpu, work))) == -EAGAIN:
-        yield Pause(cpu.now() + GRAB_RETRY_NS)
+        if cpu.preemptible() and cpu.current is not cpu.idle:
+            yield from nanosleep(cpu, GRAB_RETRY_NS)
+        elif not retries:
+            return -ENOENT
+        else:
+            retries -= 1
+            yield Pause(cpu.now() + GRAB_RETRY_NS)
     return grabbed
 
 

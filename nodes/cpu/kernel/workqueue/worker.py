@@ -3,7 +3,7 @@
 ``nr_running`` counts the workers of a pool that are runnable and have no NOT_RUNNING flag. It is
 moved by four functions, two of them called by the scheduler. Behaviour ``worker_hook``: a worker
 counts again when it is woken (*waking-up*, wq_worker_waking_up) or when it is back on its CPU
-(*running*, wq_worker_running, 5.3 and later).
+(*running*, wq_worker_running, 5.3 and later). Each move is a trace record (ours: Linux has none).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nodes.cpu.kernel.workqueue.pool import (
 )
 from nodes.cpu.kernel.workqueue.rows import NO_ROW
 from nodes.cpu.kernel.workqueue.work import Work
+from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -34,6 +35,9 @@ WORKER_NOT_RUNNING = WORKER_PREP | WORKER_CPU_INTENSIVE | WORKER_UNBOUND | WORKE
 
 #: wq.cpu_intensive_thresh_us of later kernels: who keeps the CPU for longer is counted.
 CPU_INTENSIVE_NS = 10_000_000
+
+
+_NR_RUNNING = TRACEPOINTS["worker_pool_nr_running"].number
 
 
 class Worker:
@@ -70,7 +74,7 @@ class Worker:
         if not self.flags & WORKER_NOT_RUNNING:
             if cpu.number != self.pool.cpu:
                 warn_once(cpu, "kernel/workqueue.c")
-            self.pool.nr_running += 1
+            add_nr_running(self, 1)
         self._show(cpu, asleep=False)
 
     def wq_worker_running(self) -> None:
@@ -80,7 +84,7 @@ class Worker:
         if not self.sleeping:
             return
         if not self.flags & WORKER_NOT_RUNNING:
-            self.pool.nr_running += 1
+            add_nr_running(self, 1)
         if self.task is not None:
             self.current_at = self.task.runtime_ns
         self.sleeping = False
@@ -93,7 +97,7 @@ class Worker:
             return
         self.sleeping = cpu.params.worker_hook == "running"
         pool = self.pool
-        pool.nr_running -= 1
+        add_nr_running(self, -1)
         if need_more_worker(pool) and wake_up_worker(cpu, pool) and self.current_pwq is not None:
             self.current_pwq.stats.cm_wakeup += 1
         self._show(cpu, asleep=True)
@@ -114,11 +118,19 @@ class Worker:
             self.current_pwq.stats.cpu_intensive += 1
 
 
+def add_nr_running(worker: Worker, amount: int) -> None:
+    """Nobody else moves it while workers are bound."""
+    pool, task = worker.pool, worker.task
+    pool.nr_running += amount
+    if task is not None and task.cpu.trace_mask >> _NR_RUNNING & 1:
+        task.cpu.trace(_NR_RUNNING, pool.id | task.cpu.number << 32, pool.nr_running)
+
+
 def worker_set_flags(cpu: Cpu, worker: Worker, flags: int, *, wakeup: bool = False) -> None:
     """Set; if it counted and does no more, nr_running falls, and ``wakeup`` looks who is next."""
     pool = worker.pool
     if flags & WORKER_NOT_RUNNING and not worker.flags & WORKER_NOT_RUNNING:
-        pool.nr_running -= 1
+        add_nr_running(worker, -1)
         worker.flags |= flags
         if wakeup and need_more_worker(pool):
             wake_up_worker(cpu, pool)
@@ -134,7 +146,7 @@ def worker_clr_flags(worker: Worker, flags: int) -> None:
         and before & WORKER_NOT_RUNNING
         and not worker.flags & WORKER_NOT_RUNNING
     ):
-        worker.pool.nr_running += 1
+        add_nr_running(worker, 1)
 
 
 def current_wq_worker(cpu: Cpu) -> Worker | None:
