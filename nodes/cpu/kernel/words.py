@@ -25,6 +25,7 @@ _ROWS = {
     "delayed works": WORKS + MODULE_WORKS,
     "last workqueue": 1,
     "pool hosts": CPUS_MAX,  # 1 + the CPU that adopted the pools of CPU n; 0: itself
+    "cancel waiters": 1,  # bit n: CPU n waits for somebody else's cancel_work_sync
     "napi": NICS_MAX * QUEUES_MAX,  # NAPI_STATE_*
     "tx locks": NICS_MAX * QUEUES_MAX,
     "tasklets": SHARED_TASKLETS + PRIVATE_TASKLETS * CPUS_MAX,
@@ -56,6 +57,7 @@ WORK_RUNNING = PLACES["works running"].start
 DELAYED_WORK = PLACES["delayed works"].start
 LAST_WORKQUEUE = PLACES["last workqueue"].start
 POOL_HOST = PLACES["pool hosts"].start
+CANCEL_WAITERS = PLACES["cancel waiters"].start
 NAPI = PLACES["napi"].start
 TX_LOCK = PLACES["tx locks"].start
 TASKLET = PLACES["tasklets"].start

@@ -255,5 +255,4 @@ def pwq_dec_nr_in_flight(cpu: Cpu, pwq: PoolWorkqueue, data: int) -> None:
     pwq.refcnt -= 1
     if pwq.flush_color == color and not pwq.nr_in_flight[color]:
         pwq.flush_color = -1
-        if cpu.wq.flush_tip is not None:
-            cpu.wq.flush_tip(cpu, pwq)
+        cpu.wq.flushed.append(pwq.wq.id)  # flusher.tell_flushed

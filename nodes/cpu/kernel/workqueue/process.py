@@ -17,6 +17,7 @@ from nodes.cpu.kernel.workqueue.events import (
     trace_workqueue_execute_end,
     trace_workqueue_execute_start,
 )
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -40,6 +41,7 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
+    get_work_color,
     set_work_pool_and_clear_pending,
     set_work_running,
     work_data,
@@ -113,11 +115,13 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     collision = find_worker_executing_work(pool, work)
     if collision is not None:
         move_linked_works(cpu, source, collision.scheduled)
+        cpu.wq.rows.pool(pool)
         return
     pwq = get_work_pwq(cpu, work)
     wq, data = pwq.wq, work_data(cpu, work)
     pool.busy_hash.setdefault(work.number, []).append(worker)
     worker.current_work, worker.current_func, worker.current_pwq = work, work.function, pwq
+    worker.current_color = get_work_color(data)
     worker.desc = wq.name
     source.popleft()
     if wq.cpu_intensive:
@@ -140,6 +144,8 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     worker.row = NO_ROW
     clear_work_running(cpu, work, wq.id, pool.id)
     pwq_dec_nr_in_flight(cpu, pwq, data)
+    if cpu.wq.flushed:
+        yield from tell_flushed(cpu)
 
 
 def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Context:

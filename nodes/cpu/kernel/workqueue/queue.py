@@ -31,6 +31,7 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_PWQ_SHIFT,
     Work,
     set_work_data,
+    set_work_pool_and_keep_pending,
     test_and_set_pending,
     work_running_on,
 )
@@ -98,6 +99,7 @@ def _to_pool(
     to that CPU's pool."""
     host = host_of(cpu, pool)
     if host != cpu.number:
+        set_work_pool_and_keep_pending(cpu, work, pool)  # who flushes or cancels asks there
         sticky = 0 if instead is None else instead + 1
         record = [QUEUE_WORK, work.number, wq.id, req_cpu, pool, sticky]
         yield from call_function_single(cpu, host, record)

@@ -44,9 +44,9 @@ class Worker:
     """struct worker."""
 
     __slots__ = (
-        "current_at", "current_func", "current_pwq", "current_since", "current_work", "desc",
-        "flags", "hog", "id", "last_active", "pool", "rescue_wq", "row", "scheduled", "sleeping",
-        "task",
+        "current_at", "current_color", "current_func", "current_pwq", "current_since",
+        "current_work", "desc", "flags", "hog", "id", "last_active", "pool", "rescue_wq",
+        "row", "scheduled", "sleeping", "task",
     )  # fmt: skip
 
     def __init__(self, pool: WorkerPool, number: int) -> None:
@@ -59,6 +59,7 @@ class Worker:
         self.current_work: Work | None = None
         self.current_func: Callable[[Cpu], Context] | None = None
         self.current_pwq: PoolWorkqueue | None = None
+        self.current_color = 0
         self.current_since = 0  # clock when the work began
         self.current_at = 0  # the task's run time then, or when it came back from sleep
         self.hog = False  # this run has been counted as CPU-intensive
