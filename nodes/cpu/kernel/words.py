@@ -12,6 +12,7 @@ from nodes.machine import QUEUES_MAX
 
 CPUS_MAX = 64
 LOCKS, LOCK_CLASSES = 256, 64
+LOCK_MAPS = 24
 SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
 SHARED_TIMERS = 64
 #: Works of the kernel, and those of modules (and tests).
@@ -35,6 +36,7 @@ _ROWS = {
     "lock usage": LOCK_CLASSES,
     "lock dependencies": LOCK_CLASSES,
     "debug_locks": 1,
+    "lock maps": LOCK_MAPS,  # whose class it is: workqueue.lockmap
     "call queues": CPUS_MAX,
     "call_data": 3,  # of 2.6.18: lock, started, finished
     "jiffies_stall": 1,
@@ -66,6 +68,7 @@ LOCK = PLACES["locks"].start
 MUTEX_WAITERS = PLACES["mutex waiters"].start
 LOCK_USAGE = PLACES["lock usage"].start
 LOCK_DEPENDENCY = PLACES["lock dependencies"].start
+LOCK_MAP = PLACES["lock maps"].start
 DEBUG_LOCKS_OFF = PLACES["debug_locks"].start
 CALL_QUEUE = PLACES["call queues"].start
 CALL_DATA = PLACES["call_data"].start

@@ -25,6 +25,7 @@ from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.alloc import WQ_LEGACY, WQ_MEM_RECLAIM, Workqueue
 from nodes.cpu.kernel.workqueue.completion import ask, complete, operation, send
 from nodes.cpu.kernel.workqueue.delayed import delayed_work_timer_fn
+from nodes.cpu.kernel.workqueue.lockmap import check_map, work_map, workqueue_map
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
     find_worker_executing_work,
@@ -114,16 +115,25 @@ def flush_work(cpu: Cpu, work: Work) -> Context:
     might_sleep(cpu, _SOURCE)
     if cpu.wq.keventd is not None:
         return (yield from keventd_flush.flush_work(cpu, work))
-    _lockdep(cpu, work)
+    if cpu.lockdep is not None:
+        check_map(cpu, work_map(cpu, work))
     while True:
         pool = get_work_pool_id(work_data(cpu, work))
         if pool == WORK_OFFQ_POOL_NONE:
             return False
-        check_flush_dependency(cpu, _wq_of(cpu, work), work)
+        wq = _wq_of(cpu, work)
+        check_flush_dependency(cpu, wq, work)
+        if cpu.lockdep is not None and wq is not None and _one_by_one(wq):
+            check_map(cpu, workqueue_map(cpu, wq))
         answer = yield from ask(cpu, host_of(cpu, pool), START_FLUSH_WORK, work.number, pool)
         if answer != _AGAIN:
             return answer == _WAITED
         yield from schedule_timeout_uninterruptible(cpu, 1)
+
+
+def _one_by_one(wq: Workqueue) -> bool:
+    """Does a work have to wait for all that were queued before it?"""
+    return wq.saved_max_active == 1 or wq.rescuer is not None
 
 
 @operation(START_FLUSH_WORK)
@@ -215,9 +225,3 @@ def check_flush_dependency(cpu: Cpu, wq: Workqueue | None, work: Work | None) ->
         name = work.name if work is not None else "0x0"
         text = f"workqueue: WQ_MEM_RECLAIM {mine.name}:{worker.current_work.name} is flushing "
         warn(cpu, _SOURCE, f"{text}!WQ_MEM_RECLAIM {wq.name}:{name}")
-
-
-def _lockdep(cpu: Cpu, work: Work) -> None:
-    """lock_map_acquire and release of the work's own map."""
-    if cpu.lockdep is not None:
-        pass

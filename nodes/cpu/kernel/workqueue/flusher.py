@@ -32,6 +32,7 @@ from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.completion import ask, ask_each, complete, operation, send
 from nodes.cpu.kernel.workqueue.flush import check_flush_dependency
 from nodes.cpu.kernel.workqueue.flushtip import HOME, PWQ_FLUSHED
+from nodes.cpu.kernel.workqueue.lockmap import check_map, workqueue_map
 from nodes.cpu.kernel.workqueue.pool import PoolWorkqueue, host_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def flush_workqueue(cpu: Cpu, wq: Workqueue) -> Context:
     if cpu.wq.keventd is not None:
         yield from keventd_flush.flush_workqueue(cpu, wq)
         return
+    if cpu.lockdep is not None:
+        check_map(cpu, workqueue_map(cpu, wq))
     check_flush_dependency(cpu, wq, None)
     if len(cpu.online_cpus) > 1:
         # what is on its way from the pool where it ran last to the CPU that it is for arrives first

@@ -18,6 +18,12 @@ from nodes.cpu.kernel.workqueue.events import (
     trace_workqueue_execute_start,
 )
 from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.lockmap import (
+    lock_map_acquire,
+    lock_map_release,
+    work_map,
+    workqueue_map,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -158,7 +164,15 @@ def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Contex
     cpu.wq.rows.pool(worker.pool)
     worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, pwq.wq.name, worker.flags)
     trace_workqueue_execute_start(cpu, work)
-    yield from work.function(cpu)
+    if cpu.lockdep is None:
+        yield from work.function(cpu)
+    else:
+        maps = workqueue_map(cpu, pwq.wq), work_map(cpu, work)
+        for lock in maps:
+            lock_map_acquire(cpu, lock)
+        yield from work.function(cpu)
+        for lock in reversed(maps):
+            lock_map_release(cpu, lock)
     trace_workqueue_execute_end(cpu, work)
     stats.completed += 1
     stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
