@@ -20,6 +20,7 @@ from nodes.cpu.kernel.ksoftirqd import (
     ksoftirqd_unpark,
     spawn_ksoftirqd,
 )
+from nodes.cpu.kernel.net.dst_gc import dst_cpu_dead, dst_cpu_down, dst_cpu_up
 from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.printk import KERN_INFO, printk
 from nodes.cpu.kernel.rcu import synchronize_rcu
@@ -28,6 +29,7 @@ from nodes.cpu.kernel.smpqueue import flush_smp_call_function_queue
 from nodes.cpu.kernel.tables import catch_up, publish
 from nodes.cpu.kernel.tasklet import takeover_tasklets
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
+from nodes.cpu.kernel.workqueue.hotplug import workqueue_offline_cpu, workqueue_online_cpu
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.migrate import migrate_tasks, set_active
 
@@ -76,13 +78,14 @@ def sched_cpu_dying(cpu: Cpu, _number: int) -> None:
 # ---------------------------------------------------------------- workqueues and threads
 
 
-def workqueue_offline(cpu: Cpu, _number: int) -> Context | None:
-    """Works are asked for elsewhere, or finish here."""
-    return None
+def workqueue_offline(cpu: Cpu, _number: int) -> Context:
+    """The pools go to a CPU that stays; what is half done ends here."""
+    yield from workqueue_offline_cpu(cpu)
 
 
-def workqueue_online(cpu: Cpu, _number: int) -> Context | None:
-    return None
+def workqueue_online(cpu: Cpu, _number: int) -> Context:
+    """And come back."""
+    yield from workqueue_online_cpu(cpu)
 
 
 def park_threads(cpu: Cpu, _number: int) -> Context:
@@ -190,7 +193,7 @@ def bringup_cpu(cpu: Cpu, number: int) -> Context:
 def timers_dead(cpu: Cpu, _number: int) -> Context:
     """timers_dead_cpu. Those that only this CPU knows stay on its wheel until it is back; so do
     hrtimers, which no other CPU knows."""
-    return timer_shared.timers_dead_cpu(cpu, SURVIVOR)
+    yield from timer_shared.timers_dead_cpu(cpu, SURVIVOR)
 
 
 def tasklets_dead(cpu: Cpu, _number: int) -> Context:
@@ -207,11 +210,25 @@ def rcu_dead(cpu: Cpu, _number: int) -> Context:
 
 
 def net_dead(cpu: Cpu, _number: int) -> Context:
-    """dev_cpu_dead: what waits to be sent, poll list and backlog."""
-    return dev_cpu_dead(cpu, SURVIVOR)
+    """dev_cpu_dead: what waits to be sent, poll list and backlog; then this CPU's dst entries."""
+    yield from dev_cpu_dead(cpu, SURVIVOR)
+    yield from dst_cpu_dead(cpu)
+
+
+def dst_offline(cpu: Cpu, _number: int) -> Context:
+    return dst_cpu_down(cpu)
+
+
+def dst_online(cpu: Cpu, _number: int) -> Context:
+    return dst_cpu_up(cpu)
 
 
 # ---------------------------------------------------------------- made new for a CPU that is back
+
+
+def smpcfd_prepare(cpu: Cpu, _number: int) -> Context:
+    """What was queued for it all the same while it was away."""
+    return flush_smp_call_function_queue(cpu)
 
 
 def timers_prepare(cpu: Cpu, _number: int) -> None:

@@ -92,7 +92,7 @@ def try_to_grab_pending(cpu: Cpu, work: Work) -> Context:
 def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
     """Off the list of a pool that is hosted here."""
     data = work_data(cpu, work)
-    if not data & WORK_STRUCT_PWQ or get_work_pool_id(data) != pool:
+    if not data & WORK_STRUCT_PWQ or get_work_pool_id(data) != pool or pool not in cpu.wq.pools:
         return -EAGAIN
     pwq = get_work_pwq(cpu, work)
     if data & WORK_STRUCT_INACTIVE:
@@ -107,6 +107,8 @@ def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
 def _unlink(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
     """list_del_init: it is on the worklist, or on the private list of a worker."""
     pool = pwq.pool
+    if work.number in pool.unknown:
+        pool.unknown.remove(work.number)
     for entries in (pool.worklist, *(worker.scheduled for worker in cpu.wq.all_workers(pool))):
         for at, entry in enumerate(entries):
             if entry.number == work.number:

@@ -81,11 +81,6 @@ class CpuWorkqueue:
         self.running: list[Work] = []  # innermost last: several if the thread flushes its own queue
         self.finished: list[tuple[int, int]] = []  # (work, completion): wait_on_work
 
-    def show(self, cpu: Cpu) -> None:
-        """To the page."""
-        if self.thread is not None:
-            cpu.wq.rows.thread(self.wq.id, self.worklist, idle=not self.running)
-
 
 class Keventd:
     """This CPU's part of all workqueues, by number; the first one made is keventd_wq."""
@@ -111,11 +106,11 @@ class Keventd:
         cwq = self.cwqs[wq.id]
         where = pwq_id(wq.id, cpu.number) << WORK_STRUCT_PWQ_SHIFT
         set_work_data(cpu, work, where | WORK_STRUCT_PWQ | WORK_STRUCT_PENDING)  # work->wq_data
-        trace_workqueue_queue_work(cpu, work, wq.name, cpu.number, cpu.number)
+        trace_workqueue_queue_work(cpu, work, wq.name, None, cpu.number)
         trace_workqueue_activate_work(cpu, work)
         cwq.worklist.append(work)
         cwq.insert_sequence += 1
-        cwq.show(cpu)
+        cpu.wq.rows.thread(wq.id, cwq.worklist, idle=not cwq.running)
         if cwq.thread is not None:
             wake_up_process(cpu, cwq.thread)
 
@@ -144,7 +139,6 @@ def create_workqueue_thread(cpu: Cpu, cwq: CpuWorkqueue) -> None:
     name = cwq.wq.name if cwq.single else f"{cwq.wq.name}/{cpu.number}"
     cwq.thread = kthread_create(cpu, name, _worker_thread(cpu, cwq), KEVENTD_NICE)
     cpu.wq.rows.add(cwq.wq.id, cpu.number, KEVENTD_NICE, name=cwq.wq.name)
-    cwq.show(cpu)
     wake_up_process(cpu, cwq.thread)
 
 
@@ -153,6 +147,7 @@ def _worker_thread(cpu: Cpu, cwq: CpuWorkqueue) -> Context:
     while not task.should_stop:
         if cwq.worklist:
             yield from run_workqueue(cpu, cwq)
+        cpu.wq.rows.thread(cwq.wq.id, cwq.worklist, idle=True)
         task.state = TASK_INTERRUPTIBLE
         if not cwq.worklist and not task.should_stop:
             yield SCHEDULE
@@ -172,21 +167,25 @@ def run_workqueue(cpu: Cpu, cwq: CpuWorkqueue) -> Context:
         work = cwq.worklist.popleft()
         cwq.running.append(work)
         clear_work_data(cpu, work)  # PENDING is cleared before the function runs
-        cwq.show(cpu)
-        row = cpu.wq.rows.begin(cwq.wq.id, cpu.current, work, cwq.wq.name)
-        trace_workqueue_execute_start(cpu, work)
-        yield from work.function(cpu)
-        trace_workqueue_execute_end(cpu, work)
+        yield from _execute(cpu, cwq, work)
         cwq.running.remove(work)
         cwq.remove_sequence += 1
-        cpu.wq.rows.end(cwq.wq.id, row)
-        cwq.show(cpu)
         if cwq.finished and work not in cwq.running:
             yield from _wake_up_finished(cpu, cwq, work.number)
         if cwq.work_done:
             yield from wake_up_done(cpu, cwq)
         yield SCHEDULE if cpu.need_resched else None
     cwq.run_depth -= 1
+
+
+def _execute(cpu: Cpu, cwq: CpuWorkqueue, work: Work) -> Context:
+    rows, number = cpu.wq.rows, cwq.wq.id
+    rows.thread(number, cwq.worklist, idle=False)
+    row = rows.begin(number, cpu.current, work, cwq.wq.name)
+    trace_workqueue_execute_start(cpu, work)
+    yield from work.function(cpu)
+    trace_workqueue_execute_end(cpu, work)
+    rows.end(number, row)
 
 
 def wake_up_done(cpu: Cpu, cwq: CpuWorkqueue) -> Context:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.workqueue.alloc import WQ_MEM_RECLAIM, Workqueue, system_workqueues
 from nodes.cpu.kernel.workqueue.completion import Completions
+from nodes.cpu.kernel.workqueue.flush import Barrier
 from nodes.cpu.kernel.workqueue.keventd import Keventd
 from nodes.cpu.kernel.workqueue.manage import create_worker, init_worker_pool
 from nodes.cpu.kernel.workqueue.pool import (
@@ -45,11 +46,15 @@ class Workqueues:
         self.delayed_works: dict[int, DelayedWork] = {}  # those of them with a timer
         self.workqueues: dict[int, Workqueue] = {}  # by number
         self.pools: dict[int, WorkerPool] = {}  # those that this CPU hosts
+        self.away: dict[int, WorkerPool] = {}  # those that another CPU hosts now
+        self.arriving: dict[int, bytearray] = {}  # state of pools, as far as it has come
+        self.early_done: list[list[int]] = []  # works done elsewhere, of pools on their way here
+        self.make_barrier = Barrier  # of which only the key moves with a pool
         self.keventd: Keventd | None = None
         self.questions = Questions()
-        self.rows = Rows(cpu)  # of the page
         self.completions = Completions()
         self.cancel_waitq: list[tuple[int, Task]] = []  # (work, who waits to cancel it)
+        self.rows = Rows(cpu)  # of the page
         self.freezing = False
         self.parked: list[list[int]] = []  # records that came too early
         #: False: no worker can be made (no memory); for tests.
@@ -96,7 +101,8 @@ class Workqueues:
     @property
     def pool(self) -> WorkerPool:
         """The normal pool of this CPU."""
-        return self.pools[2 * self._cpu.number]
+        number = 2 * self._cpu.number
+        return self.pools.get(number) or self.away[number]
 
     def all_workers(self, pool: WorkerPool) -> Iterator[Worker]:
         """Workers of the pool, and rescuers that work for it."""
@@ -123,6 +129,12 @@ class Workqueues:
         """Something became known."""
         if self.parked:
             insert_parked(self._cpu)
+        for pool in self.pools.values():
+            if pool.unknown:
+                due = [number for number in pool.unknown if number in self.works]
+                pool.unknown = [number for number in pool.unknown if number not in due]
+                pool.worklist.extendleft(self.works[number] for number in reversed(due))
+                self.kick(pool)
 
 
 def workqueue_init_early(cpu: Cpu) -> None:
