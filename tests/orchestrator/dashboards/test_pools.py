@@ -209,6 +209,17 @@ def test_a_work_that_is_cancelled_waits_no_more(era):
     assert seen.said().startswith("Nothing is stalled; longest: a, for 15")
 
 
+def test_a_pool_that_goes_leaves_nothing_to_the_next_one_in_its_row():
+    seen = Seen()
+    now(schedule_work(seen.cpu, seen.log.work("a")))
+    seen.run(5)
+    assert seen.pool().executed == 1
+    seen.cpu.wq.rows.remove(0)
+    assert [pool.id for pool in poolfacts.pools(seen.look())] == [1, 2, 3]
+    seen.cpu.wq.rows.add(7, 1, 0)
+    assert (seen.pool().id, seen.pool().cpu, seen.pool().executed) == (7, 1, 0)
+
+
 def test_each_workqueue_of_2_6_18_has_a_row_of_its_own():
     seen = Seen("2.6.18")
     own = seen.alloc(create_workqueue(seen.cpu, "ixgbe"))

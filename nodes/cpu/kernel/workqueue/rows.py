@@ -101,7 +101,8 @@ class Rows:
         row = self._pools.pop(number, NO_ROW)
         if row != NO_ROW:
             self._words[_POOL + row] = 0
-            self._words[_INACTIVE + row] = self._words[_WORKLIST + row] = 0
+            for field in (_INACTIVE, _WORKLIST, _EXECUTED):
+                self._words[field + row] = 0
 
     def pool(self, pool: WorkerPool) -> None:
         """Its figures."""
