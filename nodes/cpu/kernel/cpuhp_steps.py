@@ -20,6 +20,7 @@ from nodes.cpu.kernel.ksoftirqd import (
     ksoftirqd_unpark,
     spawn_ksoftirqd,
 )
+from nodes.cpu.kernel.net.dst_gc import dst_cpu_dead, dst_cpu_down, dst_cpu_up
 from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.printk import KERN_INFO, printk
 from nodes.cpu.kernel.rcu import synchronize_rcu
@@ -192,7 +193,7 @@ def bringup_cpu(cpu: Cpu, number: int) -> Context:
 def timers_dead(cpu: Cpu, _number: int) -> Context:
     """timers_dead_cpu. Those that only this CPU knows stay on its wheel until it is back; so do
     hrtimers, which no other CPU knows."""
-    return timer_shared.timers_dead_cpu(cpu, SURVIVOR)
+    yield from timer_shared.timers_dead_cpu(cpu, SURVIVOR)
 
 
 def tasklets_dead(cpu: Cpu, _number: int) -> Context:
@@ -209,11 +210,25 @@ def rcu_dead(cpu: Cpu, _number: int) -> Context:
 
 
 def net_dead(cpu: Cpu, _number: int) -> Context:
-    """dev_cpu_dead: what waits to be sent, poll list and backlog."""
-    return dev_cpu_dead(cpu, SURVIVOR)
+    """dev_cpu_dead: what waits to be sent, poll list and backlog; then this CPU's dst entries."""
+    yield from dev_cpu_dead(cpu, SURVIVOR)
+    yield from dst_cpu_dead(cpu)
+
+
+def dst_offline(cpu: Cpu, _number: int) -> Context:
+    return dst_cpu_down(cpu)
+
+
+def dst_online(cpu: Cpu, _number: int) -> Context:
+    return dst_cpu_up(cpu)
 
 
 # ---------------------------------------------------------------- made new for a CPU that is back
+
+
+def smpcfd_prepare(cpu: Cpu, _number: int) -> Context:
+    """What was queued for it all the same while it was away."""
+    return flush_smp_call_function_queue(cpu)
 
 
 def timers_prepare(cpu: Cpu, _number: int) -> None:

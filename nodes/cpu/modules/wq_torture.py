@@ -12,11 +12,12 @@ it was queued. The CPU that loaded the module reports the sums::
 
     wq_torture: cpus=2 queued=100000 ran=100000 lost=0 twice=0 at_once=0 refused=812
 
-``lost`` and ``twice``: runs that are missing or too many, work by work; ``at_once``: runs that began
-while the same work was running (2.6.18 does that, on two CPUs); ``refused``: queueings of works that
-were still pending, which count for nothing. The workqueues are the module's own (``torture``,
-``torture_unbound``, ``torture_highpri``), so that ``bottomhalf wq`` shows their totals; they stay
-until rmmod. In 2.6.18 there is neither unbound nor highpri: those kinds queue locally.
+``lost`` and ``twice``: runs that are missing or too many, work by work; ``at_once``: runs that
+began while the same work was running (2.6.18 does that, on two CPUs); ``refused``: queueings of
+works that were still pending, which count for nothing. The workqueues are the module's own
+(``torture``, ``torture_unbound``, ``torture_highpri``), so that ``bottomhalf wq`` shows their
+totals; they stay until rmmod. In 2.6.18 there is neither unbound nor highpri: those kinds queue
+locally.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _RUNNING = (1 << RUNS_SHIFT) - 1
 #: Words of the module, behind those of the works: the sums, then three workqueues.
 _SUMS = ("finished", "queued", "ran", "lost", "twice", "at_once", "refused")
 _SUM = {name: words.WQ_TORTURE + SLOTS + at for at, name in enumerate(_SUMS)}
-_STARTER = words.MODULE_WORK + SLOTS
+_STARTER = words.WQ_TORTURE_WORK + SLOTS
 _WQ = words.WQ_TORTURE + SLOTS + len(_SUMS)
 
 
@@ -61,7 +62,7 @@ def _on_each_cpu(cpu: Cpu, values: Values) -> None:
     """Every work may run on every CPU."""
     for slot in range(SLOTS):
         init = wqs.INIT_DELAYED_WORK if _kind(cpu, slot) == DELAYED else wqs.INIT_WORK
-        init(cpu, words.MODULE_WORK + slot, NAME, _function(slot))
+        init(cpu, words.WQ_TORTURE_WORK + slot, NAME, _function(slot))
     for number in range(cpu.machine.cpus):
         wqs.INIT_WORK(cpu, _STARTER + number, "wq_torture_share", _share(values["works"]))
 
@@ -133,7 +134,7 @@ class _Share:
 
     def _queue(self, slot: int, turn: int) -> Context:
         cpu, kind = self.cpu, _kind(self.cpu, slot)
-        work = cpu.wq.works[words.MODULE_WORK + slot]
+        work = cpu.wq.works[words.WQ_TORTURE_WORK + slot]
         if kind == DELAYED:
             assert isinstance(work, wqs.DelayedWork)
             return wqs.queue_delayed_work(cpu, self.bound, work, 1 + turn % 3)
@@ -146,15 +147,8 @@ class _Share:
     def _flush(self) -> Context:
         """Nothing of this CPU's works is left when it returns."""
         cpu = self.cpu
-        if not hasattr(wqs, "flush_work"):  # TEMP
-            a = cpu.ram.atomics
-            while any(
-                a.load(words.MODULE_WORK + s) & 1 or a.load(_word(s)) & _RUNNING for s in self.slots
-            ):
-                yield from nanosleep(cpu, POLL_NS)
-            return
         for slot in self.slots:
-            work = cpu.wq.works[words.MODULE_WORK + slot]
+            work = cpu.wq.works[words.WQ_TORTURE_WORK + slot]
             if isinstance(work, wqs.DelayedWork):
                 yield from wqs.flush_delayed_work(cpu, work)
             else:

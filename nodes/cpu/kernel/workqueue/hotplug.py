@@ -26,8 +26,8 @@ import msgpack
 
 from bus.ram import BUFFER_BYTES
 from nodes.cpu.kernel import words
-from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.sched import wake_up_process
+from nodes.cpu.kernel.percpu import SCHEDULE, Context
+from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, wake_up_process
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
 from nodes.cpu.kernel.workqueue.alloc import Workqueue, link_pwqs, pwq_adjust_max_active
@@ -43,7 +43,8 @@ from nodes.cpu.kernel.workqueue.pool import (
     pwq_dec_nr_in_flight,
     wake_up_worker,
 )
-from nodes.cpu.kernel.workqueue.work import Work, not_known
+from nodes.cpu.kernel.workqueue.queue import queue_work_on
+from nodes.cpu.kernel.workqueue.work import INIT_WORK, Work, not_known
 from nodes.cpu.kernel.workqueue.worker import (
     WORKER_DIE,
     WORKER_IDLE,
@@ -72,8 +73,29 @@ def _pools_of(cpu: Cpu, node: int) -> list[WorkerPool]:
 # ---------------------------------------------------------------- down
 
 
+def _unbind(cpu: Cpu, adopter: int) -> Context:
+    """Behaviour ``wq_unbind``: by a highpri work of the dying CPU (3.10), or directly."""
+    if cpu.params.wq_unbind == "direct":
+        unbind_workers(cpu)
+        yield from hand_over(cpu, cpu.number, adopter)
+        return
+    waiter, done = cpu.current, []
+
+    def wq_unbind_fn(cpu: Cpu) -> Context:
+        unbind_workers(cpu)
+        yield from hand_over(cpu, cpu.number, adopter)
+        done.append(True)
+        wake_up_process(cpu, waiter)
+
+    work = INIT_WORK(cpu, words.UNBIND_WORK + cpu.number, "wq_unbind_fn", wq_unbind_fn)
+    yield from queue_work_on(cpu, cpu.number, cpu.wq.system_highpri_wq, work)
+    while not done:
+        waiter.state = TASK_UNINTERRUPTIBLE
+        yield SCHEDULE
+
+
 def unbind_workers(cpu: Cpu) -> None:
-    """wq_unbind_fn: from here on nobody counts, and who is idle looks whether works wait."""
+    """From here on nobody counts, and who is idle looks whether works wait."""
     for pool in _pools_of(cpu, cpu.number):
         if pool.unbound:
             continue
@@ -91,8 +113,7 @@ def workqueue_offline_cpu(cpu: Cpu) -> Context:
     if cpu.wq.keventd is not None:
         yield from keventd_offline(cpu, adopter)
         return
-    unbind_workers(cpu)
-    yield from hand_over(cpu, cpu.number, adopter)
+    yield from _unbind(cpu, adopter)
     while any(pool.busy_hash for pool in cpu.wq.away.values()):
         yield from schedule_timeout_uninterruptible(cpu, 1)
 

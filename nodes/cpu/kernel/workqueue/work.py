@@ -95,7 +95,7 @@ def set_work_data(cpu: Cpu, work: Work, data: int) -> None:
     if work.number < 0:
         work.data = data
     else:
-        cpu.ram.atomics.store(work.number, data ^ WORK_STRUCT_NO_POOL)
+        cpu.ram.atomics.release(work.number, data ^ WORK_STRUCT_NO_POOL)
 
 
 def test_and_set_pending(cpu: Cpu, work: Work) -> bool:
@@ -168,8 +168,13 @@ def _running_word(work: Work) -> int:
 
 def set_work_running(cpu: Cpu, work: Work, wq: int, pool: int) -> None:
     """Before PENDING is cleared."""
-    if work.number >= 0:
-        cpu.ram.atomics.store(_running_word(work), wq << POOL_BITS | pool + 1)
+    if work.number < 0:
+        return
+    atomics, word = cpu.ram.atomics, _running_word(work)
+    if atomics.load(word):
+        atomics.store(word, wq << POOL_BITS | pool + 1)  # that run may be ending just now
+    else:
+        atomics.release(word, wq << POOL_BITS | pool + 1)
 
 
 def clear_work_running(cpu: Cpu, work: Work, wq: int, pool: int) -> None:
