@@ -147,13 +147,6 @@ class _Share:
     def _flush(self) -> Context:
         """Nothing of this CPU's works is left when it returns."""
         cpu = self.cpu
-        if not hasattr(wqs, "flush_work"):  # TEMP
-            a = cpu.ram.atomics
-            while any(
-                a.load(words.MODULE_WORK + s) & 1 or a.load(_word(s)) & _RUNNING for s in self.slots
-            ):
-                yield from nanosleep(cpu, POLL_NS)
-            return
         for slot in self.slots:
             work = cpu.wq.works[words.MODULE_WORK + slot]
             if isinstance(work, wqs.DelayedWork):

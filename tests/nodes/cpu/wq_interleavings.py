@@ -295,8 +295,6 @@ class Rig:
         self, cpu: Cpu, case: Case, account: Account, waiter: Waiter, me: Account | None
     ) -> Context:
         """Cancel it, flush it, or flush its whole workqueue."""
-        if not hasattr(wqs, "flush_work"):
-            return
         kind = self.rng.choice(("cancel", "flush", "flush", "all"))
         work = self.work_of(cpu, account)
         if kind == "all" and me is not None and case.lawful and me.wq == account.wq:
@@ -337,8 +335,6 @@ class Rig:
             elif kind == "sleep":
                 yield from nanosleep(cpu, rng.randrange(1, 8) * MS // 2)
             elif kind == "busy":
-                if not hasattr(wqs, "work_busy"):
-                    continue
                 busy = yield from wqs.work_busy(cpu, self.work_of(cpu, account))
                 assert 0 <= busy <= 3
             else:

@@ -25,6 +25,7 @@ from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.alloc import WQ_LEGACY, WQ_MEM_RECLAIM, Workqueue
 from nodes.cpu.kernel.workqueue.completion import ask, complete, operation, send
 from nodes.cpu.kernel.workqueue.delayed import delayed_work_timer_fn
+from nodes.cpu.kernel.workqueue.grab import wait_while_in_hand
 from nodes.cpu.kernel.workqueue.lockmap import check_map, work_map, workqueue_map
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
@@ -118,6 +119,7 @@ def flush_work(cpu: Cpu, work: Work) -> Context:
     if cpu.lockdep is not None:
         check_map(cpu, work_map(cpu, work))
     while True:
+        yield from wait_while_in_hand(cpu, work)
         pool = get_work_pool_id(work_data(cpu, work))
         if pool == WORK_OFFQ_POOL_NONE:
             return False

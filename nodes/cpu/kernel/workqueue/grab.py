@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.smp import remote_function
-from nodes.cpu.kernel.timer_shared import del_timer
+from nodes.cpu.kernel.timer_shared import del_timer, timer_pending
 from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
 from nodes.cpu.kernel.workqueue.pool import (
@@ -27,6 +27,7 @@ from nodes.cpu.kernel.workqueue.pool import (
 from nodes.cpu.kernel.workqueue.remote import answer, ask
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_INACTIVE,
+    WORK_STRUCT_PENDING,
     WORK_STRUCT_PWQ,
     DelayedWork,
     Work,
@@ -87,6 +88,21 @@ def try_to_grab_pending(cpu: Cpu, work: Work) -> Context:
             retries -= 1
             yield Pause(cpu.now() + GRAB_RETRY_NS)
     return grabbed
+
+
+def wait_while_in_hand(cpu: Cpu, work: Work) -> Context:
+    """Sleep while somebody has PENDING and the work is nowhere yet: in a record to the CPU that
+    will have it, or with a task that moves it. Who flushes a work waits for that too: whoever
+    queued it may have returned long ago."""
+    while _in_hand(cpu, work):
+        yield from nanosleep(cpu, GRAB_RETRY_NS)
+
+
+def _in_hand(cpu: Cpu, work: Work) -> bool:
+    data = work_data(cpu, work)
+    if not data & WORK_STRUCT_PENDING or data & WORK_STRUCT_PWQ or work_is_canceling(data):
+        return False
+    return not (isinstance(work, DelayedWork) and timer_pending(cpu, work.timer))
 
 
 def _take_off(cpu: Cpu, work: Work, pool: int) -> int:

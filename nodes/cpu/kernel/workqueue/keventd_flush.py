@@ -22,6 +22,7 @@ from nodes.cpu.kernel.tables import publish
 from nodes.cpu.kernel.timer import SPIN_NS
 from nodes.cpu.kernel.timer_shared import del_timer_sync
 from nodes.cpu.kernel.workqueue.completion import ask, ask_each, operation
+from nodes.cpu.kernel.workqueue.grab import wait_while_in_hand
 from nodes.cpu.kernel.workqueue.keventd import (
     FLUSH_CPU_WORKQUEUE,
     SINGLETHREAD_CPU,
@@ -86,6 +87,7 @@ def _flush_cpu_workqueue(cpu: Cpu, key: int, wq: int, _b: int, _c: int) -> int |
 
 def flush_work(cpu: Cpu, work: Work) -> Context:
     """True if there was something to wait for."""
+    yield from wait_while_in_hand(cpu, work)
     data = work_data(cpu, work)
     if data & WORK_STRUCT_PENDING and data & WORK_STRUCT_PWQ:
         yield from flush_workqueue(cpu, cpu.wq.workqueues[get_work_wq_id(data)])
