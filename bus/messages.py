@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_check
 FRAME_BYTES_MAX = 9728
 SNAPSHOT_BYTES_MAX = 65536
 TEXT_CHARS_MAX = 8192
+CPU_MASK_ALL = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Between(NamedTuple):
@@ -158,14 +159,19 @@ class Reply(NamedTuple):
 
 
 class Spawn(NamedTuple):
-    """Run a program of the emulated machine as a task of this CPU; its id is ``request``."""
+    """Run a program of the emulated machine as a task of this CPU; its id is ``request``.
+
+    ``cpus_allowed``, a bit for each CPU, is where it may be when this CPU goes offline."""
 
     request: U32
     argv: Words
+    cpus_allowed: U64 = CPU_MASK_ALL
 
 
 class Signal(NamedTuple):
-    """Send a signal (Linux's number) to the task that was spawned as ``request``."""
+    """Send a signal (Linux's number) to the task that was spawned as ``request``.
+
+    A CPU that does not run that task (any more) sends the message back as it is."""
 
     request: U32
     signo: Annotated[int, Between(1, 64)]
@@ -184,6 +190,13 @@ class TaskExit(NamedTuple):
 
     request: U32
     code: U8
+
+
+class TaskMoved(NamedTuple):
+    """The last word of a CPU about a task: ``cpu`` runs it from here on, and speaks for it."""
+
+    request: U32
+    cpu: Name
 
 
 class Cable(NamedTuple):
@@ -255,6 +268,7 @@ WIRE: dict[int, type[Any]] = {
     55: Heartbeat,
     56: HeartbeatAck,
     57: Shutdown,
+    58: TaskMoved,
 }
 LOCAL_EVENTS: tuple[type[Any], ...] = (PeerLost, PeerBack, PeerSilent)
 

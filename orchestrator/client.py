@@ -7,8 +7,8 @@ costs the machine nothing.
 
 The wire: a UNIX stream socket in the run directory (mode 0700), MessagePack values back to back.
 To the owner ``[number, operation, argument...]``; from it ``[number, ok, value]`` for calls,
-``["request", number, ok, value, failed]``, ``["output", number, stream, text]`` and
-``["exit", number, code, failed]``.
+``["request", number, ok, value, failed]``, ``["output", number, stream, text]``,
+``["moved", number, cpu]`` (its CPU went offline) and ``["exit", number, code, failed]``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import msgpack
 
+from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.machine import LAN, MachineSettings
 from orchestrator.errors import BottomhalfError
@@ -111,8 +112,8 @@ class RemoteMachine(Machine):
         self._requests[number] = request
         return request
 
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
-        number = self._send("spawn", cpu, list(argv))
+    def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:
+        number = self._send("spawn", cpu, list(argv), cpus_allowed)
         job = Job(cpu, number, argv)
         self._jobs[number] = job
         return job
@@ -213,6 +214,8 @@ class RemoteMachine(Machine):
                 request.done = True
             case ["output", number, stream, text]:
                 self._jobs[number].output.append((stream, text))
+            case ["moved", number, cpu]:
+                self._jobs[number].cpu = cpu
             case ["exit", number, code, failed]:
                 job = self._jobs.pop(number)
                 job.exit_code, job.failed = code, failed

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from orchestrator import tomlfile
 
 if TYPE_CHECKING:
     from nodes.machine import MachineSettings
+    from orchestrator.session import Session, Wait
 
 _NODES = ("kill", "freeze", "thaw", "restart", "top")
 
@@ -32,7 +33,8 @@ def candidates(verb: str) -> list[str]:
         return list(eras.names())
     settings = _settings()
     if verb in _NODES:
-        return [*settings.node_names, "active", "backup"]
+        options = ("--pools", "--once", "--svg", "--json") if verb == "top" else ()
+        return [*settings.node_names, "active", "backup", *options]
     if verb == "cable":
         return [*settings.nic_names, "active", "backup", "in", "out"]
     if verb == "ping":
@@ -47,6 +49,8 @@ def candidates(verb: str) -> list[str]:
         return module_names()
     if verb == "taskset":
         return ["-c", *map(str, range(settings.cpus)), "ping", "insmod"]
+    if verb == "wq":
+        return ["pools", *_workqueues(), "-i", "--for", "--json"]
     if verb == "chcpu":
         return ["-d", "-e", *map(str, range(1, settings.cpus))]
     if verb == "sh":
@@ -63,14 +67,28 @@ def candidates(verb: str) -> list[str]:
 def _files() -> list[str]:
     """Files of the machine that runs; those that every machine has if there is none."""
     from nodes.cpu.kernel import procfs  # noqa: PLC0415
-    from orchestrator import procfiles, running  # noqa: PLC0415
+    from orchestrator import procfiles  # noqa: PLC0415
+
+    return _ask(procfiles.paths) or list(procfs.FILES)
+
+
+def _workqueues() -> list[str]:
+    """Workqueues of the machine that runs."""
+    from orchestrator.verbs import workqueue  # noqa: PLC0415
+
+    return _ask(workqueue.names)
+
+
+def _ask(question: Callable[[Session], Generator[Wait, None, list[str]]]) -> list[str]:
+    """What the machine that runs answers; nothing if there is none."""
+    from orchestrator import running  # noqa: PLC0415
     from orchestrator.errors import OK, BottomhalfError  # noqa: PLC0415
-    from orchestrator.session import Session, Wait, drive  # noqa: PLC0415
+    from orchestrator.session import Session, drive  # noqa: PLC0415
 
     found: list[str] = []
 
     def look(session: Session) -> Generator[Wait, None, int]:
-        found.extend((yield from procfiles.paths(session)))
+        found.extend((yield from question(session)))
         return OK
 
     try:
@@ -78,7 +96,7 @@ def _files() -> list[str]:
             session = Session(machine, err=lambda text: None)
             drive(session, look(session))
     except (BottomhalfError, OSError):
-        return list(procfs.FILES)
+        return []
     return found
 
 

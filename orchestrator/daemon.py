@@ -34,6 +34,7 @@ class _Client:
         self.waiting = bytearray()
         self.requests: dict[int, Request] = {}
         self.jobs: dict[int, Job] = {}
+        self.places: dict[int, str] = {}  # of each job, the CPU that the client knows of
         self.holds = False
 
     def say(self, message: list[Any]) -> None:
@@ -152,8 +153,9 @@ class ControlServer:
                 client.requests[number] = getattr(self.machine, operation)(*arguments)
                 return
             if operation == "spawn":
-                cpu, argv = arguments
-                client.jobs[number] = self.machine.spawn(cpu, tuple(argv))
+                cpu, argv, cpus_allowed = arguments
+                client.jobs[number] = self.machine.spawn(cpu, tuple(argv), cpus_allowed)
+                client.places[number] = cpu
                 return
             value = self._call(client, operation, arguments)
         except BottomhalfError as error:
@@ -190,8 +192,11 @@ class ControlServer:
         for number, job in list(client.jobs.items()):
             for stream, text in job.take():
                 client.say(["output", number, stream, text])
+            if job.cpu != client.places[number]:
+                client.places[number] = job.cpu
+                client.say(["moved", number, job.cpu])
             if job.done:
-                del client.jobs[number]
+                del client.jobs[number], client.places[number]
                 client.say(["exit", number, job.exit_code, job.failed])
 
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import msgpack
 
-from bus.messages import Cable, Reply, Signal, Snapshot, Spawn, TaskExit, TaskOutput
+from bus.messages import Cable, Reply, Signal, Snapshot, Spawn, TaskExit, TaskMoved, TaskOutput
 from nodes.machine import LAN
 from orchestrator.machine import Job, Request
+
+#: Words of a job's next CPU that wait for the last one of its old CPU.
+EARLY_MAX = 4096
 
 
 class Desk:
@@ -35,11 +38,11 @@ class Desk:
         self._requests[request.number] = request
         return request, Cable(request.number, port, int(inserted))
 
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> tuple[Job, Spawn]:
+    def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int) -> tuple[Job, Spawn]:
         """A program for ``cpu``."""
         job = Job(cpu, self._next(), argv)
         self._jobs[job.number] = job
-        return job, Spawn(job.number, argv)
+        return job, Spawn(job.number, argv, cpus_allowed)
 
     def signal(self, job: Job, signo: int) -> Signal:
         """A signal for a job."""
@@ -52,15 +55,34 @@ class Desk:
             if request is not None and request.node == sender:
                 del self._requests[message.request]
                 self._answer(request, message)
-        elif type(message) is TaskOutput:
+        elif type(message) in (TaskOutput, TaskExit, TaskMoved):
             job = self._jobs.get(message.request)
             if job is not None and job.cpu == sender:
-                job.output.append((message.stream, message.text))
+                self._of_task(job, message)
+            elif job is not None and len(job.early) < EARLY_MAX:
+                job.early.append((sender, message))
+
+    def _of_task(self, job: Job, message: Any) -> None:
+        """What the CPU of a job says about it."""
+        if type(message) is TaskOutput:
+            job.output.append((message.stream, message.text))
         elif type(message) is TaskExit:
-            job = self._jobs.get(message.request)
-            if job is not None and job.cpu == sender:
-                del self._jobs[message.request]
-                job.exit_code = message.code
+            del self._jobs[job.number]
+            job.exit_code = message.code
+        else:
+            self._go_on(job, message.cpu)
+
+    def _go_on(self, job: Job, cpu: str) -> None:
+        """From now on ``cpu`` speaks for the job; it may have begun before the old one ended."""
+        job.cpu = cpu
+        early, job.early = job.early, []
+        for sender, message in early:
+            self.file(sender, message)
+
+    def moved_from(self, sender: str, signal: Signal) -> str:
+        """A CPU sent a signal back: the CPU that the job has moved to, or nothing (it is over)."""
+        job = self._jobs.get(signal.request)
+        return job.cpu if job is not None and job.cpu != sender else ""
 
     @staticmethod
     def _answer(request: Request, reply: Reply) -> None:
@@ -89,4 +111,7 @@ class Desk:
         for request in [r for r in self._requests.values() if r.node == node]:
             self.fail(request, why)
         for job in [j for j in self._jobs.values() if j.cpu == node]:
-            self.fail(job, why)
+            if job.early:  # it had gone on elsewhere, only the word of it died
+                self._go_on(job, job.early[0][0])
+            else:
+                self.fail(job, why)

@@ -41,9 +41,6 @@ _MODULES = {"bond_": "bonding", "ixgbe_": "ixgbe", "ad_": "bonding"}
 _STATES_310 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "x", 0x80: "x", 0x402: "S"}
 _STATES_61 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "Z", 0x80: "X", 0x402: "I"}
 #: Classes of ``nodes.ledger`` in a packet's key.
-#: Of a work: number of its function's name, CPU asked for; what "any" is: NR_CPUS of the two.
-_SYMBOL, _ANY_CPU = 0xFFFFF, 0xFFF
-_NR_CPUS = {False: 5120, True: 8192}
 _ECHO = {1: "request", 2: "reply"}
 
 
@@ -110,6 +107,9 @@ CPU_ROWS: dict[str, Row] = {
     "sched_wakeup_new": _WAKE,
     "sched_waking": _WAKE._replace(eras=MODERN, held=2),
     "sched_process_exit": Row("sched", _TASK),
+    "sched_migrate_task": Row(
+        "sched", _TASK + " orig_cpu={orig_cpu} dest_cpu={dest_cpu}", irqs_off=True, held=2
+    ),
     "local_timer_entry": _VECTOR,
     "local_timer_exit": _VECTOR,
     "reschedule_entry": _VECTOR,
@@ -173,7 +173,7 @@ CPU_ROWS: dict[str, Row] = {
     "workqueue_execute_end": Row(
         "workqueue", "work struct {work}", "work struct {work}: function {function}"
     ),
-    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={pool_cpu} nr_running={b}"),
+    "worker_pool_nr_running": _ours("pool", "pool={pool} cpu={host} nr_running={b}"),
     "napi_poll": Row(
         "napi",
         "napi poll on napi struct {napi} for device {napi_device}",
@@ -314,10 +314,11 @@ def _index(texts: Sequence[str], index: int) -> str:
 
 
 def symbol_of(row: Row, record: Record) -> int | None:
-    """Number of the (newest) name that a record of this row means, if it means one."""
+    """Number of the name that a record of this row means, if it means one; the larger of two."""
+    if "{workqueue_name}" in row.new:
+        return max(_low(record.b), record.b >> 32)
     if "{function}" in row.text + row.new:
-        both = (record.b & _SYMBOL, record.b >> 20 & _SYMBOL)
-        return max(both) if "{workqueue" in row.text else both[0]
+        return _low(record.b)
     return record.a >> 32 & 0xFFFF if "{timer_function}" in row.text else None
 
 
@@ -328,16 +329,21 @@ def _function(number: int, names: Names) -> str:
     return f"{name} [{module}]" if module else name
 
 
-def _req_cpu(record: Record, names: Names) -> int:
-    """WORK_CPU_UNBOUND is the kernel's NR_CPUS."""
-    asked = record.b >> 40 & _ANY_CPU
-    return asked if asked != _ANY_CPU else _NR_CPUS[names.layout.new_texts]
-
-
 def _jiffies(record: Record, names: Names) -> int:
     """The jiffy of a record: they begin five minutes before 32 bits wrap."""
     hz = names.params.hz
     return (1 << 32) - 300 * hz + (record.time_ns - names.boot_ns) * hz // 1_000_000_000
+
+
+def _nr_cpus(names: Names) -> int:
+    """NR_CPUS of the distributions' kernels: what WORK_CPU_UNBOUND is."""
+    return 8192 if names.layout.new_texts else 5120
+
+
+def _pool_cpu(record: Record, names: Names) -> int:
+    """-1 is an unbound pool's, printed without a sign by old kernels."""
+    cpu = (record.a >> 48) - 1
+    return cpu if cpu >= 0 or names.layout.new_texts else cpu & 0xFFFF_FFFF
 
 
 def _ipi(record: Record, names: Names) -> str:
@@ -382,8 +388,10 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "pid": lambda r, n: _low(r.a),
     "prio": lambda r, n: r.a >> 32 & 0xFFFF,
     "state": lambda r, n: (_STATES_61 if n.layout.new_texts else _STATES_310).get(r.a >> 48, "?"),
+    "orig_cpu": lambda r, _: str(_low(r.b)),
+    "dest_cpu": lambda r, _: str(r.b >> 32),
     "target_cpu": lambda r, n: f"{r.a >> 48:03d}",
-    "pool_cpu": lambda r, n: f"{r.a >> 32}",
+    "host": lambda r, n: f"{r.a >> 32}",
     "pool": lambda r, n: f"{r.a & 0xFFFF_FFFF}",
     "next_comm": lambda r, n: _comm(r.b, n),
     "next_pid": lambda r, n: _low(r.b),
@@ -403,12 +411,12 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "timeout": lambda r, n: r.b - _jiffies(r, n),
     "expiry": lambda r, n: r.b - n.boot_ns,
     "now": lambda r, n: r.time_ns - n.boot_ns,
-    "work": _at("work", lambda r: r.a),
-    "workqueue": _at("workqueue", lambda r: r.b >> 20 & _SYMBOL),
-    "workqueue_name": lambda r, n: _index(n.symbols, r.b >> 20 & _SYMBOL),
-    "req_cpu": _req_cpu,
-    "pool_cpu": lambda r, n: (r.b >> 52) - 1 & 0xFFFF_FFFF,  # -1, unsigned: unbound
-    "function": lambda r, n: _function(r.b & _SYMBOL, n),
+    "work": _at("work", lambda r: _low(r.a)),
+    "workqueue": _at("workqueue", lambda r: r.b >> 32),
+    "workqueue_name": lambda r, n: _index(n.symbols, r.b >> 32),
+    "req_cpu": lambda r, n: (r.a >> 32 & 0xFFFF) - 1 if r.a >> 32 & 0xFFFF else _nr_cpus(n),
+    "pool_cpu": _pool_cpu,
+    "function": lambda r, n: _function(_low(r.b), n),
     "napi": _at("napi", lambda r: r.a),
     "napi_device": lambda r, n: _device(r.a & 0xFFFF, n),
     "work_done": lambda r, n: _low(r.b),

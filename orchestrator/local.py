@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from bus.messages import CPU_MASK_ALL, Signal
 from bus.ram import COMMON_SCHEMA, Page
 from bus.simulation import Place
 from nodes.machine import MachineSettings
@@ -40,13 +41,22 @@ class LocalMachine(Machine):
         request, message = self._desk.cable(nic, inserted)
         return self._hand_over(request.node, message, request)
 
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
-        job, message = self._desk.spawn(cpu, argv)
+    def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:
+        job, message = self._desk.spawn(cpu, argv, cpus_allowed)
         return self._hand_over(cpu, message, job)
 
     def signal(self, job: Job, signo: int) -> None:
         if not job.done:
             self._deliver(job.cpu, self._desk.signal(job, signo))
+
+    def _file(self, sender: str, message: Any) -> None:
+        """Take what a node said; a signal that missed a task on the move goes after it."""
+        if type(message) is Signal:
+            cpu = self._desk.moved_from(sender, message)
+            if cpu:
+                self._deliver(cpu, message)
+        else:
+            self._desk.file(sender, message)
 
     def _hand_over(self, node: str, message: Any, out: _Out) -> _Out:
         why = self._deliver(node, message)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.machine import MachineSettings
 
@@ -67,11 +68,12 @@ class Request:
 class Job:
     """A program running as a task on a CPU."""
 
-    cpu: str
+    cpu: str  # where it runs now: a program moves when its CPU goes offline
     number: int
     argv: tuple[str, ...]
     output: list[tuple[int, str]] = field(default_factory=list)  # (stream, text), taken by readers
     exit_code: int | None = None
+    early: list[tuple[str, Any]] = field(default_factory=list)  # of its next CPU (see ``desk``)
     failed: str = ""  # the CPU died under it, or there is no such program
 
     @property
@@ -108,8 +110,8 @@ class Machine(ABC):
         """Pull or plug the cable at the switch."""
 
     @abstractmethod
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
-        """Start a program of the emulated machine."""
+    def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:
+        """Start a program of the emulated machine; ``cpus_allowed`` as in ``Spawn``."""
 
     @abstractmethod
     def signal(self, job: Job, signo: int) -> None:

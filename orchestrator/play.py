@@ -323,7 +323,7 @@ class Player:
         self._live_until(machine.now_ns() + DRAIN_NS)
         self._look()
         if self._ping is not None:
-            played.times = ping_times(machine, self.scenario.cpu).until(self._ended_ns)
+            played.times = ping_times(machine, self._ping.cpu).until(self._ended_ns)
         played.phases = compute(self._starts, played.times, self.lines, machine.ram.boot_ns)
         for phase, active in zip(played.phases, self._actives, strict=False):
             phase.active = active

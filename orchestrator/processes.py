@@ -255,7 +255,7 @@ class ProcessMachine(LocalMachine):
                 continue  # the last words of a life that ended: its requests failed with it
             for message in batch.messages:
                 if type(message) is not HeartbeatAck:
-                    self._desk.file(sender, message)
+                    self._file(sender, message)
                 elif message.sequence:
                     self._unanswered.pop(sender, None)
                     self._silent.discard(sender)

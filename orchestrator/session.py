@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from bus.messages import CPU_MASK_ALL
 from orchestrator.errors import hint_line
 from orchestrator.machine import Job, Machine, Request
 
@@ -62,6 +63,7 @@ class Session:
     json: bool = False
     terminal: bool = False  # hints of kernel-layer commands are shown only there
     cpu: str = "cpu0"  # where programs of the emulated machine run
+    cpus_allowed: int = CPU_MASK_ALL  # where they may go when that CPU goes offline
     signals: list[int] = field(default_factory=list)  # sent to the verb, oldest first
     tick: Callable[[], None] | None = None  # called while time passes
     on: str = ""  # ``--on NAME `` if the person had to say it: commands that we print repeat it
@@ -119,8 +121,10 @@ class Session:
         self, argv: tuple[str, ...], cpu: str | None = None, show: bool = True
     ) -> Generator[Wait, None, Job]:
         """Run a program of the emulated machine to its end; signals go to it."""
-        where = cpu or self.cpu
-        job = self.machine.spawn(where, argv)
+        if cpu is None:
+            job = self.machine.spawn(self.cpu, argv, self.cpus_allowed)
+        else:
+            job = self.machine.spawn(cpu, argv)
         ready = _ready(job, self.signals)
         give_up_ns: int | None = None
         while True:
@@ -135,7 +139,7 @@ class Session:
                 if number != signal.SIGQUIT and give_up_ns is None:  # ping goes on after that one
                     give_up_ns = self.machine.now_ns() + ANSWER_TIMEOUT_MS * 1_000_000
             if give_up_ns is not None and self.machine.now_ns() >= give_up_ns:
-                job.failed = f"{where} does not answer"
+                job.failed = f"{job.cpu} does not answer"
                 return job
             yield Wait(give_up_ns, ready)
 

@@ -75,7 +75,7 @@ class SimulatedMachine(LocalMachine):
 
         def after_turn() -> bool:
             while said:
-                self._desk.file(*said.popleft())
+                self._file(*said.popleft())
             return stop is not None and stop()
 
         self.simulation.run_until(until_ns, after_turn)

@@ -10,6 +10,12 @@ LATENCY_BUCKETS = 32
 #: Rules and policies of ip_tables that can be counted.
 NF_SLOTS = 40
 RUN_QUEUE_ROWS = 6
+#: Rows of worker pools: normal, highpri, unbound, and those hosted for a CPU that is offline.
+WQ_POOLS = 8
+#: Rows of workers that run a work, and of delayed works on a timer.
+WQ_BUSY_ROWS, WQ_BUSY_WORDS = 10, 11
+WQ_DELAYED_ROWS, WQ_DELAYED_WORDS = 8, 6
+WQ_WORK_WORDS, WQ_NAME_WORDS = 4, 3
 
 #: Architecture rows of /proc/interrupts that are counted, in the order of ``arch_irqs``.
 ARCH_IRQS = (
@@ -101,23 +107,37 @@ CPU_SCHEMA = Schema(
         Field("rcu_ticks", "ticks in it"),
         Field("rcu_softirq_snap", "RCU softirqs when it noticed"),
         Field("rcu_qlen", "callbacks that wait"),
-        # workqueue pool (normal) of this CPU
-        Field("wq_workers", "nr_workers"),
-        Field("wq_idle", "nr_idle"),
-        Field("wq_running", "nr_running of the pool"),
-        Field("wq_worklist", "works waiting"),
-        Field("wq_delayed", "delayed works on a timer"),
-        Field("wq_executed", "works run"),
+        # worker pools, by row: 0 normal, 1 highpri, then the others in the order they came
+        # (keventd: one row for each workqueue's thread)
+        Field("wq_pool", "1 + id | (1 + CPU; 0 unbound) << 16 | nice + 20 << 32 | flags << 40",
+              WQ_POOLS),
+        Field("wq_pool_name", "of the workqueue, where a thread serves one",
+              WQ_NAME_WORDS * WQ_POOLS),
+        Field("wq_workers", "nr_workers", WQ_POOLS),
+        Field("wq_idle", "nr_idle", WQ_POOLS),
+        Field("wq_running", "nr_running", WQ_POOLS),
+        Field("wq_worklist", "works that wait for a worker", WQ_POOLS),
+        Field("wq_inactive", "works that max_active holds back", WQ_POOLS),
+        Field("wq_executed", "works run", WQ_POOLS),
+        Field("wq_watchdog_ts", "clock of the pool's last progress", WQ_POOLS),
+        Field("wq_next", "the work at the head of the worklist", WQ_WORK_WORDS * WQ_POOLS),
+        Field("wq_busy", "rows of pid | pool row << 32 | asleep << 40 | worker flags << 44, clock"
+              " of its begin, comm (2 words), work (4), workqueue (3); pid 0: free",
+              WQ_BUSY_ROWS * WQ_BUSY_WORDS),
+        Field("wq_delayed", "delayed works on a timer of this CPU"),
+        Field("wq_timers", "rows of 1 + the timer's atomic word (0: free), clock of its expiry,"
+              " work (4 words); the word tells if the timer is another CPU's by now",
+              WQ_DELAYED_ROWS * WQ_DELAYED_WORDS),
         Field("wq_last_ns", "clock when the last work began"),
-        Field("wq_last_work", "its function", 4),
+        Field("wq_last_work", "its function", WQ_WORK_WORDS),
         # softnet_stat
         Field("softnet", "processed dropped time_squeeze cpu_collision received_rps flow_limit", 6),
         # ledger: [other, request, reply] each
         Field("icmp_sent", "given to the network stack by sockets of this CPU", 3),
         Field("icmp_generated", "made by the kernel itself", 3),
         Field("delivered", "queued on the socket that wanted it", 3),
-        Field("handover_out", "skbs given to another CPU", 3),
-        Field("handover_in", "skbs taken from another CPU", 3),
+        Field("handover_out", "skbs given to another CPU, further copies not counted", 3),
+        Field("handover_in", "skbs taken from another CPU, likewise", 3),
         Field("tx_posted", "by NIC: descriptors handed to the NIC", 3 * NICS_MAX),
         Field("rx_polled", "by NIC: frames taken from its rings", 3 * NICS_MAX),
         Field("drops", "by device (0: none or the bond, else 1 + NIC), then by DROP_REASONS",

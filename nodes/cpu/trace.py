@@ -9,6 +9,10 @@ Packet events carry in ``a`` the packet key (class << 32 | icmp id << 16 | icmp 
 Timer events carry in ``a``: bits 0-31 the timer (CPU << 24 | number), 32-47 the symbol of its
 function, 48-50 DEFERRABLE, PINNED, IRQSAFE, 52-61 slot or bucket. ``jiffies`` at a record (``now``
 of ftrace) follow from its time: INITIAL_JIFFIES + uptime * HZ.
+
+Works are known by their number. ``workqueue_queue_work`` has in ``a`` beside it: bits 32-47 1 + the
+CPU that was asked for (0: WORK_CPU_UNBOUND), 48-63 1 + the CPU of the pool (0: unbound); in ``b``
+the symbols of its function and, from bit 32 on, of the workqueue.
 """
 
 from __future__ import annotations
@@ -73,13 +77,8 @@ TRACEPOINTS = table(
     Tracepoint(50, "hrtimer_init", "hrtimer; CLOCK_MONOTONIC"),
     Tracepoint(51, "sched_waking", "a as sched_wakeup: before it is made runnable"),
     Tracepoint(52, "sched_process_exit", "a pid | prio << 32, b comm"),
-    Tracepoint(
-        53,
-        "workqueue_queue_work",
-        "a work number, b function | workqueue << 20 | CPU asked for << 40 "
-        "(0xFFF: any) | 1 + CPU of the pool << 52 (0: unbound)",
-    ),
-    Tracepoint(54, "workqueue_activate_work", "a work number"),
+    Tracepoint(53, "workqueue_queue_work", "work; b function | workqueue << 32"),
+    Tracepoint(54, "workqueue_activate_work", "a work number, b function"),
     Tracepoint(55, "netif_receive_skb", "packet; b ifindex | length << 32"),
     Tracepoint(56, "spurious_apic_entry", "a vector"),
     Tracepoint(57, "spurious_apic_exit", "a vector"),
@@ -87,6 +86,7 @@ TRACEPOINTS = table(
     Tracepoint(59, "error_apic_exit", "a vector"),
     # ours: Linux has no event where nr_running moves
     Tracepoint(60, "worker_pool_nr_running", "a pool id | CPU << 32, b nr_running"),
+    Tracepoint(63, "sched_migrate_task", "a pid | prio << 32, b from | to << 32"),
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from orchestrator.dashboards import cpufacts
+from orchestrator.dashboards import cpufacts, poolfacts
 from orchestrator.dashboards.common import PLAIN, Size, footer, header
 from orchestrator.dashboards.draw import (
     STYLES,
@@ -25,7 +25,7 @@ from orchestrator.dashboards.draw import (
 from orchestrator.dashboards.model import FAST_PERIOD_NS, MachineView, NodeView
 from orchestrator.dashboards.sentences import CPU, sentence
 
-KEYS = "Left Right other process   space hold view   k kill f freeze r restart   q quit"
+KEYS = "Left Right others  w worker pools  space hold  k kill f freeze r restart  q quit"
 _COLUMNS = 56
 _CONTEXTS = (("H", "hardirq"), ("S", "softirq"), ("T", "tasks"))
 #: Softirqs that are shown even when there is little room.
@@ -200,15 +200,22 @@ def _run_queue(node: NodeView) -> Box:
 
 
 def _workers(view: MachineView, node: NodeView) -> Box:
-    """The normal worker pool of this CPU."""
-    get = node.get
+    """The pools of this CPU in two lines; ``w`` opens their own screen."""
+    pools = poolfacts.pools(node)
+    running, idle, queued = (
+        sum(getattr(pool, name) for pool in pools) for name in ("running", "idle", "worklist")
+    )
+    busy = poolfacts.busy(node)
     last = node.text("wq_last_work")
-    age = duration(view.age_ns(get("wq_last_ns")))
-    lines = [
-        f" nr_running {get('wq_running')}  idle {get('wq_idle')}  queued {get('wq_worklist')}",
-        f" last: {last}, {age} ago" if last else " no work has run yet",
-    ]
-    delayed = f"{get('wq_delayed')} delayed"
+    if busy:
+        age = duration(view.age_ns(busy[0].since_ns))
+        second = f" {busy[0].state} {busy[0].comm} {busy[0].work} {age}"
+    elif last:
+        second = f" last: {last}, {duration(view.age_ns(node.get('wq_last_ns')))} ago"
+    else:
+        second = " no work has run yet"
+    lines = [f" nr_running {running}  idle {idle}  queued {queued}", second]
+    delayed = f"{node.get('wq_delayed')} delayed"
     return Box(f"workers of cpu{node.number}", static(lines), 2, note=delayed)
 
 

@@ -10,6 +10,7 @@ _KEYS = (
     " 0-9         open the process with this number",
     " Left Right  the process before and after in the list",
     " Esc         back to the whole machine",
+    " w           on a CPU: its worker pools, and back",
     " space       hold the view; the machine goes on",
     " k f c r     kill; freeze or thaw; cable out or in; restart",
     "             on the overview, then the number, a active, b backup",

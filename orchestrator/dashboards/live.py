@@ -59,7 +59,12 @@ class Top:
         stdout: TextIO | None = None,
     ) -> None:
         self.view = view
+        #: of the screen that is open; a CPU has a second one, its worker pools
         self.node = node
+        self._pools = False
+        if node is not None:
+            self.node, _, part = node.partition(":")
+            self._pools = part == "pools"
         self.outcome: str | None = None
         self._act = act
         self._caption = caption
@@ -122,7 +127,7 @@ class Top:
         frame = (
             help.render(self.view, size)
             if self._help
-            else screens.render(self.view, self.node, size)
+            else screens.render(self.view, self._screen(), size)
         )
         if frame.plain == self._drawn and not resized:
             return
@@ -245,8 +250,21 @@ class Top:
     def _leave(self, outcome: str) -> None:
         self.outcome = outcome
 
+    def _screen(self) -> str | None:
+        """Name of the screen that is open."""
+        pools = self._pools and self.node is not None and self.view[self.node].kind == "cpu"
+        return f"{self.node}:pools" if pools else self.node
+
     def _back(self) -> None:
-        self.node = None
+        if self._screen() == self.node:
+            self.node = None
+        self._pools = False
+
+    def _worker_pools(self) -> None:
+        if self.node is None or self.view[self.node].kind != "cpu":
+            self.say("w shows the worker pools of a CPU: open one first")
+        else:
+            self._pools = not self._pools
 
     def _show_help(self) -> None:
         self._help = True
@@ -258,6 +276,7 @@ _KEYS: dict[str, Callable[[Top], None]] = {
     "right": lambda top: top._neighbour(1),
     " ": Top._hold,
     "?": Top._show_help,
+    "w": Top._worker_pools,
     "q": lambda top: top._leave(QUIT),
     "d": lambda top: top._leave(DETACH),
 }

@@ -1,4 +1,7 @@
-"""Which screen belongs to which node; the same content as text, SVG and JSON."""
+"""Which screen belongs to which node; the same content as text, SVG and JSON.
+
+A screen's name is its node's; ``cpu1:pools`` is the second one that a CPU has, its worker pools.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,22 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.dashboards import apic, cpu, facts, lan, nic, overview
+from orchestrator.dashboards import apic, cpu, facts, lan, nic, overview, poolfacts, pools
 from orchestrator.dashboards.common import PLAIN, Size
 from orchestrator.dashboards.draw import Frame
 from orchestrator.dashboards.model import MachineView, NodeView
+from orchestrator.dashboards.poolsentences import POOLS
 from orchestrator.dashboards.sentences import APIC, CPU, LAN, NIC, sentence
 from orchestrator.dashboards.svg import SVG_FORMAT
 
-_RENDER = {"cpu": cpu.render, "apic": apic.render, "nic": nic.render, "lan": lan.render}
-_SENTENCES = {"cpu": CPU, "apic": APIC, "nic": NIC, "lan": LAN}
+#: By kind of node, and what stands behind the colon.
+_SCREENS = {
+    ("cpu", ""): (cpu.render, CPU),
+    ("cpu", "pools"): (pools.render, POOLS),
+    ("apic", ""): (apic.render, APIC),
+    ("nic", ""): (nic.render, NIC),
+    ("lan", ""): (lan.render, LAN),
+}
 LOG_LINES = 20
 
 
@@ -23,16 +33,21 @@ def render(view: MachineView, node: str | None = None, size: Size = PLAIN) -> Fr
     """The screen of a node, or the overview."""
     if node is None:
         return overview.render(view, size)
-    found = view[node]
-    return _RENDER[found.kind](view, found, size)
+    found, part = _named(view, node)
+    return _SCREENS[found.kind, part][0](view, found, size)
 
 
 def sentence_of(view: MachineView, node: str | None = None) -> str:
     """Line 2 of a screen."""
     if node is None:
         return overview.sentence_of(view)
-    found = view[node]
-    return sentence(_SENTENCES[found.kind], view, found)
+    found, part = _named(view, node)
+    return sentence(_SCREENS[found.kind, part][1], view, found)
+
+
+def _named(view: MachineView, screen: str) -> tuple[NodeView, str]:
+    node, _, part = screen.partition(":")
+    return view[node], part
 
 
 def once(view: MachineView, node: str | None = None, size: Size = PLAIN) -> str:
@@ -59,8 +74,10 @@ def svg(view: MachineView, node: str | None, path: str, size: Size = PLAIN) -> N
 def as_json(view: MachineView, node: str | None = None) -> dict[str, Any]:
     """The figures behind a screen; fields are only ever added."""
     if node is not None:
-        found = view[node]
-        said = {"sentence": sentence_of(view, node)}
+        found, part = _named(view, node)
+        said: dict[str, Any] = {"sentence": sentence_of(view, node)}
+        if part:
+            said |= _pools(view, found)
         return _world(view) | said | _node(view, found) | {"page": _page(found)}
     bond, ping = facts.bond(view), facts.ping(view)
     return _world(view) | {
@@ -99,6 +116,14 @@ def _node(view: MachineView, node: NodeView) -> dict[str, Any]:
         "exit": state.exit_code,
         "since_ns_ago": view.age_ns(state.since_ns),
         "rates": {name: node.rate(name) for name in ("turns", "msgs_in", "msgs_out")},
+    }
+
+
+def _pools(view: MachineView, node: NodeView) -> dict[str, Any]:
+    return {
+        "pools": [pool._asdict() for pool in poolfacts.pools(node)],
+        "busy": [w._asdict() | {"state": w.state} for w in poolfacts.busy(node)],
+        "delayed": [work._asdict() for work in poolfacts.delayed(view, node)],
     }
 
 

@@ -44,7 +44,10 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "timer": {"cpu": ("timer_expire_entry", "hrtimer_expire_entry")},
     "sched": {"cpu": ("sched_switch", "sched_wakeup", "sched_wakeup_new")},
-    "workqueue": {"cpu": ("workqueue_execute_start", "workqueue_execute_end")},
+    "workqueue": {
+        "cpu": ("workqueue_queue_work", "workqueue_activate_work", "workqueue_execute_start",
+                "workqueue_execute_end")
+    },
     "ipi": {
         "cpu": ("ipi_send", "reschedule_entry", "reschedule_exit", "call_function_entry",
                 "call_function_exit"),
@@ -122,12 +125,23 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "tasklet_exit": ("tasklet {function} done",),
     "tasklet_hi_entry": ("tasklet {function} runs (HI)",),
     "tasklet_hi_exit": ("tasklet {function} done (HI)",),
+    "timer_expire_entry": ("timer expires: {function}",),
+    "workqueue_queue_work": ("work {function} queued on {workqueue}{asked}",),
+    "workqueue_activate_work": ("work {function} is active: on the worklist",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
 }
-#: Events whose ``b`` is a symbol of their CPU.
-SYMBOLIC = ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
-            "workqueue_execute_start", "workqueue_execute_end")  # fmt: skip
+#: Where a record holds ``{function}`` and ``{workqueue}``, symbols of its CPU (0: it has none).
+SYMBOLS: dict[str, Callable[[Record], tuple[int, int]]] = {
+    "timer_expire_entry": lambda r: (r.a >> 32 & 0xFFFF, 0),
+    **dict.fromkeys(
+        ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
+         "workqueue_queue_work", "workqueue_activate_work", "workqueue_execute_start",
+         "workqueue_execute_end"),
+        lambda r: (r.b & 0xFFFF_FFFF, r.b >> 32),
+    ),
+}  # fmt: skip
+_SYMBOLS = {CPU_EVENTS[name].number: where for name, where in SYMBOLS.items()}
 APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
@@ -225,8 +239,14 @@ def lines_of(
         if row is not None and row.text:
             return (followtable.render(row.text, kind, record, world.follow),)
         return (f"{name} {record.a:#x} {record.b:#x}",)
-    function = symbols[record.b] if record.b < len(symbols) else f"#{record.b}"
-    return tuple(_render(text, record, world, function) for text in texts)
+    function, workqueue = (symbols[n] if n < len(symbols) else f"#{n}" for n in symbols_of(record))
+    return tuple(_render(text, record, world, function, workqueue) for text in texts)
+
+
+def symbols_of(record: Record) -> tuple[int, int]:
+    """Numbers of the names in a CPU's record: a function's, a workqueue's; 0: it holds none."""
+    where = _SYMBOLS.get(record.event)
+    return where(record) if where is not None else (0, 0)
 
 
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -237,10 +257,10 @@ _OWN: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def _render(text: str, record: Record, world: LabWorld, function: str) -> str:
+def _render(text: str, record: Record, world: LabWorld, function: str, workqueue: str) -> str:
     parts = {name: part(record, world) for name, part in _PARTS.items() if f"{{{name}" in text}
     parts |= {"a": record.a, "b": record.b, "context": record.context & 0xFF}
-    return text.format(function=function, **parts)
+    return text.format(function=function, workqueue=workqueue, **parts)
 
 
 def context_of(kind: str, record: Record) -> str:
@@ -305,6 +325,8 @@ def _msi_fields(record: Record, world: LabWorld) -> str:
 
 _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "irq": lambda r, w: f"{r.a} ({w.irqs[r.a]})" if r.a in w.irqs else str(r.a),
+    "asked": lambda r, w: f", CPU {(r.a >> 32 & 0xFFFF) - 1} asked for" if r.a >> 32 & 0xFFFF
+                          else "",
     "returned": lambda r, w: _IRQ_RETURN.get(r.b, str(r.b)),
     "softirq": lambda r, w: _softirq(r.a, w.params),
     "action": lambda r, w: {"NET_RX": "net_rx_action", "NET_TX": "net_tx_action",

@@ -24,15 +24,15 @@ def opening(lab: Lab, runtime: str, seed: int | None) -> str:
 def picture(performance: Performance) -> list[str]:
     """Workers of each step; the timeline of contexts, coarse and fine, and the shares."""
     lines = []
-    for step, pictures in performance.workers.items():
+    for (first, last), pictures in performance.workers.items():
+        steps = f"step {first}" if first == last else f"steps {first} to {last}"
         for shown in pictures:
             column = timeline.scale(max(1, shown.end_ns - shown.begin_ns), workers.COLUMNS)
             lines += [
-                f"workers of {shown.cpu} in step {step}, from "
+                f"workers of {shown.cpu} in {steps}, from "
                 f"{(shown.begin_ns - performance.zero_ns) / 1e3:.2f} us, "
                 f"{timeline.length(column)} a column",
                 *workers.draw(shown),
-                *workers.legend(shown),
                 "",
             ]
     if "contexts" in performance.lab.pictures:

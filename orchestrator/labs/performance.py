@@ -42,7 +42,7 @@ class Performance:
     begin_ns: int  # from where one looks
     end_ns: int
     zoom: tuple[int, int] | None
-    workers: dict[int, list[Picture]]  # by step
+    workers: dict[tuple[int, int], list[Picture]]  # by the first and the last step
     records_lost: int
 
     @property
@@ -219,18 +219,23 @@ def _performance(
     )
 
 
-def _workers(lab: Lab, played: Played, watch: Watch) -> dict[int, list[Picture]]:
-    """The steps that are shown and in which modules' works ran."""
+def _workers(lab: Lab, played: Played, watch: Watch) -> dict[tuple[int, int], list[Picture]]:
+    """Steps in which modules' works ran; those that no quiet step parts are one picture."""
     if "workers" not in lab.pictures:
         return {}
     begins = [part.begin_ns for part in played.stretches]
     ends = [*begins[1:], played.over_ns]
+    loud = [n for n in range(1, len(begins)) if not lab.scenario.steps[n - 1].quiet]
+    spans: list[tuple[int, int]] = []
+    for number in loud:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
     found = {
-        number: watch.worker_pictures(begin, end)
-        for number, (begin, end) in enumerate(zip(begins, ends, strict=True))
-        if number and not lab.scenario.steps[number - 1].quiet
+        (first, last): watch.worker_pictures(begins[first], ends[last]) for first, last in spans
     }
-    return {number: pictures for number, pictures in found.items() if pictures}
+    return {steps: pictures for steps, pictures in found.items() if pictures}
 
 
 def _zoom(
@@ -290,7 +295,7 @@ def as_json(performance: Performance) -> dict[str, Any]:
         "shares_percent": {cpu: contexts.shares(found) for cpu, found in performance.cpus.items()},
         "workers": [
             {
-                "step": step,
+                "steps": list(steps),
                 "cpu": shown.cpu,
                 "works": shown.works,
                 "workers": {
@@ -298,12 +303,12 @@ def as_json(performance: Performance) -> dict[str, Any]:
                     for name, found in shown.lanes.items()
                 },
                 "nr_running": {
-                    pool: [[us(s.time_ns), s.value] for s in steps]
-                    for pool, steps in shown.pools.items()
+                    pool: [[us(s.time_ns), s.value] for s in moves]
+                    for pool, moves in shown.pools.items()
                 },
                 "woken_us": [us(at) for at in shown.woken_ns],
             }
-            for step, pictures in performance.workers.items()
+            for steps, pictures in performance.workers.items()
             for shown in pictures
         ],
         "events": [

@@ -23,7 +23,6 @@ _ALWAYS = {
     "softirq_raise", "sched_wakeup", "sched_wakeup_new", "ipi_send", "napi_poll",
     "sys_sendmsg", "recvmsg",
 }  # fmt: skip
-_SYMBOLIC = tuple(eventtable.EVENTS["cpu"][name].number for name in eventtable.SYMBOLIC)
 _WAKEUP_NEW = eventtable.EVENTS["cpu"]["sched_wakeup_new"].number
 
 
@@ -50,7 +49,7 @@ class Watch:
         self._symbols: dict[str, list[str]] = {name: [] for name in settings.cpu_names}
         self._next = {name: recorder.count for name, recorder in self._recorders.items()}
         self._printed = eventtable.chosen(lab.show)
-        self._show = lab.show
+        self._show, self._nodes = lab.show, lab.nodes
         named = {lab.zoom.partition(",")[0]} | _named_in(lab)
         self._wanted = {
             kind: self._printed[kind] | {table[name].number for name in named if name in table}
@@ -151,10 +150,12 @@ class Watch:
         """The lines to print for an event; none if the lab does not show it."""
         if event.record.event not in self._printed[event.kind]:
             return ()
+        if self._nodes and event.node not in self._nodes:
+            return ()
         symbols: list[str] = []
         if event.kind == "cpu":
             symbols = self._symbols[event.node]
-            if event.record.event in _SYMBOLIC and event.record.b >= len(symbols):
+            if max(eventtable.symbols_of(event.record)) >= max(1, len(symbols)):
                 self._ask_symbols(event.node)
         return eventtable.lines_of(event.kind, event.record, self.world, self._show, symbols)
 

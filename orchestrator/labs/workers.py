@@ -1,7 +1,8 @@
 """The picture of works: a lane for each worker, a step line of nr_running, marks for wake-ups.
 
 Put together from trace records, one picture for each CPU and step of a lab in which works of
-modules ran. A worker is a task that began such a work; what it did besides is in its lane too::
+modules ran: from the first one's beginning to a little after the last one's end. There is a lane
+for each task that ran a work meanwhile, be it the kernel's::
 
                   |0 ns            |8 ms
       kworker/1:0   000000000zzzzzzzzzzzzz000000000
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from textwrap import wrap
 from typing import NamedTuple
 
 from bus.recorder import Record
@@ -36,11 +36,14 @@ WANTED = (
 #: Works of modules; the kernel's own are not drawn.
 MODULE_WORKS = words.PLACES["module works"]
 SLEEPS, WAITS, AWAKE, IDLE = "z", "=", "+", "."
-#: Which work: by the order in which they begin.
+#: Which work runs.
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxy"
 URGENCY = DIGITS + WAITS + SLEEPS + AWAKE + IDLE
 MARGIN = 18
 COLUMNS = 60
+#: The picture goes on for this part of it.
+AFTER = 10
+WIDTH = 74
 LEGEND = (
     (SLEEPS, "sleeps in its work"), (WAITS, "waits for the CPU"), (AWAKE, "awake without a work"),
     (IDLE, "no work"), ("^", "a worker is woken"),
@@ -66,7 +69,7 @@ class Picture:
     lanes: dict[str, list[Interval]] = field(default_factory=dict)  # by the worker's name
     pools: dict[int, list[Step]] = field(default_factory=dict)
     woken_ns: list[int] = field(default_factory=list)
-    works: list[str] = field(default_factory=list)  # by digit
+    works: dict[str, str] = field(default_factory=dict)  # name -> its digit
 
 
 class _Lane:
@@ -88,7 +91,8 @@ class _Lane:
         else:
             letter = SLEEPS if self.work else IDLE
         if letter != self.letter:
-            if time_ns > self.since:
+            if time_ns > self.since or self.letter in DIGITS:
+                time_ns = max(time_ns, self.since + 1)  # a work that took no time is seen
                 self.found.append(Interval(self.since, time_ns, self.letter))
             self.since, self.letter = time_ns, letter
 
@@ -99,14 +103,17 @@ class _Lane:
 def picture(
     cpu: str, records: Sequence[Record], symbols: Sequence[str], comms: Mapping[int, str]
 ) -> Picture | None:
-    """From the first start of a module's work to the last end; None if there was none."""
-    ours = [r for r in records if r.event in (_START, _END) and r.a in MODULE_WORKS]
+    """Of the records of one CPU; None if no module's work ran."""
+    found = [r for r in records if r.event in (_START, _END)]
+    ours = [r.time_ns for r in found if r.a in MODULE_WORKS]
     if not ours:
         return None
-    shown = Picture(cpu, ours[0].time_ns, ours[-1].time_ns)
-    lanes = {unpack_context(r.context).pid: _Lane() for r in ours}
+    shown = Picture(cpu, ours[0], ours[-1] + (ours[-1] - ours[0]) // AFTER)
+    if len(ours) % 2:
+        shown.end_ns = records[-1].time_ns  # one goes on
+    ran = [r for r in found if shown.begin_ns <= r.time_ns <= shown.end_ns]
+    lanes = {unpack_context(r.context).pid: _Lane() for r in ran}
     pools = _pools(records, shown)
-    names: dict[str, int] = {}
     for record in records:
         if record.time_ns > shown.end_ns:
             break
@@ -124,15 +131,21 @@ def picture(
             lane = lanes.get(unpack_context(record.context).pid)
             if lane is not None:
                 name = symbols[record.b] if record.b < len(symbols) else f"#{record.b}"
-                digit = DIGITS[names.setdefault(name, len(names)) % len(DIGITS)]
-                lane.work = digit if event == _START else None
+                lane.work = _digit(shown.works, name) if event == _START else None
                 lane.running = True
                 lane.update(now)
-    shown.works = list(names)
     for pid, lane in lanes.items():
         shown.lanes[comms.get(pid, f"pid {pid}")] = lane.close(shown.end_ns)
     shown.pools = pools
     return shown
+
+
+def _digit(works: dict[str, str], name: str) -> str:
+    """Of a work: the one its name ends in, or the next that is free."""
+    if name not in works:
+        free = [digit for digit in DIGITS if digit not in works.values()] or [DIGITS[-1]]
+        works[name] = name[-1] if name[-1:] in free and name[-1:].isdigit() else free[0]
+    return works[name]
 
 
 def _switch(record: Record, lanes: Mapping[int, _Lane]) -> None:
@@ -164,21 +177,35 @@ def _pools(records: Sequence[Record], shown: Picture) -> dict[int, list[Step]]:
 
 
 def draw(shown: Picture) -> list[str]:
-    """Ruler, lanes, wake-ups, step lines."""
+    """Ruler, lanes, wake-ups, step lines, and what the letters mean."""
     column_ns = timeline.scale(max(1, shown.end_ns - shown.begin_ns), COLUMNS)
     columns = max(1, -(-(shown.end_ns - shown.begin_ns) // column_ns))
     begin = shown.begin_ns
     lines = [timeline.ruler(column_ns, columns, MARGIN)]
+    used: set[str] = set()
     for name, found in shown.lanes.items():
         letters = timeline.row(found, begin, column_ns, columns, URGENCY)
         lines.append(f"    {name:<{MARGIN - 4}}{letters}")
+        used |= set(letters)
     marks = [" "] * columns
     for at in shown.woken_ns:
         marks[min(columns - 1, (at - begin) // column_ns)] = "^"
     lines.append(f"    {'woken':<{MARGIN - 4}}{''.join(marks)}")
     for pool, steps in shown.pools.items():
         lines += _step_line(pool, steps, begin, column_ns, columns)
-    return [line.rstrip() for line in lines]
+    return [*(line.rstrip() for line in lines), *_legend(shown.works, used | set(marks))]
+
+
+def _legend(works: Mapping[str, str], used: set[str]) -> list[str]:
+    """What the letters that occur mean, in lines that fit a page."""
+    texts = sorted(f"{digit} {name}" for name, digit in works.items())
+    texts += [f"{letter} {text}" for letter, text in LEGEND if letter in used]
+    lines = [""]
+    for text in texts:
+        if len(lines[-1]) + len(text) > WIDTH:
+            lines.append("")
+        lines[-1] += f"  {text}"
+    return [f"  {line}" for line in lines]
 
 
 def _step_line(
@@ -204,13 +231,3 @@ def _step_line(
         head = {top: "nr_running", top - 1: f"  pool {pool}"}.get(level, "")
         lines.append(f"    {head:<{MARGIN - 7}}{level:>2} {digits}")
     return lines
-
-
-def legend(shown: Picture) -> list[str]:
-    """What the letters that occur mean, in lines that fit a page."""
-    found = (i for lane in shown.lanes.values() for i in lane)
-    used = {i.letter for i in found if i.end_ns > shown.begin_ns and i.begin_ns < shown.end_ns}
-    used |= {"^"} if shown.woken_ns else set()
-    works = [f"{DIGITS[n % len(DIGITS)]} {name}" for n, name in enumerate(shown.works)]
-    texts = [*works, *(f"{letter} {text}" for letter, text in LEGEND if letter in used)]
-    return wrap("  ".join(texts), 76, initial_indent="    ", subsequent_indent="    ")

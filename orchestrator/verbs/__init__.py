@@ -29,6 +29,8 @@ class Verb(NamedTuple):
     tool: bool = False
     #: a step of a scenario may say it
     step: bool = False
+    #: also a command of the machine's own prompt, beside those of the kernel layer
+    shell: bool = False
 
 
 _WHOLE = "orchestrator.verbs.whole"
@@ -73,8 +75,9 @@ TABLE: dict[str, Verb] = {
         Verb("ps", "process", "[--json]",
              "node, pid, state, uptime, CPU %, memory (PSS), messages in and out, drops",
              f"{_PROCESS}:ps"),
-        Verb("top", "process", "[NODE] [--once] [--svg FILE] [--json]",
-             "dashboards: the whole machine, or one process", f"{_PROCESS}:top"),
+        Verb("top", "process", "[NODE] [--pools] [--once] [--svg FILE] [--json]",
+             "dashboards: the whole machine, one process, or a CPU's worker pools",
+             f"{_PROCESS}:top"),
         Verb("kill", "process", "TARGET...", "SIGKILL: the process is gone", f"{_PROCESS}:kill",
              step=True),
         Verb("freeze", "process", "TARGET...", "SIGSTOP: it hangs, its link stays up",
@@ -125,6 +128,16 @@ TABLE: dict[str, Verb] = {
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
              "net\n(these are shown without -e) pool packet mmio dma msi wire lan",
              "orchestrator.tracing:trace"),
+        Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
+             "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
+             "total    works that workers began           infl     of these, not finished yet\n"
+             "CPUtime  seconds of CPU time they took      CPUhog   of these kept the CPU 10 ms\n"
+             "CMW/RPR  per-CPU: wake-ups because a work slept; unbound: workers brought back\n"
+             "mayday   calls for the rescuer              rescued  works that it ran\n\n"
+             "NAME is a regular expression. Every second on a terminal, until Ctrl-C; once "
+             "elsewhere (-i 0).\n"
+             "Linux has these counters since 6.5; here every kernel with worker pools keeps them.",
+             "orchestrator.verbs.workqueue:wq", shell=True),
     )
 }  # fmt: skip
 
@@ -151,7 +164,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "wq", "guest",
+    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "guest",
 )  # fmt: skip
 
 

@@ -293,12 +293,18 @@ def top(session: Session, argv: Sequence[str]) -> Steps:
     from orchestrator.dashboards import screens  # noqa: PLC0415  (rich is slow to import)
     from orchestrator.story import for_terminal  # noqa: PLC0415
 
-    options = parse("top", argv, ("--once", "--json"), ("--svg",))
+    options = parse("top", argv, ("--once", "--json", "--pools"), ("--svg",))
     machine = session.machine
     if len(options.words) > 1:
         raise BottomhalfError("top shows one process at a time", usage("top"))
     nodes = resolve(machine, options.words)
     node = nodes[0] if nodes else None
+    if "--pools" in options.flags:
+        if node not in machine.settings.cpu_names:
+            raise BottomhalfError(
+                "top --pools shows the worker pools of a CPU", "bottomhalf top cpu0 --pools"
+            )
+        node = f"{node}:pools"
     as_json = session.json or "--json" in options.flags
     picture = options.value("--svg")
     if not (as_json or picture or "--once" in options.flags) and for_terminal():

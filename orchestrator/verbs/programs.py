@@ -1,6 +1,7 @@
 """Verbs that run a program of the emulated machine and pass its words through.
 
-``taskset`` chooses the CPU: tasks never migrate here, so of several CPUs the first is taken.
+``taskset`` chooses the CPU: of several that are online the first is taken, because tasks do not
+migrate here but when their CPU goes offline; then the next of the mask has the program.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.chcpu import ChcpuError, cpulist_parse, parse
 from orchestrator import procfiles, verbs
 from orchestrator.errors import BottomhalfError, words
@@ -139,10 +141,14 @@ def taskset(session: Session, argv: Sequence[str]) -> Steps:
     if numbers is None:
         raise BottomhalfError(f"failed to parse CPU {what}: {text}", "", 1, "taskset")
     names = session.machine.settings.cpu_names
-    there = [number for number in numbers if number < len(names)]
+    online = [
+        n for n, name in enumerate(names) if session.machine.ram.page(name, CPU_SCHEMA)["online"]
+    ]
+    there = [number for number in numbers if number in online]
     if not there:
         raise BottomhalfError(
-            "failed to set pid 0's affinity: Invalid argument", f"CPUs are {words(names)}",
+            "failed to set pid 0's affinity: Invalid argument",
+            f"CPUs online are {words([names[n] for n in online])}",
             1, "taskset",
         )  # fmt: skip
     if command[0] not in _ON_A_CPU:
@@ -152,7 +158,8 @@ def taskset(session: Session, argv: Sequence[str]) -> Steps:
             127,
             "taskset",
         )
-    on_it = replace(session, cpu=names[there[0]])
+    mask = sum(1 << number for number in set(numbers) if number < len(names))
+    on_it = replace(session, cpu=names[there[0]], cpus_allowed=mask)
     code = yield from verbs.start(on_it, command)
     return code
 

@@ -51,7 +51,8 @@ def builtin(name: str, usage: str) -> Callable[[Builtin], Builtin]:
 
 def commands() -> dict[str, str]:
     """What can be typed, with its usage."""
-    rows = {v.name: v.usage for v in verbs.TABLE.values() if v.layer == "kernel" and v.name != "sh"}
+    known = [v for v in verbs.TABLE.values() if v.layer == "kernel" or v.shell]
+    rows = {v.name: v.usage for v in known if v.name != "sh"}
     return rows | {name: usage for name, (usage, _) in BUILTINS.items()}
 
 

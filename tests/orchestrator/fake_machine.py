@@ -11,6 +11,7 @@ import signal as signals
 from collections.abc import Callable
 from typing import Any
 
+from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
@@ -136,7 +137,7 @@ class FakeMachine(Machine):
 
         self.later(after_ns, notice)
 
-    def spawn(self, cpu: str, argv: tuple[str, ...]) -> Job:
+    def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:
         self.calls.append(("spawn", cpu, *argv))
         self._number += 1
         job = Job(cpu, self._number, argv)

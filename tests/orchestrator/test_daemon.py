@@ -122,6 +122,17 @@ def test_output_and_exit_code_of_a_program_arrive(client: RemoteMachine, owner: 
     assert (job.take(), job.exit_code) == ([(1, "out\n"), (2, "err\n")], 7)
 
 
+def test_a_client_learns_where_its_program_runs_now(client: RemoteMachine, owner: Owner):
+    def program(machine: FakeMachine, job) -> None:
+        machine.later(1000, lambda: setattr(job, "cpu", "cpu1"))
+        machine.later(2000, lambda: setattr(job, "exit_code", 0))
+
+    owner.machine.programs["ping"] = program
+    job = client.spawn("cpu0", ("ping", "x"), 0b11)
+    assert client.wait(lambda: job.done, GUARD_S * 1000)
+    assert job.cpu == "cpu1"
+
+
 def test_a_client_that_leaves_hangs_up_on_its_programs(owner: Owner):
     heard = threading.Event()
 

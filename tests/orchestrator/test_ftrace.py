@@ -192,11 +192,14 @@ def test_headers_of_older_kernels():
 # ---------------------------------------------------------------- fields by era
 
 
+BOND0 = 2  # its symbol
+
+
 def fields(era: str, event: str, a: int, b: int, time_ns: int = 0) -> str:
     params = PRESETS[era]
     names = Names(
         params, LAYOUTS[era], ("eth0", "eth1"), {1: "lo", 2: "eth0"}, {26: "eth0-rx-0"},
-        {819: "ping", 14: "ksoftirqd/0"}, ["", "bond_mii_monitor", "events"], 1,
+        {819: "ping", 14: "ksoftirqd/0"}, ["", "bond_mii_monitor", "bond0"], 1,
     )  # fmt: skip
     return ftracetable.text(CPU_ROWS[event], Record(time_ns, 0, 0, a, b), names)
 
@@ -240,15 +243,17 @@ def test_fields(event: str, a: int, b: int, old: str, new: str):
 
 
 def test_workqueue_and_napi_fields_by_era():
+    """A work asked for anywhere and queued on an unbound pool (as the capture of 6.1 has it), and
+    one for CPU 1 on that CPU's pool."""
     queued = r"work struct={} function=bond_mii_monitor \[bonding\] workqueue={} req_cpu={} cpu={}"
     raw, hashed = r"ffff[0-9a-f]{12}", r"00000000[0-9a-f]{8}"
-    names, any_cpu, bound = 1 | 2 << 20, 0xFFF << 40, 2 << 52
-    old = fields("3.10", "workqueue_queue_work", 7, names | any_cpu | bound)
-    assert re.fullmatch(queued.format(raw, raw, 5120, 1), old)
-    new = fields("6.1", "workqueue_queue_work", 7, names | any_cpu | bound)
-    assert re.fullmatch(queued.format(hashed, "events", 8192, 1), new)
-    unbound = fields("6.1", "workqueue_queue_work", 7, names | 3 << 40)
-    assert re.fullmatch(queued.format(hashed, "events", 3, 0xFFFFFFFF), unbound)
+    unbound, on_cpu1, names = 7, 7 | 2 << 32 | 2 << 48, 1 | BOND0 << 32
+    for a, asked, pool in ((unbound, 5120, 4294967295), (on_cpu1, 1, 1)):
+        old = fields("3.10", "workqueue_queue_work", a, names)
+        assert re.fullmatch(queued.format(raw, raw, asked, pool), old)
+    for a, asked, pool in ((unbound, 8192, -1), (on_cpu1, 1, 1)):
+        new = fields("6.1", "workqueue_queue_work", a, names)
+        assert re.fullmatch(queued.format(hashed, "bond0", asked, pool), new)
     assert re.fullmatch(f"work struct {raw}", fields("3.10", "workqueue_execute_end", 7, 1))
     end = fields("6.1", "workqueue_execute_end", 7, 1)
     assert re.fullmatch(rf"work struct {hashed}: function bond_mii_monitor \[bonding\]", end)

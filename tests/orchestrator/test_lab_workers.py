@@ -54,15 +54,17 @@ TWO = [
     record(5, "worker_pool_nr_running", 2, 1),
     record(5, "sched_switch", 8 | SLEEPING, 7),
     work(6, "end", 0, 7),
+    record(6, "worker_pool_nr_running", 2, 0),
+    record(6, "sched_switch", 7 | SLEEPING, 0),
 ]
 
 
 def test_a_lane_says_which_work_runs_sleeps_or_waits() -> None:
     lines = drawn(TWO)
-    # 100 us a column
-    assert lane(lines, "kworker/1:0") == "0" * 20 + "z" * 20 + "=" * 10 + "0" * 10
-    assert lane(lines, "kworker/1:1") == "." * 20 + "1" * 30 + "." * 10
-    assert lane(lines, "woken") == " " * 20 + "^" + " " * 19 + "^"
+    # 200 us a column, and a tenth more than the works took
+    assert lane(lines, "kworker/1:0") == "0" * 10 + "z" * 10 + "=" * 5 + "0" * 5 + "..."
+    assert lane(lines, "kworker/1:1") == "." * 10 + "1" * 15 + "." * 8
+    assert lane(lines, "woken") == " " * 10 + "^" + " " * 9 + "^"
 
 
 def test_a_column_of_the_step_line_holds_every_value_there_was_in_it() -> None:
@@ -70,17 +72,17 @@ def test_a_column_of_the_step_line_holds_every_value_there_was_in_it() -> None:
     assert [row[16] for row in rows] == ["2", "1", "0"]
     assert rows[0].startswith("    nr_running")
     assert rows[1].startswith("      pool 2")
-    two, one, zero = (row[workers.MARGIN :].ljust(60) for row in rows)
-    assert two == " " * 40 + "2" * 10 + " " * 10
-    assert one == "1" * 40 + " " * 10 + "1" * 10
-    assert zero.strip() == ""
+    two, one, zero = (row[workers.MARGIN :].ljust(33) for row in rows)
+    assert two == " " * 20 + "2" * 5 + " " * 8
+    assert one == "1" * 20 + " " * 5 + "1" * 5 + " " * 3
+    assert zero == " " * 30 + "000"
 
 
 def test_a_value_that_lasted_less_than_a_column_is_seen() -> None:
     records = [*TWO[:4], record(2.05, "worker_pool_nr_running", 2, 1), *TWO[7:]]
     rows = [line for line in drawn(records) if line[16:17].isdigit()]
-    assert rows[-1][workers.MARGIN :] == " " * 20 + "0"
-    assert rows[-2][workers.MARGIN :].startswith("1" * 21)
+    assert rows[-1][workers.MARGIN :] == " " * 10 + "0" + " " * 19 + "000"
+    assert rows[-2][workers.MARGIN :].startswith("1" * 11)
 
 
 def test_works_of_the_kernel_are_no_picture() -> None:
@@ -91,13 +93,11 @@ def test_works_of_the_kernel_are_no_picture() -> None:
     assert workers.picture("cpu1", monitor, SYMBOLS, COMMS) is None
     shown = workers.picture("cpu1", [*monitor, *TWO], SYMBOLS, COMMS)
     assert shown is not None
-    assert shown.works == ["w0", "w1"]
-    assert shown.end_ns == BEGIN + 6 * MS
+    assert shown.works == {"w0": "0", "w1": "1"}
+    assert (shown.begin_ns, shown.end_ns) == (BEGIN, BEGIN + 6_600_000)
 
 
 def test_the_legend_names_the_works_and_only_the_letters_that_occur() -> None:
-    shown = workers.picture("cpu1", TWO, SYMBOLS, COMMS)
-    assert shown is not None
-    text = " ".join(line.strip() for line in workers.legend(shown))
-    assert text.startswith("0 w0  1 w1  z sleeps in its work  = waits for the CPU")
+    text = " ".join(line.strip() for line in drawn(TWO)[-2:])
+    assert "0 w0  1 w1  z sleeps in its work  = waits for the CPU" in text
     assert "awake without a work" not in text

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nodes.cpu.page import CPU_SCHEMA
 from orchestrator import config, scenario, verbs
 from orchestrator.errors import BottomhalfError
 from orchestrator.play import Player
@@ -169,6 +170,14 @@ def test_taskset_chooses_the_cpu(sh: Say, booted: SimulatedMachine) -> None:
     assert len(booted.ram.log(1).lines()) > before
     assert sh("taskset 2 ping -c 1 gateway")[0] == 0
     assert sh("taskset -c 7 ping gateway")[2].startswith("taskset: failed to set pid 0's affinity")
+    booted.ram.page("cpu1", CPU_SCHEMA).words[CPU_SCHEMA.index("online")] = 0
+    assert sh("taskset -c 1 ping gateway") == (
+        1,
+        "",
+        "taskset: failed to set pid 0's affinity: Invalid argument\n",
+    )
+    assert sh("taskset -c 0-1 ping -c 1 gateway")[0] == 0
+    booted.ram.page("cpu1", CPU_SCHEMA).words[CPU_SCHEMA.index("online")] = 1
     assert sh("taskset -c x ping gateway")[2] == "taskset: failed to parse CPU list: x\n"
     assert sh("taskset -c 1 dmesg")[0] == 127
 

@@ -171,6 +171,21 @@ def test_two_functions_of_a_work():
         assert whole
 
 
+@pytest.mark.parametrize(
+    ("era", "asked"),
+    [("3.10", "req_cpu=5120 cpu=4294967295"), ("6.1", "workqueue=bond0 req_cpu=8192 cpu=-1")],
+)
+def test_the_monitors_work_is_queued_on_an_unbound_pool_as_the_capture_of_6_1_has_it(era, asked):
+    text = Traced(booted(era=era), "-e workqueue --for 250ms").text
+    queued = [line for line in text.splitlines() if "workqueue_queue_work" in line]
+    assert len(queued) > 1
+    bond = [line for line in queued if "function=bond_mii_monitor [bonding]" in line]
+    assert bond
+    assert all(line.endswith(asked) for line in bond)
+    activated = [line for line in text.splitlines() if "workqueue_activate_work" in line]
+    assert len(activated) == len(queued)
+
+
 def test_a_kernel_without_ftrace_says_so_and_prints_the_next_ones_form():
     traced = traced_ping("2.6.18", "irq,softirq")
     assert traced.err == (

@@ -7,7 +7,7 @@ nothing comes in, and nothing of theirs may sleep by a timer.
 
 from __future__ import annotations
 
-from errno import EBUSY, EIO, ETIMEDOUT
+from errno import EIO, ETIMEDOUT
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import timer_shared
@@ -20,6 +20,7 @@ from nodes.cpu.kernel.ksoftirqd import (
     ksoftirqd_unpark,
     spawn_ksoftirqd,
 )
+from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.printk import KERN_INFO, printk
 from nodes.cpu.kernel.rcu import synchronize_rcu
 from nodes.cpu.kernel.smpboot import announce_cpu, native_cpu_up, not_responding
@@ -27,7 +28,9 @@ from nodes.cpu.kernel.smpqueue import flush_smp_call_function_queue
 from nodes.cpu.kernel.tables import catch_up, publish
 from nodes.cpu.kernel.tasklet import takeover_tasklets
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
+from nodes.cpu.kernel.workqueue.hotplug import workqueue_offline_cpu, workqueue_online_cpu
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.programs.migrate import migrate_tasks, set_active
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Context, Cpu
@@ -44,15 +47,14 @@ _COMMENCED = CPU_SCHEMA.index("cpu_commenced")
 # ---------------------------------------------------------------- tasks
 
 
-def sched_cpu_deactivate(cpu: Cpu, _number: int) -> Context | int:
+def sched_cpu_deactivate(cpu: Cpu, _number: int) -> Context:
     """Nobody new comes here; programs go to the survivor."""
-    if cpu.programs.running:
-        return -EBUSY  # until tasks can leave
-    return 0
+    return migrate_tasks(cpu, SURVIVOR)
 
 
 def sched_cpu_activate(cpu: Cpu, _number: int) -> None:
     """set_cpu_active: programs may start here again."""
+    set_active(cpu, True)
 
 
 def sched_cpu_wait_empty(cpu: Cpu, _number: int) -> Context:
@@ -75,13 +77,14 @@ def sched_cpu_dying(cpu: Cpu, _number: int) -> None:
 # ---------------------------------------------------------------- workqueues and threads
 
 
-def workqueue_offline(cpu: Cpu, _number: int) -> Context | None:
-    """Works are asked for elsewhere, or finish here."""
-    return None
+def workqueue_offline(cpu: Cpu, _number: int) -> Context:
+    """The pools go to a CPU that stays; what is half done ends here."""
+    yield from workqueue_offline_cpu(cpu)
 
 
-def workqueue_online(cpu: Cpu, _number: int) -> Context | None:
-    return None
+def workqueue_online(cpu: Cpu, _number: int) -> Context:
+    """And come back."""
+    yield from workqueue_online_cpu(cpu)
 
 
 def park_threads(cpu: Cpu, _number: int) -> Context:
@@ -189,7 +192,7 @@ def bringup_cpu(cpu: Cpu, number: int) -> Context:
 def timers_dead(cpu: Cpu, _number: int) -> Context:
     """timers_dead_cpu. Those that only this CPU knows stay on its wheel until it is back; so do
     hrtimers, which no other CPU knows."""
-    return timer_shared.timers_dead_cpu(cpu, SURVIVOR)
+    yield from timer_shared.timers_dead_cpu(cpu, SURVIVOR)
 
 
 def tasklets_dead(cpu: Cpu, _number: int) -> Context:
@@ -205,12 +208,17 @@ def rcu_dead(cpu: Cpu, _number: int) -> Context:
     return cpu.rcu.cpu_dead()
 
 
-def net_dead(cpu: Cpu, _number: int) -> Context | None:
-    """dev_cpu_dead: backlog and poll list."""
-    return None
+def net_dead(cpu: Cpu, _number: int) -> Context:
+    """dev_cpu_dead: what waits to be sent, poll list and backlog."""
+    return dev_cpu_dead(cpu, SURVIVOR)
 
 
 # ---------------------------------------------------------------- made new for a CPU that is back
+
+
+def smpcfd_prepare(cpu: Cpu, _number: int) -> Context:
+    """What was queued for it all the same while it was away."""
+    return flush_smp_call_function_queue(cpu)
 
 
 def timers_prepare(cpu: Cpu, _number: int) -> None:

@@ -61,11 +61,13 @@ def apply_module(cpu: Cpu, name: str, value: Entry | None) -> None:
         return
     before, loaded = cpu.modules.get(name), Loaded(name, *value)
     cpu.modules[name] = loaded
-    on_each_cpu = MODULES[name].on_each_cpu
+    module = MODULES.get(name)  # None: one that this CPU has no code of
+    on_each_cpu = None if module is None else module.on_each_cpu
     new = before is None or (before.cpu, before.pid) != (loaded.cpu, loaded.pid)
     if on_each_cpu is not None and new and loaded.state != UNLOADING:
         on_each_cpu(cpu, loaded.values)
-        cpu.ram.atomics.add(words.MODULE_TOLD, 1)
+        if loaded.state == LOADING:  # else this CPU was offline then, and catches up
+            cpu.ram.atomics.add(words.MODULE_TOLD, 1)
 
 
 def _set(cpu: Cpu, name: str, value: Entry | None) -> Context:
@@ -167,6 +169,8 @@ def delete_module(cpu: Cpu, module: Module) -> Context:
     if loaded.cpu == cpu.number:
         error: int = yield from _remove(cpu, module)
         return error
+    if loaded.cpu not in cpu.online_cpus:
+        return -EBUSY  # its code is there, and nothing runs there
     yield from _send(cpu, loaded.cpu, DELETE_MODULE, module.name.encode())
     gone = yield from _wait(cpu, lambda: module.name not in cpu.modules)
     return 0 if gone else -ETIMEDOUT

@@ -34,10 +34,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kworker_idle": ("interruptible", "idle"),
     "wq_implicit_ordered": ("no", "yes"),
     "wq_power_efficient": ("off", "on"),
+    "wq_unbind": ("work", "direct"),
     "cancel_wait": ("flush", "waitqueue"),
     "flush_dependency": ("unchecked", "checked"),
     "freezing_flag": ("pool", "all"),
     "rescuer": ("once", "again"),
+    "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
@@ -89,6 +91,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
@@ -187,11 +190,13 @@ class Params(NamedTuple):
     work_no_color: int  # of what no flush waits for; -1: there is no such colour
     system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
     wq_implicit_ordered: str  # unbound with max_active 1 is ordered
+    wq_unbind: str  # who takes the binding off the workers of a dying CPU
     cancel_wait: str  # how the second of two cancellers waits for the first
     flush_dependency: str  # a WQ_MEM_RECLAIM work that flushes one of another kind
     freezing_flag: str  # what freezable workqueues look at: POOL_FREEZING
     rescuer: str  # does it come again for what its works queued?
     wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
+    worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     call_function: str  # how a call reaches another CPU
     scheduler_ipi: str  # what the reschedule interrupt does besides being one
@@ -247,6 +252,7 @@ class Params(NamedTuple):
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
+    offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
     poll_return: str  # what a driver's poll charges when it is done
     carrier_loss: str  # how soon linkwatch looks
     inactive_slave_counter: str
@@ -365,11 +371,13 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "work_no_color": (15, 15, -1),
     "system_workqueues": (1, 5, 7),
     "wq_implicit_ordered": ("no", "no", "yes"),
+    "wq_unbind": ("work", "work", "direct"),
     "cancel_wait": ("flush", "flush", "waitqueue"),
     "flush_dependency": ("unchecked", "unchecked", "checked"),
     "freezing_flag": ("pool", "pool", "all"),
     "rescuer": ("once", "once", "again"),
     "wq_power_efficient": ("off", "off", "off"),
+    "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
     "call_function": ("call_data", "call_queue", "llist"),
     "scheduler_ipi": ("nothing", "wake-list", "no-exit"),
@@ -425,6 +433,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "neigh_queue_bytes": (0, 65536, 212992),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
+    "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
     "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),

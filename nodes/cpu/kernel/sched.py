@@ -2,7 +2,8 @@
 
 Fair scheduling by virtual runtime with Linux's nice weights; a task is preempted only in user mode
 or where it calls ``cond_resched`` (PREEMPT_VOLUNTARY). SCHED_FIFO tasks (irq threads) run before
-all fair ones, without a limit. Tasks do not migrate by themselves. The O(1) scheduler of 2.6.18 is
+all fair ones, without a limit. Tasks do not migrate by themselves, only when
+their CPU goes offline (``programs.migrate``). The O(1) scheduler of 2.6.18 is
 not modelled: eras differ in what they run, not in how they pick.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bus.messages import CPU_MASK_ALL
 from nodes.cpu.kernel.locks.schedule_debug import SetAside, put_back, schedule_debug
 from nodes.cpu.kernel.percpu import CONTEXT_TASK, SCHEDULE, Context
 from nodes.cpu.kernel.printk import printk
@@ -26,6 +28,8 @@ EXIT_ZOMBIE = 0x20
 #: task->prio of nice 0.
 DEFAULT_PRIO = 120
 
+#: Bit 0 of ``Task.signals``.
+TIF_SIGPENDING = 1
 SIGINT, SIGQUIT, SIGKILL, SIGSEGV, SIGTERM = 2, 3, 9, 11, 15
 
 #: kernel/sched/core.c sched_prio_to_weight, nice -20 .. 19: each step is 10 % of CPU share.
@@ -63,14 +67,19 @@ class Task:
     """A task of one CPU. ``gen`` is its kernel (and user) code; None for the idle task."""
 
     __slots__ = (
-        "aside", "comm", "comm_words", "cpu", "gen", "nice", "on_rq", "pid", "program", "request",
-        "rt_priority", "runtime_ns", "should_stop", "signals", "started_ns", "state", "stime_ns",
-        "stopper", "user", "utime_ns", "vruntime", "weight", "worker",
+        "aside", "comm", "comm_words", "cpu", "cpus_allowed", "dest_cpu", "gen", "nice", "on_rq",
+        "pid", "program", "request", "rt_priority", "runtime_ns", "should_stop",
+        "signals", "started_ns", "state", "stime_ns", "stopper", "user", "utime_ns", "vruntime",
+        "weight", "worker",
     )  # fmt: skip
 
-    def __init__(self, cpu: Cpu, comm: str, gen: Context | None, nice: int = 0) -> None:
+    def __init__(
+        self, cpu: Cpu, comm: str, gen: Context | None, nice: int = 0, pid: int | None = None
+    ) -> None:
         self.cpu = cpu
-        self.pid = cpu.rq.new_pid() if gen is not None else 0
+        if pid is None:
+            pid = cpu.rq.new_pid() if gen is not None else 0
+        self.pid = pid
         self.comm = comm
         self.comm_words = _comm_words(comm)
         self.gen = gen
@@ -86,7 +95,9 @@ class Task:
         self.started_ns = 0
         self.utime_ns = self.stime_ns = 0  # as ticks charged it
         self.user = False  # its last boundary was in user mode
-        self.signals = 0  # pending, bit n = signal n
+        self.signals = 0  # pending, bit n = signal n; bit 0: TIF_SIGPENDING without any
+        self.cpus_allowed = CPU_MASK_ALL
+        self.dest_cpu: int | None = None  # it is to go on there, or (dead here) does so
         self.request: int | None = None  # the Spawn that started it
         self.worker: Worker | None = None
         self.program: Any = None
@@ -193,6 +204,14 @@ def send_signal(cpu: Cpu, task: Task, signo: int) -> None:
         wake_up_process(cpu, task)
 
 
+def fake_signal_wake_up(cpu: Cpu, task: Task) -> None:
+    """End an interruptible sleep as a signal does, though there is none, as the freezer does it:
+    the task comes by a safe point of its own, or looks in vain for a signal and sleeps again."""
+    task.signals |= TIF_SIGPENDING
+    if task.state == TASK_INTERRUPTIBLE:
+        wake_up_process(cpu, task)
+
+
 def _charge(cpu: Cpu, task: Task) -> None:
     """Add the time since the last charge to a running task."""
     now = cpu.now()
@@ -274,7 +293,9 @@ def schedule(cpu: Cpu) -> None:
         cpu.timers.leave_idle()
     if cpu.trace_mask >> _SWITCH & 1:
         state = prev.state
-        if state == TASK_DEAD and prev.request is not None:
+        if state == TASK_DEAD and prev.dest_cpu is not None:
+            state = TASK_RUNNING  # it goes on elsewhere
+        elif state == TASK_DEAD and prev.request is not None:
             state = EXIT_ZOMBIE
         cpu.trace(_SWITCH, _who(prev) | state << 48, _who(chosen))
     cpu.current = chosen
@@ -300,7 +321,7 @@ def cond_resched(cpu: Cpu) -> Context:
 
 def task_exit(cpu: Cpu, task: Task) -> None:
     """The task's code has returned; ``schedule`` drops it."""
-    if cpu.trace_mask >> _EXIT & 1:
+    if cpu.trace_mask >> _EXIT & 1 and task.dest_cpu is None:
         cpu.trace(_EXIT, _who(task), cpu.symbol(task.comm))
     if cpu.preempt_count:
         count = cpu.preempt_count

@@ -46,13 +46,14 @@ def publish(cpu: Cpu, kind: str, key: Any, value: Any) -> Context:
     cpu.tables_changed = True
     others = []
     for number in range(cpu.machine.cpus):
+        if number == cpu.number:
+            continue
         if number in cpu.online_cpus:
             others.append(number)
         else:
             missed = cpu.missed.setdefault(number, {})
             missed.pop((kind, key), None)
             missed[kind, key] = value
-    others.remove(cpu.number)
     if not others:
         return
     data: bytes = msgpack.packb((kind, key, value))
@@ -79,4 +80,6 @@ def _send(cpu: Cpu, number: int, data: bytes) -> Context:
 def _apply(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     data = cpu.ram.handover(source).take(record[1], record[2])
     kind, key, value = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+    for missed in cpu.missed.values():
+        missed.pop((kind, key), None)  # what this CPU had for it is old now: the sender keeps it
     return KINDS[kind](cpu, key, value)

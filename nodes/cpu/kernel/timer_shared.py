@@ -39,6 +39,11 @@ def _word(generation: int, number: int, bits: int) -> int:
     return (generation << _GENERATION_SHIFT | number << _CPU_SHIFT | bits) & (1 << 64) - 1
 
 
+def pending_on(state: int) -> int | None:
+    """The CPU on whose base a timer with this word is pending; None if it is not."""
+    return state >> _CPU_SHIFT & 0xFF if state & PENDING else None
+
+
 class SharedTimer:
     """One CPU's view of a timer that all know by its number."""
 
@@ -56,6 +61,8 @@ class SharedTimer:
         self.generation = 0  # of the entry on this CPU's wheel
         self.entry = Timer(self._expire, flags, name)
         self._cpu = cpu
+        #: Told when it is armed on this CPU (True), and when it goes off or is deleted (False).
+        self.watch: Callable[[SharedTimer, bool], None] | None = None
 
     def _expire(self, cpu: Cpu) -> Context:
         """The entry's callback: the timer's, if this entry still counts."""
@@ -67,6 +74,8 @@ class SharedTimer:
                 return  # a husk
             if atomics.cmpxchg(self.word, state, mine ^ PENDING ^ RUNNING) == state:
                 break
+        if self.watch is not None:
+            self.watch(self, False)
         context = self.function(cpu)
         if context is not None:
             yield from context
@@ -82,6 +91,8 @@ class SharedTimer:
         self.generation = state >> _GENERATION_SHIFT
         expires = self._cpu.ram.atomics.load(self.word + 1)
         self._cpu.timers.mod_timer_pinned(self.entry, expires)
+        if self.watch is not None:
+            self.watch(self, True)
 
 
 def shared_timer_setup(
@@ -120,6 +131,8 @@ def mod_timer(cpu: Cpu, timer: SharedTimer, expires: int) -> bool:
     if not new & REARM:
         timer.generation = generation
         cpu.timers.mod_timer(timer.entry, expires)
+        if timer.watch is not None:
+            timer.watch(timer, True)
     return bool(state & PENDING)
 
 
@@ -183,6 +196,8 @@ def _delete(cpu: Cpu, timer: SharedTimer, *, sync: bool) -> int:
             break
     if base == cpu.number:
         cpu.timers.del_timer(timer.entry)
+        if timer.watch is not None:
+            timer.watch(timer, False)
     return 1
 
 

@@ -7,7 +7,9 @@ sending; the receive time is the kernel's stamp. Times of every packet are kept 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.net.checksum import checksum
 from nodes.cpu.kernel.net.ip_output import Route, ip_route_output, ip_send_icmp
@@ -15,12 +17,13 @@ from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_close, sock_open, sock_poll
+from nodes.cpu.kernel.net.sockmove import sock_moved, sock_pack, sock_unpack
 from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import SIGINT, SIGQUIT
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.pingargs import PingOptions, UsageError, parse
 from nodes.cpu.programs.pingtext import Statistics, round_trip
-from nodes.cpu.programs.run import STDERR, Process, program
+from nodes.cpu.programs.run import STDERR, Process, program, resumable
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ _LAST_SENT = CPU_SCHEMA.index("ping_last_sent_ns")
 _LAST_REPLY = CPU_SCHEMA.index("ping_last_reply_ns")
 _LAST_RTT = CPU_SCHEMA.index("ping_last_rtt_ns")
 _WINDOW = CPU_SCHEMA.index("ping_window")
+SHOWN = (
+    _RUNNING, _SENT, _RECEIVED, _DUPLICATES, _INTERVAL, _LAST_SENT, _LAST_REPLY, _LAST_RTT, _WINDOW,
+)  # fmt: skip
 _SENDMSG = TRACEPOINTS["sys_sendmsg"].number
 _RECVMSG = TRACEPOINTS["recvmsg"].number
 _WINDOW_MASK = (1 << 64) - 1
@@ -69,6 +75,9 @@ class Ping:
         self.timed = options.size >= TIMEVAL_BYTES
         self.answered = 0  # sequences settled by a reply or an error
         self.confirm = False
+        self.began = cpu.now()
+        self.next_send = self.last_send = self.began
+        self.credit = options.preload
         self.sock: Socket
         self.route: Route
         self._fill = bytes(i & 0xFF for i in range(TIMEVAL_BYTES, max(options.size, 16)))
@@ -77,6 +86,31 @@ class Ping:
             words[word] = 0
         words[_INTERVAL] = options.interval_ns
         words[_RUNNING] = 1
+
+    # -- moving
+
+    def pack(self) -> Any:
+        """All of it as plain values, taken off this CPU."""
+        cpu, words = self.cpu, self.cpu.words
+        if cpu.programs.last_ping is self.times:
+            cpu.programs.last_ping = None
+        shown = [words[word] for word in SHOWN]
+        for word in SHOWN:
+            words[word] = 0
+        route, times = self.route, self.times
+        return (
+            asdict(self.options),
+            {**vars(self.stats), "squares": str(self.stats.squares)},  # it may pass 64 bits
+            (self.answered, self.confirm, self.began, self.next_send, self.last_send, self.credit),
+            (route.dev.ifindex, route.nexthop, route.source, route.daddr),
+            (array("Q", times.sent).tobytes(), times.received, times.duplicates),
+            shown,
+            sock_pack(self.sock),
+        )
+
+    def moved(self, target: int) -> Context:
+        """It goes on there: its socket is that CPU's."""
+        yield from sock_moved(self.cpu, self.sock, target)
 
     # -- sending
 
@@ -243,11 +277,9 @@ class Ping:
     def run(self) -> Context:
         """Send and receive until it is enough; returns nothing."""
         cpu, options, stats = self.cpu, self.options, self.stats
-        began = cpu.now()
-        deadline = None if options.deadline_ns is None else began + options.deadline_ns
-        next_send, last_send = began, began
-        credit = options.preload
+        deadline = None if options.deadline_ns is None else self.began + options.deadline_ns
         while True:
+            self.process.may_move(self.pack, self.moved)
             signals = self.process.task.signals
             if signals & 1 << SIGQUIT:
                 self.process.task.signals &= ~(1 << SIGQUIT)
@@ -261,14 +293,15 @@ class Ping:
                 break
             more = options.count is None or deadline is not None
             more = more or stats.transmitted < (options.count or 0)
-            if more and (credit > 0 or now >= next_send):
-                credit = max(0, credit - 1)
-                last_send = now
+            if more and (self.credit > 0 or now >= self.next_send):
+                self.credit = max(0, self.credit - 1)
+                self.last_send = now
                 yield from self.send()
                 gap = self.interval_ns() or FLOOD_NS
-                next_send = max(next_send + gap, now) if gap < FLOOD_NS else now + gap
+                later = max(self.next_send + gap, now) if gap < FLOOD_NS else now + gap
+                self.next_send = later
                 continue
-            until = next_send if more else last_send + self._linger_ns()
+            until = self.next_send if more else self.last_send + self._linger_ns()
             if not more and now >= until:
                 break
             if deadline is not None:
@@ -277,8 +310,8 @@ class Ping:
             before = self.answered
             yield from self.receive()
             if options.flood and not options.interval_ns:
-                credit += self.answered - before
-        self.elapsed_us = (last_send - began) // 1000
+                self.credit += self.answered - before
+        self.elapsed_us = (self.last_send - self.began) // 1000
 
     def _settled(self) -> int:
         """-c counts replies and errors; together with -w only replies."""
@@ -323,7 +356,15 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     run.route = route
     cpu.programs.last_ping = run.times
     run.sock = yield from sock_open(cpu, run.ident, ifindex, ICMP_FILTER)
+    run.began = run.next_send = run.last_send = cpu.now()
     process.write(_header(options, route))
+    code: int = yield from to_end(cpu, process, run)
+    return code
+
+
+def to_end(cpu: Cpu, process: Process, run: Ping) -> Context:
+    """Ping, close, and say how it was; the exit code."""
+    options = run.options
     yield from run.run()
     yield from sock_close(cpu, run.sock)
     cpu.words[_RUNNING] = 0
@@ -332,6 +373,24 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     wanted = options.count if options.deadline_ns is not None and options.count else 1
     interrupted = process.task.signals & 1 << SIGINT
     return 0 if run.stats.received >= (1 if interrupted else wanted) else 1
+
+
+@resumable("ping")
+def resume(cpu: Cpu, process: Process, state: Any) -> Context:
+    """Go on with what ``Ping.pack`` packed."""
+    options, stats, loop, (ifindex, *addresses), (sent, received, duplicates), shown, sock = state
+    run = Ping(cpu, process, PingOptions(**options))
+    vars(run.stats).update(stats, squares=int(stats["squares"]))
+    run.answered, run.confirm, run.began, run.next_send, run.last_send, run.credit = loop
+    run.route = Route(cpu.net.devices[ifindex], *addresses)
+    run.times.sent = array("Q", sent).tolist()
+    run.times.received = dict(received)
+    run.times.duplicates = duplicates
+    cpu.programs.last_ping = run.times
+    for word, value in zip(SHOWN, shown, strict=True):
+        cpu.words[word] = value
+    run.sock = sock_unpack(cpu, sock)
+    return to_end(cpu, process, run)
 
 
 def _header(options: PingOptions, route: Route) -> str:

@@ -1,72 +1,61 @@
-"""Programs of the emulated machine: user tasks that the orchestrator starts on a CPU."""
+"""Starting, signalling and ending programs: user tasks that the orchestrator starts on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bus.messages import TEXT_CHARS_MAX, TaskExit, TaskOutput
+from bus.messages import CPU_MASK_ALL, Signal, TaskExit, TaskOutput
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.rcu import call_rcu
 from nodes.cpu.kernel.sched import Task, kthread_create, send_signal, wake_up_process
+from nodes.cpu.programs.migrate import run_to_end
+from nodes.cpu.programs.process import (
+    PROGRAMS,
+    STDERR,
+    STDOUT,
+    Process,
+    Programs,
+    program,
+    resumable,
+)
 from nodes.machine import CONTROL
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-STDOUT, STDERR = 1, 2
+__all__ = [
+    "PROGRAMS",
+    "STDERR",
+    "STDOUT",
+    "Process",
+    "Programs",
+    "died",
+    "program",
+    "resumable",
+    "signal",
+    "spawn",
+    "start_waiting",
+]
+
 EXIT_NOT_FOUND = 127
 
-#: name -> main(cpu, task, argv), a context that returns the exit code
-Main = Callable[["Cpu", "Process", tuple[str, ...]], Context]
-PROGRAMS: dict[str, Main] = {}
 
-
-def program(name: str) -> Callable[[Main], Main]:
-    """Register a program."""
-
-    def register(function: Main) -> Main:
-        PROGRAMS[name] = function
-        return function
-
-    return register
-
-
-class Process:
-    """One running program: its task, its output, and what it wants to show."""
-
-    def __init__(self, cpu: Cpu, request: int) -> None:
-        self.cpu = cpu
-        self.request = request
-        self.task: Task
-        self.state: Any = None  # what a snapshot may ask for
-
-    def write(self, text: str, stream: int = STDOUT) -> None:
-        """write(2) to the terminal that the orchestrator holds."""
-        for at in range(0, len(text), TEXT_CHARS_MAX):
-            piece = text[at : at + TEXT_CHARS_MAX]
-            self.cpu.post(CONTROL, TaskOutput(self.request, stream, piece))
-
-
-class Programs:
-    """Programs of one CPU: running ones by request, and those that wait for the end of boot."""
-
-    def __init__(self) -> None:
-        self.running: dict[int, Process] = {}
-        self.waiting: list[tuple[int, tuple[str, ...]]] = []
-        self.may_run = False
-        self.last_ping: object | None = None  # PingTimes of the last ping
-
-
-def spawn(cpu: Cpu, request: int, argv: tuple[str, ...]) -> None:
+def spawn(cpu: Cpu, request: int, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> None:
     """Start a program, once the machine has booted."""
     programs = cpu.programs
-    if not programs.may_run:
-        programs.waiting.append((request, argv))
+    if not programs.active:
+        text = "taskset: failed to set pid 0's affinity: Invalid argument\n"
+        cpu.post(CONTROL, TaskOutput(request, STDERR, text))
+        cpu.post(CONTROL, TaskExit(request, 1))
         return
-    process = Process(cpu, request)
-    process.task = kthread_create(cpu, argv[0] if argv else "?", _run(cpu, process, argv))
+    if not programs.may_run:
+        programs.waiting.append((request, argv, cpus_allowed))
+        return
+    process = Process(cpu, request, argv[0] if argv else "?")
+    process.task = kthread_create(
+        cpu, process.name, run_to_end(cpu, process, _main(cpu, process, argv))
+    )
     process.task.request = request
+    process.task.cpus_allowed = cpus_allowed
     programs.running[request] = process
     wake_up_process(cpu, process.task)
 
@@ -75,8 +64,8 @@ def start_waiting(cpu: Cpu) -> None:
     programs = cpu.programs
     programs.may_run = True
     waiting, programs.waiting = programs.waiting, []
-    for request, argv in waiting:
-        spawn(cpu, request, argv)
+    for request, argv, cpus_allowed in waiting:
+        spawn(cpu, request, argv, cpus_allowed)
 
 
 def signal(cpu: Cpu, request: int, signo: int) -> None:
@@ -89,6 +78,8 @@ def signal(cpu: Cpu, request: int, signo: int) -> None:
         if waiting[0] == request:
             cpu.programs.waiting.remove(waiting)
             cpu.post(CONTROL, TaskExit(request, 128 + signo))
+            return
+    cpu.post(CONTROL, Signal(request, signo))  # it has ended, or runs elsewhere: back to the sender
 
 
 def died(cpu: Cpu, task: Task, signo: int) -> None:
@@ -97,17 +88,10 @@ def died(cpu: Cpu, task: Task, signo: int) -> None:
         cpu.post(CONTROL, TaskExit(task.request, 128 + signo))
 
 
-def _run(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
+def _main(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     main = PROGRAMS.get(argv[0]) if argv else None
     if main is None:
         process.write(f"{argv[0] if argv else ''}: command not found\n", STDERR)
-        code = EXIT_NOT_FOUND
-    else:
-        code = yield from main(cpu, process, argv)
-    cpu.programs.running.pop(process.request, None)
-    call_rcu(cpu, delayed_put_task_struct)
-    cpu.post(CONTROL, TaskExit(process.request, code))
-
-
-def delayed_put_task_struct(_cpu: Cpu) -> None:
-    """Nobody can still be looking at the task: its memory is free (Python frees it)."""
+        return EXIT_NOT_FOUND
+    code: int = yield from main(cpu, process, argv)
+    return code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.percpu import USER, Context
-from nodes.cpu.programs.run import STDERR, Process, program
+from nodes.cpu.programs.run import STDERR, Process, program, resumable
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -29,7 +29,18 @@ def sleep(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
             return 1
         total_ns += round(float(match[1]) * _SECONDS[match[2]] * 1e9)
     yield USER
-    end_ns = cpu.now() + total_ns
-    while not process.task.signals and (left_ns := end_ns - cpu.now()) > 0:
+    code: int = yield from _until(cpu, process, cpu.now() + total_ns)
+    return code
+
+
+def _until(cpu: Cpu, process: Process, end_ns: int) -> Context:
+    """The rest of it."""
+    while (left_ns := end_ns - cpu.now()) > 0:
+        process.may_move(lambda: end_ns)
+        if process.task.signals:
+            return 130
         yield from nanosleep(cpu, left_ns)
-    return 130 if process.task.signals else 0
+    return 0
+
+
+resumable("sleep")(_until)

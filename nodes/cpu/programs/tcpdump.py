@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.device import dev_set_promiscuity
+from nodes.cpu.kernel.net.device import dev_set_promiscuity, move_promiscuity
 from nodes.cpu.kernel.net.taps import SESSIONS_MAX
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE
 from nodes.cpu.kernel.tables import publish
-from nodes.cpu.programs.run import STDERR, Process, program
+from nodes.cpu.programs.run import STDERR, Process, program, resumable
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -53,10 +53,34 @@ def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         dev_set_promiscuity(cpu, dev, 1)
     yield from publish(cpu, "tap", session, (ifindex, snaplen))
     process.write(json.dumps({"session": session, "ifindex": ifindex}) + "\n")
-    while not process.task.signals:
+    code: int = yield from _capture(cpu, process, (session, ifindex, promiscuous))
+    return code
+
+
+def _capture(cpu: Cpu, process: Process, state: tuple[int, int, bool]) -> Context:
+    """Wait for the signal, and close."""
+    session, ifindex, promiscuous = state
+    dev = cpu.net.devices.get(ifindex) if promiscuous else None
+
+    def pack() -> tuple[int, int, bool]:
+        move_promiscuity(dev, -1)
+        return state
+
+    while True:
+        process.may_move(pack)
+        if process.task.signals:
+            break
         process.task.state = TASK_INTERRUPTIBLE
         yield SCHEDULE
     yield from publish(cpu, "tap", session, None)
-    if dev is not None and promiscuous:
+    if dev is not None:
         dev_set_promiscuity(cpu, dev, -1)
     return 0
+
+
+@resumable("tcpdump")
+def resume(cpu: Cpu, process: Process, state: tuple[int, int, bool]) -> Context:
+    """The tap is every CPU's; the wish for every frame is counted where the task is."""
+    _, ifindex, promiscuous = state
+    move_promiscuity(cpu.net.devices.get(ifindex) if promiscuous else None, 1)
+    return _capture(cpu, process, state)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from bus.messages import EthFrame
 from nodes.cpu.kernel.net.checksum import checksum
+from orchestrator import ledger
 from tests.nodes.cpu.harness import ERAS, GATEWAY, MS, Box, kind
 
 NOBODY = "192.168.1.77"
@@ -257,6 +259,33 @@ def test_two_pings_each_get_every_reply_and_take_their_own() -> None:
     assert sum(page.run("delivered")[2] for page in pages) == 10
     duplicates = sum(page.run("sock_dups")[2] for page in pages)
     assert duplicates == pytest.approx(10, abs=1)  # but for the last, when one had ended
+
+
+def stale_socket(box: Box, ident: int) -> None:
+    """A socket of the other CPU has been closed; what tells this one so is still on its way."""
+    for number in range(2):
+        node: Any = box.machine.simulation.node(f"cpu{number}")
+        node.cpu.net.raw_sockets[0xDEAD] = (1 - number, ident, 0, 0)
+
+
+def test_a_copy_for_a_socket_that_has_closed_is_no_end_of_the_packet() -> None:
+    box = Box()
+    stale_socket(box, 0xDEAD)
+    ran = box.ping("-c", "3", "-i", "0.1")
+    assert ran.lines[-2].startswith("3 packets transmitted, 3 received, 0% packet loss")
+    assert ledger.settled(box.machine).faults == []
+    assert ("-", "NO_SOCKET") not in box.drops()
+
+
+def test_the_packet_itself_ends_at_a_socket_that_has_closed() -> None:
+    box = Box()
+    replies = Replies(box)
+    box.ping("-c", "1", cpu="cpu1")
+    ident = int.from_bytes(replies.frames[0][38:40], "big")
+    stale_socket(box, ident)
+    replies.inject(replies.frames[0])
+    box.live(10)
+    assert box.drops()["-", "NO_SOCKET"] == [0, 0, 1]
 
 
 @pytest.mark.conformance("N2.14")

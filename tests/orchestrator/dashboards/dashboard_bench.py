@@ -6,6 +6,9 @@ from typing import Any
 
 from bus.ram import Page, Ram
 from nodes.apic.page import LAST_ROWS
+from nodes.cpu.kernel.timer_shared import PENDING
+from nodes.cpu.kernel.words import TIMER
+from nodes.cpu.page import WQ_BUSY_WORDS, WQ_DELAYED_WORDS, WQ_NAME_WORDS, WQ_WORK_WORDS
 from nodes.lan.page import GATEWAY_PORT
 from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
 from orchestrator.dashboards.model import KIND_SCHEMAS, MachineView, kind_of
@@ -146,3 +149,49 @@ class Bench:
             ping_last_rtt_ns=420_000,
             ping_window=bits,
         )
+
+    # -- worker pools
+
+    def pool(self, name: str, row: int, cpu: int | None, *, nice: int = 0, id: int | None = None,
+             workers: int = 2, idle: int = 2, running: int = 0, worklist: int = 0,
+             inactive: int = 0, stuck_ms: int = 0, head: str = "", thread: str = "",
+             flags: int = 0) -> None:  # fmt: skip
+        """A row of pools, as the pool writes it into its CPU's page."""
+        word = 1 + (2 * (cpu or 0) + row if id is None else id)
+        word |= (0 if cpu is None else cpu + 1) << 16 | nice + 20 << 32 | flags << 40
+        self.set(
+            name, wq_pool={row: word}, wq_workers={row: workers}, wq_idle={row: idle},
+            wq_running={row: running}, wq_worklist={row: worklist}, wq_inactive={row: inactive},
+            wq_watchdog_ts={row: self.now - stuck_ms * MS},
+            wq_next=_texts(row, WQ_WORK_WORDS, head),
+            wq_pool_name=_texts(row, WQ_NAME_WORDS, thread),
+        )  # fmt: skip
+
+    def works(self, name: str, row: int, comm: str, work: str, workqueue: str, ms: int, *,
+              pool: int = 0, asleep: bool = False, flags: int = 0) -> None:  # fmt: skip
+        """A worker that has run a work for so many ms."""
+        at = row * WQ_BUSY_WORDS
+        words = {
+            at: 100 + row | pool << 32 | asleep << 40 | flags << 44,
+            at + 1: self.now - ms * MS,
+        }
+        words |= _text(at + 2, 2, comm) | _text(at + 4, WQ_WORK_WORDS, work)
+        self.set(name, wq_busy=words | _text(at + 4 + WQ_WORK_WORDS, WQ_NAME_WORDS, workqueue))
+
+    def delays(self, name: str, row: int, work: str, left_ms: int) -> None:
+        """A delayed work on its timer."""
+        at = row * WQ_DELAYED_WORDS
+        word = TIMER + 2 * row
+        self.ram.atomics.store(word, self.settings.cpu_names.index(name) << 8 | PENDING)
+        words = {at: word + 1, at + 1: self.now + left_ms * MS} | _text(at + 2, WQ_WORK_WORDS, work)
+        self.set(name, wq_timers=words)
+        self.add(name, "wq_delayed", 1)
+
+
+def _text(at: int, words: int, text: str) -> dict[int, int]:
+    raw = text.encode().ljust(8 * words, b"\0")
+    return {at + n: int.from_bytes(raw[8 * n : 8 * n + 8], "little") for n in range(words)}
+
+
+def _texts(row: int, words: int, text: str) -> dict[int, int]:
+    return _text(row * words, words, text)

@@ -144,6 +144,27 @@ def test_digits_arrows_and_escape_move_between_screens(terminal):
         top.see(who)
 
 
+def test_w_opens_the_worker_pools_of_a_cpu_and_closes_them(terminal):
+    top = terminal("tick")
+    top.see("Replies come")
+    top.press("w")
+    top.see("w shows the worker pools of a CPU: open one first")
+    top.press("0")
+    top.see("workers of cpu0")
+    for keys, what in (
+        ("w", "worklists: next"),
+        ("\x1b[C", "worklists: next"),
+        ("\x1b[C", "m1 > apic"),
+        ("\x1b[D", "worklists: next"),
+        ("w", "workers of cpu1"),
+        ("w", "worklists: next"),
+        ("\x1b", "workers of cpu1"),
+        ("\x1b", "Replies come"),
+    ):
+        top.press(keys)
+        top.see(what)
+
+
 def test_space_holds_the_view_and_lets_it_go(terminal):
     top = terminal("tick")
     top.see("caption at 2 s")

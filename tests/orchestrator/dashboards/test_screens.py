@@ -14,7 +14,7 @@ from orchestrator.dashboards import help as help_screen
 from orchestrator.dashboards import screens
 from orchestrator.dashboards.common import HONEST, Size
 
-NODES = (None, "cpu0", "cpu1", "apic", "eth0", "lan")
+NODES = (None, "cpu0", "cpu1", "cpu1:pools", "apic", "eth0", "lan")
 
 
 @pytest.fixture
@@ -72,6 +72,7 @@ def test_a_screen_has_exactly_the_size_of_the_terminal(bench, node, size):
     [
         (None, "broken now"),
         ("cpu0", "just now"),
+        ("cpu0:pools", "worklists: next"),
         ("apic", "where they ended"),
         ("eth0", "frames dropped, by reason"),
         ("lan", "gateway"),
@@ -282,6 +283,70 @@ def test_a_cpu_in_the_middle_of_a_poll(bench):
     assert "NET_RX raise" in box(lines, "just now")
 
 
+# ---------------------------------------------------------------- worker pools
+
+
+def test_the_pools_of_a_cpu_with_one_that_is_stalled(bench):
+    bench.pool("cpu1", 0, 1, running=1, workers=4, idle=1, worklist=3, stuck_ms=300, head="after")
+    bench.pool("cpu1", 1, 1, nice=-20, workers=2, idle=2)
+    bench.pool("cpu1", 2, None, id=9, workers=2, idle=1, inactive=7)
+    bench.works("cpu1", 0, "kworker/1:2", "hog", "events", 320)
+    bench.works("cpu1", 1, "kworker/1:0", "reader", "events", 2000, asleep=True)
+    bench.works("cpu1", 2, "kworker/1:1", "cruncher", "crypto", 40, flags=1 << 6)
+    bench.works("cpu1", 3, "kworker/u9:0", "bond_mii_monitor", "bond0", 0, pool=2, flags=1 << 7)
+    bench.delays("cpu1", 0, "bond_mii_monitor", 89)
+    lines = screen(bench, "cpu1:pools")
+    said = "Stalled 300 ms: 3 works wait in the normal pool while hog runs, for 320 ms."
+    assert lines[1].strip() == said
+    pools = box(lines, "pools")
+    assert " 2 cpu1           nice 0        1    1    3     3    0" in pools
+    assert "300 ms" in pools
+    assert " 3 cpu1           nice -20      0    2    0     0    0" in pools
+    assert " 9 unbound        nice 0        -    1    1     0    7" in pools
+    rows = [line.split() for line in box(lines, "in a work").split("\n")]
+    assert [row[1:5] for row in rows if len(row) > 4] == [
+        ["S", "kworker/1:0+events", "reader", "2.0"],
+        ["R", "kworker/1:2+events", "hog", "320"],
+        ["C", "kworker/1:1+crypto", "cruncher", "40"],
+        ["u", "kworker/u9:0+bond0", "bond_mii_monitor", "0"],
+    ]
+    assert "cpu1: after" in box(lines, "worklists")
+    assert "bond_mii_monitor              89 ms" in box(lines, "worklists")
+    value = screens.as_json(bench.view, "cpu1:pools")
+    assert [pool["worklist"] for pool in value["pools"]] == [3, 0, 0]
+    assert value["busy"][0]["state"] == "S"
+
+
+@pytest.mark.parametrize(("era", "name"), [("3.10", "kworker/1:2 "), ("6.1", "kworker/1:2+events")])
+def test_a_kworkers_name_says_what_it_runs_since_6_1(era, name):
+    bench = Bench(era=era)
+    bench.pool("cpu1", 0, 1, running=1, workers=3)
+    bench.works("cpu1", 0, "kworker/1:2", "hog", "events", 5)
+    assert name in box(screen(bench, "cpu1:pools"), "in a work")
+
+
+def test_keventd_has_threads_instead_of_pools():
+    bench = Bench(era="2.6.18")
+    bench.pool("cpu0", 0, 0, nice=-5, workers=1, idle=1, thread="events")
+    lines = screen(bench, "cpu0:pools")
+    assert " events           nice -5       -    1    0" in box(lines, "workqueue threads")
+    assert any("a work that sleeps holds up all that wait behind it" in line for line in lines)
+
+
+def test_a_pool_of_a_cpu_that_is_offline_says_so(bench):
+    bench.pool("cpu0", 3, 1, id=2, flags=1 << 2)
+    assert " 2 cpu1 unbound   nice 0" in box(screen(bench, "cpu0:pools"), "pools")
+
+
+def test_the_cpu_screen_names_the_work_that_has_run_longest(bench):
+    bench.pool("cpu1", 0, 1, running=1, workers=3, idle=1)
+    bench.pool("cpu1", 1, 1, nice=-20, workers=2, idle=2, worklist=1)
+    bench.works("cpu1", 0, "kworker/1:0", "reader", "events", 2000, asleep=True)
+    text = box(screen(bench, "cpu1"), "run queue 1")
+    assert "nr_running 1  idle 3  queued 1" in text
+    assert "S kworker/1:0 reader 2.0 s" in text
+
+
 def test_shares_of_the_contexts(bench):
     lines = screen(bench, "cpu0")
     assert line_with(lines, "| T tasks").split()[-3] == "12.0"
@@ -441,6 +506,8 @@ def test_the_overview_as_json(bench):
 @pytest.mark.parametrize("node", NODES[1:])
 def test_a_node_as_json_has_its_sentence_and_its_whole_page(bench, node):
     value = json.loads(json.dumps(screens.as_json(bench.view, node)))
-    assert value["name"] == node
+    assert value["name"] == node.partition(":")[0]
     assert value["sentence"]
-    assert set(value["page"]) == {field.name for field in bench.view[node].schema.fields}
+    assert set(value["page"]) == {
+        field.name for field in bench.view[node.partition(":")[0]].schema.fields
+    }

@@ -147,6 +147,16 @@ def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
         dev_set_promiscuity(cpu, dev.bonding.active, change)
 
 
+def move_promiscuity(dev: NetDevice | None, change: int) -> None:
+    """The task that asked for it moves: this CPU counts it no more (-1), or from now on (1). The
+    device itself notices nothing."""
+    while dev is not None:
+        dev.promiscuity += change
+        on = dev.promiscuity > 0
+        dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
+        dev = dev.bonding.active if dev.bonding is not None else None
+
+
 def carrier_on(cpu: Cpu, dev: NetDevice) -> Context:
     """netif_carrier_on."""
     if not dev.carrier:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
-from nodes.cpu.kernel.net.socket import sock_queue_rcv
+from nodes.cpu.kernel.net.socket import sock_queue_rcv, wake_reader
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
 from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, __raise_softirq_irqoff
@@ -22,8 +22,10 @@ from nodes.ledger import classify
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV = 2, 3
+ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV, SOCK_MOVE_SKB = 2, 3, 132
 BACKLOG_RX, BACKLOG_TX = 0, 1
+#: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy.
+_MINE_SHIFT = 16
 
 _OUT = CPU_SCHEMA.index("handover_out")
 _IN = CPU_SCHEMA.index("handover_in")
@@ -65,29 +67,68 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     return None
 
 
-def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff) -> Context:
-    """Queue the datagram on a socket of CPU ``target`` and wake its task there."""
+def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff, mine: bool) -> Context:
+    """Queue the datagram on a socket of CPU ``target`` and wake its task there.
+
+    ``mine``: this copy is the packet itself, for the socket whose echo id it has. Only that one is
+    counted: another socket's copy may be lost on the way and nothing is missing."""
     buffer = cpu.handover.put(skb.frame)
     if buffer is None:
-        kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
+        if mine:
+            kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
         return
-    cpu.words[_OUT + skb.cls] += 1
+    if mine:
+        cpu.words[_OUT + skb.cls] += 1
     cpu.trace(_HANDOVER, skb.key, target)
-    record = [SOCK_QUEUE_RCV, buffer, len(skb.frame), sock_id, skb.dev.ifindex, skb.tstamp_ns]
+    dev = skb.dev.ifindex | mine << _MINE_SHIFT
+    record = [SOCK_QUEUE_RCV, buffer, len(skb.frame), sock_id, dev, skb.tstamp_ns]
     yield from queue_remote_wakeup(cpu, target, record)
 
 
 @remote_function(SOCK_QUEUE_RCV)
 def _queue_rcv(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     frame = cpu.ram.handover(source).take(record[1], record[2])
-    cls = classify(frame)
-    cpu.words[_IN + cls] += 1
-    dev = cpu.net.devices.get(record[4])
-    sock = cpu.net.sockets.get(record[3])
-    if dev is None or sock is None:
-        count_drop(cpu, "NO_SOCKET", None, cls)
+    number, mine = record[3], bool(record[4] >> _MINE_SHIFT)
+    if mine:
+        cpu.words[_IN + classify(frame)] += 1
+    skb = skb_of(cpu, frame, record[4] & 0xFFFF, record[5])
+    sock = cpu.net.sockets.get(number)
+    if skb is not None and sock is not None:
+        sock_queue_rcv(cpu, sock, skb)
         return None
-    skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
-    skb.tstamp_ns = record[5]
-    sock_queue_rcv(cpu, sock, skb)
+    owner = socket_owner(cpu, number)
+    if skb is not None and owner is not None:
+        return sock_handover(cpu, owner, number, skb, mine)
+    if mine:
+        count_drop(cpu, "NO_SOCKET", None, classify(frame))
     return None
+
+
+def socket_owner(cpu: Cpu, number: int) -> int | None:
+    """The CPU to which a socket that was here has moved; None: it is closed. It may be the very CPU
+    that sent this: what it sends, it may have begun to send before the socket came to it."""
+    owner = cpu.net.raw_sockets.get(number, (cpu.number,))[0]
+    return None if owner == cpu.number else owner
+
+
+@remote_function(SOCK_MOVE_SKB)
+def _move_skb(cpu: Cpu, source: int, record: list[int]) -> Context | None:
+    """What its old owner had queued (and counted) for a socket that moved here."""
+    frame = cpu.ram.handover(source).take(record[1], record[2])
+    skb = skb_of(cpu, frame, record[4], record[5])
+    sock = cpu.net.sockets.get(record[3])
+    if skb is not None and sock is not None:
+        sock.receive_queue.append(skb)
+        wake_reader(cpu, sock)
+    return None
+
+
+def skb_of(cpu: Cpu, frame: bytes, ifindex: int, tstamp_ns: int) -> SkBuff | None:
+    """An skb that came from another CPU; None if its device is gone."""
+    dev = cpu.net.devices.get(ifindex)
+    if dev is None:
+        return None
+    cls = classify(frame)
+    skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
+    skb.tstamp_ns = tstamp_ns
+    return skb

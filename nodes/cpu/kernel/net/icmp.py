@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.checksum import checksum
-from nodes.cpu.kernel.net.handover import sock_handover
+from nodes.cpu.kernel.net.handover import sock_handover, socket_owner
 from nodes.cpu.kernel.net.ip_output import ip_route_output, ip_send_icmp
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.socket import SocketError, sock_queue_rcv, wake_reader
@@ -29,22 +29,24 @@ _RCV = TRACEPOINTS["icmp_rcv"].number
 
 def raw_local_deliver(cpu: Cpu, skb: SkBuff) -> Context:
     """A copy to every raw ICMP socket whose filter and device match; returns whether the socket
-    that the packet's id belongs to got one."""
+    that the packet's id belongs to got one: that copy is the packet, the others are further ones
+    that the ledger does not follow."""
     icmp_type, ident, found = skb.frame[34], skb.key >> 16 & 0xFFFF, False
     for number, (owner, sock_ident, ifindex, icmp_filter) in list(cpu.net.raw_sockets.items()):
         if icmp_type < 32 and icmp_filter >> icmp_type & 1:
             continue
         if ifindex and ifindex != skb.dev.ifindex:
             continue
-        if sock_ident == ident and skb.cls == REPLY:
-            found = True
+        mine = sock_ident == ident and skb.cls == REPLY
         skb.tstamp_ns = cpu.now()
         if owner == cpu.number:
             sock = cpu.net.sockets.get(number)
-            if sock is not None:
-                sock_queue_rcv(cpu, sock, skb)
+            if sock is None:
+                continue  # closed since we began to look
+            sock_queue_rcv(cpu, sock, skb)
         else:
-            yield from sock_handover(cpu, owner, number, skb)
+            yield from sock_handover(cpu, owner, number, skb, mine)
+        found = found or mine
         yield
     return found
 
@@ -110,5 +112,8 @@ def _queue_error(cpu: Cpu, number: int, sequence: int, offender: int) -> None:
 
 @remote_function(SOCK_ERROR)
 def _remote_error(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
+    owner = socket_owner(cpu, record[1])
+    if owner is not None:
+        return queue_remote_wakeup(cpu, owner, record)
     _queue_error(cpu, record[1], record[2], record[3])
     return None

@@ -51,7 +51,7 @@ class NetDevice:
         self.promiscuity = 0
         # transmit queue of this CPU
         self.qdisc: deque[SkBuff] = deque()
-        self.queue_stopped = False
+        self.queue_stopped = False  # no room in the ring that this CPU sends on
 
     def shared(self) -> tuple[Any, ...]:
         """What replicas hold."""

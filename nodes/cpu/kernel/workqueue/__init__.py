@@ -3,9 +3,10 @@
 ``work`` the data word, ``pool`` worker_pool and pool_workqueue, ``worker`` flags and nr_running,
 ``manage`` workers come and go, ``process`` worker_thread, ``queue`` and ``delayed`` queueing,
 ``grab`` stealing PENDING, ``flush`` and ``flusher`` waiting for one work or for all, ``cancel``,
-``drain``, ``rescuer``, ``freezer``, ``completion`` and ``remote`` questions to other CPUs,
-``alloc`` workqueues and their flags, ``keventd`` and ``keventd_flush`` the model
-of 2.6.18, ``state`` cpu.wq, ``show`` the snapshot.
+``drain``, ``rescuer``, ``freezer``, ``lockmap`` what lockdep knows of them, ``completion`` and
+``remote`` questions to other CPUs, ``alloc`` workqueues and their flags, ``hotplug`` a CPU goes and
+comes back, ``keventd`` and ``keventd_flush`` the model of 2.6.18, ``state`` cpu.wq, ``show`` the
+snapshot, ``rows`` what the page says, ``events`` the tracepoints.
 
 ``cpu.wq`` holds a CPU's part; a function that returns a Context may tell or ask another CPU.
 """
@@ -57,7 +58,7 @@ from nodes.cpu.kernel.workqueue.grab import (
     cancel_work,
     try_to_grab_pending,
 )
-from nodes.cpu.kernel.workqueue.keventd import keventd_offline
+from nodes.cpu.kernel.workqueue.hotplug import workqueue_offline_cpu, workqueue_online_cpu
 from nodes.cpu.kernel.workqueue.keventd_flush import (
     cancel_rearming_delayed_work,
     cancel_rearming_delayed_workqueue,
@@ -117,7 +118,6 @@ __all__ = [
     "flush_workqueue",
     "freeze_workqueues_begin",
     "freeze_workqueues_busy",
-    "keventd_offline",
     "mod_delayed_work",
     "mod_delayed_work_on",
     "queue_delayed_work",
@@ -134,5 +134,7 @@ __all__ = [
     "worker_clr_flags",
     "worker_set_flags",
     "workqueue_init_early",
+    "workqueue_offline_cpu",
+    "workqueue_online_cpu",
     "workqueue_set_max_active",
 ]  # fmt: skip

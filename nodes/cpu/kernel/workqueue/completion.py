@@ -7,8 +7,8 @@ answers at once, or later (a flush: when the barrier has run), and may pass the 
 completion is Linux's: a task that sleeps until somebody, here or on another CPU, completes it with
 a value. (``remote`` has questions that a softirq may ask, which spins and is answered at once.)
 
-Records of one CPU are taken in order, and those of several by the time at which they were sent: a
-question never overtakes the work that was queued before it.
+Records of one CPU are taken in order: its question never overtakes a work that it queued before.
+For works that others queued there is ``fence``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Records: perform an operation; complete.
 WQ_CALL, WQ_COMPLETE = 123, 124
+
+#: The operation that does nothing.
+FENCE = 0
 
 _CPU_SHIFT = 32
 _WORD = (1 << 64) - 1
@@ -119,6 +122,15 @@ def ask_each(cpu: Cpu, number: int, a: int = 0, b: int = 0, c: int = 0) -> Conte
     return answers
 
 
+def fence(cpu: Cpu) -> Context:
+    """Until all works that were sent before have arrived: two hops at the most, by way of the pool
+    where the work ran last. Clocks of two CPUs may differ by what one does in a turn; a record that
+    was sent later may be taken first, out of one batch, but not out of the next."""
+    if len(cpu.online_cpus) > 1:
+        yield from ask_each(cpu, FENCE)
+        yield from ask_each(cpu, FENCE)
+
+
 def send(
     cpu: Cpu, owner: int, number: int, key: int, a: int = 0, b: int = 0, c: int = 0
 ) -> Context:
@@ -143,6 +155,11 @@ def _perform(cpu: Cpu, number: int, key: int, a: int, b: int, c: int) -> Context
 def signed(word: int) -> int:
     """What a negative argument or answer was before it travelled."""
     return word - (1 << 64) if word >> 63 else word
+
+
+@operation(FENCE)
+def _fence(_cpu: Cpu, _key: int, _a: int, _b: int, _c: int) -> int | None:
+    return 0
 
 
 @remote_function(WQ_CALL)

@@ -37,6 +37,7 @@ def INIT_DELAYED_WORK(
         flags | irqsafe,
         "delayed_work_timer_fn",
     )
+    dwork.timer.watch = lambda timer, armed: cpu.wq.rows.timer(timer, name, armed)
     cpu.wq.works[number] = cpu.wq.delayed_works[number] = dwork
     cpu.wq.unpark()
     return dwork

@@ -25,7 +25,6 @@ from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.alloc import WQ_LEGACY, WQ_MEM_RECLAIM, Workqueue
 from nodes.cpu.kernel.workqueue.completion import ask, complete, operation, send
 from nodes.cpu.kernel.workqueue.delayed import delayed_work_timer_fn
-from nodes.cpu.kernel.workqueue.grab import wait_while_in_hand
 from nodes.cpu.kernel.workqueue.lockmap import check_map, work_map, workqueue_map
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
@@ -47,6 +46,7 @@ from nodes.cpu.kernel.workqueue.work import (
     get_work_wq_id,
     set_work_data,
     work_data,
+    work_in_transit,
     work_is_canceling,
 )
 from nodes.cpu.kernel.workqueue.worker import Worker, current_wq_worker
@@ -67,7 +67,7 @@ _SOURCE = "kernel/workqueue.c"
 class Barrier(Work):
     """struct wq_barrier. It is known to one CPU only, and so has its data in itself."""
 
-    __slots__ = ("key",)
+    __slots__ = ()
 
     def __init__(self, key: int) -> None:
         super().__init__(-1, "wq_barrier_func", self.wq_barrier_func)
@@ -119,7 +119,6 @@ def flush_work(cpu: Cpu, work: Work) -> Context:
     if cpu.lockdep is not None:
         check_map(cpu, work_map(cpu, work))
     while True:
-        yield from wait_while_in_hand(cpu, work)
         pool = get_work_pool_id(work_data(cpu, work))
         if pool == WORK_OFFQ_POOL_NONE:
             return False
@@ -157,8 +156,8 @@ def _start_flush_work(cpu: Cpu, key: int, number: int, pool_id: int, _c: int) ->
     if host != cpu.number:
         yield from send(cpu, host, START_FLUSH_WORK, key, number, pool_id)
         return None
-    if pool is None or any(record[1] == number for record in cpu.wq.parked):
-        return _AGAIN
+    if pool is None or work_in_transit(data):
+        return _AGAIN  # either is on its way to this CPU
     if data & WORK_STRUCT_PWQ:
         pwq = cpu.wq.workqueues[get_work_wq_id(data)].pwqs[pool_id]
         insert_wq_barrier(cpu, pwq, Barrier(key), work, None)

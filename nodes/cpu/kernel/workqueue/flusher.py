@@ -29,7 +29,7 @@ from nodes.cpu.kernel.locks.might_sleep import might_sleep
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import keventd_flush
-from nodes.cpu.kernel.workqueue.completion import ask, ask_each, complete, operation, send
+from nodes.cpu.kernel.workqueue.completion import ask, complete, fence, operation, send
 from nodes.cpu.kernel.workqueue.flush import check_flush_dependency
 from nodes.cpu.kernel.workqueue.flushtip import HOME, PWQ_FLUSHED
 from nodes.cpu.kernel.workqueue.lockmap import check_map, workqueue_map
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.workqueue.alloc import Workqueue
 
 #: Operations (``completion``).
-FLUSH_WORKQUEUE, FLUSH_PWQ, FENCE = 20, 21, 23
+FLUSH_WORKQUEUE, FLUSH_PWQ = 20, 21
 #: "Leave it as it is", of a colour. FLUSH_PWQ packs two colours plus one into a word.
 KEEP = -1
 _SHIFT = 8
@@ -64,15 +64,8 @@ def flush_workqueue(cpu: Cpu, wq: Workqueue) -> Context:
     if cpu.lockdep is not None:
         check_map(cpu, workqueue_map(cpu, wq))
     check_flush_dependency(cpu, wq, None)
-    if len(cpu.online_cpus) > 1:
-        # what is on its way from the pool where it ran last to the CPU that it is for arrives first
-        yield from ask_each(cpu, FENCE)
+    yield from fence(cpu)
     yield from ask(cpu, HOME, FLUSH_WORKQUEUE, wq.id)
-
-
-@operation(FENCE)
-def _fence(_cpu: Cpu, _key: int, _a: int, _b: int, _c: int) -> int | None:
-    return 0
 
 
 # -- on the boot CPU

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.smp import remote_function
-from nodes.cpu.kernel.timer_shared import del_timer, timer_pending
+from nodes.cpu.kernel.timer_shared import del_timer
 from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
 from nodes.cpu.kernel.workqueue.pool import (
@@ -27,7 +27,6 @@ from nodes.cpu.kernel.workqueue.pool import (
 from nodes.cpu.kernel.workqueue.remote import answer, ask
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_INACTIVE,
-    WORK_STRUCT_PENDING,
     WORK_STRUCT_PWQ,
     DelayedWork,
     Work,
@@ -90,25 +89,10 @@ def try_to_grab_pending(cpu: Cpu, work: Work) -> Context:
     return grabbed
 
 
-def wait_while_in_hand(cpu: Cpu, work: Work) -> Context:
-    """Sleep while somebody has PENDING and the work is nowhere yet: in a record to the CPU that
-    will have it, or with a task that moves it. Who flushes a work waits for that too: whoever
-    queued it may have returned long ago."""
-    while _in_hand(cpu, work):
-        yield from nanosleep(cpu, GRAB_RETRY_NS)
-
-
-def _in_hand(cpu: Cpu, work: Work) -> bool:
-    data = work_data(cpu, work)
-    if not data & WORK_STRUCT_PENDING or data & WORK_STRUCT_PWQ or work_is_canceling(data):
-        return False
-    return not (isinstance(work, DelayedWork) and timer_pending(cpu, work.timer))
-
-
 def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
     """Off the list of a pool that is hosted here."""
     data = work_data(cpu, work)
-    if not data & WORK_STRUCT_PWQ or get_work_pool_id(data) != pool:
+    if not data & WORK_STRUCT_PWQ or get_work_pool_id(data) != pool or pool not in cpu.wq.pools:
         return -EAGAIN
     pwq = get_work_pwq(cpu, work)
     if data & WORK_STRUCT_INACTIVE:
@@ -123,6 +107,8 @@ def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
 def _unlink(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
     """list_del_init: it is on the worklist, or on the private list of a worker."""
     pool = pwq.pool
+    if work.number in pool.unknown:
+        pool.unknown.remove(work.number)
     for entries in (pool.worklist, *(worker.scheduled for worker in cpu.wq.all_workers(pool))):
         for at, entry in enumerate(entries):
             if entry.number == work.number:

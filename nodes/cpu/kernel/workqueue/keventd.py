@@ -37,6 +37,12 @@ from nodes.cpu.kernel.workqueue.completion import (
     send,
     wait_for_completion,
 )
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_activate_work,
+    trace_workqueue_execute_end,
+    trace_workqueue_execute_start,
+    trace_workqueue_queue_work,
+)
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_PENDING,
     WORK_STRUCT_PWQ,
@@ -46,8 +52,6 @@ from nodes.cpu.kernel.workqueue.work import (
     pwq_id,
     set_work_data,
 )
-from nodes.cpu.page import CPU_SCHEMA
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -59,13 +63,6 @@ RUN_DEPTH_MAX = 3
 SINGLETHREAD_CPU = 0
 #: Operations (``completion``).
 FLUSH_CPU_WORKQUEUE, TAKE_OVER_WORK = 1, 2
-
-_EXECUTED = CPU_SCHEMA.index("wq_executed")
-_LAST_NS = CPU_SCHEMA.index("wq_last_ns")
-_START = TRACEPOINTS["workqueue_execute_start"].number
-_END = TRACEPOINTS["workqueue_execute_end"].number
-_QUEUE = TRACEPOINTS["workqueue_queue_work"].number
-_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
 
 
 class CpuWorkqueue:
@@ -109,12 +106,11 @@ class Keventd:
         cwq = self.cwqs[wq.id]
         where = pwq_id(wq.id, cpu.number) << WORK_STRUCT_PWQ_SHIFT
         set_work_data(cpu, work, where | WORK_STRUCT_PWQ | WORK_STRUCT_PENDING)  # work->wq_data
-        if cpu.trace_mask >> _QUEUE & 1:
-            names = cpu.symbol(work.name) | cpu.symbol(wq.name) << 20
-            cpu.trace(_QUEUE, work.number, names | cpu.number << 40 | cpu.number + 1 << 52)
-            cpu.trace(_ACTIVATE, work.number)
+        trace_workqueue_queue_work(cpu, work, wq.name, None, cpu.number)
+        trace_workqueue_activate_work(cpu, work)
         cwq.worklist.append(work)
         cwq.insert_sequence += 1
+        cpu.wq.rows.thread(wq.id, cwq.worklist, idle=not cwq.running)
         if cwq.thread is not None:
             wake_up_process(cpu, cwq.thread)
 
@@ -142,6 +138,7 @@ def create_workqueue_thread(cpu: Cpu, cwq: CpuWorkqueue) -> None:
         return
     name = cwq.wq.name if cwq.single else f"{cwq.wq.name}/{cpu.number}"
     cwq.thread = kthread_create(cpu, name, _worker_thread(cpu, cwq), KEVENTD_NICE)
+    cpu.wq.rows.add(cwq.wq.id, cpu.number, KEVENTD_NICE, name=cwq.wq.name)
     wake_up_process(cpu, cwq.thread)
 
 
@@ -150,11 +147,13 @@ def _worker_thread(cpu: Cpu, cwq: CpuWorkqueue) -> Context:
     while not task.should_stop:
         if cwq.worklist:
             yield from run_workqueue(cpu, cwq)
+        cpu.wq.rows.thread(cwq.wq.id, cwq.worklist, idle=True)
         task.state = TASK_INTERRUPTIBLE
         if not cwq.worklist and not task.should_stop:
             yield SCHEDULE
         task.state = TASK_RUNNING
     cwq.thread = None
+    cpu.wq.rows.remove(cwq.wq.id)
     yield from complete(cpu, cwq.stopper)
 
 
@@ -168,7 +167,7 @@ def run_workqueue(cpu: Cpu, cwq: CpuWorkqueue) -> Context:
         work = cwq.worklist.popleft()
         cwq.running.append(work)
         clear_work_data(cpu, work)  # PENDING is cleared before the function runs
-        yield from _execute(cpu, work)
+        yield from _execute(cpu, cwq, work)
         cwq.running.remove(work)
         cwq.remove_sequence += 1
         if cwq.finished and work not in cwq.running:
@@ -179,16 +178,14 @@ def run_workqueue(cpu: Cpu, cwq: CpuWorkqueue) -> Context:
     cwq.run_depth -= 1
 
 
-def _execute(cpu: Cpu, work: Work) -> Context:
-    cpu.words[_LAST_NS] = cpu.now()
-    cpu.page.set_text("wq_last_work", work.name)
-    cpu.wq.show()
-    if cpu.trace_mask >> _START & 1:
-        cpu.trace(_START, work.number, cpu.symbol(work.name))
+def _execute(cpu: Cpu, cwq: CpuWorkqueue, work: Work) -> Context:
+    rows, number = cpu.wq.rows, cwq.wq.id
+    rows.thread(number, cwq.worklist, idle=False)
+    row = rows.begin(number, cpu.current, work, cwq.wq.name)
+    trace_workqueue_execute_start(cpu, work)
     yield from work.function(cpu)
-    if cpu.trace_mask >> _END & 1:
-        cpu.trace(_END, work.number, cpu.symbol(work.name))
-    cpu.words[_EXECUTED] += 1
+    trace_workqueue_execute_end(cpu, work)
+    rows.end(number, row)
 
 
 def wake_up_done(cpu: Cpu, cwq: CpuWorkqueue) -> Context:

@@ -21,8 +21,7 @@ from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.kernel.timer import SPIN_NS
 from nodes.cpu.kernel.timer_shared import del_timer_sync
-from nodes.cpu.kernel.workqueue.completion import ask, ask_each, operation
-from nodes.cpu.kernel.workqueue.grab import wait_while_in_hand
+from nodes.cpu.kernel.workqueue.completion import ask, ask_each, fence, operation
 from nodes.cpu.kernel.workqueue.keventd import (
     FLUSH_CPU_WORKQUEUE,
     SINGLETHREAD_CPU,
@@ -42,6 +41,7 @@ from nodes.cpu.kernel.workqueue.work import (
     get_work_wq_id,
     test_and_set_pending,
     work_data,
+    work_in_transit,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def flush_workqueue(cpu: Cpu, wq: Workqueue) -> Context:
     """Sleep until what is queued now has returned."""
     might_sleep(cpu, _SOURCE)
     cwq = _cwq(cpu, wq.id)
+    yield from fence(cpu)
     for number in [SINGLETHREAD_CPU] if cwq.single else list(cpu.online_cpus):
         if number == cpu.number and cwq.thread is cpu.current:
             # keventd flushes its own queue: run it by hand, it would wait for itself for ever
@@ -87,7 +88,8 @@ def _flush_cpu_workqueue(cpu: Cpu, key: int, wq: int, _b: int, _c: int) -> int |
 
 def flush_work(cpu: Cpu, work: Work) -> Context:
     """True if there was something to wait for."""
-    yield from wait_while_in_hand(cpu, work)
+    if work_in_transit(work_data(cpu, work)):
+        yield from fence(cpu)
     data = work_data(cpu, work)
     if data & WORK_STRUCT_PENDING and data & WORK_STRUCT_PWQ:
         yield from flush_workqueue(cpu, cpu.wq.workqueues[get_work_wq_id(data)])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.sched import wake_up_process
+from nodes.cpu.kernel.workqueue.events import trace_workqueue_activate_work
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_INACTIVE,
     WORK_STRUCT_LINKED,
@@ -26,7 +27,6 @@ from nodes.cpu.kernel.workqueue.work import (
     set_work_data,
     work_data,
 )
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -42,8 +42,6 @@ POOL_FREEZING = 1 << 3  # 3.10
 MAX_IDLE_WORKERS_RATIO = 4
 HIGHPRI_NICE_LEVEL = -20
 WORK_NR_COLORS_MAX = 16
-
-_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
 
 
 class PoolStats:
@@ -92,8 +90,9 @@ class WorkerPool:
     """struct worker_pool. The *last* of ``idle_list`` became idle last and is taken first."""
 
     __slots__ = (
-        "busy_hash", "flags", "id", "idle_list", "idle_timer", "manager", "mayday_timer", "nice",
-        "node", "nr_running", "unbound", "watchdog_ts", "worker_ids", "workers", "worklist",
+        "busy_hash", "flags", "id", "idle_list", "idle_timer", "manager", "mayday_timer", "moved",
+        "nice", "node", "nr_running", "unbound", "unknown", "watchdog_ts", "worker_ids", "workers",
+        "worklist",
     )  # fmt: skip
 
     def __init__(self, number: int, cpus: int) -> None:
@@ -110,6 +109,8 @@ class WorkerPool:
         self.manager: Worker | None = None
         self.worker_ids: list[int] = []  # in use
         self.nr_running = 0
+        self.moved = False  # another CPU has its state: ``hotplug``
+        self.unknown: list[int] = []  # works that are due and that its host does not know
         self.watchdog_ts = 0
         self.idle_timer: Timer
         self.mayday_timer: Timer
@@ -227,8 +228,7 @@ def move_linked_works(cpu: Cpu, source: deque[Work], target: deque[Work], at: in
 
 def pwq_activate_inactive_work(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
     """To the worklist, with its barriers."""
-    if cpu.trace_mask >> _ACTIVATE & 1:
-        cpu.trace(_ACTIVATE, work.number)
+    trace_workqueue_activate_work(cpu, work)
     pool = pwq.pool
     if not pool.worklist:
         pool.watchdog_ts = cpu.jiffies()
@@ -236,6 +236,8 @@ def pwq_activate_inactive_work(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None
     move_linked_works(cpu, pwq.inactive_works, pool.worklist, at)
     set_work_data(cpu, work, work_data(cpu, work) & ~WORK_STRUCT_INACTIVE)
     pwq.nr_active += 1
+    cpu.wq.rows.inactive(pool.id, -1)
+    cpu.wq.rows.pool(pool)
 
 
 def pwq_activate_first_inactive(cpu: Cpu, pwq: PoolWorkqueue) -> None:

@@ -13,7 +13,12 @@ from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.sched import TASK_IDLE, TASK_INTERRUPTIBLE, task_runtime_ns
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_execute_end,
+    trace_workqueue_execute_start,
+)
 from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.hotplug import work_done_elsewhere
 from nodes.cpu.kernel.workqueue.lockmap import (
     lock_map_acquire,
     lock_map_release,
@@ -27,7 +32,6 @@ from nodes.cpu.kernel.workqueue.manage import (
     worker_leave_idle,
 )
 from nodes.cpu.kernel.workqueue.pool import (
-    PoolWorkqueue,
     find_worker_executing_work,
     get_work_pwq,
     keep_working,
@@ -38,11 +42,13 @@ from nodes.cpu.kernel.workqueue.pool import (
     pwq_dec_nr_in_flight,
     wake_up_worker,
 )
+from nodes.cpu.kernel.workqueue.rows import NO_ROW
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
     get_work_color,
+    not_known,
     set_work_pool_and_clear_pending,
     set_work_running,
     work_data,
@@ -57,18 +63,9 @@ from nodes.cpu.kernel.workqueue.worker import (
     worker_clr_flags,
     worker_set_flags,
 )
-from nodes.cpu.page import CPU_SCHEMA
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-_EXECUTED = CPU_SCHEMA.index("wq_executed")
-_LAST_NS = CPU_SCHEMA.index("wq_last_ns")
-_START = TRACEPOINTS["workqueue_execute_start"].number
-_END = TRACEPOINTS["workqueue_execute_end"].number
-#: A barrier has no number: -1 as a record holds it.
-_NUMBER = 0xFFFF_FFFF
 
 
 def worker_thread(cpu: Cpu, worker: Worker) -> Context:
@@ -78,6 +75,7 @@ def worker_thread(cpu: Cpu, worker: Worker) -> Context:
     idle_state = TASK_IDLE if cpu.params.kworker_idle == "idle" else TASK_INTERRUPTIBLE
     while not worker.flags & WORKER_DIE:
         worker_leave_idle(worker)
+        cpu.wq.rows.pool(pool)
         while True:
             if need_more_worker(pool):
                 if not may_start_working(pool) and (yield from manage_workers(cpu, worker)):
@@ -95,7 +93,7 @@ def worker_thread(cpu: Cpu, worker: Worker) -> Context:
         if worker.flags & WORKER_DIE:
             break
         worker_enter_idle(cpu, worker)
-        cpu.wq.show()
+        cpu.wq.rows.pool(pool)
         cpu.current.state = idle_state
         yield SCHEDULE
     worker_detach(worker)
@@ -125,6 +123,9 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     if collision is not None:
         move_linked_works(cpu, source, collision.scheduled)
         return
+    if work.function is not_known:
+        pool.unknown.append(source.popleft().number)
+        return
     pwq = get_work_pwq(cpu, work)
     wq, data = pwq.wq, work_data(cpu, work)
     pool.busy_hash.setdefault(work.number, []).append(worker)
@@ -138,11 +139,22 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
         cpu.params.wake_next_worker == "always" or worker.flags & WORKER_UNBOUND
     ):
         wake_up_worker(cpu, pool)
+    began = task_runtime_ns(cpu, cpu.current)
     set_work_running(cpu, work, wq.id, pool.id)
     set_work_pool_and_clear_pending(cpu, work, pool.id)
-    yield from _execute(cpu, worker, work, pwq)
+    yield from _execute(cpu, worker, work, began)
     if wq.cpu_intensive:
         worker_clr_flags(worker, WORKER_CPU_INTENSIVE)
+    cpu.wq.rows.end(pool.id, worker.row)
+    worker.row = NO_ROW
+    if pool.moved:
+        clear_work_running(cpu, work, wq.id, pool.id)
+        cpu_time_ns = task_runtime_ns(cpu, cpu.current) - began
+        yield from work_done_elsewhere(cpu, worker, work, data, cpu_time_ns)
+        worker.current_work = worker.current_func = worker.current_pwq = None
+        return
+    assert worker.current_pwq is not None
+    pwq = worker.current_pwq  # the pool may have been away meanwhile
     busy = pool.busy_hash[work.number]
     busy.remove(worker)
     if not busy:
@@ -154,32 +166,32 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
         yield from tell_flushed(cpu)
 
 
-def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Context:
+def _execute(cpu: Cpu, worker: Worker, work: Work, began: int) -> Context:
     """Outside the lock: the function, the tracepoints, the figures."""
-    task, stats, words = cpu.current, pwq.stats, cpu.words
-    stats.started += 1
-    began = task_runtime_ns(cpu, task)
+    task = cpu.current
+    assert worker.current_pwq is not None
+    worker.current_pwq.stats.started += 1
     worker.current_at, worker.hog = began, False
-    worker.current_since = words[_LAST_NS] = cpu.now()
-    cpu.page.set_text("wq_last_work", work.name)
-    cpu.wq.show()
-    if cpu.trace_mask >> _START & 1:
-        cpu.trace(_START, work.number & _NUMBER, cpu.symbol(work.name))
+    worker.current_since = cpu.now()
+    cpu.wq.rows.pool(worker.pool)
+    worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, worker.desc, worker.flags)
+    trace_workqueue_execute_start(cpu, work)
     if cpu.lockdep is None:
         yield from work.function(cpu)
     else:
-        maps = workqueue_map(cpu, pwq.wq), work_map(cpu, work)
+        maps = workqueue_map(cpu, worker.current_pwq.wq), work_map(cpu, work)
         for lock in maps:
             lock_map_acquire(cpu, lock)
         yield from work.function(cpu)
         for lock in reversed(maps):
             lock_map_release(cpu, lock)
-    if cpu.trace_mask >> _END & 1:
-        cpu.trace(_END, work.number & _NUMBER, cpu.symbol(work.name))
-    words[_EXECUTED] += 1
-    stats.completed += 1
-    stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
+    trace_workqueue_execute_end(cpu, work)
+    ran_ns = task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()
+    if not worker.pool.moved:
+        stats = worker.current_pwq.stats
+        stats.completed += 1
+        stats.cpu_time_ns += ran_ns
     depth = len(cpu.lockdep.held()) if cpu.lockdep is not None else 0
     if cpu.in_atomic() or depth:
         _leaked(cpu, work, depth)

@@ -13,6 +13,10 @@ from nodes.cpu.kernel.bug import warn_once
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.workqueue.alloc import WQ_DRAINING, Workqueue
+from nodes.cpu.kernel.workqueue.events import (
+    trace_workqueue_activate_work,
+    trace_workqueue_queue_work,
+)
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
     find_worker_executing_work,
@@ -27,12 +31,11 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_PWQ_SHIFT,
     Work,
     set_work_data,
-    set_work_pool_and_keep_pending,
+    set_work_in_transit,
     test_and_set_pending,
     work_running_on,
 )
 from nodes.cpu.kernel.workqueue.worker import current_wq_worker
-from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from collections import deque
@@ -43,9 +46,6 @@ if TYPE_CHECKING:
 WORK_CPU_UNBOUND = 0xFFFF
 #: Record: a work (word 1) for workqueue 2, asked for CPU 3, goes to pool 4; 5: if it runs there.
 QUEUE_WORK = 120
-
-_QUEUE = TRACEPOINTS["workqueue_queue_work"].number
-_ACTIVATE = TRACEPOINTS["workqueue_activate_work"].number
 
 
 def queue_work_on(cpu: Cpu, target: int, wq: Workqueue, work: Work) -> Context:
@@ -99,13 +99,14 @@ def _to_pool(
     to that CPU's pool."""
     host = host_of(cpu, pool)
     if host != cpu.number:
-        set_work_pool_and_keep_pending(cpu, work, pool)  # who flushes or cancels asks there
+        set_work_in_transit(cpu, work, pool)
         sticky = 0 if instead is None else instead + 1
         record = [QUEUE_WORK, work.number, wq.id, req_cpu, pool, sticky]
         yield from call_function_single(cpu, host, record)
         return
     pwq = wq.pwqs.get(pool)
     if pwq is None and cpu.wq.keventd is None:
+        set_work_in_transit(cpu, work, pool)
         cpu.wq.park([QUEUE_WORK, work.number, wq.id, req_cpu, pool, 0])
         return  # the pool is on its way to this CPU
     if instead is not None and pwq is not None:
@@ -148,19 +149,18 @@ def insert_parked(cpu: Cpu) -> None:
 def _insert(cpu: Cpu, req_cpu: int, pwq: PoolWorkqueue, work: Work) -> None:
     """The second half of __queue_work, pool->lock held."""
     pool = pwq.pool
-    if cpu.trace_mask >> _QUEUE & 1:
-        names = cpu.symbol(work.name) | cpu.symbol(pwq.wq.name) << 20
-        cpu.trace(_QUEUE, work.number, names | (req_cpu & 0xFFF) << 40 | (pool.cpu + 1) << 52)
+    asked = None if req_cpu == WORK_CPU_UNBOUND else req_cpu
+    trace_workqueue_queue_work(cpu, work, pwq.wq.name, asked, pool.cpu)
     pwq.nr_in_flight[pwq.work_color] += 1
     flags = pwq.work_color << WORK_STRUCT_COLOR_SHIFT
     if pwq.nr_active < pwq.max_active:
-        if cpu.trace_mask >> _ACTIVATE & 1:
-            cpu.trace(_ACTIVATE, work.number)
+        trace_workqueue_activate_work(cpu, work)
         pwq.nr_active += 1
         if not pool.worklist:
             pool.watchdog_ts = cpu.jiffies()
         insert_work(cpu, pwq, work, pool.worklist, flags)
     else:
+        cpu.wq.rows.inactive(pool.id, 1)
         insert_work(cpu, pwq, work, pwq.inactive_works, flags | WORK_STRUCT_INACTIVE)
 
 
@@ -175,5 +175,6 @@ def insert_work(
     else:
         target.insert(at, work)
     pwq.refcnt += 1
+    cpu.wq.rows.pool(pwq.pool)
     if pwq.pool.nr_running == 0:
         wake_up_worker(cpu, pwq.pool)

@@ -7,6 +7,7 @@
                 "nr_running", "nr_workers", "nr_idle", "manager": name or "", "host": this CPU,
                 "workers": [{"name", "pid", "flags": ["IDLE", "PREP", ...], "state", "work": name
                              or "", "wq": name or "", "since_ns": clock when the work began,
+                             "desc": name of the last workqueue it worked for, "nice": n,
                              "last_active_ms": ago, "scheduled": [names]}],
                 "worklist": [names]}],
      "workqueues": [{"id", "name", "flags": int, "max_active",
@@ -103,6 +104,8 @@ def _worker(cpu: Cpu, worker: Worker) -> dict[str, Any]:
         "state": task.state if task is not None else 0,
         "flags": _flags(worker.flags, _WORKER_FLAGS),
         "work": work.name if work is not None else "",
+        "desc": worker.desc,
+        "nice": task.nice if task is not None else 0,
         "wq": pwq.wq.name if pwq is not None else "",
         "since_ns": worker.current_since if work is not None else 0,
         "last_active_ms": idle_jiffies * 1000 // cpu.params.hz,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.workqueue.alloc import WQ_MEM_RECLAIM, Workqueue, system_workqueues
 from nodes.cpu.kernel.workqueue.completion import Completions
+from nodes.cpu.kernel.workqueue.flush import Barrier
 from nodes.cpu.kernel.workqueue.keventd import Keventd
 from nodes.cpu.kernel.workqueue.manage import create_worker, init_worker_pool
 from nodes.cpu.kernel.workqueue.pool import (
@@ -19,19 +20,13 @@ from nodes.cpu.kernel.workqueue.pool import (
 from nodes.cpu.kernel.workqueue.queue import insert_parked
 from nodes.cpu.kernel.workqueue.remote import Questions
 from nodes.cpu.kernel.workqueue.rescuer import create_rescuer, send_mayday
+from nodes.cpu.kernel.workqueue.rows import Rows
 from nodes.cpu.kernel.workqueue.work import DelayedWork, Work
 from nodes.cpu.kernel.workqueue.worker import Worker
-from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.kernel.sched import Task
-
-_WORKERS = CPU_SCHEMA.index("wq_workers")
-_IDLE = CPU_SCHEMA.index("wq_idle")
-_RUNNING = CPU_SCHEMA.index("wq_running")
-_WORKLIST = CPU_SCHEMA.index("wq_worklist")
-_DELAYED = CPU_SCHEMA.index("wq_delayed")
 
 
 class Workqueues:
@@ -51,10 +46,15 @@ class Workqueues:
         self.delayed_works: dict[int, DelayedWork] = {}  # those of them with a timer
         self.workqueues: dict[int, Workqueue] = {}  # by number
         self.pools: dict[int, WorkerPool] = {}  # those that this CPU hosts
+        self.away: dict[int, WorkerPool] = {}  # those that another CPU hosts now
+        self.arriving: dict[int, bytearray] = {}  # state of pools, as far as it has come
+        self.early_done: list[list[int]] = []  # works done elsewhere, of pools on their way here
+        self.make_barrier = Barrier  # of which only the key moves with a pool
         self.keventd: Keventd | None = None
         self.questions = Questions()
         self.completions = Completions()
         self.cancel_waitq: list[tuple[int, Task]] = []  # (work, who waits to cancel it)
+        self.rows = Rows(cpu)  # of the page
         self.freezing = False
         self.parked: list[list[int]] = []  # records that came too early
         #: False: no worker can be made (no memory); for tests.
@@ -87,10 +87,10 @@ class Workqueues:
             if not pool.unbound:
                 pool.flags &= ~POOL_DISASSOCIATED
             create_worker(cpu, pool)
+            self.rows.add_pool(pool)
         self._started = True
         for wq in list(self.workqueues.values()):
             self.start_rescuer(wq)
-        self.show()
 
     def start_rescuer(self, wq: Workqueue) -> None:
         """A WQ_MEM_RECLAIM workqueue has one on each CPU that is online."""
@@ -101,7 +101,8 @@ class Workqueues:
     @property
     def pool(self) -> WorkerPool:
         """The normal pool of this CPU."""
-        return self.pools[2 * self._cpu.number]
+        number = 2 * self._cpu.number
+        return self.pools.get(number) or self.away[number]
 
     def all_workers(self, pool: WorkerPool) -> Iterator[Worker]:
         """Workers of the pool, and rescuers that work for it."""
@@ -128,21 +129,12 @@ class Workqueues:
         """Something became known."""
         if self.parked:
             insert_parked(self._cpu)
-
-    # -- what others see
-
-    def show(self) -> None:
-        """Write the state of the normal pool into the page."""
-        page = self._cpu.words
-        if self.keventd is not None:
-            page[_WORKLIST] = len(self.keventd.worklist)
-        else:
-            pool = self.pool
-            page[_WORKERS] = len(pool.workers)
-            page[_IDLE] = len(pool.idle_list)
-            page[_RUNNING] = pool.nr_running
-            page[_WORKLIST] = len(pool.worklist)
-        page[_DELAYED] = sum(dwork.timer.entry.pending() for dwork in self.delayed_works.values())
+        for pool in self.pools.values():
+            if pool.unknown:
+                due = [number for number in pool.unknown if number in self.works]
+                pool.unknown = [number for number in pool.unknown if number not in due]
+                pool.worklist.extendleft(self.works[number] for number in reversed(due))
+                self.kick(pool)
 
 
 def workqueue_init_early(cpu: Cpu) -> None:

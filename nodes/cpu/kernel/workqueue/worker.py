@@ -3,7 +3,7 @@
 ``nr_running`` counts the workers of a pool that are runnable and have no NOT_RUNNING flag. It is
 moved by four functions, two of them called by the scheduler. Behaviour ``worker_hook``: a worker
 counts again when it is woken (*waking-up*, wq_worker_waking_up) or when it is back on its CPU
-(*running*, wq_worker_running, 5.3 and later).
+(*running*, wq_worker_running, 5.3 and later). Each move is a trace record (ours: Linux has none).
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from nodes.cpu.kernel.workqueue.pool import (
     need_more_worker,
     wake_up_worker,
 )
+from nodes.cpu.kernel.workqueue.rows import NO_ROW
 from nodes.cpu.kernel.workqueue.work import Work
+from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -35,12 +37,15 @@ WORKER_NOT_RUNNING = WORKER_PREP | WORKER_CPU_INTENSIVE | WORKER_UNBOUND | WORKE
 CPU_INTENSIVE_NS = 10_000_000
 
 
+_NR_RUNNING = TRACEPOINTS["worker_pool_nr_running"].number
+
+
 class Worker:
     """struct worker."""
 
     __slots__ = (
         "current_at", "current_color", "current_func", "current_pwq", "current_since",
-        "current_work", "desc", "flags", "hog", "id", "last_active", "pool", "rescue_wq",
+        "current_work", "desc", "flags", "hog", "id", "last_active", "pool", "rescue_wq", "row",
         "scheduled", "sleeping", "task",
     )  # fmt: skip
 
@@ -61,6 +66,7 @@ class Worker:
         self.last_active = 0  # jiffies
         self.desc = ""  # name of the last workqueue it worked for
         self.rescue_wq: Workqueue | None = None
+        self.row = NO_ROW  # of the page, while it runs a work
 
     # -- called by the scheduler
 
@@ -69,14 +75,17 @@ class Worker:
         if not self.flags & WORKER_NOT_RUNNING:
             if cpu.number != self.pool.cpu:
                 warn_once(cpu, "kernel/workqueue.c")
-            self.pool.nr_running += 1
+            add_nr_running(self, 1)
+        self._show(cpu, asleep=False)
 
     def wq_worker_running(self) -> None:
         """6.1: the task is back on its CPU."""
+        if self.row != NO_ROW and self.task is not None:
+            self._show(self.task.cpu, asleep=False)
         if not self.sleeping:
             return
         if not self.flags & WORKER_NOT_RUNNING:
-            self.pool.nr_running += 1
+            add_nr_running(self, 1)
         if self.task is not None:
             self.current_at = self.task.runtime_ns
         self.sleeping = False
@@ -85,12 +94,20 @@ class Worker:
         """It blocks: somebody else may go on. (6.1 takes the lock and wakes; 3.10 returns whom the
         scheduler is to wake: the same here.)"""
         if self.flags & WORKER_NOT_RUNNING or self.sleeping:
+            self._show(cpu, asleep=True)
             return
         self.sleeping = cpu.params.worker_hook == "running"
         pool = self.pool
-        pool.nr_running -= 1
+        add_nr_running(self, -1)
         if need_more_worker(pool) and wake_up_worker(cpu, pool) and self.current_pwq is not None:
             self.current_pwq.stats.cm_wakeup += 1
+        self._show(cpu, asleep=True)
+
+    def _show(self, cpu: Cpu, *, asleep: bool) -> None:
+        """To the page: does the work that it runs sleep?"""
+        if self.row != NO_ROW:
+            cpu.wq.rows.asleep(self.row, asleep)
+            cpu.wq.rows.pool(self.pool)
 
     def wq_worker_tick(self) -> None:
         """Count a work that keeps its CPU; what later kernels also do about it is left out."""
@@ -102,11 +119,24 @@ class Worker:
             self.current_pwq.stats.cpu_intensive += 1
 
 
+def add_nr_running(worker: Worker, amount: int) -> None:
+    """Nobody else moves it while workers are bound."""
+    worker.pool.nr_running += amount
+    if worker.task is not None:
+        trace_nr_running(worker.task.cpu, worker.pool)
+
+
+def trace_nr_running(cpu: Cpu, pool: WorkerPool) -> None:
+    """It has moved."""
+    if cpu.trace_mask >> _NR_RUNNING & 1:
+        cpu.trace(_NR_RUNNING, pool.id | cpu.number << 32, pool.nr_running)
+
+
 def worker_set_flags(cpu: Cpu, worker: Worker, flags: int, *, wakeup: bool = False) -> None:
     """Set; if it counted and does no more, nr_running falls, and ``wakeup`` looks who is next."""
     pool = worker.pool
     if flags & WORKER_NOT_RUNNING and not worker.flags & WORKER_NOT_RUNNING:
-        pool.nr_running -= 1
+        add_nr_running(worker, -1)
         worker.flags |= flags
         if wakeup and need_more_worker(pool):
             wake_up_worker(cpu, pool)
@@ -122,7 +152,7 @@ def worker_clr_flags(worker: Worker, flags: int) -> None:
         and before & WORKER_NOT_RUNNING
         and not worker.flags & WORKER_NOT_RUNNING
     ):
-        worker.pool.nr_running += 1
+        add_nr_running(worker, 1)
 
 
 def current_wq_worker(cpu: Cpu) -> Worker | None:

@@ -18,7 +18,6 @@ from nodes.cpu.kernel.workqueue import (
     drain_workqueue,
     flush_work,
     flush_workqueue,
-    keventd_offline,
     queue_delayed_work,
     queue_work,
     queue_work_on,
@@ -26,6 +25,7 @@ from nodes.cpu.kernel.workqueue import (
     schedule_work,
     work_busy,
 )
+from nodes.cpu.kernel.workqueue.keventd import keventd_offline
 from tests.nodes.cpu.harness import MS
 from tests.nodes.cpu.workqueue.works import Gate, Works, computes, sleeps
 

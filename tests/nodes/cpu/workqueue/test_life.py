@@ -210,7 +210,9 @@ def test_a_work_that_waits_for_max_active_is_activated_later(era: str) -> None:
     bench.cpu.trace_mask = sum(1 << number for number in names)
     bench.cpu.recorder.mask = bench.cpu.trace_mask
     bench.cpu.trace = (  # type: ignore[method-assign]
-        lambda event, a=0, b=0: seen.append((names[event], a)) if event in names else None
+        lambda event, a=0, b=0: (
+            seen.append((names[event], a & 0xFFFF_FFFF)) if event in names else None
+        )
     )
     a, b = log.work("a"), log.work("b")
     for work in (a, b):

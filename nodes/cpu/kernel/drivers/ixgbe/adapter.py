@@ -31,6 +31,9 @@ IXGBE_MIN_FRAME = 17
 
 # words of a queue's state
 NTU, NTC, TX_PACKETS, TX_BYTES, RX_NTC, RX_PACKETS, RX_BYTES, RX_TAIL, TX_BUSY = range(9)
+TX_STOPPED = 9  # bit n: CPU n waits for room; written under the tx lock
+#: A ring is full when there is less room than a frame may need.
+DESC_NEEDED = 4
 
 #: Atomic words of the driver (see Ram.atomics): NAPI state and tx lock of each queue.
 
@@ -65,7 +68,7 @@ class Ring:
     def reset(self, cpu: Cpu) -> None:
         """Empty rings; the counters stay."""
         words = cpu.ram.words64
-        for word in (NTU, NTC, RX_NTC, RX_TAIL):
+        for word in (NTU, NTC, RX_NTC, RX_TAIL, TX_STOPPED):
             words[self.state + word] = 0
         for ring in (self.tx_desc, self.rx_desc):
             cpu.ram.bytes[ring : ring + RING_BYTES] = bytes(RING_BYTES)
@@ -117,9 +120,12 @@ class Adapter:
         ram = cpu.ram
         words, state = ram.words64, ring.state
         entry: int = words[state + NTU]
-        if (words[state + NTC] - entry - 1) % RING_ENTRIES < 4:
-            words[state + TX_BUSY] += 1
-            return False
+        if (words[state + NTC] - entry - 1) % RING_ENTRIES < DESC_NEEDED:
+            words[state + TX_STOPPED] |= 1 << cpu.number
+            if (words[state + NTC] - entry - 1) % RING_ENTRIES < DESC_NEEDED:
+                words[state + TX_BUSY] += 1
+                return False
+            words[state + TX_STOPPED] &= ~(1 << cpu.number)  # there is room again since we looked
         frame = skb.frame
         length = len(frame)
         if length < IXGBE_MIN_FRAME:

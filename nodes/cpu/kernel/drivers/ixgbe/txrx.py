@@ -11,6 +11,7 @@ from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     RX_NTC,
     RX_PACKETS,
     RX_TAIL,
+    TX_STOPPED,
     Adapter,
     Ring,
 )
@@ -19,14 +20,17 @@ from nodes.cpu.kernel.net.napi import GRO_NORMAL_BATCH, Napi, napi_complete_done
 from nodes.cpu.kernel.net.receive import eth_type_trans
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, received_skb
 from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.softirq import NET_TX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import RING_ENTRIES
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.net.netdevice import NetDevice
     from nodes.cpu.kernel.percpu import Cpu
 
+WAKE_QUEUE = 135
 IXGBE_RX_BUFFER_WRITE = 16
 
 _RX_POLLED = CPU_SCHEMA.index("rx_polled")
@@ -47,9 +51,8 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
         napi_complete_done(cpu, napi)
         return 0
     ring = adapter.rings[napi.queue]
-    if adapter.clean_tx(cpu, ring) and adapter.netdev.queue_stopped:
-        adapter.netdev.queue_stopped = False
-        __raise_softirq_irqoff(cpu, NET_TX_SOFTIRQ)
+    if adapter.clean_tx(cpu, ring) and cpu.ram.words64[ring.state + TX_STOPPED]:
+        yield from _wake_subqueue(cpu, adapter, ring)
     yield
     work: int = yield from clean_rx_irq(cpu, adapter, ring, budget)
     if work >= budget:
@@ -57,6 +60,37 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
     if napi_complete_done(cpu, napi) and not adapter.down:
         adapter.irq_enable_queue(napi.queue)
     return min(work, budget - 1) if cpu.params.poll_return == "work" else 0
+
+
+def _wake_subqueue(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
+    """netif_wake_subqueue: the CPUs that found no room in the ring, whoever polls it, go on."""
+    atomics, words, at = cpu.ram.atomics, cpu.ram.words64, ring.state + TX_STOPPED
+    while atomics.test_and_set(ring.lock_word):
+        yield
+    stopped: int = words[at]
+    words[at] = 0
+    atomics.release(ring.lock_word)
+    for number in cpu.online_cpus:  # what an offline one had waiting, another has adopted
+        if not stopped >> number & 1:
+            continue
+        if number == cpu.number:
+            _woken(cpu, adapter.netdev)
+        else:
+            yield from call_function_single(cpu, number, [WAKE_QUEUE, adapter.netdev.ifindex])
+
+
+@remote_function(WAKE_QUEUE)
+def netif_wake_queue(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
+    """There is room again in the ring that this CPU sends on."""
+    dev = cpu.net.devices.get(record[1])
+    if dev is not None:
+        _woken(cpu, dev)
+    return None
+
+
+def _woken(cpu: Cpu, dev: NetDevice) -> None:
+    dev.queue_stopped = False
+    __raise_softirq_irqoff(cpu, NET_TX_SOFTIRQ)
 
 
 def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context:

@@ -1,0 +1,75 @@
+"""A socket goes with its task to another CPU, and nothing that is on its way to it is lost.
+
+In Linux a socket belongs to no CPU. Here its queues are its owner's: they are packed with the task
+(``sock_pack``) and unpacked where that goes on (``sock_unpack``). Until it is known to be there,
+the old owner keeps queueing; then it sends what came meanwhile after it, and tells all CPUs whose
+the socket is (``sock_moved``). Whoever has not heard of it yet sends to the old owner, which passes
+it on by its replica (``handover``).
+
+A datagram is counted as delivered once, by the CPU that queued it first; what moves is not handed
+over in the ledger's sense.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nodes.cpu.kernel.net.handover import SOCK_MOVE_SKB, skb_of
+from nodes.cpu.kernel.net.icmp import SOCK_ERROR
+from nodes.cpu.kernel.net.skbuff import SkBuff
+from nodes.cpu.kernel.net.socket import Socket, SocketError, apply_raw_socket
+from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.smp import queue_remote_wakeup
+from nodes.cpu.kernel.tables import publish
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+
+def sock_pack(sock: Socket) -> Any:
+    """The socket with its unread queues, which are empty then, as plain values."""
+    unread = [(skb.frame, skb.dev.ifindex, skb.tstamp_ns) for skb in sock.receive_queue]
+    errors = [tuple(error) for error in sock.error_queue]
+    sock.receive_queue.clear()
+    sock.error_queue.clear()
+    return (
+        sock.number, sock.ident, sock.ifindex, sock.icmp_filter, sock.drops, unread, errors,
+    )  # fmt: skip
+
+
+def sock_unpack(cpu: Cpu, packed: Any) -> Socket:
+    """The socket is this CPU's from now on; the others hear of it from its old owner."""
+    number, ident, ifindex, icmp_filter, drops, unread, errors = packed
+    sock = Socket(number, ident, ifindex, icmp_filter)
+    sock.drops = drops
+    for frame, device, tstamp_ns in unread:
+        skb = skb_of(cpu, frame, device, tstamp_ns)
+        if skb is not None:
+            sock.receive_queue.append(skb)
+    sock.error_queue.extend(SocketError(*error) for error in errors)
+    cpu.net.sockets[number] = sock
+    apply_raw_socket(cpu, number, (cpu.number, ident, ifindex, icmp_filter))
+    return sock
+
+
+def sock_moved(cpu: Cpu, sock: Socket, target: int) -> Context:
+    """The socket has arrived: send what came here meanwhile after it, and say whose it is."""
+    while sock.receive_queue or sock.error_queue:
+        if sock.error_queue:
+            error = sock.error_queue.popleft()
+            offender = int.from_bytes(error.offender, "big")
+            record = [SOCK_ERROR, sock.number, error.sequence, offender]
+        else:
+            record = yield from _put(cpu, sock, sock.receive_queue.popleft())
+        yield from queue_remote_wakeup(cpu, target, record)
+    del cpu.net.sockets[sock.number]
+    value = (target, sock.ident, sock.ifindex, sock.icmp_filter)
+    yield from publish(cpu, "raw_socket", sock.number, value)
+
+
+def _put(cpu: Cpu, sock: Socket, skb: SkBuff) -> Context:
+    while (buffer := cpu.handover.put(skb.frame)) is None:
+        yield
+    return [
+        SOCK_MOVE_SKB, buffer, len(skb.frame), sock.number, skb.dev.ifindex, skb.tstamp_ns,
+    ]  # fmt: skip
