@@ -67,6 +67,7 @@ from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
     chcpu,
     files,
+    ip,
     iptables,
     modules,
     ping,

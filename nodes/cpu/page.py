@@ -146,6 +146,10 @@ CPU_SCHEMA = Schema(
         Field("rx_dropped", "by device, as for drops", NICS_MAX + 1),
         Field("sock_dups", "further copies for further sockets", 3),
         Field("nf_counters", "by slot of ip_tables: packets, bytes", 2 * NF_SLOTS),
+        # routes and their dst entries
+        Field("dev_refcnt", "references of dst entries, by device as for drops; the last: lo",
+              NICS_MAX + 2),
+        Field("rt_cache", "dst entries, then of rt_cache_stat: out_hit out_slow_tot", 3),
         # PCIe
         Field("mmio_writes", "by NIC: posted writes sent", NICS_MAX),
         Field("mmio_reads", "by NIC: reads sent", NICS_MAX),

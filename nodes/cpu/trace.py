@@ -86,6 +86,8 @@ TRACEPOINTS = table(
     Tracepoint(59, "error_apic_exit", "a vector"),
     # ours: Linux has no event where nr_running moves
     Tracepoint(60, "worker_pool_nr_running", "a pool id | CPU << 32, b nr_running"),
+    Tracepoint(61, "dst_gc_task", "a freed | busy << 32, b jiffies until the next run; 0 none"),
+    Tracepoint(62, "dst_free", "a dst entry (CPU << 24 | number), b who holds it: 0 destroyed"),
     Tracepoint(63, "sched_migrate_task", "a pid | prio << 32, b from | to << 32"),
 )
 

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "cpu": ("workqueue_queue_work", "workqueue_activate_work", "workqueue_execute_start",
                 "workqueue_execute_end")
     },
+    "dst": {"cpu": ("dst_free", "dst_gc_task")},
     "ipi": {
         "cpu": ("ipi_send", "reschedule_entry", "reschedule_exit", "call_function_entry",
                 "call_function_exit"),
@@ -130,6 +131,8 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "workqueue_activate_work": ("work {function} is active: on the worklist",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
+    "dst_gc_task": ("collector: {gc_freed} freed, {gc_busy} busy{gc_next}",),
+    "dst_free": ("dst {dst} {dst_end}",),
 }
 #: Where a record holds ``{function}`` and ``{workqueue}``, symbols of its CPU (0: it has none).
 SYMBOLS: dict[str, Callable[[Record], tuple[int, int]]] = {
@@ -347,5 +350,12 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "vector": lambda r, w: r.a & 0xFF,
     "delivery": lambda r, w: _DELIVERY.get(r.a >> 8 & 7, "?"),
     "held": lambda r, w: "" if r.b else ", held back by EITR",
+    "dst": lambda r, w: f"{r.a >> 24}:{r.a & 0xFF_FFFF}",
+    "dst_end": lambda r, w: (
+        f"dies, {r.b} hold it: dst_garbage.list" if r.b else "is destroyed"
+    ),
+    "gc_freed": lambda r, w: r.a & 0xFFFF_FFFF,
+    "gc_busy": lambda r, w: r.a >> 32,
+    "gc_next": lambda r, w: f"; again in {r.b / w.params.hz:.3g} s" if r.b else "",
     "msi_fields": _msi_fields,
 }  # fmt: skip

@@ -34,7 +34,6 @@ WANTED = (
     "workqueue_execute_end", "worker_pool_nr_running",
 )  # fmt: skip
 #: Works of modules; the kernel's own are not drawn.
-MODULE_WORKS = words.PLACES["module works"]
 SLEEPS, WAITS, AWAKE, IDLE = "z", "=", "+", "."
 #: Which work runs.
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxy"
@@ -105,7 +104,7 @@ def picture(
 ) -> Picture | None:
     """Of the records of one CPU; None if no module's work ran."""
     found = [r for r in records if r.event in (_START, _END)]
-    ours = [r.time_ns for r in found if r.a in MODULE_WORKS]
+    ours = [r.time_ns for r in found if r.a in words.MODULE_WORKS]
     if not ours:
         return None
     shown = Picture(cpu, ours[0], ours[-1] + (ours[-1] - ours[0]) // AFTER)

@@ -117,6 +117,8 @@ TABLE: dict[str, Verb] = {
              f"{_PROGRAMS}:chcpu", tool=True, step=True),
         Verb("iptables", "kernel", "[-t filter] -A|-D|-I|-L|-F|-Z ...", "netfilter's rules",
              f"{_PROGRAMS}:iptables", tool=True, step=True),
+        Verb("ip", "kernel", "route [show|add|del|get|flush cache] ...", "the routing table",
+             f"{_PROGRAMS}:ip", tool=True, step=True),
         Verb("sh", "kernel", "[-c LINE]",
              "a prompt on the machine: echo X > FILE, pipes to the host's tools, history",
              "orchestrator.verbs.shell:sh", tool=True, step=True),

@@ -113,6 +113,11 @@ def iptables(session: Session, argv: Sequence[str]) -> Steps:
     return _run(session, ("iptables", *argv), session.machine.settings.cpu_names[0])
 
 
+def ip(session: Session, argv: Sequence[str]) -> Steps:
+    """Routes are the boot CPU's."""
+    return _run(session, ("ip", *argv), session.machine.settings.cpu_names[0])
+
+
 def lsmod(session: Session, argv: Sequence[str]) -> Steps:
     """kmod's table of /proc/modules."""
     if argv:

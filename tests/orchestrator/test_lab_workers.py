@@ -24,7 +24,7 @@ def record(ms: float, event: str, a: int = 0, b: int = 0, pid: int = 0) -> Recor
 
 def work(ms: float, event: str, number: int, pid: int) -> Record:
     name = f"workqueue_execute_{event}"
-    return record(ms, name, words.MODULE_WORK + number, number + 1, pid)
+    return record(ms, name, words.OTHER_WORK + number, number + 1, pid)
 
 
 def drawn(records: list[Record]) -> list[str]:

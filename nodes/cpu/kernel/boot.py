@@ -30,11 +30,12 @@ from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.locks.lockdep import Lockdep
-from nodes.cpu.kernel.net import device, napi, receive
+from nodes.cpu.kernel.net import device, napi, receive, route
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.bonding import monitor
 from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
+from nodes.cpu.kernel.net.fib import FibRoute, fib_table_insert, inet_insert_ifa
 from nodes.cpu.kernel.net.icmp import unreachable
 from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
@@ -90,6 +91,7 @@ def prepare(cpu: Cpu) -> None:
     cpu.modules = {}
     sysctl.setup(cpu)
     cpu.net = Net(cpu)
+    route.setup(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch(cpu)
     cpu.net.rtnl = device.Rtnl()
@@ -217,9 +219,8 @@ def _add_address(cpu: Cpu, address: str, ifindex: int) -> Context:
     """ip addr add, with the connected route and a default route through the gateway."""
     interface = ipaddress.ip_interface(address)
     network = interface.network
-    yield from publish(cpu, "address", interface.ip.packed, ifindex)
-    routes = [(int(network.network_address), int(network.netmask), 0, ifindex)]
+    first, mask = int(network.network_address), int(network.netmask)
+    yield from inet_insert_ifa(cpu, interface.ip.packed, first, mask, ifindex)
     if cpu.machine.gateway.addresses:
         gateway = int(ipaddress.ip_address(cpu.machine.gateway.addresses[0]))
-        routes.append((0, 0, gateway, ifindex))
-    yield from publish(cpu, "routes", 0, tuple(routes))
+        yield from fib_table_insert(cpu, FibRoute(0, 0, gateway, ifindex))

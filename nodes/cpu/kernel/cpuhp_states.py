@@ -41,6 +41,9 @@ _TAKE_DOWN = (
     Step("take_cpu_down", THERE, do.take_cpu_down),
     Step("remove_cpu_from_maps", BOOT, do.remove_cpu_from_maps),
 )
+#: Of this kernel alone: each CPU's collector of dst entries.
+_DST_DOWN = Step("net/dst", THERE, do.dst_offline, do.dst_online)
+_DST_UP = Step("net/dst", THERE, do.dst_online)
 _BRINGUP = Step("cpu:bringup", BOOT, do.bringup_cpu)
 _PLAY_DEAD = (
     Step("play_dead", THERE, do.play_dead),
@@ -50,6 +53,7 @@ _PLAY_DEAD = (
 DOWN: dict[str, tuple[Step, ...]] = {
     "states": (
         Step("sched:active", THERE, do.sched_cpu_deactivate, do.sched_cpu_activate),
+        _DST_DOWN,
         Step("workqueue:online", THERE, do.workqueue_offline, do.workqueue_online),
         Step("lockup_detector:online", THERE, do.watchdog_offline, do.watchdog_online),
         Step("smpboot/threads:online", THERE, do.park_threads, do.unpark_threads),
@@ -68,6 +72,7 @@ DOWN: dict[str, tuple[Step, ...]] = {
     "notifiers": (
         Step("DOWN_PREPARE workqueue -5", THERE, do.workqueue_offline, do.workqueue_online),
         Step("DOWN_PREPARE sched last", THERE, do.sched_cpu_deactivate, do.sched_cpu_activate),
+        _DST_DOWN,
         Step("smpboot_park_threads", THERE, do.park_threads, do.unpark_threads),
         Step("watchdog_park", THERE, do.watchdog_offline, do.watchdog_online),
         Step("DYING sched 10", THERE, do.sched_cpu_wait_empty),
@@ -84,6 +89,7 @@ DOWN: dict[str, tuple[Step, ...]] = {
     ),
     "kstopmachine": (
         Step("DEAD migration 10", THERE, do.sched_cpu_deactivate, do.sched_cpu_activate),
+        _DST_DOWN,
         Step("idle", THERE, do.sched_cpu_wait_empty),
         *_TAKE_DOWN,
         Step("call_data", THERE, do.smpcfd_dying_cpu),
@@ -114,6 +120,7 @@ UP: dict[str, tuple[Step, ...]] = {
         Step("smpboot/threads:online", THERE, do.unpark_threads),
         Step("lockup_detector:online", THERE, do.watchdog_online),
         Step("workqueue:online", THERE, do.workqueue_online),
+        _DST_UP,
         Step("sched:active", THERE, do.sched_cpu_activate),
     ),
     "notifiers": (
@@ -123,6 +130,7 @@ UP: dict[str, tuple[Step, ...]] = {
         Step("watchdog_unpark", THERE, do.watchdog_online),
         Step("ONLINE sched first", THERE, do.sched_cpu_activate),
         Step("ONLINE workqueue 5", THERE, do.workqueue_online),
+        _DST_UP,
     ),
     "kstopmachine": (
         *_PREPARE,
@@ -131,5 +139,6 @@ UP: dict[str, tuple[Step, ...]] = {
         Step("ONLINE softirq 0", THERE, do.start_ksoftirqd),
         Step("ONLINE softlockup 0", THERE, do.watchdog_online),
         Step("ONLINE workqueue 0", THERE, do.workqueue_online),
+        _DST_UP,
     ),
 }

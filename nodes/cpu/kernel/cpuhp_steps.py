@@ -20,6 +20,7 @@ from nodes.cpu.kernel.ksoftirqd import (
     ksoftirqd_unpark,
     spawn_ksoftirqd,
 )
+from nodes.cpu.kernel.net.dst_gc import dst_cpu_dead, dst_cpu_down, dst_cpu_up
 from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.printk import KERN_INFO, printk
 from nodes.cpu.kernel.rcu import synchronize_rcu
@@ -209,8 +210,17 @@ def rcu_dead(cpu: Cpu, _number: int) -> Context:
 
 
 def net_dead(cpu: Cpu, _number: int) -> Context:
-    """dev_cpu_dead: what waits to be sent, poll list and backlog."""
-    return dev_cpu_dead(cpu, SURVIVOR)
+    """dev_cpu_dead: what waits to be sent, poll list and backlog; then this CPU's dst entries."""
+    yield from dev_cpu_dead(cpu, SURVIVOR)
+    yield from dst_cpu_dead(cpu)
+
+
+def dst_offline(cpu: Cpu, _number: int) -> Context:
+    return dst_cpu_down(cpu)
+
+
+def dst_online(cpu: Cpu, _number: int) -> Context:
+    return dst_cpu_up(cpu)
 
 
 # ---------------------------------------------------------------- made new for a CPU that is back

@@ -88,6 +88,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "offline_drain": ("irqs-on", "irr"),
     "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
+    "route_cache": ("hash", "nexthop"),
+    "dst_gc": ("timer", "work", "rcu"),
+    "dst_without_device": ("loopback", "blackhole_netdev"),
+    "xmit_dst_release": ("sent", "hard-start", "queue"),
     "neigh_first_probe": ("timer", "at-once"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
@@ -248,6 +252,11 @@ class Params(NamedTuple):
     spurious_threads: str  # how IRQ_WAKE_THREAD counts
     spurious_window: int  # interrupts of a line between two verdicts; Linux: 100000, always
     # network
+    route_cache: str  # one entry a (destination, source, tos, device), or one a nexthop: 3.6
+    dst_gc: str  # what frees an entry that was in use: net/core/dst.c
+    dst_without_device: str  # what it holds when its device is gone: 5.3
+    xmit_dst_release: str  # when a packet on its way out lets go of its dst
+    dev_refcnt_base: int  # what dev_refcnt shows of a device that nobody uses: 5.13
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
     time_squeeze: str
@@ -429,6 +438,11 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "spurious_threads": ("handled", "thread-result", "deferred"),
     "spurious_window": (100_000, 100_000, 100_000),
     # network
+    "route_cache": ("hash", "nexthop", "nexthop"),
+    "dst_gc": ("timer", "work", "rcu"),
+    "dst_without_device": ("loopback", "loopback", "blackhole_netdev"),
+    "xmit_dst_release": ("sent", "hard-start", "queue"),
+    "dev_refcnt_base": (0, 0, 1),
     "neigh_first_probe": ("timer", "at-once", "at-once"),
     "neigh_queue_bytes": (0, 65536, 212992),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),

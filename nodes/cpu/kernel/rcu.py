@@ -56,8 +56,8 @@ _SNAP = CPU_SCHEMA.index("rcu_softirq_snap")
 _QLEN = CPU_SCHEMA.index("rcu_qlen")
 _SOFTIRQS = CPU_SCHEMA.index("softirqs")
 
-#: What runs when the grace period is over; in the RCU softirq.
-Callback = Callable[["Cpu"], None]
+#: What runs when the grace period is over; in the RCU softirq. A plain call, or a context.
+Callback = Callable[["Cpu"], Context | None]
 
 
 class Rcu:
@@ -137,7 +137,9 @@ class Rcu:
         while self.callbacks and self.callbacks[0][0] <= seq:
             _, function = self.callbacks.pop(0)
             words[_QLEN] = len(self.callbacks)
-            function(cpu)
+            context = function(cpu)
+            if context is not None:
+                yield from context
             yield
 
     # -- the CPU goes offline

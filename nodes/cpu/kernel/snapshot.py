@@ -2,6 +2,7 @@
 
 ``kernel``: what the /proc renderers need beside the pages. ``state``: for the dashboard.
 ``symbols``: the names that trace records give by number.
+``dst``: the entries that wait to be freed and how the collector stands.
 ``iptables:TABLE``: its listing, with the counts of all CPUs.
 ``spurious:IRQ``: the detector's counts.
 ``workqueues``: pools, workers, works (``workqueue.show``).
@@ -10,11 +11,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel import sysctl
 from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
 from nodes.cpu.kernel.net.bonding.bond import Bonding
+from nodes.cpu.kernel.net.dst import DstEntry
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
 from nodes.cpu.kernel.net.stats import device_stats
 from nodes.cpu.kernel.workqueue import show
@@ -40,6 +43,8 @@ def snapshot(cpu: Cpu, what: str) -> Any:
         return show.workqueues(cpu)
     if name == "symbols":
         return cpu.symbols
+    if name == "dst":
+        return _dst(cpu)
     if name == "iptables":
         return _iptables(cpu, argument or "filter")
     if name == "spurious":
@@ -103,9 +108,9 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             for neigh in cpu.net.neighbours.entries.values()
         ],
         "routes": [
-            (cpu.net.devices[ifindex].name, network, mask, gateway)
-            for network, mask, gateway, ifindex in cpu.net.routes
-            if ifindex in cpu.net.devices
+            (cpu.net.devices[r.ifindex].name, r.network, r.mask, r.gateway, r.metric)
+            for r in cpu.net.fib.routes()
+            if r.ifindex in cpu.net.devices
         ],
     }
 
@@ -149,6 +154,24 @@ def _state(cpu: Cpu) -> dict[str, Any]:
         ],
         "hooks": cpu.net.hook_counts,
         "ifindexes": {dev.name: dev.ifindex for dev in cpu.net.devices.values()},
+    }
+
+
+def _dst(cpu: Cpu) -> dict[str, Any]:
+    garbage = cpu.net.dst_garbage
+
+    def rows(entries: Iterable[DstEntry]) -> list[tuple[int, int, str]]:
+        return [(d.number, d.refcnt, d.dev.name if d.dev is not None else "") for d in entries]
+
+    return {
+        "entries": cpu.net.route_cache.ops.entries,
+        "genid": cpu.net.route_cache.genid,
+        "garbage": rows(garbage.list),
+        "busy": rows([*garbage.busy, *garbage.scan]),
+        "timer_inc": garbage.backoff.timer_inc,
+        "timer_expires": garbage.backoff.timer_expires,
+        "runs": garbage.runs,
+        "freed": garbage.freed,
     }
 
 

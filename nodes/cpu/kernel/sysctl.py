@@ -36,7 +36,7 @@ class Sysctl:
 
 
 class Row(NamedTuple):
-    """A file below /proc/sys: the field that it shows, or a fixed text."""
+    """A file below /proc/sys: the field that it shows, or a fixed text; neither: not to be read."""
 
     path: str
     field: str = ""
@@ -54,6 +54,7 @@ def rows(cpu: Cpu) -> tuple[Row, ...]:
         Row("net/core/netdev_budget", "netdev_budget"),
         Row("net/core/netdev_budget_usecs", "netdev_budget_usecs"),
         Row("net/core/netdev_max_backlog", "netdev_max_backlog"),
+        Row("net/ipv4/route/flush"),
     )
 
 
@@ -62,10 +63,11 @@ def setup(cpu: Cpu) -> None:
     cpu.sysctl = Sysctl(cpu.machine.hostname, netdev_budget_usecs=2_000_000 // cpu.params.hz)
 
 
-def values(cpu: Cpu) -> dict[str, str | int]:
-    """Value of each file, for the renderers."""
+def values(cpu: Cpu) -> dict[str, str | int | None]:
+    """Value of each file, for the renderers; None: it cannot be read."""
     return {
-        row.path: getattr(cpu.sysctl, row.field) if row.field else row.text for row in rows(cpu)
+        row.path: getattr(cpu.sysctl, row.field) if row.field else row.text or None
+        for row in rows(cpu)
     }
 
 

@@ -15,22 +15,33 @@ LOCKS, LOCK_CLASSES = 256, 64
 LOCK_MAPS = 24
 SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
 SHARED_TIMERS = 64
-#: Works of the kernel, and those of modules (and tests).
-WORKS, MODULE_WORKS = 128, 4096
 WQ_TORTURE_WORKS = 1024
+#: Works by whose they are: the number of a work is the place of its work->data.
+_WORKS = {
+    "ixgbe_service_task": NICS_MAX,
+    "linkwatch_event": 1,
+    "bond_mii_monitor": 1,
+    "wq_unbind_fn": CPUS_MAX,
+    "dst_gc_task": CPUS_MAX,
+    "bh_off_irq_off": CPUS_MAX,
+    "wq_works": 6 * CPUS_MAX,
+    "delayed_work": 1,
+    "wq_torture": WQ_TORTURE_WORKS + CPUS_MAX,
+    "others": 1024,  # tests
+}
+WORKS = sum(_WORKS.values())
 
 _ROWS = {
-    "works": WORKS,  # work->data: workqueue.work
-    "module works": MODULE_WORKS,
-    "works running": WORKS + MODULE_WORKS,  # by number of the work, as the next
-    "delayed works": WORKS + MODULE_WORKS,
+    **_WORKS,
+    "works running": WORKS,  # by number of the work, as the next
+    "delayed works": WORKS,
     "last workqueue": 1,
     "pool hosts": CPUS_MAX,  # 1 + the CPU that adopted the pools of CPU n; 0: itself
     "cancel waiters": 1,  # bit n: CPU n waits for somebody else's cancel_work_sync
     "napi": NICS_MAX * QUEUES_MAX,  # NAPI_STATE_*
     "tx locks": NICS_MAX * QUEUES_MAX,
     "tasklets": SHARED_TASKLETS + PRIVATE_TASKLETS * CPUS_MAX,
-    "timers": 2 * (SHARED_TIMERS + WORKS + MODULE_WORKS),
+    "timers": 2 * (SHARED_TIMERS + WORKS),
     "locks": LOCKS,
     "mutex waiters": LOCKS,  # bit n: CPU n waits
     "lock usage": LOCK_CLASSES,
@@ -42,7 +53,7 @@ _ROWS = {
     "jiffies_stall": 1,
     "csd_bug_count": 1,
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
-    "wq_torture": WQ_TORTURE_WORKS + 16,
+    "wq_torture counts": WQ_TORTURE_WORKS + 16,
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9
 }
 
@@ -53,8 +64,19 @@ for _name, _count in _ROWS.items():
     _next += _count
 assert _next <= ATOMIC_WORDS
 
-WORK = PLACES["works"].start
-MODULE_WORK = PLACES["module works"].start
+WORK = 0
+SERVICE_WORK = PLACES["ixgbe_service_task"].start
+LINKWATCH_WORK = PLACES["linkwatch_event"].start
+MII_WORK = PLACES["bond_mii_monitor"].start
+UNBIND_WORK = PLACES["wq_unbind_fn"].start
+DST_GC_WORK = PLACES["dst_gc_task"].start
+BH_OFF_IRQ_OFF_WORK = PLACES["bh_off_irq_off"].start
+WQ_WORKS_WORK = PLACES["wq_works"].start
+DELAYED_WORK_WORK = PLACES["delayed_work"].start
+WQ_TORTURE_WORK = PLACES["wq_torture"].start
+OTHER_WORK = PLACES["others"].start
+#: Works that are not the kernel's own.
+MODULE_WORKS = range(BH_OFF_IRQ_OFF_WORK, OTHER_WORK + _WORKS["others"])
 WORK_RUNNING = PLACES["works running"].start
 DELAYED_WORK = PLACES["delayed works"].start
 LAST_WORKQUEUE = PLACES["last workqueue"].start
@@ -75,7 +97,7 @@ CALL_DATA = PLACES["call_data"].start
 JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
 MODULE_MUTEX, MODULE_TOLD = PLACES["modules"]
-WQ_TORTURE = PLACES["wq_torture"].start
+WQ_TORTURE = PLACES["wq_torture counts"].start
 LAB_MODULES = PLACES["lab modules"].start
 #: Number of the shared timer of the first work; those below are anybody's.
 DELAYED_WORK_TIMER = SHARED_TIMERS

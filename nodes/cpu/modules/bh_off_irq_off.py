@@ -60,7 +60,7 @@ class Watch:
         self.tasklet = tasklet_init(cpu, self.note("tasklet"), TASKLET_HERE, NAME)
         self.hrtimer = HrTimer(self.interrupt, NAME)
         self.timer = timer_setup(cpu, self.note("timer"), name=NAME)
-        self.work = INIT_WORK(cpu, words.MODULE_WORK + cpu.number, NAME, self.work_fn)
+        self.work = INIT_WORK(cpu, words.BH_OFF_IRQ_OFF_WORK + cpu.number, NAME, self.work_fn)
         self.other = next((n for n in cpu.online_cpus if n != cpu.number), None)
 
     def note(self, name: str) -> Callable[[Cpu], None]:

@@ -31,14 +31,13 @@ from nodes.cpu.kernel.workqueue import (
     queue_delayed_work,
 )
 from nodes.cpu.modules import Values, module, report
-from nodes.cpu.modules.wq_works import FIRST, WORKS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 NAME = "delayed_work"
-#: Number of the work; wq_works has those before it.
-NUMBER = FIRST + words.CPUS_MAX * WORKS
+#: Number of the work.
+NUMBER = words.DELAYED_WORK_WORK
 MS = 1_000_000
 
 

@@ -50,7 +50,7 @@ _RUNNING = (1 << RUNS_SHIFT) - 1
 #: Words of the module, behind those of the works: the sums, then three workqueues.
 _SUMS = ("finished", "queued", "ran", "lost", "twice", "at_once", "refused")
 _SUM = {name: words.WQ_TORTURE + SLOTS + at for at, name in enumerate(_SUMS)}
-_STARTER = words.MODULE_WORK + SLOTS
+_STARTER = words.WQ_TORTURE_WORK + SLOTS
 _WQ = words.WQ_TORTURE + SLOTS + len(_SUMS)
 
 
@@ -62,7 +62,7 @@ def _on_each_cpu(cpu: Cpu, values: Values) -> None:
     """Every work may run on every CPU."""
     for slot in range(SLOTS):
         init = wqs.INIT_DELAYED_WORK if _kind(cpu, slot) == DELAYED else wqs.INIT_WORK
-        init(cpu, words.MODULE_WORK + slot, NAME, _function(slot))
+        init(cpu, words.WQ_TORTURE_WORK + slot, NAME, _function(slot))
     for number in range(cpu.machine.cpus):
         wqs.INIT_WORK(cpu, _STARTER + number, "wq_torture_share", _share(values["works"]))
 
@@ -134,7 +134,7 @@ class _Share:
 
     def _queue(self, slot: int, turn: int) -> Context:
         cpu, kind = self.cpu, _kind(self.cpu, slot)
-        work = cpu.wq.works[words.MODULE_WORK + slot]
+        work = cpu.wq.works[words.WQ_TORTURE_WORK + slot]
         if kind == DELAYED:
             assert isinstance(work, wqs.DelayedWork)
             return wqs.queue_delayed_work(cpu, self.bound, work, 1 + turn % 3)
@@ -148,7 +148,7 @@ class _Share:
         """Nothing of this CPU's works is left when it returns."""
         cpu = self.cpu
         for slot in self.slots:
-            work = cpu.wq.works[words.MODULE_WORK + slot]
+            work = cpu.wq.works[words.WQ_TORTURE_WORK + slot]
             if isinstance(work, wqs.DelayedWork):
                 yield from wqs.flush_delayed_work(cpu, work)
             else:

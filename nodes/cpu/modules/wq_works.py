@@ -49,8 +49,8 @@ WORKS = 6
 NAMES = tuple(f"w{n}" for n in range(WORKS))
 FLAGS = {"CPU_INTENSIVE": WQ_CPU_INTENSIVE, "HIGHPRI": WQ_HIGHPRI, "UNBOUND": WQ_UNBOUND}
 STEPS = ("starts", "sleeps", "wakes", "finishes")
-#: Number of the first work of CPU 0; bh_off_irq_off has those before it.
-FIRST = words.MODULE_WORK + words.CPUS_MAX
+#: Number of the first work of CPU 0.
+FIRST = words.WQ_WORKS_WORK
 PHASES_MAX, PHASE_MS_MAX = 16, 60_000
 #: A log line has room for so many.
 FIGURES_A_LINE = 4

@@ -21,6 +21,10 @@ _TEXTS = {
     errno.ENOTEMPTY: "Directory not empty",
     errno.EOVERFLOW: "Value too large for defined data type",
     errno.ETIMEDOUT: "Connection timed out",
+    errno.ESRCH: "No such process",
+    errno.ENETDOWN: "Network is down",
+    errno.ENOBUFS: "No buffer space available",
+    errno.ENETUNREACH: "Network is unreachable",
 }
 
 

@@ -12,9 +12,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.net.checksum import checksum
-from nodes.cpu.kernel.net.ip_output import Route, ip_route_output, ip_send_icmp
+from nodes.cpu.kernel.net.ip_output import EMSGSIZE, ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
+from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_close, sock_open, sock_poll
 from nodes.cpu.kernel.net.sockmove import sock_moved, sock_pack, sock_unpack
@@ -79,7 +80,8 @@ class Ping:
         self.next_send = self.last_send = self.began
         self.credit = options.preload
         self.sock: Socket
-        self.route: Route
+        self.source = b""  # the first route's
+        self._mtu = 0
         self._fill = bytes(i & 0xFF for i in range(TIMEVAL_BYTES, max(options.size, 16)))
         words = cpu.words
         for word in (_SENT, _RECEIVED, _DUPLICATES, _LAST_SENT, _LAST_REPLY, _LAST_RTT, _WINDOW):
@@ -97,12 +99,12 @@ class Ping:
         shown = [words[word] for word in SHOWN]
         for word in SHOWN:
             words[word] = 0
-        route, times = self.route, self.times
+        times = self.times
         return (
             asdict(self.options),
             {**vars(self.stats), "squares": str(self.stats.squares)},  # it may pass 64 bits
             (self.answered, self.confirm, self.began, self.next_send, self.last_send, self.credit),
-            (route.dev.ifindex, route.nexthop, route.source, route.daddr),
+            self.source,
             (array("Q", times.sent).tobytes(), times.received, times.duplicates),
             shown,
             sock_pack(self.sock),
@@ -135,15 +137,22 @@ class Ping:
         words[_LAST_SENT] = now
         words[_WINDOW] = words[_WINDOW] << 1 & _WINDOW_MASK
         cpu.trace(_SENDMSG, 1 << 32 | self.ident << 16 | sequence, self.sock.number)
+        daddr = self.options.address
+        rt = ip_route_output(cpu, daddr, oif=self.sock.ifindex)
+        if rt is None:
+            self._sendmsg_failed("Network is unreachable")
+            yield USER
+            return
         if self.confirm:  # MSG_CONFIRM
             self.confirm = False
-            neigh_confirm(cpu, self.route.nexthop)
+            neigh_confirm(cpu, rt.rt_gateway or daddr)
+        self._mtu = rt.dev.mtu
         error: int = yield from ip_send_icmp(
-            cpu, self.route, message, ttl=self.options.ttl, sock=True
+            cpu, rt, message, rt.source, daddr, ttl=self.options.ttl, sock=True
         )
         if error == -EPERM:
             self._sendmsg_failed("Operation not permitted")
-        elif error:
+        elif error == -EMSGSIZE:
             self._local_error()
         elif self.options.flood and not self.options.quiet:
             self.process.write(".")
@@ -163,8 +172,7 @@ class Ping:
         if self.options.flood and not self.options.quiet:
             self.process.write("E")
         elif not self.options.quiet:
-            mtu = self.route.dev.mtu
-            text = f"ping: local error: message too long, mtu={mtu}\n"
+            text = f"ping: local error: message too long, mtu={self._mtu}\n"
             self.process.write(text, STDERR)
 
     def _say_outstanding(self) -> None:
@@ -340,7 +348,6 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         process.write(f"{error}\n", STDERR)
         return 2
     run = Ping(cpu, process, options)
-    route = ip_route_output(cpu, options.address)
     ifindex = 0
     if options.device:
         dev = cpu.net.device(options.device)
@@ -348,16 +355,16 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
             process.write(f"ping: unknown iface {options.device}\n", STDERR)
             return 2
         ifindex = dev.ifindex
-        if route is not None and route.dev is not dev:
-            route = route._replace(dev=dev)
-    if route is None:
+    rt = ip_route_output(cpu, options.address, oif=ifindex)  # its probe socket's connect(2)
+    if rt is None:
         process.write("ping: connect: Network is unreachable\n", STDERR)
         return 2
-    run.route = route
+    run.source = rt.source
+    ip_rt_put(cpu, rt)
     cpu.programs.last_ping = run.times
     run.sock = yield from sock_open(cpu, run.ident, ifindex, ICMP_FILTER)
     run.began = run.next_send = run.last_send = cpu.now()
-    process.write(_header(options, route))
+    process.write(_header(options, run.source))
     code: int = yield from to_end(cpu, process, run)
     return code
 
@@ -378,11 +385,11 @@ def to_end(cpu: Cpu, process: Process, run: Ping) -> Context:
 @resumable("ping")
 def resume(cpu: Cpu, process: Process, state: Any) -> Context:
     """Go on with what ``Ping.pack`` packed."""
-    options, stats, loop, (ifindex, *addresses), (sent, received, duplicates), shown, sock = state
+    options, stats, loop, source, (sent, received, duplicates), shown, sock = state
     run = Ping(cpu, process, PingOptions(**options))
     vars(run.stats).update(stats, squares=int(stats["squares"]))
     run.answered, run.confirm, run.began, run.next_send, run.last_send, run.credit = loop
-    run.route = Route(cpu.net.devices[ifindex], *addresses)
+    run.source = source
     run.times.sent = array("Q", sent).tolist()
     run.times.received = dict(received)
     run.times.duplicates = duplicates
@@ -393,9 +400,9 @@ def resume(cpu: Cpu, process: Process, state: Any) -> Context:
     return to_end(cpu, process, run)
 
 
-def _header(options: PingOptions, route: Route) -> str:
+def _header(options: PingOptions, saddr: bytes) -> str:
     address = ".".join(str(octet) for octet in options.address)
-    source = ".".join(str(octet) for octet in route.source)
+    source = ".".join(str(octet) for octet in saddr)
     via = f" from {source} {options.device}:" if options.device else ""
     size = options.size
     return f"PING {options.host} ({address}){via} {size}({size + 28}) bytes of data.\n"

@@ -251,7 +251,7 @@ def test_route_as_a_real_kernel_prints_it(folder: str) -> None:
         network, gateway, mask = (
             int.from_bytes(bytes.fromhex(word), "little") for word in (words[1], words[2], words[7])
         )
-        routes.append((words[0], network, mask, gateway))
+        routes.append((words[0], network, mask, gateway, int(words[6])))
     assert rendered("/proc/net/route", boot(routes=routes)) == text
     assert rendered("/proc/net/route", boot(routes=routes[::-1])) == text
 

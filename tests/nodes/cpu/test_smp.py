@@ -14,7 +14,7 @@ from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup
 from nodes.cpu.kernel.softirq import __raise_softirq_irqoff, raise_softirq_irqoff
 from nodes.cpu.kernel.tables import KINDS, publish
 from nodes.cpu.kernel.timer import msleep
-from nodes.cpu.kernel.words import MODULE_WORK
+from nodes.cpu.kernel.words import OTHER_WORK
 from nodes.cpu.kernel.workqueue import INIT_WORK, schedule_work
 from nodes.cpu.page import ARCH_IRQS
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu
@@ -216,7 +216,7 @@ def test_keventd_runs_a_work_on_two_cpus_at_once() -> None:
         yield from msleep(cpu, 20)
         order.append(f"{cpu.name} ends")
 
-    works = [INIT_WORK(b.cpu, MODULE_WORK, "both", function) for b in pair.all]  # one PENDING bit
+    works = [INIT_WORK(b.cpu, OTHER_WORK, "both", function) for b in pair.all]  # one PENDING bit
     assert now(schedule_work(pair.zero.cpu, works[0]))
     assert not now(schedule_work(pair.one.cpu, works[1]))  # queued already
     pair.live(MS)

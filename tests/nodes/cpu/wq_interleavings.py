@@ -167,12 +167,12 @@ class Rig:
     def _make(self, cpu: Cpu, i: int) -> None:
         """Both kinds under one number would share a data word: a work and a delayed one each."""
         run = self._work(i)
-        wqs.INIT_WORK(cpu, words.MODULE_WORK + 2 * i, f"work{i}", run)
-        wqs.INIT_DELAYED_WORK(cpu, words.MODULE_WORK + 2 * i + 1, f"dwork{i}", run)
+        wqs.INIT_WORK(cpu, words.OTHER_WORK + 2 * i, f"work{i}", run)
+        wqs.INIT_DELAYED_WORK(cpu, words.OTHER_WORK + 2 * i + 1, f"dwork{i}", run)
 
     def work_of(self, cpu: Cpu, account: Account) -> Any:
         i = self.case.accounts.index(account)
-        return cpu.wq.works[words.MODULE_WORK + 2 * i + account.delayed]
+        return cpu.wq.works[words.OTHER_WORK + 2 * i + account.delayed]
 
     def wq_of(self, cpu: Cpu, account: Account) -> Any:
         return self.wq_here(cpu, account.wq)

@@ -11,21 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
-from nodes.cpu.kernel.net.netdevice import IFF_PROMISC, IFF_UP, NetDevice
+from nodes.cpu.kernel.net.dst import netdev_refcnt_read
+from nodes.cpu.kernel.net.fib import fib_add_ifaddr, fib_disable_ip
+from nodes.cpu.kernel.net.netdevice import (
+    IFF_PROMISC,
+    IFF_UP,
+    NETDEV_CHANGE,
+    NETDEV_DOWN,
+    NETDEV_UNREGISTER,
+    NetDevice,
+    call_netdevice_notifiers,
+)
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
-from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.printk import KERN_EMERG, printk
 from nodes.cpu.kernel.rcu import synchronize_net
 from nodes.cpu.kernel.sched import TASK_UNINTERRUPTIBLE, Task, wake_up_process
 from nodes.cpu.kernel.tables import publish
+from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.kernel.workqueue import INIT_DELAYED_WORK, schedule_delayed_work
 from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
-    from nodes.cpu.kernel.percpu import Cpu
+    from nodes.cpu.kernel import words
+from nodes.cpu.kernel.percpu import Cpu
 
-LINKWATCH_WORK = 20  # number of the work
 NIC_REGISTERED, NIC_UP, NIC_CARRIER, NIC_SLAVE, NIC_REMOVED = 1, 2, 4, 8, 16
+
+#: netdev_wait_allrefs: how long it sleeps, when it repeats the event, when it complains.
+WAIT_MS, REBROADCAST_MS, WARN_NS = 250, 1000, 10_000_000_000
 
 _NIC_FLAGS = CPU_SCHEMA.index("nic_flags")
 
@@ -64,7 +79,9 @@ class Linkwatch:
     def __init__(self, cpu: Cpu) -> None:
         self.pending: list[NetDevice] = []
         self.next_event = 0
-        self.work = INIT_DELAYED_WORK(cpu, LINKWATCH_WORK, "linkwatch_event", _linkwatch_event)
+        self.work = INIT_DELAYED_WORK(
+            cpu, words.LINKWATCH_WORK, "linkwatch_event", _linkwatch_event
+        )
 
 
 def new_ifindex(cpu: Cpu) -> int:
@@ -89,10 +106,34 @@ def unregister_netdevice(cpu: Cpu, dev: NetDevice) -> Context:
     for address, ifindex in list(cpu.net.addresses.items()):
         if ifindex == dev.ifindex:
             yield from publish(cpu, "address", address, 0)
+    yield from fib_disable_ip(cpu, dev)
+    yield from call_netdevice_notifiers(cpu, dev, NETDEV_UNREGISTER)
+    yield from netdev_wait_allrefs(cpu, dev)
     yield from publish(cpu, "netdev", dev.ifindex, None)
     yield from synchronize_net(cpu)
     if dev.nic is not None:
         cpu.words[_NIC_FLAGS + dev.nic] = 0
+
+
+def netdev_wait_allrefs(cpu: Cpu, dev: NetDevice) -> Context:
+    """Sleep until nobody holds the device; who waits for a grace period may have come to hold it
+    since the event, so that is repeated each second."""
+    base = cpu.params.dev_refcnt_base
+    if netdev_refcnt_read(cpu, dev) == base:
+        return
+    yield from synchronize_net(cpu)
+    warn_ns = cpu.now() + WARN_NS
+    while netdev_refcnt_read(cpu, dev) != base:
+        yield from call_netdevice_notifiers(cpu, dev, NETDEV_UNREGISTER)
+        for _ in range(REBROADCAST_MS // WAIT_MS):
+            if netdev_refcnt_read(cpu, dev) == base:
+                return
+            yield from msleep(cpu, WAIT_MS)
+        if cpu.now() >= warn_ns:
+            count = netdev_refcnt_read(cpu, dev)
+            text = f"unregister_netdevice: waiting for {dev.name} to become free. Usage count"
+            printk(cpu, f"{text} = {count}", KERN_EMERG)
+            warn_ns = cpu.now() + WARN_NS
 
 
 def changed(cpu: Cpu, dev: NetDevice) -> Context:
@@ -118,6 +159,7 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     dev.flags |= IFF_UP
     dev.qdisc_active = dev.carrier
     yield from changed(cpu, dev)
+    yield from fib_add_ifaddr(cpu, dev)
     return 0
 
 
@@ -128,6 +170,8 @@ def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Cont
     dev.qdisc_active = False
     dev.flags &= ~IFF_UP
     yield from changed(cpu, dev)
+    yield from fib_disable_ip(cpu, dev)
+    yield from call_netdevice_notifiers(cpu, dev, NETDEV_DOWN)
     yield from ndo_stop()
 
 
@@ -193,5 +237,7 @@ def _linkwatch_event(cpu: Cpu) -> Context:
         if active != dev.qdisc_active:
             dev.qdisc_active = active
             yield from changed(cpu, dev)
+        if dev.flags & IFF_UP:
+            yield from call_netdevice_notifiers(cpu, dev, NETDEV_CHANGE)  # netdev_state_change
         yield
     cpu.net.rtnl.unlock(cpu)

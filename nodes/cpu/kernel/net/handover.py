@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.net.dst import skb_dst_drop
+from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
 from nodes.cpu.kernel.net.socket import sock_queue_rcv, wake_reader
 from nodes.cpu.kernel.percpu import Context
@@ -42,6 +44,7 @@ def enqueue_to_backlog(
     if buffer is None:
         kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
         return
+    skb_dst_drop(cpu, skb)
     cpu.words[_OUT + skb.cls] += 1
     where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
     record = [ENQUEUE_TO_BACKLOG, buffer, len(skb.frame), kind, where, skb.protocol, skb.pkt_type]
@@ -62,6 +65,8 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
         return None
     skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
     skb.protocol, skb.pkt_type = record[5], record[6]
+    if kind == BACKLOG_TX:  # dst entries are a CPU's own
+        skb.dst = ip_route_output(cpu, frame[30:34], frame[26:30], frame[15] & 0x1C)
     cpu.net.backlog.append((kind, skb, (where >> 16).to_bytes(4, "big")))
     __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
     return None

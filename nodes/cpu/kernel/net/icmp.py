@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.checksum import checksum
 from nodes.cpu.kernel.net.handover import sock_handover, socket_owner
-from nodes.cpu.kernel.net.ip_output import ip_route_output, ip_send_icmp
+from nodes.cpu.kernel.net.ip_output import ip_send_icmp
+from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.socket import SocketError, sock_queue_rcv, wake_reader
 from nodes.cpu.kernel.percpu import Context
@@ -22,6 +23,7 @@ ICMP_ECHOREPLY, ICMP_DEST_UNREACH, ICMP_ECHO = 0, 3, 8
 ICMP_HOST_UNREACH = 1
 EHOSTUNREACH = 113
 SOCK_ERROR = 4
+IPTOS_RT_MASK = 0x1C
 
 _DELIVERED = CPU_SCHEMA.index("delivered")
 _RCV = TRACEPOINTS["icmp_rcv"].number
@@ -68,13 +70,14 @@ def icmp_rcv(cpu: Cpu, skb: SkBuff, taken: bool) -> Context:
 
 def _icmp_echo(cpu: Cpu, skb: SkBuff, message: bytes) -> Context:
     """Answer an echo request from the address it was sent to: same id, sequence and data."""
-    route = ip_route_output(cpu, skb.frame[26:30])
-    if route is None:
+    frame = skb.frame
+    saddr, daddr, tos = frame[30:34], frame[26:30], frame[15]
+    rt = ip_route_output(cpu, daddr, saddr, tos & IPTOS_RT_MASK)
+    if rt is None:
         return
     body = b"\0\0\0\0" + message[4:]
     reply = b"\0\0" + checksum(body).to_bytes(2, "big") + message[4:]
-    route = route._replace(source=skb.frame[30:34])
-    yield from ip_send_icmp(cpu, route, reply, tos=skb.frame[15], sock=False)
+    yield from ip_send_icmp(cpu, rt, reply, saddr, daddr, tos=tos, sock=False)
 
 
 def unreachable(cpu: Cpu, skb: SkBuff) -> Context:

@@ -1,4 +1,4 @@
-"""IPv4 output: routes, headers, LOCAL_OUT and POST_ROUTING, after net/ipv4/{route,ip_output}.c.
+"""IPv4 output: headers, LOCAL_OUT and POST_ROUTING, after net/ipv4/ip_output.c.
 
 Every packet carries DF and no options; fragmentation comes with the network issue, so what does not
 fit the device's MTU is refused with EMSGSIZE, as with ``ping -M do``.
@@ -6,11 +6,11 @@ fit the device's MTU is refused with EMSGSIZE, as with ``ping -M do``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.checksum import checksum
+from nodes.cpu.kernel.net.dst import dst_release
 from nodes.cpu.kernel.net.neighbour import neigh_output
-from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.net.netfilter import (
     EPERM,
     LOCAL_OUT,
@@ -18,7 +18,8 @@ from nodes.cpu.kernel.net.netfilter import (
     nf_hook,
     nf_hook_slow,
 )
-from nodes.cpu.kernel.net.skbuff import SkBuff
+from nodes.cpu.kernel.net.route import Rtable
+from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
@@ -39,36 +40,22 @@ _OUTPUT = TRACEPOINTS["ip_output"].number
 _CLASS = {8: REQUEST, 0: REPLY}
 
 
-class Route(NamedTuple):
-    """What a route lookup gives."""
-
-    dev: NetDevice
-    nexthop: bytes
-    source: bytes
-    daddr: bytes
-
-
-def ip_route_output(cpu: Cpu, daddr: bytes) -> Route | None:
-    """Route to ``daddr``; None: network is unreachable."""
-    wanted = int.from_bytes(daddr, "big")
-    net = cpu.net
-    for network, mask, gateway, ifindex in net.routes:
-        if wanted & mask == network:
-            dev = net.devices.get(ifindex)
-            source = next((a for a, index in net.addresses.items() if index == ifindex), None)
-            if dev is None or source is None:
-                return None
-            return Route(dev, gateway.to_bytes(4, "big") if gateway else daddr, source, daddr)
-    return None
-
-
 def ip_send_icmp(
-    cpu: Cpu, route: Route, message: bytes, *, ttl: int = DEFAULT_TTL, tos: int = 0, sock: bool
+    cpu: Cpu,
+    rt: Rtable,
+    message: bytes,
+    saddr: bytes,
+    daddr: bytes,
+    *,
+    ttl: int = DEFAULT_TTL,
+    tos: int = 0,
+    sock: bool,
 ) -> Context:
     """Put an IPv4 header before an ICMP message and send it; ``sock``: a socket asked for it.
-    Returns 0 or a negative errno."""
+    The caller's reference to ``rt`` becomes the packet's. Returns 0 or a negative errno."""
     total = 20 + len(message)
-    if total > route.dev.mtu:
+    if total > rt.dev.mtu:
+        dst_release(cpu, rt)
         return -EMSGSIZE
     if cpu.params.ip_id == "zero":
         ident = 0
@@ -77,25 +64,29 @@ def ip_send_icmp(
     head = (
         b"\x45%c%c%c%c%c\x40\x00%c\x01\x00\x00"
         % (tos, total >> 8, total & 0xFF, ident >> 8, ident & 0xFF, ttl)
-        + route.source
-        + route.daddr
+        + saddr
+        + daddr
     )
     check = checksum(head)
     frame = ETHERNET_ROOM + head[:10] + check.to_bytes(2, "big") + head[12:] + message
     cls = _CLASS.get(message[0], OTHER)
     key = cls << 32 | int.from_bytes(message[4:8], "big") if cls else 0
-    skb = SkBuff(frame, route.dev, cls, key)
+    skb = SkBuff(frame, rt.dev, cls, key)
     skb.protocol = 0x0800
+    skb.dst = rt
     cpu.words[(_SENT if sock else _GENERATED) + cls] += 1
     if not nf_hook(cpu, LOCAL_OUT, skb):
         passed = yield from nf_hook_slow(cpu, LOCAL_OUT, skb)
         if not passed:
             return -EPERM
-    cpu.trace(_OUTPUT, key, route.dev.ifindex)
+    if rt.discard:  # dst_discard: its device went down since
+        kfree_skb_reason(cpu, skb, "NOT_SPECIFIED")
+        return 0
+    cpu.trace(_OUTPUT, key, rt.dev.ifindex)
     if not nf_hook(cpu, POST_ROUTING, skb):
         passed = yield from nf_hook_slow(cpu, POST_ROUTING, skb)
         if not passed:
             return -EPERM
     yield
-    yield from neigh_output(cpu, skb, route.nexthop)
+    yield from neigh_output(cpu, skb, rt.rt_gateway or daddr)
     return 0

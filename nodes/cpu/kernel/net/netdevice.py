@@ -1,7 +1,8 @@
 """Network devices and what a CPU knows of the network, after net/core/dev.c.
 
-``Net`` is one CPU's view: its own softnet data and sockets, and replicas of devices, addresses,
-routes and neighbours, which the boot CPU writes.
+``Net`` is one CPU's view: its own softnet data, sockets and dst entries, and replicas of devices,
+addresses, routes and neighbours, which the boot CPU writes. Device events reach every CPU: each
+runs its own notifier chain.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
-from nodes.cpu.kernel.tables import replica
+from nodes.cpu.kernel.tables import publish, replica
+from nodes.cpu.page import NICS_MAX
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
     from nodes.cpu.kernel.net.bonding.bond import Bonding, BondPort
     from nodes.cpu.kernel.net.device import Linkwatch, Rtnl
+    from nodes.cpu.kernel.net.dst_gc import DstGarbage
+    from nodes.cpu.kernel.net.fib import Fib
     from nodes.cpu.kernel.net.ip_tables import Table
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
     from nodes.cpu.kernel.net.netfilter import HookFunction
+    from nodes.cpu.kernel.net.route import RouteCache
     from nodes.cpu.kernel.net.socket import Socket
     from nodes.cpu.kernel.net.taps import TapSession
     from nodes.cpu.kernel.percpu import Context, Cpu
@@ -28,8 +33,17 @@ if TYPE_CHECKING:
 IFF_UP, IFF_BROADCAST, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x2, 0x8, 0x40
 IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
 
+NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_UNREGISTER = 0x1, 0x2, 0x4, 0x6
+
 BROADCAST_MAC = b"\xff" * 6
 QDISC_LIMIT = 1000  # tx_queue_len
+
+
+#: Device references are counted by slot: 0 the bond, 1 + NIC number, the last for lo.
+LOOPBACK_SLOT = NICS_MAX + 1
+
+#: f(cpu, dev, event): a plain call, on every CPU
+Notifier = Callable[["Cpu", "NetDevice", int], None]
 
 
 class NetDevice:
@@ -49,6 +63,8 @@ class NetDevice:
         self.adapter: Adapter | None = None
         self.inactive = False  # slave of a bond, not receiving
         self.promiscuity = 0
+        self.refcnt = 0  # references of this CPU's dst entries
+        self.slot = 0 if nic is None else nic + 1  # of its words in the page
         # transmit queue of this CPU
         self.qdisc: deque[SkBuff] = deque()
         self.queue_stopped = False  # no room in the ring that this CPU sends on
@@ -76,7 +92,19 @@ class Net:
         self.devices: dict[int, NetDevice] = {}
         self.by_name: dict[str, NetDevice] = {}
         self.addresses: dict[bytes, int] = {}  # local IPv4 address -> ifindex
-        self.routes: list[tuple[int, int, int, int]] = []  # (network, mask, gateway, ifindex)
+        self.fib: Fib
+        self.route_cache: RouteCache
+        self.dst_garbage: DstGarbage
+        self.dst_numbers = 0
+        self.loopback_dev = NetDevice(1, "lo", bytes(6), None)
+        self.loopback_dev.flags = IFF_UP | IFF_LOOPBACK
+        self.loopback_dev.slot = LOOPBACK_SLOT
+        #: What a dst entry holds whose device is gone.
+        self.blackhole_netdev = self.loopback_dev
+        if cpu.params.dst_without_device == "blackhole_netdev":
+            self.blackhole_netdev = NetDevice(0, "blackhole_dev", bytes(6), None)
+            self.blackhole_netdev.slot = LOOPBACK_SLOT
+        self.netdev_chain: list[tuple[int, Notifier]] = []
         self.neighbours: NeighbourTable
         self.sockets: dict[int, Socket] = {}  # of this CPU
         self.raw_sockets: dict[int, tuple[int, int, int, int]] = {}  # replicas, by id
@@ -140,9 +168,23 @@ def apply_address(cpu: Cpu, address: bytes, ifindex: int) -> None:
         cpu.net.addresses[address] = ifindex
     else:
         cpu.net.addresses.pop(address, None)
+    cpu.net.route_cache.flush(-1)  # fib_inetaddr_event
 
 
-@replica("routes")
-def apply_routes(cpu: Cpu, _key: int, routes: tuple[tuple[int, int, int, int], ...]) -> None:
-    """The whole routing table, longest prefix first."""
-    cpu.net.routes = [(route[0], route[1], route[2], route[3]) for route in routes]
+def register_netdevice_notifier(cpu: Cpu, notifier: Notifier, priority: int = 0) -> None:
+    """Higher priorities are called first, equal ones in the order they came."""
+    cpu.net.netdev_chain.append((priority, notifier))
+    cpu.net.netdev_chain.sort(key=lambda entry: -entry[0])
+
+
+def call_netdevice_notifiers(cpu: Cpu, dev: NetDevice, event: int) -> Context:
+    """Something happened to a device: tell the chain of every CPU."""
+    yield from publish(cpu, "netdev_event", dev.ifindex, event)
+
+
+@replica("netdev_event")
+def apply_netdev_event(cpu: Cpu, ifindex: int, event: int) -> None:
+    dev = cpu.net.devices.get(ifindex)
+    if dev is not None:
+        for _priority, notifier in cpu.net.netdev_chain:
+            notifier(cpu, dev, event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.net.dst import DstEntry, skb_dst_drop
 from nodes.cpu.page import CPU_SCHEMA, DROP_REASONS
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.ledger import OTHER, classify
@@ -23,13 +24,14 @@ _PER_DEVICE = 3 * len(DROP_REASONS)
 class SkBuff:
     """struct sk_buff. ``frame`` begins with the Ethernet header (empty until it is built)."""
 
-    __slots__ = ("cls", "dev", "frame", "key", "orig_dev", "pkt_type", "priority", "protocol",
-                 "tstamp_ns")  # fmt: skip
+    __slots__ = ("cls", "dev", "dst", "frame", "key", "orig_dev", "pkt_type", "priority",
+                 "protocol", "tstamp_ns")  # fmt: skip
 
     def __init__(self, frame: bytes, dev: NetDevice, cls: int, key: int) -> None:
         self.frame = frame
         self.dev = dev
         self.orig_dev = dev
+        self.dst: DstEntry | None = None  # a reference that this packet holds
         self.cls = cls  # ledger class
         self.key = key  # packet key of the trace
         self.protocol = 0
@@ -60,6 +62,8 @@ def count_drop(cpu: Cpu, reason: str, nic: int | None, cls: int) -> None:
 def kfree_skb_reason(cpu: Cpu, skb: SkBuff, reason: str, dev: NetDevice | None = None) -> None:
     """The frame ends here, for this reason, at this device."""
     where = dev or skb.dev
+    if skb.dst is not None:
+        skb_dst_drop(cpu, skb)
     count_drop(cpu, reason, where.nic, skb.cls)
     if cpu.trace_mask >> _KFREE & 1:
         cpu.trace(_KFREE, skb.key, _REASON[reason] | where.ifindex << 16 | skb.protocol << 32)

@@ -7,9 +7,12 @@ needs. Data for a socket of another CPU is handed over (``net.handover``).
 from __future__ import annotations
 
 from collections import deque
+from errno import ENETUNREACH
 from typing import TYPE_CHECKING, NamedTuple
 
 from nodes.cpu.kernel.hrtimer import schedule_hrtimeout
+from nodes.cpu.kernel.net.dst import DstEntry, dst_check, dst_release
+from nodes.cpu.kernel.net.route import Rtable, ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, wake_up_process
@@ -53,6 +56,7 @@ class Socket:
         self.rcvbuf = RCVBUF_BYTES
         self.waiter: Task | None = None
         self.drops = 0
+        self.sk_dst_cache: DstEntry | None = None  # a reference
 
 
 @replica("raw_socket")
@@ -76,8 +80,42 @@ def sock_open(cpu: Cpu, ident: int, ifindex: int, icmp_filter: int) -> Context:
 
 def sock_close(cpu: Cpu, sock: Socket) -> Context:
     """Close; what nobody read is gone (it had been delivered)."""
+    sk_dst_reset(cpu, sock)
     cpu.net.sockets.pop(sock.number, None)
     yield from publish(cpu, "raw_socket", sock.number, None)
+
+
+def ip4_datagram_connect(cpu: Cpu, sock: Socket, daddr: bytes) -> int:
+    """connect(2): from now on the socket holds the way to its peer; 0 or a negative errno."""
+    rt = ip_route_output(cpu, daddr, oif=sock.ifindex)
+    if rt is None:
+        return -ENETUNREACH
+    sk_dst_set(cpu, sock, rt)
+    return 0
+
+
+def sk_dst_set(cpu: Cpu, sock: Socket, dst: DstEntry | None) -> None:
+    """The caller's reference becomes the socket's; the old entry is let go."""
+    old, sock.sk_dst_cache = sock.sk_dst_cache, dst
+    if old is not None:
+        dst_release(cpu, old)
+
+
+def sk_dst_reset(cpu: Cpu, sock: Socket) -> None:
+    sk_dst_set(cpu, sock, None)
+
+
+def sk_dst_check(cpu: Cpu, sock: Socket) -> Rtable | None:
+    """The cached way, held once more, if it is still good; else the socket forgets it."""
+    dst = sock.sk_dst_cache
+    if dst is None:
+        return None
+    if not dst_check(cpu, dst):
+        sk_dst_reset(cpu, sock)
+        return None
+    assert isinstance(dst, Rtable)
+    dst.refcnt += 1
+    return dst
 
 
 def sock_queue_rcv(cpu: Cpu, sock: Socket, skb: SkBuff) -> None:

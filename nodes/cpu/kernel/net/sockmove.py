@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nodes.cpu.kernel.net.handover import SOCK_MOVE_SKB, skb_of
 from nodes.cpu.kernel.net.icmp import SOCK_ERROR
 from nodes.cpu.kernel.net.skbuff import SkBuff
-from nodes.cpu.kernel.net.socket import Socket, SocketError, apply_raw_socket
+from nodes.cpu.kernel.net.socket import Socket, SocketError, apply_raw_socket, sk_dst_reset
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import queue_remote_wakeup
 from nodes.cpu.kernel.tables import publish
@@ -53,7 +53,9 @@ def sock_unpack(cpu: Cpu, packed: Any) -> Socket:
 
 
 def sock_moved(cpu: Cpu, sock: Socket, target: int) -> Context:
-    """The socket has arrived: send what came here meanwhile after it, and say whose it is."""
+    """The socket has arrived: send what came here meanwhile after it, and say whose it is. The way
+    to its peer stays here: the entry is this CPU's, there it is looked up anew."""
+    sk_dst_reset(cpu, sock)
     while sock.receive_queue or sock.error_queue:
         if sock.error_queue:
             error = sock.error_queue.popleft()

@@ -7,13 +7,14 @@ its queues stall, SCHED set, until the CPU is back and polls for some other reas
 
 A transmit queue of a NIC has no CPU of its own in Linux; here each CPU keeps what its transmit
 queue has no room for (``NetDevice.qdisc``), and that is what moves. There is no completion queue:
-an skb's memory is Python's.
+an skb's memory is Python's. A packet that moves holds no dst entry any more: its way is known.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.net.dst import skb_dst_drop
 from nodes.cpu.kernel.net.handover import BACKLOG_RX
 from nodes.cpu.kernel.net.napi import NAPI_STATE_MISSED, NAPI_STATE_SCHED
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, packet_key
@@ -60,6 +61,7 @@ def dev_cpu_dead(cpu: Cpu, adopter: int) -> Context:
 def _send(cpu: Cpu, adopter: int, kind: int, skb: SkBuff, nexthop: bytes) -> Context:
     while (buffer := cpu.handover.put(skb.frame)) is None:
         yield
+    skb_dst_drop(cpu, skb)
     cpu.words[_OUT + skb.cls] += 1
     where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
     what = kind | skb.priority << 8

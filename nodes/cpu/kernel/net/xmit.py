@@ -3,12 +3,18 @@
 A bond has no queue of its own: its transmit function picks a slave and the frame goes through
 ``dev_queue_xmit`` again. A slave's queue bypasses its qdisc while that is empty; the driver is
 called under the queue's tx lock, an atomic word, because any CPU may send on any queue.
+
+Behaviour ``xmit_dst_release``: a packet lets go of its dst entry before it is *queued* (6.1),
+before the driver gets it (*hard-start*: IFF_XMIT_DST_RELEASE; a bond clears that, so at its slave),
+or when it has been *sent* (2.6.18): in Linux the NIC's completion frees it, here it ends when the
+frame is in the ring, because any CPU may clean that.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.net.dst import skb_dst_drop
 from nodes.cpu.kernel.net.netdevice import QDISC_LIMIT, NetDevice
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.taps import dev_queue_xmit_nit
@@ -40,7 +46,11 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
                 skb.priority = 1
             yield
             yield from dev_queue_xmit(cpu, skb, slave)
-    elif not dev.qdisc_active:
+        yield from local_bh_enable(cpu)
+        return
+    if skb.dst is not None and cpu.params.xmit_dst_release == "queue":
+        skb_dst_drop(cpu, skb)
+    if not dev.qdisc_active:
         kfree_skb_reason(cpu, skb, "QDISC_DROP")  # noop: down, or linkwatch saw the carrier go
     elif dev.qdisc or dev.queue_stopped:
         if len(dev.qdisc) >= QDISC_LIMIT:
@@ -63,12 +73,16 @@ def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
         return True
     if cpu.net.taps:
         dev_queue_xmit_nit(cpu, skb, dev)
+    if skb.dst is not None and cpu.params.xmit_dst_release == "hard-start":
+        skb_dst_drop(cpu, skb)
     ring = adapter.tx_ring(cpu.number)
     atomics = cpu.ram.atomics
     while atomics.test_and_set(ring.lock_word):
         yield  # spinning on HARD_TX_LOCK
     sent = adapter.xmit_frame(cpu, skb, ring)
     atomics.release(ring.lock_word)
+    if sent and skb.dst is not None:
+        skb_dst_drop(cpu, skb)
     return sent
 
 

@@ -37,6 +37,7 @@ FILES: dict[str, Renderer] = {
     "/proc/net/dev": network.render_dev,
     "/proc/net/softnet_stat": network.render_softnet_stat,
     "/proc/net/arp": network.render_arp,
+    "/proc/net/stat/rt_cache": network.render_rt_cache,
     "/proc/net/route": network.render_route,
 }
 #: Files that a format's kernel does not have.

@@ -6,6 +6,8 @@ and no features that nobody has. There is no /proc/loadavg: nothing samples the 
 
 from __future__ import annotations
 
+from errno import EACCES
+
 from nodes.cpu.kernel.procfs.tree import Boot, Groups, Pages, file
 
 
@@ -50,4 +52,7 @@ def show_modules(boot: Boot, _pages: Pages, _groups: Groups) -> str:
 
 @file("/proc/sys/{sysctl}")
 def show_sysctl(boot: Boot, _pages: Pages, groups: Groups) -> str:
-    return f"{boot['sysctl'][groups['sysctl']]}\n"
+    value = boot["sysctl"][groups["sysctl"]]
+    if value is None:
+        raise OSError(EACCES, "write only")
+    return f"{value}\n"

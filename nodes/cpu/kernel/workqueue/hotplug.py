@@ -62,9 +62,6 @@ if TYPE_CHECKING:
 #: done with work 3, whose data was 4, in 5 ns of CPU time; give CPU 1 its pools back.
 MOVE_POOL, WORK_DONE, RETURN_POOLS = 125, 126, 127
 
-#: Numbers of works: + CPU.
-UNBIND_WORK = 64
-
 _STATS = PoolStats.__slots__
 
 
@@ -90,7 +87,7 @@ def _unbind(cpu: Cpu, adopter: int) -> Context:
         done.append(True)
         wake_up_process(cpu, waiter)
 
-    work = INIT_WORK(cpu, UNBIND_WORK + cpu.number, "wq_unbind_fn", wq_unbind_fn)
+    work = INIT_WORK(cpu, words.UNBIND_WORK + cpu.number, "wq_unbind_fn", wq_unbind_fn)
     yield from queue_work_on(cpu, cpu.number, cpu.wq.system_highpri_wq, work)
     while not done:
         waiter.state = TASK_UNINTERRUPTIBLE

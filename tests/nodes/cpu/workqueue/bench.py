@@ -8,12 +8,12 @@ import pytest
 
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.timer import msleep
-from nodes.cpu.kernel.words import MODULE_WORK
+from nodes.cpu.kernel.words import OTHER_WORK
 from nodes.cpu.kernel.workqueue import INIT_DELAYED_WORK, DelayedWork
 from tests.nodes.cpu.harness import MS, BareCpu
 
 CMWQ = ("3.10", "6.1")
-FIRST_WORK = MODULE_WORK + 100
+FIRST_WORK = OTHER_WORK + 100
 
 Body = Callable[[Cpu], Context]
 

@@ -75,7 +75,7 @@ class Works:
         self.events: list[Event] = []
         self.running: dict[str, int] = {}
         self.most: dict[str, int] = {}
-        self._numbers = iter(range(words.MODULE_WORK + 100, words.MODULE_WORK + 200))
+        self._numbers = iter(range(words.OTHER_WORK + 100, words.OTHER_WORK + 200))
 
     # -- works
 

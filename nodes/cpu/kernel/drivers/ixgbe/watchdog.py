@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe import hw, main, regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
@@ -24,7 +25,6 @@ from nodes.cpu.kernel.workqueue import INIT_WORK, cancel_work, schedule_work
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-SERVICE_WORK = 1  # + NIC: number of the work
 CHECK_LSC = 39  # record: the interrupt for other causes came on another CPU
 SERVICE_MS, LINK_SEARCH_MS = 2000, 100
 TRY_LINK_MS = 4000
@@ -53,7 +53,7 @@ class Service:
         )
         self.work = INIT_WORK(
             cpu,
-            SERVICE_WORK + adapter.nic,
+            words.SERVICE_WORK + adapter.nic,
             "ixgbe_service_task",
             lambda cpu: _service_task(cpu, adapter),
         )

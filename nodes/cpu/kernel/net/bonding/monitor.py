@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel import words
 from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net.bonding.bond import (
     BOND_LINK_BACK,
@@ -39,7 +40,6 @@ from nodes.cpu.page import CPU_SCHEMA
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-MII_WORK = 24  # number of the work
 SPEED_MBPS = 10000
 
 _NEXT = CPU_SCHEMA.index("bond_next_mii_ns")
@@ -49,7 +49,7 @@ def start(cpu: Cpu, bond: Bonding) -> Context:
     """bond_open: begin to look, if miimon is set."""
     if bond.settings.miimon and bond.work is None:
         bond.work = INIT_DELAYED_WORK(
-            cpu, MII_WORK, "bond_mii_monitor", lambda cpu: _mii_monitor(cpu, bond)
+            cpu, words.MII_WORK, "bond_mii_monitor", lambda cpu: _mii_monitor(cpu, bond)
         )
         yield from queue_delayed_work(cpu, bond.wq, bond.work, 0)
 
