@@ -101,7 +101,7 @@ def _place(cpu: Cpu, pwq: PoolWorkqueue, target: Work) -> tuple[deque[Work], int
     """The list on which a queued work is, and the place behind it."""
     pool = pwq.pool
     scheduled = [worker.scheduled for worker in cpu.wq.all_workers(pool)]
-    for entries in (pool.worklist, pwq.inactive_works, *scheduled):
+    for entries in (pool.worklist, pwq.inactive_works, pool.unknown, *scheduled):
         for at, work in enumerate(entries):
             if work.number == target.number:
                 return entries, at + 1

@@ -107,9 +107,8 @@ def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
 def _unlink(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
     """list_del_init: it is on the worklist, or on the private list of a worker."""
     pool = pwq.pool
-    if work.number in pool.unknown:
-        pool.unknown.remove(work.number)
-    for entries in (pool.worklist, *(worker.scheduled for worker in cpu.wq.all_workers(pool))):
+    scheduled = (worker.scheduled for worker in cpu.wq.all_workers(pool))
+    for entries in (pool.worklist, pool.unknown, *scheduled):
         for at, entry in enumerate(entries):
             if entry.number == work.number:
                 del entries[at]

@@ -36,6 +36,7 @@ from nodes.cpu.kernel.workqueue.keventd import keventd_offline
 from nodes.cpu.kernel.workqueue.manage import create_worker, destroy_worker, init_worker_pool
 from nodes.cpu.kernel.workqueue.pool import (
     POOL_DISASSOCIATED,
+    POOL_FREEZING,
     PoolStats,
     PoolWorkqueue,
     WorkerPool,
@@ -43,7 +44,7 @@ from nodes.cpu.kernel.workqueue.pool import (
     pwq_dec_nr_in_flight,
     wake_up_worker,
 )
-from nodes.cpu.kernel.workqueue.queue import queue_work_on
+from nodes.cpu.kernel.workqueue.queue import queue_work_on, works_known
 from nodes.cpu.kernel.workqueue.work import INIT_WORK, Work, not_known
 from nodes.cpu.kernel.workqueue.worker import (
     WORKER_DIE,
@@ -121,7 +122,7 @@ def workqueue_offline_cpu(cpu: Cpu) -> Context:
 def hand_over(cpu: Cpu, node: int, target: int) -> Context:
     """Send CPU ``node``'s pools to ``target``; what is queued from now on goes there."""
     going = _pools_of(cpu, node)
-    states = [_pack(pool, cpu.wq.workqueues.values()) for pool in going]
+    states = [_pack(cpu, pool) for pool in going]
     for pool in going:
         _leave(cpu, pool)
     cpu.ram.atomics.store(words.POOL_HOST + node, 0 if target == node else target + 1)
@@ -137,10 +138,12 @@ def hand_over(cpu: Cpu, node: int, target: int) -> Context:
 
 def _leave(cpu: Cpu, pool: WorkerPool) -> None:
     """The pool's state is elsewhere now; busy workers finish what they do, the others end."""
-    for worker in list(pool.workers):
+    for worker in list(cpu.wq.all_workers(pool)):
+        worker.scheduled = deque()
+        if worker.rescue_wq is not None:
+            continue
         if worker.current_work is not None:
             worker.flags |= WORKER_DIE
-            worker.scheduled = deque()
         elif worker.flags & WORKER_IDLE:
             destroy_worker(cpu, worker)
         else:
@@ -164,8 +167,9 @@ def _leave(cpu: Cpu, pool: WorkerPool) -> None:
 
 def _forget(pool: WorkerPool, worker: Worker) -> None:
     """Off the pool: a guest, or a worker that is done after its pool has gone."""
-    pool.workers.remove(worker)
-    pool.worker_ids.remove(worker.id)
+    if worker in pool.workers:  # else a rescuer
+        pool.workers.remove(worker)
+        pool.worker_ids.remove(worker.id)
     assert worker.current_work is not None
     busy = pool.busy_hash[worker.current_work.number]
     busy.remove(worker)
@@ -244,25 +248,29 @@ def _works(cpu: Cpu, names: Iterable[Any]) -> deque[Work]:
     return found
 
 
-def _pack(pool: WorkerPool, workqueues: Iterable[Workqueue]) -> bytes:
+def _pack(cpu: Cpu, pool: WorkerPool) -> bytes:
+    for worker in cpu.wq.all_workers(pool):
+        if worker.current_work is None:  # between two works
+            pool.worklist.extendleft(reversed(worker.scheduled))
     busy = [
         (
             worker.id, _names([worker.current_work])[0], worker.current_pwq.wq.id,
             worker.current_since, worker.current_color, _names(worker.scheduled),
         )
-        for worker in pool.workers
+        for worker in cpu.wq.all_workers(pool)
         if worker.current_work is not None and worker.current_pwq is not None
     ]  # fmt: skip
     pwqs = [
         (
-            (wq.id, wq.name, wq.flags, wq.saved_max_active),
+            (wq.id, wq.name, wq.flags, wq.saved_max_active, wq.nr_drainers),
             pwq.work_color, pwq.flush_color, pwq.refcnt, pwq.nr_active, pwq.nr_in_flight,
             _names(pwq.inactive_works), [getattr(pwq.stats, name) for name in _STATS],
         )
-        for wq in workqueues
+        for wq in cpu.wq.workqueues.values()
         if (pwq := wq.pwqs.get(pool.id)) is not None
     ]  # fmt: skip
-    data: bytes = msgpack.packb((_names(pool.worklist), pool.unknown, busy, pwqs))
+    lists = _names(pool.worklist), _names(pool.unknown)
+    data: bytes = msgpack.packb((*lists, cpu.wq.freezing, busy, pwqs))
     return data
 
 
@@ -281,28 +289,32 @@ def _move_pool(cpu: Cpu, source: int, record: list[int]) -> Context:
 
 def _arrive(cpu: Cpu, number: int, state: bytes) -> None:
     """This CPU hosts the pool from now on: its own one that is back, or a dead CPU's."""
-    worklist, unknown, busy, pwqs = msgpack.unpackb(state, use_list=False)
+    worklist, unknown, cpu.wq.freezing, busy, pwqs = msgpack.unpackb(state, use_list=False)
     pool = cpu.wq.away.pop(number, None) or WorkerPool(number, cpu.machine.cpus)
     pool.moved = False
     home = pool.node == cpu.number
     pool.flags |= POOL_DISASSOCIATED
     if home and not pool.unbound:
         pool.flags &= ~POOL_DISASSOCIATED
+    freezing = POOL_FREEZING if cpu.wq.freezing and cpu.params.freezing_flag == "pool" else 0
+    pool.flags = pool.flags & ~POOL_FREEZING | freezing
     init_worker_pool(cpu, pool)
     cpu.wq.pools[number] = pool
     cpu.wq.rows.add_pool(pool)
-    for (wq_id, *wq_value), *values in pwqs:
+    for (wq_id, name, flags, max_active, drainers), *values in pwqs:
         wq = cpu.wq.workqueues.get(wq_id)
         if wq is None:
-            wq = cpu.wq.workqueues[wq_id] = Workqueue(wq_id, *wq_value)
+            wq = cpu.wq.workqueues[wq_id] = Workqueue(wq_id, name, flags, max_active)
             link_pwqs(cpu, wq)
             cpu.wq.start_rescuer(wq)
+        wq.flags, wq.saved_max_active, wq.nr_drainers = flags, max_active, drainers
         _unpack_pwq(cpu, PoolWorkqueue(pool, wq), values)
     for wq in cpu.wq.workqueues.values():
         link_pwqs(cpu, wq)
     for values in busy:
         _unpack_worker(cpu, pool, values)
-    pool.unknown = list(unknown)
+    pool.unknown = _works(cpu, unknown)
+    pool.worklist.extend(works_known(cpu, pool))
     pool.worklist.extend(_works(cpu, worklist))
     create_worker(cpu, pool)
     settle(cpu)
@@ -326,7 +338,8 @@ def _unpack_worker(cpu: Cpu, pool: WorkerPool, values: Any) -> None:
     """A worker that is busy: one that never left this CPU, or a guest."""
     number, name, wq_id, since, color, scheduled = values
     pwq = cpu.wq.workqueues[wq_id].pwqs[pool.id]
-    worker = next((w for w in pool.workers if w.id == number), None)
+    mine = (w for w in cpu.wq.all_workers(pool) if w.id == number and w.current_work is not None)
+    worker = next(mine, None)
     if worker is None:
         (work,) = _works(cpu, [name])
         worker = Worker(pool, number)

@@ -110,7 +110,7 @@ class WorkerPool:
         self.worker_ids: list[int] = []  # in use
         self.nr_running = 0
         self.moved = False  # another CPU has its state: ``hotplug``
-        self.unknown: list[int] = []  # works that are due and that its host does not know
+        self.unknown: deque[Work] = deque()  # works (and barriers) that its host does not know
         self.watchdog_ts = 0
         self.idle_timer: Timer
         self.mayday_timer: Timer

@@ -124,7 +124,7 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
         move_linked_works(cpu, source, collision.scheduled)
         return
     if work.function is not_known:
-        pool.unknown.append(source.popleft().number)
+        move_linked_works(cpu, source, pool.unknown)
         return
     pwq = get_work_pwq(cpu, work)
     wq, data = pwq.wq, work_data(cpu, work)

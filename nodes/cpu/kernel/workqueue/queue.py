@@ -7,6 +7,7 @@ runs, so that it is never on two workers at once.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.bug import warn_once
@@ -19,8 +20,10 @@ from nodes.cpu.kernel.workqueue.events import (
 )
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
+    WorkerPool,
     find_worker_executing_work,
     host_of,
+    move_linked_works,
     wake_up_worker,
 )
 from nodes.cpu.kernel.workqueue.work import (
@@ -38,8 +41,6 @@ from nodes.cpu.kernel.workqueue.work import (
 from nodes.cpu.kernel.workqueue.worker import current_wq_worker
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from nodes.cpu.kernel.percpu import Cpu
 
 #: "Whatever CPU this is": NR_CPUS in Linux.
@@ -144,6 +145,20 @@ def insert_parked(cpu: Cpu) -> None:
             _insert(cpu, record[3], wq.pwqs[record[4]], work)
         else:
             cpu.wq.park(record)
+
+
+def works_known(cpu: Cpu, pool: WorkerPool) -> deque[Work]:
+    """Works that the pool brought along unknown, and that INIT_WORK has made known since; with
+    their barriers."""
+    known: deque[Work] = deque()
+    unknown: deque[Work] = deque()
+    while pool.unknown:
+        work = cpu.wq.works.get(pool.unknown[0].number)
+        if work is not None:
+            pool.unknown[0] = work
+        move_linked_works(cpu, pool.unknown, unknown if work is None else known)
+    pool.unknown = unknown
+    return known
 
 
 def _insert(cpu: Cpu, req_cpu: int, pwq: PoolWorkqueue, work: Work) -> None:

@@ -50,7 +50,7 @@ END_RESCUER = 60
 
 def create_rescuer(cpu: Cpu, wq: Workqueue) -> None:
     """This CPU's rescuer of a workqueue."""
-    worker = wq.rescuer = Worker(cpu.wq.pool, -1)
+    worker = wq.rescuer = Worker(cpu.wq.pool, -wq.id)
     worker.rescue_wq = wq
     worker.task = kthread_create(cpu, wq.name, _rescuer_thread(cpu, wq, worker), RESCUER_NICE_LEVEL)
     worker.task.worker = worker

@@ -17,7 +17,7 @@ from nodes.cpu.kernel.workqueue.pool import (
     pool_id,
     wake_up_worker,
 )
-from nodes.cpu.kernel.workqueue.queue import insert_parked
+from nodes.cpu.kernel.workqueue.queue import insert_parked, works_known
 from nodes.cpu.kernel.workqueue.remote import Questions
 from nodes.cpu.kernel.workqueue.rescuer import create_rescuer, send_mayday
 from nodes.cpu.kernel.workqueue.rows import Rows
@@ -131,9 +131,8 @@ class Workqueues:
             insert_parked(self._cpu)
         for pool in self.pools.values():
             if pool.unknown:
-                due = [number for number in pool.unknown if number in self.works]
-                pool.unknown = [number for number in pool.unknown if number not in due]
-                pool.worklist.extendleft(self.works[number] for number in reversed(due))
+                known = works_known(self._cpu, pool)
+                pool.worklist.extendleft(reversed(known))
                 self.kick(pool)
 
 
