@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.locks.might_sleep import might_sleep
 from nodes.cpu.kernel.percpu import SCHEDULE, Context, Pause
-from nodes.cpu.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, wake_up_process
+from nodes.cpu.kernel.sched import (
+    TASK_RUNNING,
+    TASK_UNINTERRUPTIBLE,
+    cond_resched,
+    wake_up_process,
+)
 from nodes.cpu.kernel.timer import SPIN_NS
 from nodes.cpu.kernel.workqueue import keventd_flush
 from nodes.cpu.kernel.workqueue.completion import operation, send
@@ -62,6 +67,7 @@ def _wait_for_canceller(cpu: Cpu, work: Work) -> Context:
     if cpu.params.cancel_wait == "flush":
         if not (yield from flush_work(cpu, work)):
             yield Pause(cpu.now() + SPIN_NS)
+            yield from cond_resched(cpu)  # might_sleep of PREEMPT_VOLUNTARY; PREEMPT_NONE hung here
         return
     task, waiters = cpu.current, cpu.wq.cancel_waitq
     waiters.append((work.number, task))
