@@ -246,12 +246,13 @@ class Atomics:
         self._unlock(word)
         return bool(old & bits)
 
-    def release(self, word: int) -> None:
-        """Clear a word that is only ever taken by ``test_and_set`` of one bit, for its holder.
+    def release(self, word: int, value: int = 0) -> None:
+        """Clear a word that is only ever taken by ``test_and_set`` of one bit, for its holder; or
+        store what the holder has to say in the other bits.
 
         A plain store is enough here: whoever looks at the word meanwhile finds it taken and stores
         nothing, so there is no store that this one could be lost to."""
-        self._words[word] = 0
+        self._words[word] = value
 
     def cmpxchg(self, word: int, expected: int, value: int) -> int:
         """Store ``value`` if the word is ``expected``; return what it was."""

@@ -59,6 +59,11 @@ class LocalApic:
         self.timer_period_ns = 0
         self._update()
 
+    def enable(self, enabled: bool) -> None:
+        """The software enable bit. Disabled it requests nothing of the core; IRR stays."""
+        self.enabled = enabled
+        self._update()
+
     @property
     def tpr(self) -> int:
         """Task priority; a new one may raise the request line or take it back."""

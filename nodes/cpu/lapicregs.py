@@ -179,7 +179,7 @@ class LocalApicRegisters:
     def _write_svr(self, value: int) -> None:
         self._value["SVR"] = value
         self.lapic.spurious_vector = value & 0xFF
-        self.lapic.enabled = bool(value & SVR_ENABLE)
+        self.lapic.enable(bool(value & SVR_ENABLE))
         if not self.lapic.enabled:  # all entries are masked, and stay so until they are written
             for name in LVT:
                 self._value[name] |= MASKED

@@ -86,6 +86,7 @@ class LabFile(ScenarioFile):
     show: list[str] = Field(
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
+    nodes: list[str] = Field([], description="whose events are printed; empty: everybody's")
     pictures: list[Literal["contexts", "workers"]] = Field(
         ["contexts"], min_length=1, description="what is drawn: who has each CPU; workers"
     )
@@ -129,6 +130,7 @@ class Lab(NamedTuple):
     seed: int
     draws: Mapping[str, int | str]
     show: tuple[str, ...]
+    nodes: tuple[str, ...]
     pictures: tuple[str, ...]
     zoom: str
     zoom_gap_us: int
@@ -173,6 +175,9 @@ def load(
     played = scenario.build(drawn, parsed, given, machine, "")
     params = with_overrides(PRESETS[machine.era], machine.overrides)
     _check(file, parsed, bool(before))
+    for node in parsed.nodes:
+        if node not in machine.node_names:
+            raise file.error(("nodes",), f"no node {node}", words(machine.node_names))
     lab = Lab(
         name=name,
         given=given,
@@ -187,6 +192,7 @@ def load(
         seed=parsed.seed,
         draws=draws,
         show=tuple(parsed.show),
+        nodes=tuple(parsed.nodes),
         pictures=tuple(parsed.pictures),
         zoom=parsed.zoom,
         zoom_gap_us=parsed.zoom_gap_us,

@@ -23,8 +23,8 @@ from orchestrator.simulated import SimulatedMachine
 MOMENTS_MAX = 300_000
 #: What our functions are called in Linux, where it is not the same.
 _LINUX_NAMES = {
-    "Workqueues._worker_thread": "worker_thread",
-    "Workqueues._process_one_work": "process_one_work",
+    "_next_work": "",
+    "_execute": "",
     "_run": "",
     "Ping.run": "",
     "Ping.send": "sendmsg",

@@ -49,7 +49,7 @@ class Watch:
         self._symbols: dict[str, list[str]] = {name: [] for name in settings.cpu_names}
         self._next = {name: recorder.count for name, recorder in self._recorders.items()}
         self._printed = eventtable.chosen(lab.show)
-        self._show = lab.show
+        self._show, self._nodes = lab.show, lab.nodes
         named = {lab.zoom.partition(",")[0]} | _named_in(lab)
         self._wanted = {
             kind: self._printed[kind] | {table[name].number for name in named if name in table}
@@ -149,6 +149,8 @@ class Watch:
     def texts(self, event: Event) -> tuple[str, ...]:
         """The lines to print for an event; none if the lab does not show it."""
         if event.record.event not in self._printed[event.kind]:
+            return ()
+        if self._nodes and event.node not in self._nodes:
             return ()
         symbols: list[str] = []
         if event.kind == "cpu":

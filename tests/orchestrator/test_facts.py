@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from fake_machine import FakeMachine
 
+from bus.recorder import Record
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.cpu.trace import TRACEPOINTS
 from orchestrator import facts, scenario
 from orchestrator.machine import Job
 from orchestrator.play import Played, Player
@@ -63,6 +65,20 @@ def test_what_was_not_measured_fulfils_nothing(machine: FakeMachine, tmp_path: P
     played = play(machine, tmp_path, STEP + "expect = ['other.key == 0', 'irqs(eth7) == 0']\n")
     assert [v.passed for v in played.verdicts] == [False, False]
     assert played.verdicts[0].text == "other.key none, expected == 0"
+
+
+def test_the_most_of_a_field_over_the_records_of_all_cpus_or_one(
+    machine: FakeMachine, tmp_path: Path
+) -> None:
+    played = play(machine, tmp_path, STEP)
+    assert played.facts is not None
+    event = TRACEPOINTS["worker_pool_nr_running"].number
+    values = [("cpu0", 3), ("cpu1", 1), ("cpu1", 2), ("cpu1", 0)]
+    played.stretches[1].records += [(cpu, Record(n, event, 0, 7, n)) for cpu, n in values]
+    assert played.facts.value("most(worker_pool_nr_running,b)", 1) == 3
+    assert played.facts.value("most(worker_pool_nr_running,b,cpu1)", 1) == 2
+    assert played.facts.value("most(worker_pool_nr_running,a,cpu1)", 1) == 7
+    assert played.facts.value("most(softirq_entry,a)", 1) is None
 
 
 def test_steps_without_a_time_follow_one_another(machine: FakeMachine, tmp_path: Path) -> None:

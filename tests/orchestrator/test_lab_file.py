@@ -137,6 +137,7 @@ def test_json_has_events_contexts_and_checks(tiny: str) -> None:
         ("{seen(sys_sendmsg)},", "{seen(sendmsg)},", "answer: no trace event `sendmsg`"),
         ('"beginner"', '"easy"', 'level = "easy": allowed is beginner, intermediate, advanced'),
         ("minutes  = 5\n", "", "a lab needs the key `minutes`"),
+        ("minutes  = 5\n", 'minutes = 5\nnodes = ["cpu9"]\n', "no node cpu9"),
         ("ping -c {count}", "pong {count}", "no verb `pong`; did you mean `ping`?"),
         ('by_era."2.6.18".expect', 'by_era."5.4".expect', "no era 5.4"),
         ('"exit == 0"', '"lost == 0"', "`lost` is about a ping, and none runs"),

@@ -165,10 +165,21 @@ def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", ["preempt-count", "lock-contexts", "threaded-irq"])
+@pytest.mark.parametrize("name", ["preempt-count", "lock-contexts", "threaded-irq", "delayed-work"])
 def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
     value = on_processes(name, tmp_path / "run")
     assert {span[2] for cpu in value["contexts"].values() for span in cpu} >= {"H", "S", "T"}
+
+
+@pytest.mark.processes
+def test_on_processes_workers_are_drawn_and_the_failover_does_not_wait(tmp_path: Path) -> None:
+    value = on_processes("keventd-stall", tmp_path / "run")
+    cpu0 = [shown for shown in value["workers"] if shown["cpu"] == "cpu0"]
+    assert [shown["steps"] for shown in cpu0] == [[1, 3], [5, 6]]
+    for shown in cpu0:
+        letters = {span[2] for lane in shown["workers"].values() for span in lane}
+        assert "z" in letters  # the sleeper
+        assert {"w0", "bond_mii_monitor"} <= shown["works"].keys()
 
 
 @pytest.mark.processes

@@ -76,6 +76,7 @@ class Hotplug:
         self.busy = False
         self.waiters: list[Task] = []
         self.dying = -1
+        self.unfinished: dict[int, int] = {}  # CPU that did not die -> the step it is at
         self.serial = 0
         self.done: dict[int, int] = {}
         self.waiting: Task | None = None
@@ -140,8 +141,11 @@ def _requested(cpu: Cpu, source: int, record: list[int]) -> None:
 
     def do(cpu: Cpu) -> Context:
         result: int = yield from (cpu_up if up else cpu_down)(cpu, number)
+        answer = [CPUHP_ANSWER, token, -result]
         if source in cpu.online_cpus:
-            yield from call_function_single(cpu, source, [CPUHP_ANSWER, token, -result])
+            yield from call_function_single(cpu, source, answer)
+        else:
+            yield from queue_record(cpu, source, answer)  # for when it is back
 
     kthread_run(cpu, "cpuhp", do(cpu))
 
@@ -164,22 +168,28 @@ def _cpu_down(cpu: Cpu, number: int) -> Context:
         return -EINVAL
     if number not in cpu.online_cpus:
         return -EINVAL if cpu.params.hotplug_unchanged == "refused" else 0
-    hotplug = cpu.hotplug
-    hotplug.dying = number
-    steps = DOWN[cpu.params.cpu_hotplug]
-    error = 0
-    for index, step in enumerate(steps):
-        error = yield from _invoke(cpu, number, GO_DOWN, index, step)
-        if error == -ETIMEDOUT and number not in cpu.online_cpus:
-            printk(cpu, f"{_prefix(cpu)}CPU {number} didn't die...", KERN_ERR)
-            error = 0  # it is out of the masks; what it still had is gone with it
-            break
-        if error:
-            if error != -ETIMEDOUT:
-                yield from _roll_back(cpu, number, steps[:index])
-            break
-    hotplug.dying = -1
+    cpu.hotplug.dying = number
+    error: int = yield from _walk_down(cpu, number, 0)
+    cpu.hotplug.dying = -1
     return error
+
+
+def _walk_down(cpu: Cpu, number: int, first: int) -> Context:
+    """cpuhp_down_callbacks, from step ``first`` on."""
+    steps = DOWN[cpu.params.cpu_hotplug]
+    for index in range(first, len(steps)):
+        error: int = yield from _invoke(cpu, number, GO_DOWN, index, steps[index])
+        if not error:
+            continue
+        if error != -ETIMEDOUT:
+            yield from _roll_back(cpu, number, steps[:index])
+        elif number not in cpu.online_cpus:
+            # it is out of the masks, so it counts as offline; what it has still is kept there
+            printk(cpu, f"{_prefix(cpu)}CPU {number} didn't die...", KERN_ERR)
+            cpu.hotplug.unfinished[number] = index
+            return 0
+        return error
+    return 0
 
 
 def _roll_back(cpu: Cpu, number: int, done: tuple[Step, ...]) -> Context:
@@ -194,9 +204,11 @@ def _cpu_up(cpu: Cpu, number: int) -> Context:
         return -EINVAL
     if number in cpu.online_cpus:
         return -EINVAL if cpu.params.hotplug_unchanged == "refused" else 0
+    if number in cpu.hotplug.unfinished:  # it may have thawed: it must die first
+        error: int = yield from _walk_down(cpu, number, cpu.hotplug.unfinished.pop(number))
     for index, step in enumerate(UP[cpu.params.cpu_hotplug]):
         if step.side != START:
-            error: int = yield from _invoke(cpu, number, GO_UP, index, step)
+            error = yield from _invoke(cpu, number, GO_UP, index, step)
             if error:
                 return error
     return 0
@@ -312,7 +324,7 @@ def cpu_starting(cpu: Cpu) -> Context:
     """On a CPU that comes back, before it is online: what Linux prepares for it (CPU_UP_PREPARE)
     in its memory."""
     cpu.hotplug.polling = cpu.hotplug.finished = False
-    cpu.hotplug.requests.clear()
     for step in UP[cpu.params.cpu_hotplug]:
         if step.side == START:
             yield from _run(cpu, cpu.number, step.run)
+    cpu.hotplug.requests.clear()  # of a way down that was given up

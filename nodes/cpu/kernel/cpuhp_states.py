@@ -108,6 +108,7 @@ DOWN: dict[str, tuple[Step, ...]] = {
 }
 
 _PREPARE = (
+    Step("smpcfd:prepare", START, do.smpcfd_prepare),
     Step("timers:prepare", START, do.timers_prepare),
     Step("RCU/tree:prepare", START, do.rcu_prepare),
 )

@@ -29,6 +29,7 @@ from nodes.cpu.kernel.smpqueue import flush_smp_call_function_queue
 from nodes.cpu.kernel.tables import catch_up, publish
 from nodes.cpu.kernel.tasklet import takeover_tasklets
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
+from nodes.cpu.kernel.workqueue.hotplug import workqueue_offline_cpu, workqueue_online_cpu
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.migrate import migrate_tasks, set_active
 
@@ -77,13 +78,14 @@ def sched_cpu_dying(cpu: Cpu, _number: int) -> None:
 # ---------------------------------------------------------------- workqueues and threads
 
 
-def workqueue_offline(cpu: Cpu, _number: int) -> Context | None:
-    """Works are asked for elsewhere, or finish here."""
-    return None
+def workqueue_offline(cpu: Cpu, _number: int) -> Context:
+    """The pools go to a CPU that stays; what is half done ends here."""
+    yield from workqueue_offline_cpu(cpu)
 
 
-def workqueue_online(cpu: Cpu, _number: int) -> Context | None:
-    return None
+def workqueue_online(cpu: Cpu, _number: int) -> Context:
+    """And come back."""
+    yield from workqueue_online_cpu(cpu)
 
 
 def park_threads(cpu: Cpu, _number: int) -> Context:
@@ -191,7 +193,7 @@ def bringup_cpu(cpu: Cpu, number: int) -> Context:
 def timers_dead(cpu: Cpu, _number: int) -> Context:
     """timers_dead_cpu. Those that only this CPU knows stay on its wheel until it is back; so do
     hrtimers, which no other CPU knows."""
-    return timer_shared.timers_dead_cpu(cpu, SURVIVOR)
+    yield from timer_shared.timers_dead_cpu(cpu, SURVIVOR)
 
 
 def tasklets_dead(cpu: Cpu, _number: int) -> Context:
@@ -222,6 +224,11 @@ def dst_online(cpu: Cpu, _number: int) -> Context:
 
 
 # ---------------------------------------------------------------- made new for a CPU that is back
+
+
+def smpcfd_prepare(cpu: Cpu, _number: int) -> Context:
+    """What was queued for it all the same while it was away."""
+    return flush_smp_call_function_queue(cpu)
 
 
 def timers_prepare(cpu: Cpu, _number: int) -> None:

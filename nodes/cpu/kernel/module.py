@@ -66,7 +66,8 @@ def apply_module(cpu: Cpu, name: str, value: Entry | None) -> None:
     new = before is None or (before.cpu, before.pid) != (loaded.cpu, loaded.pid)
     if on_each_cpu is not None and new and loaded.state != UNLOADING:
         on_each_cpu(cpu, loaded.values)
-        cpu.ram.atomics.add(words.MODULE_TOLD, 1)
+        if loaded.state == LOADING:  # else this CPU was offline then, and catches up
+            cpu.ram.atomics.add(words.MODULE_TOLD, 1)
 
 
 def _set(cpu: Cpu, name: str, value: Entry | None) -> Context:

@@ -34,6 +34,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "kworker_idle": ("interruptible", "idle"),
     "wq_implicit_ordered": ("no", "yes"),
     "wq_power_efficient": ("off", "on"),
+    "wq_unbind": ("work", "direct"),
+    "cancel_wait": ("flush", "waitqueue"),
+    "flush_dependency": ("unchecked", "checked"),
+    "freezing_flag": ("pool", "all"),
+    "rescuer": ("once", "again"),
     "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
@@ -130,6 +135,7 @@ _RANGES = {
     "spurious_window": (1, 1_000_000),
     "watchdog_thresh": (0, 60),
     "nr_irqs_base": (16, 4096),
+    "work_nr_colors": (2, 16),
     "cpumask_bits": (0, 8192),
 }
 
@@ -188,6 +194,11 @@ class Params(NamedTuple):
     work_no_color: int  # of what no flush waits for; -1: there is no such colour
     system_workqueues: int  # how many of workqueue.alloc.SYSTEM_WORKQUEUES there are
     wq_implicit_ordered: str  # unbound with max_active 1 is ordered
+    wq_unbind: str  # who takes the binding off the workers of a dying CPU
+    cancel_wait: str  # how the second of two cancellers waits for the first
+    flush_dependency: str  # a WQ_MEM_RECLAIM work that flushes one of another kind
+    freezing_flag: str  # what freezable workqueues look at: POOL_FREEZING
+    rescuer: str  # does it come again for what its works queued?
     wq_power_efficient: str  # boot option: WQ_POWER_EFFICIENT workqueues are unbound
     worker_comm: str  # a kworker's name in /proc/PID/comm: wq_worker_comm
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c
@@ -369,6 +380,11 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "work_no_color": (15, 15, -1),
     "system_workqueues": (1, 5, 7),
     "wq_implicit_ordered": ("no", "no", "yes"),
+    "wq_unbind": ("work", "work", "direct"),
+    "cancel_wait": ("flush", "flush", "waitqueue"),
+    "flush_dependency": ("unchecked", "unchecked", "checked"),
+    "freezing_flag": ("pool", "pool", "all"),
+    "rescuer": ("once", "once", "again"),
     "wq_power_efficient": ("off", "off", "off"),
     "worker_comm": ("plain", "plain", "with-workqueue"),
     # other CPUs: kernel/smp.c, arch/x86/kernel/smpboot.c, kernel/rcu, kernel/watchdog.c

@@ -234,11 +234,6 @@ def task_runtime_ns(cpu: Cpu, task: Task) -> int:
     return task.runtime_ns
 
 
-def update_curr(cpu: Cpu) -> None:
-    """Charge the current task for its time until now."""
-    _charge(cpu, cpu.current)
-
-
 def scheduler_tick(cpu: Cpu) -> None:
     """From the tick: has the current task had its share?"""
     current = cpu.current

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from bus.ram import CSD_RECORDS
 from nodes.cpu.kernel import words
+from nodes.cpu.kernel.bug import warn
 from nodes.cpu.kernel.csd import csd_lock_wait, csd_record
 from nodes.cpu.kernel.ipi import send_ipi
 from nodes.cpu.kernel.percpu import Context
@@ -45,6 +46,7 @@ CSD_OWN, CSD_DATA, CSD_ON_STACK, CFD = 0, 1, 2, 3
 CSD_TIME, CSD_FLAGS = 8, 9
 CSD_TYPE_SYNC, CSD_GLOBAL, CSD_USE_SHIFT = 1 << 2, 1 << 3, 4
 
+_ONLINE = CPU_SCHEMA.index("online")
 _REMOTE_WAKEUPS = CPU_SCHEMA.index("wakeups_remote")
 
 #: What a record may ask for: function number -> f(cpu, source CPU, record); it may be a context.
@@ -111,10 +113,21 @@ def call_function_single(cpu: Cpu, target: int, record: Sequence[int]) -> Contex
 
 
 def queue_remote_wakeup(cpu: Cpu, target: int, record: Sequence[int]) -> Context:
-    """ttwu_queue: hand a wake-up (and what it brings) over and send the reschedule IPI."""
+    """ttwu_queue: hand a wake-up (and what it brings) over and send the reschedule IPI; not to a
+    CPU that is offline: that finds it when it is back."""
     cpu.words[_REMOTE_WAKEUPS] += 1
+    if target not in cpu.online_cpus and not is_online(cpu, target):
+        text = f"sched: Unexpected reschedule of offline CPU#{target}!"
+        warn(cpu, "arch/x86/kernel/smp.c", text if cpu.params.log_format == "6.1" else "")
+        cpu.ram.csd_ring(cpu.number, target).push([record[0] | TTWU, *record[1:]])
+        return
     yield from _push(cpu, target, [record[0] | TTWU, *record[1:]])
     send_ipi(cpu, target, cpu.params.reschedule_vector)
+
+
+def is_online(cpu: Cpu, number: int) -> bool:
+    """What that CPU itself says; the mask of this one may be older."""
+    return bool(cpu.ram.page(f"cpu{number}", CPU_SCHEMA).words[_ONLINE])
 
 
 # -- receiving; all of it in a hard interrupt, interrupts off

@@ -46,13 +46,14 @@ def publish(cpu: Cpu, kind: str, key: Any, value: Any) -> Context:
     cpu.tables_changed = True
     others = []
     for number in range(cpu.machine.cpus):
+        if number == cpu.number:
+            continue
         if number in cpu.online_cpus:
             others.append(number)
         else:
             missed = cpu.missed.setdefault(number, {})
             missed.pop((kind, key), None)
             missed[kind, key] = value
-    others.remove(cpu.number)
     if not others:
         return
     data: bytes = msgpack.packb((kind, key, value))

@@ -12,10 +12,11 @@ from nodes.machine import QUEUES_MAX
 
 CPUS_MAX = 64
 LOCKS, LOCK_CLASSES = 256, 64
+LOCK_MAPS = 24
 SHARED_TASKLETS, PRIVATE_TASKLETS = 64, 8
 SHARED_TIMERS = 64
 #: Works of the kernel, and those of modules (and tests).
-WORKS, MODULE_WORKS = 64 + CPUS_MAX, 4096
+WORKS, MODULE_WORKS = 128 + CPUS_MAX, 4096
 WQ_TORTURE_WORKS = 1024
 
 _ROWS = {
@@ -25,6 +26,7 @@ _ROWS = {
     "delayed works": WORKS + MODULE_WORKS,
     "last workqueue": 1,
     "pool hosts": CPUS_MAX,  # 1 + the CPU that adopted the pools of CPU n; 0: itself
+    "cancel waiters": 1,  # bit n: CPU n waits for somebody else's cancel_work_sync
     "napi": NICS_MAX * QUEUES_MAX,  # NAPI_STATE_*
     "tx locks": NICS_MAX * QUEUES_MAX,
     "tasklets": SHARED_TASKLETS + PRIVATE_TASKLETS * CPUS_MAX,
@@ -34,6 +36,7 @@ _ROWS = {
     "lock usage": LOCK_CLASSES,
     "lock dependencies": LOCK_CLASSES,
     "debug_locks": 1,
+    "lock maps": LOCK_MAPS,  # whose class it is: workqueue.lockmap
     "call queues": CPUS_MAX,
     "call_data": 3,  # of 2.6.18: lock, started, finished
     "jiffies_stall": 1,
@@ -58,6 +61,7 @@ WORK_RUNNING = PLACES["works running"].start
 DELAYED_WORK = PLACES["delayed works"].start
 LAST_WORKQUEUE = PLACES["last workqueue"].start
 POOL_HOST = PLACES["pool hosts"].start
+CANCEL_WAITERS = PLACES["cancel waiters"].start
 NAPI = PLACES["napi"].start
 TX_LOCK = PLACES["tx locks"].start
 TASKLET = PLACES["tasklets"].start
@@ -66,6 +70,7 @@ LOCK = PLACES["locks"].start
 MUTEX_WAITERS = PLACES["mutex waiters"].start
 LOCK_USAGE = PLACES["lock usage"].start
 LOCK_DEPENDENCY = PLACES["lock dependencies"].start
+LOCK_MAP = PLACES["lock maps"].start
 DEBUG_LOCKS_OFF = PLACES["debug_locks"].start
 CALL_QUEUE = PLACES["call queues"].start
 CALL_DATA = PLACES["call_data"].start

@@ -12,11 +12,12 @@ it was queued. The CPU that loaded the module reports the sums::
 
     wq_torture: cpus=2 queued=100000 ran=100000 lost=0 twice=0 at_once=0 refused=812
 
-``lost`` and ``twice``: runs that are missing or too many, work by work; ``at_once``: runs that began
-while the same work was running (2.6.18 does that, on two CPUs); ``refused``: queueings of works that
-were still pending, which count for nothing. The workqueues are the module's own (``torture``,
-``torture_unbound``, ``torture_highpri``), so that ``bottomhalf wq`` shows their totals; they stay
-until rmmod. In 2.6.18 there is neither unbound nor highpri: those kinds queue locally.
+``lost`` and ``twice``: runs that are missing or too many, work by work; ``at_once``: runs that
+began while the same work was running (2.6.18 does that, on two CPUs); ``refused``: queueings of
+works that were still pending, which count for nothing. The workqueues are the module's own
+(``torture``, ``torture_unbound``, ``torture_highpri``), so that ``bottomhalf wq`` shows their
+totals; they stay until rmmod. In 2.6.18 there is neither unbound nor highpri: those kinds queue
+locally.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from nodes.cpu.kernel.sched import (
     Task,
     fake_signal_wake_up,
     send_signal,
-    update_curr,
+    task_runtime_ns,
     wake_up_process,
 )
 from nodes.cpu.kernel.smp import queue_remote_wakeup, remote_function
@@ -153,11 +153,11 @@ def leave(cpu: Cpu, process: Process) -> None:
 
 def _task_row(cpu: Cpu, task: Task) -> Sequence[Any]:
     """What of a task_struct goes with it; it is the current one."""
-    update_curr(cpu)
+    runtime_ns = task_runtime_ns(cpu, task)
     lag = task.vruntime - cpu.rq.min_vruntime
     return (
         task.pid, task.nice, task.signals & ~TIF_SIGPENDING, task.cpus_allowed, lag,
-        task.runtime_ns, task.started_ns, task.utime_ns, task.stime_ns,
+        runtime_ns, task.started_ns, task.utime_ns, task.stime_ns,
     )  # fmt: skip
 
 

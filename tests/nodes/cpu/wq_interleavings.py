@@ -101,6 +101,7 @@ class Case:
             for i, at in enumerate(chosen)
         ]  # fmt: skip
         self.waiters: list[Waiter] = []
+        self.last_worker: dict[str, Worker] = {}
         self.interrupts = rng.randrange(6)
         #: the CPU that goes off and on in this case; tasks are on the others, works everywhere
         self.unplugged = -1
@@ -193,6 +194,8 @@ class Rig:
                     )
             run = account.start(pool)
             self._room_is_kept(case, account)
+            if worker is not None:
+                self._nobody_else_runs(case, account, worker)
             waiter = Waiter(f"{account.name}, run {run.number}", run)
             case.waiters.append(waiter)
             for _ in range(self.rng.randrange(4)):
@@ -201,6 +204,14 @@ class Rig:
             account.end(run)
 
         return function
+
+    def _nobody_else_runs(self, case: Case, account: Account, worker: Worker) -> None:
+        """A bound pool starts nothing while another worker counts as running; a work that collided
+        with its own earlier run is started by the worker of that run, come what may."""
+        again = case.last_worker.get(account.name) is worker
+        case.last_worker[account.name] = worker
+        if not worker.pool.unbound and not again:
+            assert worker.pool.nr_running <= 1, f"{account.name} starts while another work runs"
 
     def _room_is_kept(self, case: Case, account: Account) -> None:
         limit = self.limits[account.wq]
@@ -422,7 +433,8 @@ class Rig:
         current, asleep_since = cpu.current, self.asleep_since
         for worker in pool.workers:
             task = worker.task
-            assert task is not None
+            if task is None:
+                continue  # a guest: its work ends on another CPU
             on = task is current or task.on_rq
             if self.back_on_cpu:
                 if not on:
@@ -436,10 +448,12 @@ class Rig:
         that counts as running, for when it is done."""
         for worker in pool.workers:
             task = worker.task
-            assert task is not None
-            if task is cpu.current or task.on_rq:
-                if worker.current_work is None or not worker.flags & WORKER_NOT_RUNNING:
-                    return True
+            if task is None:
+                continue  # a guest: its work ends on another CPU
+            between = worker.current_work is None
+            counts = not worker.flags & WORKER_NOT_RUNNING
+            if (task is cpu.current or task.on_rq) and (between or counts):
+                return True
         return pool.manager is not None
 
     # -- one case

@@ -101,7 +101,7 @@ def _queue_rcv(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     if skb is not None and sock is not None:
         sock_queue_rcv(cpu, sock, skb)
         return None
-    owner = socket_owner(cpu, number, source)
+    owner = socket_owner(cpu, number)
     if skb is not None and owner is not None:
         return sock_handover(cpu, owner, number, skb, mine)
     if mine:
@@ -109,11 +109,11 @@ def _queue_rcv(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     return None
 
 
-def socket_owner(cpu: Cpu, number: int, source: int) -> int | None:
-    """The CPU to which a socket that was here has moved, if ``source`` sent something for it that
-    it is to have; None: it is closed."""
+def socket_owner(cpu: Cpu, number: int) -> int | None:
+    """The CPU to which a socket that was here has moved; None: it is closed. It may be the very CPU
+    that sent this: what it sends, it may have begun to send before the socket came to it."""
     owner = cpu.net.raw_sockets.get(number, (cpu.number,))[0]
-    return None if owner in (cpu.number, source) else owner
+    return None if owner == cpu.number else owner
 
 
 @remote_function(SOCK_MOVE_SKB)

@@ -114,8 +114,8 @@ def _queue_error(cpu: Cpu, number: int, sequence: int, offender: int) -> None:
 
 
 @remote_function(SOCK_ERROR)
-def _remote_error(cpu: Cpu, source: int, record: list[int]) -> Context | None:
-    owner = socket_owner(cpu, record[1], source)
+def _remote_error(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
+    owner = socket_owner(cpu, record[1])
     if owner is not None:
         return queue_remote_wakeup(cpu, owner, record)
     _queue_error(cpu, record[1], record[2], record[3])

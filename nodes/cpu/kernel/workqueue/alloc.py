@@ -72,6 +72,7 @@ class Workqueue:
         # rescuer, drain
         self.maydays: list[PoolWorkqueue] = []
         self.rescuer: Worker | None = None
+        self.rescuer_end = 0  # completion of who ends it
         self.nr_drainers = 0
 
     def pool_for(self, cpus: int, node: int) -> int:
@@ -140,13 +141,14 @@ def apply_workqueue(cpu: Cpu, number: int, value: tuple[str, int, int] | None) -
     elif number not in cpu.wq.workqueues:
         wq = cpu.wq.workqueues[number] = Workqueue(number, *value)
         link_pwqs(cpu, wq)
+        cpu.wq.start_rescuer(wq)
         cpu.wq.unpark()
 
 
 def link_pwqs(cpu: Cpu, wq: Workqueue) -> None:
     """A pool_workqueue for each pool hosted here that this workqueue uses."""
     if cpu.wq.keventd is not None:
-        cpu.wq.keventd.create(cpu, wq)
+        cpu.wq.keventd.create(cpu, wq, single=bool(wq.flags & WQ_ORDERED))
         return
     cpus = cpu.machine.cpus
     for pool in cpu.wq.pools.values():

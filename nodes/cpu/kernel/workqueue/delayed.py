@@ -14,7 +14,7 @@ from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.timer import TIMER_IRQSAFE
 from nodes.cpu.kernel.timer_shared import add_timer_on, mod_timer, shared_timer_setup
 from nodes.cpu.kernel.workqueue.alloc import Workqueue
-from nodes.cpu.kernel.workqueue.grab import try_to_grab_pending
+from nodes.cpu.kernel.workqueue.grab import cancel_delayed_work, try_to_grab_pending
 from nodes.cpu.kernel.workqueue.queue import WORK_CPU_UNBOUND, __queue_work
 from nodes.cpu.kernel.workqueue.work import DelayedWork, test_and_set_pending
 
@@ -74,6 +74,10 @@ def mod_delayed_work_on(
     cpu: Cpu, target: int, wq: Workqueue, dwork: DelayedWork, delay: int
 ) -> Context:
     """Take it off its timer or worklist, and queue with a new delay; True if it was pending."""
+    if cpu.wq.keventd is not None:
+        pending = yield from cancel_delayed_work(cpu, dwork)
+        queued = yield from queue_delayed_work_on(cpu, target, wq, dwork, delay)
+        return pending or not queued
     grabbed: int = yield from try_to_grab_pending(cpu, dwork)
     if grabbed >= 0:
         yield from _queue_delayed_work(cpu, target, wq, dwork, delay)

@@ -15,6 +15,8 @@ from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.smp import remote_function
 from nodes.cpu.kernel.timer_shared import del_timer
+from nodes.cpu.kernel.workqueue import keventd_flush
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
 from nodes.cpu.kernel.workqueue.pool import (
     PoolWorkqueue,
     get_work_pwq,
@@ -60,7 +62,10 @@ def try_to_grab_pending_once(cpu: Cpu, work: Work) -> Context:
     pool = get_work_pool_id(data)
     host = host_of(cpu, pool)
     if host == cpu.number:
-        return _take_off(cpu, work, pool)
+        taken = _take_off(cpu, work, pool)
+        if cpu.wq.flushed:
+            yield from tell_flushed(cpu)
+        return taken
     stolen: int = yield from ask(cpu, host, [GRAB_WORK, work.number, pool])
     return 1 if stolen else -EAGAIN
 
@@ -87,7 +92,7 @@ def try_to_grab_pending(cpu: Cpu, work: Work) -> Context:
 def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
     """Off the list of a pool that is hosted here."""
     data = work_data(cpu, work)
-    if not data & WORK_STRUCT_PWQ or get_work_pool_id(data) != pool:
+    if not data & WORK_STRUCT_PWQ or get_work_pool_id(data) != pool or pool not in cpu.wq.pools:
         return -EAGAIN
     pwq = get_work_pwq(cpu, work)
     if data & WORK_STRUCT_INACTIVE:
@@ -102,6 +107,8 @@ def _take_off(cpu: Cpu, work: Work, pool: int) -> int:
 def _unlink(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
     """list_del_init: it is on the worklist, or on the private list of a worker."""
     pool = pwq.pool
+    if work.number in pool.unknown:
+        pool.unknown.remove(work.number)
     for entries in (pool.worklist, *(worker.scheduled for worker in cpu.wq.all_workers(pool))):
         for at, entry in enumerate(entries):
             if entry.number == work.number:
@@ -114,26 +121,22 @@ def _grab_work(cpu: Cpu, source: int, record: list[int]) -> Context:
     work, stolen = cpu.wq.works.get(record[1]), 0
     if work is not None and host_of(cpu, record[2]) == cpu.number:
         stolen = int(_take_off(cpu, work, record[2]) > 0)
+        if cpu.wq.flushed:
+            yield from tell_flushed(cpu)
     yield from answer(cpu, source, record[3], stolen)
 
 
 def cancel_delayed_work(cpu: Cpu, dwork: DelayedWork) -> Context:
     """Off its timer or list; True if it was pending. Does not wait: its function may be running."""
     if cpu.wq.keventd is not None:
-        if not del_timer(cpu, dwork.timer):  # 2.6.18 stops the timer, and that is all
-            return False
-        cpu.ram.atomics.release(dwork.number)
-        return True
+        return (yield from keventd_flush.cancel_delayed_work(cpu, dwork))
     return (yield from cancel_work(cpu, dwork))
 
 
 def cancel_work(cpu: Cpu, work: Work) -> Context:
     """6.1: as cancel_delayed_work, for any work."""
     if cpu.wq.keventd is not None:
-        taken = bool(cpu.wq.keventd.take_off(cpu, work))
-        if taken:
-            cpu.ram.atomics.release(work.number)
-        return taken
+        return (yield from keventd_flush.cancel_work(cpu, work))
     grabbed: int = yield from try_to_grab_pending(cpu, work)
     if grabbed < 0:
         return False

@@ -90,8 +90,9 @@ class WorkerPool:
     """struct worker_pool. The *last* of ``idle_list`` became idle last and is taken first."""
 
     __slots__ = (
-        "busy_hash", "flags", "id", "idle_list", "idle_timer", "manager", "mayday_timer", "nice",
-        "node", "nr_running", "unbound", "watchdog_ts", "worker_ids", "workers", "worklist",
+        "busy_hash", "flags", "id", "idle_list", "idle_timer", "manager", "mayday_timer", "moved",
+        "nice", "node", "nr_running", "unbound", "unknown", "watchdog_ts", "worker_ids", "workers",
+        "worklist",
     )  # fmt: skip
 
     def __init__(self, number: int, cpus: int) -> None:
@@ -108,6 +109,8 @@ class WorkerPool:
         self.manager: Worker | None = None
         self.worker_ids: list[int] = []  # in use
         self.nr_running = 0
+        self.moved = False  # another CPU has its state: ``hotplug``
+        self.unknown: list[int] = []  # works that are due and that its host does not know
         self.watchdog_ts = 0
         self.idle_timer: Timer
         self.mayday_timer: Timer
@@ -255,5 +258,4 @@ def pwq_dec_nr_in_flight(cpu: Cpu, pwq: PoolWorkqueue, data: int) -> None:
     pwq.refcnt -= 1
     if pwq.flush_color == color and not pwq.nr_in_flight[color]:
         pwq.flush_color = -1
-        if cpu.wq.flush_tip is not None:
-            cpu.wq.flush_tip(cpu, pwq)
+        cpu.wq.flushed.append(pwq.wq.id)  # flusher.tell_flushed

@@ -17,6 +17,14 @@ from nodes.cpu.kernel.workqueue.events import (
     trace_workqueue_execute_end,
     trace_workqueue_execute_start,
 )
+from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
+from nodes.cpu.kernel.workqueue.hotplug import work_done_elsewhere
+from nodes.cpu.kernel.workqueue.lockmap import (
+    lock_map_acquire,
+    lock_map_release,
+    work_map,
+    workqueue_map,
+)
 from nodes.cpu.kernel.workqueue.manage import (
     manage_workers,
     worker_detach,
@@ -24,7 +32,6 @@ from nodes.cpu.kernel.workqueue.manage import (
     worker_leave_idle,
 )
 from nodes.cpu.kernel.workqueue.pool import (
-    PoolWorkqueue,
     find_worker_executing_work,
     get_work_pwq,
     keep_working,
@@ -40,6 +47,8 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_LINKED,
     Work,
     clear_work_running,
+    get_work_color,
+    not_known,
     set_work_pool_and_clear_pending,
     set_work_running,
     work_data,
@@ -114,10 +123,14 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     if collision is not None:
         move_linked_works(cpu, source, collision.scheduled)
         return
+    if work.function is not_known:
+        pool.unknown.append(source.popleft().number)
+        return
     pwq = get_work_pwq(cpu, work)
     wq, data = pwq.wq, work_data(cpu, work)
     pool.busy_hash.setdefault(work.number, []).append(worker)
     worker.current_work, worker.current_func, worker.current_pwq = work, work.function, pwq
+    worker.current_color = get_work_color(data)
     worker.desc = wq.name
     source.popleft()
     if wq.cpu_intensive:
@@ -126,37 +139,59 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
         cpu.params.wake_next_worker == "always" or worker.flags & WORKER_UNBOUND
     ):
         wake_up_worker(cpu, pool)
+    began = task_runtime_ns(cpu, cpu.current)
     set_work_running(cpu, work, wq.id, pool.id)
     set_work_pool_and_clear_pending(cpu, work, pool.id)
-    yield from _execute(cpu, worker, work, pwq)
+    yield from _execute(cpu, worker, work, began)
     if wq.cpu_intensive:
         worker_clr_flags(worker, WORKER_CPU_INTENSIVE)
+    cpu.wq.rows.end(pool.id, worker.row)
+    worker.row = NO_ROW
+    if pool.moved:
+        clear_work_running(cpu, work, wq.id, pool.id)
+        cpu_time_ns = task_runtime_ns(cpu, cpu.current) - began
+        yield from work_done_elsewhere(cpu, worker, work, data, cpu_time_ns)
+        worker.current_work = worker.current_func = worker.current_pwq = None
+        return
+    assert worker.current_pwq is not None
+    pwq = worker.current_pwq  # the pool may have been away meanwhile
     busy = pool.busy_hash[work.number]
     busy.remove(worker)
     if not busy:
         del pool.busy_hash[work.number]
     worker.current_work = worker.current_func = worker.current_pwq = None
-    cpu.wq.rows.end(pool.id, worker.row)
-    worker.row = NO_ROW
     clear_work_running(cpu, work, wq.id, pool.id)
     pwq_dec_nr_in_flight(cpu, pwq, data)
+    if cpu.wq.flushed:
+        yield from tell_flushed(cpu)
 
 
-def _execute(cpu: Cpu, worker: Worker, work: Work, pwq: PoolWorkqueue) -> Context:
+def _execute(cpu: Cpu, worker: Worker, work: Work, began: int) -> Context:
     """Outside the lock: the function, the tracepoints, the figures."""
-    task, stats = cpu.current, pwq.stats
-    stats.started += 1
-    began = task_runtime_ns(cpu, task)
+    task = cpu.current
+    assert worker.current_pwq is not None
+    worker.current_pwq.stats.started += 1
     worker.current_at, worker.hog = began, False
     worker.current_since = cpu.now()
     cpu.wq.rows.pool(worker.pool)
-    worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, pwq.wq.name, worker.flags)
+    worker.row = cpu.wq.rows.begin(worker.pool.id, task, work, worker.desc, worker.flags)
     trace_workqueue_execute_start(cpu, work)
-    yield from work.function(cpu)
+    if cpu.lockdep is None:
+        yield from work.function(cpu)
+    else:
+        maps = workqueue_map(cpu, worker.current_pwq.wq), work_map(cpu, work)
+        for lock in maps:
+            lock_map_acquire(cpu, lock)
+        yield from work.function(cpu)
+        for lock in reversed(maps):
+            lock_map_release(cpu, lock)
     trace_workqueue_execute_end(cpu, work)
-    stats.completed += 1
-    stats.cpu_time_ns += task_runtime_ns(cpu, task) - began
+    ran_ns = task_runtime_ns(cpu, task) - began
     worker.wq_worker_tick()
+    if not worker.pool.moved:
+        stats = worker.current_pwq.stats
+        stats.completed += 1
+        stats.cpu_time_ns += ran_ns
     depth = len(cpu.lockdep.held()) if cpu.lockdep is not None else 0
     if cpu.in_atomic() or depth:
         _leaked(cpu, work, depth)

@@ -31,6 +31,7 @@ from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_PWQ_SHIFT,
     Work,
     set_work_data,
+    set_work_in_transit,
     test_and_set_pending,
     work_running_on,
 )
@@ -98,12 +99,14 @@ def _to_pool(
     to that CPU's pool."""
     host = host_of(cpu, pool)
     if host != cpu.number:
+        set_work_in_transit(cpu, work, pool)
         sticky = 0 if instead is None else instead + 1
         record = [QUEUE_WORK, work.number, wq.id, req_cpu, pool, sticky]
         yield from call_function_single(cpu, host, record)
         return
     pwq = wq.pwqs.get(pool)
     if pwq is None and cpu.wq.keventd is None:
+        set_work_in_transit(cpu, work, pool)
         cpu.wq.park([QUEUE_WORK, work.number, wq.id, req_cpu, pool, 0])
         return  # the pool is on its way to this CPU
     if instead is not None and pwq is not None:

@@ -5,7 +5,7 @@ A work is a number that every CPU knows; what there is to run under it, each CPU
 
     bit   0   1                   2    3       4..7    8..
     queued    PENDING  DELAYED or INACTIVE  PWQ  LINKED  colour  pool_workqueue: wq << 16 | pool
-    not   PENDING  -                   -    -       4: CANCELING, 5..35: last pool
+    not   PENDING  -                   -    -       4: CANCELING, 5..35: last pool, 40: on its way
 
 The RAM holds it XOR WORK_STRUCT_NO_POOL, so that RAM full of zeros holds works that never ran.
 Whoever sets PENDING owns the word until the work is queued; then the CPU that hosts the pool does.
@@ -38,22 +38,30 @@ WORK_NO_COLOR = 15
 WORK_OFFQ_CANCELING = 1 << 4
 WORK_OFFQ_POOL_SHIFT = 5
 WORK_OFFQ_POOL_NONE = (1 << 31) - 1
+#: Not in Linux: a record takes it to the pool that the word names.
+WORK_OFFQ_IN_TRANSIT = 1 << 40
 WORK_STRUCT_NO_POOL = WORK_OFFQ_POOL_NONE << WORK_OFFQ_POOL_SHIFT
 
 #: Pool ids in a pool_workqueue's number.
 POOL_BITS, POOL_MASK = 16, 0xFFFF
 
 
+def not_known(_cpu: Cpu) -> Context:
+    """Function of a work that a pool has brought to a CPU where nobody made it known."""
+    raise AssertionError("it waits until its CPU is back")
+
+
 class Work:
     """One CPU's view of a work: ``function(cpu)`` is a context, run by a worker of that CPU."""
 
-    __slots__ = ("data", "function", "name", "number")
+    __slots__ = ("data", "function", "key", "name", "number")
 
     def __init__(self, number: int, name: str, function: Callable[[Cpu], Context]) -> None:
         self.number = number  # of its data word; -1: a work of this CPU alone (a barrier)
         self.name = name
         self.function = function
         self.data = 0  # of a work without a number
+        self.key = 0  # of a barrier: the completion that it completes
 
 
 class DelayedWork(Work):
@@ -87,7 +95,7 @@ def set_work_data(cpu: Cpu, work: Work, data: int) -> None:
     if work.number < 0:
         work.data = data
     else:
-        cpu.ram.atomics.store(work.number, data ^ WORK_STRUCT_NO_POOL)
+        cpu.ram.atomics.release(work.number, data ^ WORK_STRUCT_NO_POOL)
 
 
 def test_and_set_pending(cpu: Cpu, work: Work) -> bool:
@@ -104,6 +112,12 @@ def set_work_pool_and_keep_pending(cpu: Cpu, work: Work, pool: int) -> None:
     set_work_data(cpu, work, pool << WORK_OFFQ_POOL_SHIFT | WORK_STRUCT_PENDING)
 
 
+def set_work_in_transit(cpu: Cpu, work: Work, pool: int) -> None:
+    """It is being sent to that pool's host: who flushes or cancels it looks there."""
+    off = pool << WORK_OFFQ_POOL_SHIFT | WORK_OFFQ_IN_TRANSIT | WORK_STRUCT_PENDING
+    set_work_data(cpu, work, off)
+
+
 def mark_work_canceling(cpu: Cpu, work: Work) -> None:
     """PENDING is held, and by a canceller: others wait, or give up."""
     pool = get_work_pool_id(work_data(cpu, work))
@@ -118,6 +132,10 @@ def clear_work_data(cpu: Cpu, work: Work) -> None:
 
 def work_is_canceling(data: int) -> bool:
     return not data & WORK_STRUCT_PWQ and bool(data & WORK_OFFQ_CANCELING)
+
+
+def work_in_transit(data: int) -> bool:
+    return not data & WORK_STRUCT_PWQ and bool(data & WORK_OFFQ_IN_TRANSIT)
 
 
 def get_work_color(data: int) -> int:
@@ -150,8 +168,13 @@ def _running_word(work: Work) -> int:
 
 def set_work_running(cpu: Cpu, work: Work, wq: int, pool: int) -> None:
     """Before PENDING is cleared."""
-    if work.number >= 0:
-        cpu.ram.atomics.store(_running_word(work), wq << POOL_BITS | pool + 1)
+    if work.number < 0:
+        return
+    atomics, word = cpu.ram.atomics, _running_word(work)
+    if atomics.load(word):
+        atomics.store(word, wq << POOL_BITS | pool + 1)  # that run may be ending just now
+    else:
+        atomics.release(word, wq << POOL_BITS | pool + 1)
 
 
 def clear_work_running(cpu: Cpu, work: Work, wq: int, pool: int) -> None:

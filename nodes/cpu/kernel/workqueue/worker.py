@@ -44,9 +44,9 @@ class Worker:
     """struct worker."""
 
     __slots__ = (
-        "current_at", "current_func", "current_pwq", "current_since", "current_work", "desc",
-        "flags", "hog", "id", "last_active", "pool", "rescue_wq", "row", "scheduled", "sleeping",
-        "task",
+        "current_at", "current_color", "current_func", "current_pwq", "current_since",
+        "current_work", "desc", "flags", "hog", "id", "last_active", "pool", "rescue_wq", "row",
+        "scheduled", "sleeping", "task",
     )  # fmt: skip
 
     def __init__(self, pool: WorkerPool, number: int) -> None:
@@ -59,6 +59,7 @@ class Worker:
         self.current_work: Work | None = None
         self.current_func: Callable[[Cpu], Context] | None = None
         self.current_pwq: PoolWorkqueue | None = None
+        self.current_color = 0
         self.current_since = 0  # clock when the work began
         self.current_at = 0  # the task's run time then, or when it came back from sleep
         self.hog = False  # this run has been counted as CPU-intensive
@@ -120,10 +121,15 @@ class Worker:
 
 def add_nr_running(worker: Worker, amount: int) -> None:
     """Nobody else moves it while workers are bound."""
-    pool, task = worker.pool, worker.task
-    pool.nr_running += amount
-    if task is not None and task.cpu.trace_mask >> _NR_RUNNING & 1:
-        task.cpu.trace(_NR_RUNNING, pool.id | task.cpu.number << 32, pool.nr_running)
+    worker.pool.nr_running += amount
+    if worker.task is not None:
+        trace_nr_running(worker.task.cpu, worker.pool)
+
+
+def trace_nr_running(cpu: Cpu, pool: WorkerPool) -> None:
+    """It has moved."""
+    if cpu.trace_mask >> _NR_RUNNING & 1:
+        cpu.trace(_NR_RUNNING, pool.id | cpu.number << 32, pool.nr_running)
 
 
 def worker_set_flags(cpu: Cpu, worker: Worker, flags: int, *, wakeup: bool = False) -> None:
