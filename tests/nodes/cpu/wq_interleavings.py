@@ -421,8 +421,8 @@ class Rig:
             assert pool.nr_running == running, (
                 f"pool {pool.id}: nr_running is {pool.nr_running}, {running} workers run"
             )
-            # The barrier behind an inactive work that was cancelled is put on the worklist and nobody
-            # is woken: in Linux too. The active work that kept it inactive ends some time.
+            # The barrier behind an inactive work that was cancelled is put on the worklist and
+            # nobody is woken: in Linux too. The active work that kept it inactive ends some time.
             if any(work.number >= 0 for work in pool.worklist):
                 assert self.somebody_takes(cpu, pool), (
                     f"pool {pool.id}: works wait and nobody will take them"
