@@ -30,6 +30,7 @@ bench: $(STAMP)
 soak: $(STAMP)
 	@$(BIN)/python -m tests.nodes.cpu.interleavings 1000000
 	@$(BIN)/python -m tests.nodes.cpu.wq_interleavings 100000
+	@$(BIN)/python -m tests.machine.wq_torture 100000
 
 conformance: $(STAMP)
 	@$(BIN)/python -m tests.conformance.report
