@@ -391,7 +391,7 @@ def test_works_queued_all_the_time_run_once_each_wherever_their_cpu_is(era: str)
         return body
 
     works = [
-        [INIT_WORK(bench.cpu, words.MODULE_WORK + n, f"w{n}", function(n)) for n in range(10)]
+        [INIT_WORK(bench.cpu, words.OTHER_WORK + n, f"w{n}", function(n)) for n in range(10)]
         for bench in cpus.all
     ]
     stop = False

@@ -138,7 +138,7 @@ class Storm:
 
 
 @pytest.mark.parametrize("era", ["3.10", "6.1"])
-@pytest.mark.parametrize("seed", (0, 1, 8, 18))
+@pytest.mark.parametrize("seed", [0, 1, 8, 18])
 def test_a_storm_of_works_flushes_and_cancels(era: str, seed: int) -> None:
     storm = Storm(era, seed)
     works = storm.works
