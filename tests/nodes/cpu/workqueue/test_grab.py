@@ -8,14 +8,15 @@ from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.workqueue import (
     cancel_work,
+    cancel_work_sync,
     mod_delayed_work,
     queue_delayed_work_on,
     queue_work_on,
 )
 from nodes.cpu.kernel.workqueue.work import mark_work_canceling
-from tests.nodes.cpu.harness import MS
+from tests.nodes.cpu.harness import MS, BareCpu
 from tests.nodes.cpu.several import Several
-from tests.nodes.cpu.workqueue.bench import CMWQ, Log, compute, now
+from tests.nodes.cpu.workqueue.bench import CMWQ, Log, compute, now, sleep
 
 VECTOR = 0x52
 
@@ -36,10 +37,8 @@ def test_a_task_gives_way_to_the_one_of_its_cpu_that_holds_pending(era: str) -> 
     def cancel(cpu: Cpu) -> Context:
         answers.append((yield from cancel_work(cpu, work)))
 
-    first = two.task(0, cancel(zero))
-    while zero.current is not first:
-        two.zero.step()
-    two.zero.step(3)  # it has asked, and sleeps
+    two.task(0, cancel(zero))
+    two.zero.step(30)  # it has asked, and sleeps
     two.zero.task(cancel(zero), "second", nice=-20)
     two.live(50 * MS)
     assert sorted(answers) == [False, True]
@@ -80,3 +79,20 @@ def test_mod_delayed_work_of_a_work_that_is_being_cancelled_is_true_and_does_not
     assert now(mod_delayed_work(cpu, cpu.wq.system_wq, work, 0))
     two.live(10 * MS)
     assert log.order == []
+
+
+def test_two_cancellers_of_2_6_18_on_one_cpu_take_turns() -> None:
+    bench = BareCpu("2.6.18")
+    log, cpu = Log(bench), bench.cpu
+    work = log.work("a", sleep)
+    answers: list[bool] = []
+
+    def cancel() -> Context:
+        answers.append((yield from cancel_work_sync(cpu, work)))
+
+    assert now(queue_work_on(cpu, 0, cpu.wq.system_wq, work))
+    bench.run_until(lambda: log.order == ["a begins"])
+    bench.task(cancel(), "first")
+    bench.task(cancel(), "second")
+    bench.run_for(50 * MS)
+    assert (answers, log.order) == ([False, False], ["a begins", "a ends"])
