@@ -152,6 +152,21 @@ def wq_worker_comm(worker: Mapping[str, Any], comm: str) -> str:
     return f"{name}{'+' if worker['work'] else '-'}{worker['desc']}"
 
 
+def threads(snapshots: Snapshots) -> str:
+    """Of a kernel without pools: the thread of each workqueue on each CPU (or on one)."""
+    lines = ["Workqueue threads", "================="]
+    lines.append(f"{'PID':>7} STAT {'COMMAND':<24} {'queued':>7} {'done':>7} {'waits':>6} WORK")
+    for number in sorted(snapshots):
+        for thread in snapshots[number]["threads"]:
+            state = STATES.get(thread["state"], "?") + ("<" if thread["nice"] < 0 else "")
+            lines.append(
+                f"{thread['pid']:>7} {state:<4} {thread['name']:<24} {thread['insert_sequence']:>7}"
+                f" {thread['remove_sequence']:>7} {len(thread['worklist']):>6}"
+                f" {thread['work'] or '-'}"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def pools_of(snapshots: Snapshots) -> list[dict[str, Any]]:
     """All pools in the order of their ids."""
     found = [pool for number in snapshots for pool in snapshots[number]["pools"]]

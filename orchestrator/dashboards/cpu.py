@@ -40,7 +40,7 @@ def render(view: MachineView, node: NodeView, size: Size = PLAIN) -> Frame:
         Shelf((_second(node),)),
         Shelf((_stack(view, node), _interruptible(node))),
         Shelf((_irqs(view, node), _softirqs(view, node))),
-        Shelf((_run_queue(node), _workers(view, node))),
+        Shelf((_run_queue(view, node), _workers(view, node))),
         Shelf((Box("just now", lambda c, n: _just_now(view, node, c, n), 1, 1, grows=True),)),
     ]
     line = sentence(CPU, view, node)
@@ -179,17 +179,18 @@ def _softirqs(view: MachineView, node: NodeView) -> Box:
     return Box("softirq       pending    /s", draw, 5, at_least=5)
 
 
-def _run_queue(node: NodeView) -> Box:
-    """Runnable tasks with their share of the last second."""
+def _run_queue(view: MachineView, node: NodeView) -> Box:
+    """Runnable tasks, by the names that top shows, with their share of the last second."""
     rows = cpufacts.run_queue(node)
+    kworkers = {worker.pid: poolfacts.task_name(view, worker) for worker in poolfacts.busy(node)}
 
     def draw(columns: int, height: int) -> Sequence[Line]:
         lines: list[Line] = []
         for task in rows[:height]:
             mark = ">" if task.current else " "
-            name = f"{task.comm}/{task.pid}"
-            text = f" {mark} {name:<15} nice {task.nice:<3} R {100 * task.share:4.0f} %"
-            lines.append(Text(text, style="bold" if task.current else ""))
+            name = f"{kworkers.get(task.pid, task.comm)}/{task.pid}"
+            left = Text(f" {mark} {name:<15} nice {task.nice:<3} R", "bold" if task.current else "")
+            lines.append(two(left, f"{100 * task.share:4.0f} % ", columns))
         if not rows:
             lines.append("   nobody can run: the idle task has it")
         elif len(rows) > height:

@@ -75,6 +75,8 @@ def _pools(session: Session) -> Steps:
     snapshots = yield from _ask(session)
     if session.json:
         session.out(json.dumps({f"cpu{n}": snapshots[n] for n in sorted(snapshots)}) + "\n")
+    elif _params(session).workqueue == "keventd":
+        session.out(wqtable.threads(snapshots))
     else:
         session.out(wqtable.dump(snapshots, session.machine.settings.cpus))
         session.out(wqtable.workers(snapshots, _params(session).worker_comm))

@@ -189,8 +189,12 @@ def test_keventd_has_no_such_counters_and_says_why():
     machine = FakeMachine(config.load()._replace(era="2.6.18"))
     machine.snapshots["cpu0", "workqueues"] = {
         "pools": [],
-        "workqueues": [wq("events", 0, {"pool": 0, "started": 12, "completed": 11})],
-    }
+        "workqueues": [wq("events", 0, {"started": 12, "completed": 11})],
+        "threads": [
+            {"wq": "events", "name": "events/0", "pid": 5, "state": 2, "nice": -5, "work": "a",
+             "worklist": ["b"], "insert_sequence": 13, "remove_sequence": 11},
+        ],
+    }  # fmt: skip
     out: list[str] = []
     err: list[str] = []
     session = Session(machine, out=out.append, err=err.append)
@@ -200,6 +204,9 @@ def test_keventd_has_no_such_counters_and_says_why():
         "".join(out)
     )
     assert "hint: 2.6.18 has a thread for each workqueue and CPU" in "".join(err)
+    del out[:]
+    assert drive(session, verbs.start(session, ["wq", "pools"])) == 0
+    assert "      5 D<   events/0                      13      11      1 a\n" in "".join(out)
 
 
 @pytest.mark.parametrize(

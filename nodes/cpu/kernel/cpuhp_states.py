@@ -7,7 +7,9 @@ same, without parking and workers that stay.
 
 A step runs on the boot CPU (BOOT), on the CPU itself in a thread (THERE), or, where Linux prepares
 a CPU's memory before it starts, on that CPU when it starts (START). Programs leave their CPU while
-it still has interrupts, so before Linux's time for it in 3.10 (CPU_DYING) and 2.6.18 (CPU_DEAD).
+it still has interrupts, so before Linux's time for it in 3.10 (CPU_DYING) and 2.6.18 (CPU_DEAD);
+the threads of 2.6.18's workqueues too, since a work in hand may sleep, and what is queued after
+that is taken at CPU_DEAD.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ DOWN: dict[str, tuple[Step, ...]] = {
     "kstopmachine": (
         Step("DEAD migration 10", THERE, do.sched_cpu_deactivate, do.sched_cpu_activate),
         _DST_DOWN,
+        Step("keventd", THERE, do.workqueue_offline, do.workqueue_online),
         Step("idle", THERE, do.sched_cpu_wait_empty),
         *_TAKE_DOWN,
         Step("call_data", THERE, do.smpcfd_dying_cpu),

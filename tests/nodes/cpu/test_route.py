@@ -16,6 +16,7 @@ from nodes.cpu.kernel.net.socket import (
     sk_dst_check,
     sock_close,
 )
+from nodes.cpu.kernel.params import CHOICES
 from nodes.cpu.kernel.percpu import Cpu
 from nodes.cpu.kernel.sched import kthread_run
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box
@@ -404,10 +405,23 @@ def cached(cpu: Cpu) -> list[Rtable]:
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("seed", range(4))
 def test_references_add_up_whatever_happens(era: str, seed: int) -> None:
+    add_up(Box(era, seed=seed), seed, counted=era == "6.1")
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("gc", CHOICES["dst_gc"])
+@pytest.mark.parametrize("cache", CHOICES["route_cache"])
+def test_any_cache_goes_with_any_collector(era: str, gc: str, cache: str) -> None:
+    rng = random.Random(f"{era}{gc}{cache}")
+    release = rng.choice(CHOICES["xmit_dst_release"])
+    overrides = (("dst_gc", gc), ("route_cache", cache), ("xmit_dst_release", release))
+    add_up(Box(era, overrides=overrides), rng.randrange(1000), counted=gc == "rcu")
+
+
+def add_up(box: Box, seed: int, *, counted: bool) -> None:
     """Pings to somebody and to nobody on two CPUs, routes that come and go, flushes, a cable: at
     any rest each reference has a holder; when all is quiet nothing is left that is not cached."""
-    rng, box = random.Random(seed), Box(era, seed=seed)
-    counted = era == "6.1"
+    rng = random.Random(seed)
     jobs = []
     for _ in range(12):
         what = rng.randrange(7)

@@ -33,7 +33,8 @@ class Ticket:
 
     work: Account
     runs: list[Run]  # that were going on
-    pending: bool  # was an instance waiting
+    pending: bool  # an instance was waiting
+    may_be_pending: bool  # perhaps
     started: int
     cancelled: int
     begun: int
@@ -41,15 +42,16 @@ class Ticket:
     quiet: bool  # no queueing was going on
 
     def over(self) -> bool:
-        """Is all of it done?"""
+        """Is all of it done? A flush waits behind the instance that was queued last: if that is
+        taken away (cancelled, or moved by mod_delayed_work), its barrier runs at once, and an
+        earlier run may still go on."""
         work = self.work
+        taken = work.cancelled > self.cancelled or work.cancelling
+        if self.may_be_pending and (taken or work.moved > self.moved or work.moving):
+            return True
         if any(not run.over for run in self.runs):
             return False
-        if not self.pending or work.cancelled > self.cancelled or work.cancelling:
-            return True
-        if work.moved > self.moved or work.moving:
-            return True  # mod_delayed_work took it off the list, from under its barrier
-        return any(number > self.started for number in work.ended)
+        return not self.pending or any(number > self.started for number in work.ended)
 
 
 @dataclass(eq=False)
@@ -138,8 +140,8 @@ class Account:
     def ticket(self, *, pending: bool = True) -> Ticket:
         """For a flush that is called now."""
         return Ticket(
-            self, list(self.live), pending and self.pending(), self.started, self.cancelled,
-            self.begun, self.moved - self.moving, not self.calling,
+            self, list(self.live), pending and self.pending(), self.may_be_pending(),
+            self.started, self.cancelled, self.begun, self.moved - self.moving, not self.calling,
         )  # fmt: skip
 
     def cancel_returned(self, ticket: Ticket, *, was_pending: bool, waited: bool) -> None:

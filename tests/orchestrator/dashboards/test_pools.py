@@ -14,6 +14,7 @@ from nodes.cpu.kernel.workqueue import (
     alloc_ordered_workqueue,
     alloc_workqueue,
     cancel_delayed_work,
+    create_workqueue,
     queue_work,
     schedule_delayed_work,
     schedule_work,
@@ -194,6 +195,40 @@ def test_more_busy_workers_than_rows_end_as_they_began():
     assert len(poolfacts.busy(seen.run(5))) == 10
     assert poolfacts.busy(seen.run(500)) == []
     assert seen.pool().executed == 15
+
+
+@pytest.mark.parametrize("era", CMWQ)
+def test_a_work_that_is_cancelled_waits_no_more(era):
+    seen = Seen(era)
+    for name, body in (("a", hog), ("b", None)):
+        now(schedule_work(seen.cpu, seen.log.work(name, body)))
+    seen.run(150)
+    assert (seen.pool().worklist, seen.pool().next) == (1, "b")
+    assert now(cancel_delayed_work(seen.cpu, seen.log.view(seen.cpu, "b")))
+    assert seen.pool().worklist == 0
+    assert seen.said().startswith("Nothing is stalled; longest: a, for 15")
+
+
+def test_a_pool_that_goes_leaves_nothing_to_the_next_one_in_its_row():
+    seen = Seen()
+    now(schedule_work(seen.cpu, seen.log.work("a")))
+    seen.run(5)
+    assert seen.pool().executed == 1
+    seen.cpu.wq.rows.remove(0)
+    assert [pool.id for pool in poolfacts.pools(seen.look())] == [1, 2, 3]
+    seen.cpu.wq.rows.add(7, 1, 0)
+    assert (seen.pool().id, seen.pool().cpu, seen.pool().executed) == (7, 1, 0)
+
+
+def test_each_workqueue_of_2_6_18_has_a_row_of_its_own():
+    seen = Seen("2.6.18")
+    own = seen.alloc(create_workqueue(seen.cpu, "ixgbe"))
+    now(queue_work(seen.cpu, own, seen.log.work("a", sleep)))
+    node = seen.run(2)
+    assert [pool.where for pool in poolfacts.pools(node)] == ["events", "ixgbe"]
+    assert [(w.comm, w.work, w.state) for w in poolfacts.busy(node)] == [("ixgbe/0", "a", "S")]
+    text = screens.once(seen.view, "cpu0:pools")
+    assert "ixgbe            nice -5       -    0    1     0" in text
 
 
 def test_keventd_is_stalled_behind_a_work_that_sleeps():

@@ -347,6 +347,18 @@ def test_the_cpu_screen_names_the_work_that_has_run_longest(bench):
     assert "S kworker/1:0 reader 2.0 s" in text
 
 
+@pytest.mark.parametrize(
+    ("era", "name"), [("3.10", "kworker/1:0/100"), ("6.1", "kworker/1:0+crypto/100")]
+)
+def test_a_kworker_in_the_run_queue_has_the_name_that_top_shows(era, name):
+    bench = Bench(era=era)
+    bench.pool("cpu1", 0, 1, running=1, workers=3, idle=2)
+    bench.works("cpu1", 0, "kworker/1:0", "hog", "crypto", 20)
+    comm = int.from_bytes(b"kworker/", "little"), int.from_bytes(b"1:0", "little")
+    bench.set("cpu1", current_pid=100, run_queue={0: 100, 1: 20, 3: comm[0], 4: comm[1]})
+    assert f"> {name}" in box(screen(bench, "cpu1"), "run queue 1")
+
+
 def test_shares_of_the_contexts(bench):
     lines = screen(bench, "cpu0")
     assert line_with(lines, "| T tasks").split()[-3] == "12.0"

@@ -112,6 +112,7 @@ def _unlink(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
         for at, entry in enumerate(entries):
             if entry.number == work.number:
                 del entries[at]
+                cpu.wq.rows.pool(pool)
                 return
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
-from nodes.cpu.kernel.printk import printk
+from nodes.cpu.kernel.printk import KERN_NOTICE, printk
 from nodes.cpu.kernel.sched import (
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
@@ -242,6 +242,10 @@ def end_workqueue_thread(cpu: Cpu, cwq: CpuWorkqueue, key: int) -> None:
 @operation(TAKE_OVER_WORK)
 def _take_over_work(cpu: Cpu, _key: int, wq: int, number: int, _c: int) -> int | None:
     assert cpu.wq.keventd is not None
+    work = cpu.wq.works.get(number)
+    if work is None:  # only the dead CPU knows what it is
+        printk(cpu, f"work {number} of a dead CPU is not known here", KERN_NOTICE)
+        return None
     printk(cpu, f"Taking work for {cpu.wq.workqueues[wq].name}")
-    cpu.wq.keventd.queue(cpu, cpu.wq.workqueues[wq], cpu.wq.works[number])
+    cpu.wq.keventd.queue(cpu, cpu.wq.workqueues[wq], work)
     return None

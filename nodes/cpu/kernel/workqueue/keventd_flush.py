@@ -185,6 +185,7 @@ def _grab(cpu: Cpu, _key: int, wq: int, number: int, _c: int) -> Context:
             sequence = cwq.insert_sequence - len(cwq.worklist) + 1 + at
             del cwq.worklist[at]
             cwq.insert_sequence -= 1
+            cpu.wq.rows.thread(wq, cwq.worklist, idle=not cwq.running)
             cwq.work_done = [(n - (n >= sequence), key) for n, key in cwq.work_done]
             yield from wake_up_done(cpu, cwq)
             return 1

@@ -122,6 +122,7 @@ def process_one_work(cpu: Cpu, worker: Worker, source: deque[Work]) -> Context:
     collision = find_worker_executing_work(pool, work)
     if collision is not None:
         move_linked_works(cpu, source, collision.scheduled)
+        cpu.wq.rows.pool(pool)
         return
     if work.function is not_known:
         move_linked_works(cpu, source, pool.unknown)

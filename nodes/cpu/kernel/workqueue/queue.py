@@ -190,6 +190,6 @@ def insert_work(
     else:
         target.insert(at, work)
     pwq.refcnt += 1
-    cpu.wq.rows.pool(pwq.pool)
+    cpu.wq.rows.queued(pwq.pool)
     if pwq.pool.nr_running == 0:
         wake_up_worker(cpu, pwq.pool)

@@ -98,6 +98,7 @@ def _rescue(cpu: Cpu, rescuer: Worker, pwq: PoolWorkqueue) -> Context:
             pwq.stats.rescued += 1
         else:
             at += 1
+    cpu.wq.rows.pool(pool)
     again = cpu.params.rescuer == "again"
     if rescuer.scheduled:
         yield from process_scheduled_works(cpu, rescuer)

@@ -51,6 +51,8 @@ _LAST_WORK = CPU_SCHEMA.index("wq_last_work")
 
 #: No row.
 NO_ROW = -1
+#: The longest name, of a work.
+_NAME_BYTES = 8 * WQ_WORK_WORDS
 #: Bits of a busy row's first word.
 _ASLEEP, _FLAGS_SHIFT = 1 << 40, 44
 
@@ -63,17 +65,17 @@ class Rows:
         self._words = cpu.words
         self._pools: dict[int, int] = {}  # by number of the pool
         self._busy = [True] * WQ_BUSY_ROWS  # is the row free?
+        self._heads = [""] * WQ_POOLS  # the work that the page calls the next, by row
         self._timers: dict[int, int] = {}  # by number of the timer
-        self._names: dict[tuple[str, int], list[int]] = {}
+        self._names: dict[str, memoryview] = {}
 
     def _put(self, at: int, name: str, words: int) -> None:
         """A name, cut to so many words."""
-        found = self._names.get((name, words))
+        found = self._names.get(name)
         if found is None:
-            raw = name.encode()[: 8 * words].ljust(8 * words, b"\0")
-            found = self._names[name, words] = list(memoryview(raw).cast("Q"))
-        for n, word in enumerate(found):
-            self._words[at + n] = word
+            raw = name.encode()[:_NAME_BYTES].ljust(_NAME_BYTES, b"\0")
+            found = self._names[name] = memoryview(raw).cast("Q")
+        self._words[at : at + words] = found[:words]
 
     # -- pools
 
@@ -99,7 +101,8 @@ class Rows:
         row = self._pools.pop(number, NO_ROW)
         if row != NO_ROW:
             self._words[_POOL + row] = 0
-            self._words[_INACTIVE + row] = self._words[_WORKLIST + row] = 0
+            for field in (_INACTIVE, _WORKLIST, _EXECUTED):
+                self._words[field + row] = 0
 
     def pool(self, pool: WorkerPool) -> None:
         """Its figures."""
@@ -117,15 +120,29 @@ class Rows:
     def _figures(
         self, row: int, workers: int, idle: int, running: int, worklist: Sequence[Work]
     ) -> None:
-        words, waiting = self._words, len(worklist)
+        words = self._words
         words[_WORKERS + row] = workers
         words[_IDLE + row] = idle
         words[_RUNNING + row] = running
+        self._waiting(row, worklist)
+
+    def queued(self, pool: WorkerPool) -> None:
+        """A work came to its worklist."""
+        row = self._pools.get(pool.id, NO_ROW)
+        if row != NO_ROW:
+            self._waiting(row, pool.worklist)
+
+    def _waiting(self, row: int, worklist: Sequence[Work]) -> None:
+        """How many works wait, and which is the next; the first one starts the clock."""
+        waiting = len(worklist)
         if waiting:
-            if not words[_WORKLIST + row]:
-                words[_PROGRESS + row] = self._cpu.now()
-            self._put(_NEXT + row * WQ_WORK_WORDS, worklist[0].name, WQ_WORK_WORDS)
-        words[_WORKLIST + row] = waiting
+            if not self._words[_WORKLIST + row]:
+                self._words[_PROGRESS + row] = self._cpu.now()
+            head = worklist[0].name
+            if self._heads[row] != head:
+                self._heads[row] = head
+                self._put(_NEXT + row * WQ_WORK_WORDS, head, WQ_WORK_WORDS)
+        self._words[_WORKLIST + row] = waiting
 
     def inactive(self, number: int, change: int) -> None:
         """max_active holds back more works of a pool, or fewer."""

@@ -17,7 +17,9 @@
      "delayed": [{"name", "wq", "expires_in_jiffies"}]}
 
 Flag names are Linux's without POOL_ and WORKER_. Lists of names hold 64 at most, with ``"..."``
-behind. Under keventd ``pools`` is empty and ``keventd`` = {"worklist": [names], "pid"}.
+behind. Under keventd ``pools`` is empty; a workqueue has one "pwqs" with "started" and "completed"
+alone, and ``threads`` are {"wq", "name", "pid", "state", "nice", "work": name or "", "worklist":
+[names], "insert_sequence", "remove_sequence"}.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from nodes.cpu.kernel.workqueue.worker import Worker
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.kernel.workqueue.alloc import Workqueue
+    from nodes.cpu.kernel.workqueue.keventd import CpuWorkqueue
 
 NAMES_MAX = 64
 
@@ -63,9 +66,27 @@ def workqueues(cpu: Cpu) -> dict[str, Any]:
         ],
     }
     if keventd is not None:
-        pid = keventd.task.pid if keventd.task is not None else 0
-        value["keventd"] = {"worklist": _names(keventd.worklist), "pid": pid}
+        value["threads"] = [_thread(cwq) for cwq in keventd.cwqs.values() if cwq.thread is not None]
+        for wq in value["workqueues"]:
+            cwq = keventd.cwqs[wq["id"]]
+            done = cwq.remove_sequence
+            wq["pwqs"] = [{"started": done + len(cwq.running), "completed": done}]
     return value
+
+
+def _thread(cwq: CpuWorkqueue) -> dict[str, Any]:
+    assert cwq.thread is not None
+    return {
+        "wq": cwq.wq.name,
+        "name": cwq.thread.comm,
+        "pid": cwq.thread.pid,
+        "state": cwq.thread.state,
+        "nice": cwq.thread.nice,
+        "work": cwq.running[-1].name if cwq.running else "",
+        "worklist": _names(cwq.worklist),
+        "insert_sequence": cwq.insert_sequence,
+        "remove_sequence": cwq.remove_sequence,
+    }
 
 
 def _names(works: deque[Work]) -> list[str]:

@@ -121,7 +121,7 @@ def test_the_snapshot_is_plain_and_says_what_runs(era: str) -> None:
     value = snapshot(bench.cpu, "workqueues")
     assert len(msgpack.packb(value)) < 65536
     if era == "2.6.18":
-        assert value["keventd"]["worklist"] == ["b", "c"]
+        assert value["threads"][0]["worklist"] == ["b", "c"]
         return
     pool = value["pools"][0]
     assert (pool["nr_workers"], pool["nr_idle"], pool["nr_running"]) == (4, 1, 0)
