@@ -47,7 +47,8 @@ class Ticket:
         earlier run may still go on."""
         work = self.work
         taken = work.cancelled > self.cancelled or work.cancelling
-        if self.may_be_pending and (taken or work.moved > self.moved or work.moving):
+        there = self.may_be_pending or work.begun > self.begun  # queued before the call got to it
+        if there and (taken or work.moved > self.moved or work.moving):
             return True
         if any(not run.over for run in self.runs):
             return False
