@@ -74,7 +74,7 @@ class Outside(NamedTuple):
 
 class Device:
     """One port. ``words`` is its page, ``dma`` its way into memory, ``module`` what is in the
-    SFP+ cage."""
+    SFP+ cage, ``port`` its number on the chip, ``chip`` what the ports of a chip share."""
 
     def __init__(
         self,
@@ -84,14 +84,17 @@ class Device:
         mac: bytes,
         outside: Outside,
         module: str | None = "da",
+        port: int = 0,
+        chip: dict[int, int] | None = None,
     ) -> None:
         self.now = Now()
-        self.regs = RegisterFile()
+        self.regs = RegisterFile(chip)
         self.dma = dma
         self._words = words
         self._recorder = recorder
         self._outside = outside
         self._bus_master = False
+        self._lan_id = port << 2
         now, regs = self.now, self.regs
         self.statistics = Statistics(regs)
         self.eeprom = Eeprom(regs, now, mac)
@@ -180,7 +183,7 @@ class Device:
             self._allow()
 
     def _read_status(self, index: int) -> int:
-        return 0 if self.regs.get("CTRL") & _GIO_DIS else _STATUS_GIO
+        return self._lan_id | (0 if self.regs.get("CTRL") & _GIO_DIS else _STATUS_GIO)
 
     def _after_fdirctrl(self, index: int, value: int) -> None:
         self.regs.put("FDIRCTRL", 0, value | _INIT_DONE)

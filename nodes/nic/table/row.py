@@ -50,7 +50,8 @@ class Field(NamedTuple):
 
 class Register(NamedTuple):
     """One row. ``self_clearing`` bits read 0 after a write; behaviour sees them in the value.
-    ``survives``: only power-on brings the reset value back, no reset of the port does."""
+    ``survives``: it belongs to the whole chip; only power-on brings the reset value back, no reset
+    of a port does."""
 
     name: str
     runs: tuple[Run, ...]

@@ -6,6 +6,7 @@ import pytest
 
 from bus.messages import LinkState
 from nodes.nic import registers
+from nodes.nic.device import Device, Outside
 from nodes.nic.eeprom import checksum_sum, make_image
 from nodes.nic.registers import ACCESS, DECODE, TABLE
 from tests.nodes.nic.hands import eeprom_word, give, take
@@ -196,6 +197,26 @@ def test_resource_that_firmware_owns_cannot_be_had_until_it_lets_go(rig: Rig) ->
     assert rig.read("GSSR") == 3
     give(rig, 3)
     assert rig.read("GSSR") == 0
+
+
+@pytest.mark.conformance("H3-1")
+@pytest.mark.conformance("H5-3")
+def test_ports_of_one_chip_share_its_semaphores_and_nothing_else(rig: Rig) -> None:
+    chip: dict[int, int] = {}
+    nowhere = Outside(*[lambda *_: None] * 5)
+    words, recorder = memoryview(bytearray(16384)).cast("Q"), rig.device._recorder
+    first, second = (
+        Device(words, rig.device.dma, recorder, MAC, nowhere, port=port, chip=chip)
+        for port in (0, 1)
+    )
+    gssr, status, gpie = (registers.address_of(name) for name in ("GSSR", "STATUS", "GPIE"))
+    first.write32(gssr, 3)
+    first.write32(gpie, 0x10)
+    assert second.read32(gssr) == 3
+    assert second.read32(gpie) == 0
+    assert [port.read32(status) & 0xC for port in (first, second)] == [0, 4]
+    second.write32(registers.address_of("CTRL"), 1 << 26)
+    assert first.read32(gssr) == 3
 
 
 def test_semaphore_that_firmware_holds_does_not_show_software_its_bit(rig: Rig) -> None:
