@@ -83,9 +83,9 @@ def _fields(text: str, values: Values) -> tuple[Field, ...]:
         if isinstance(named, tuple):
             named = dict(enumerate(named))
         out.append(Field(name, int(high), int(low or high), named))
-    unknown = set(values) - {field.name for field in out}
+    unknown = [name for name in values if all(field.name != name for field in out)]
     if unknown:
-        raise ValueError(f"values for no field: {sorted(unknown)}")
+        raise ValueError(f"values for no field: {unknown}")
     return tuple(sorted(out, key=lambda field: -field.high))
 
 
