@@ -194,7 +194,7 @@ class Fuzz(Rig):
         for i in range(count):
             at = base + 16 * (tail + i)
             if self.pool <= at and at + 16 <= self.pool + POOL_BYTES:
-                words[at // 8] = self.address()
+                words[at // 8] = self.address() if rng.random() < 0.9 else 14 << 9 | 20
                 words[at // 8 + 1] = self._descriptor() if kind == "T" else self.address()
         self.write(f"{kind}DT", rng.choice((tail + count, tail + count, self.word())), q)
 
@@ -212,6 +212,9 @@ class Fuzz(Rig):
         if kind == 3:
             context = rng.getrandbits(32) & ~0xF00000 | 0x200000 | 1 << 29
             return context | rng.getrandbits(32) << 32
+        if kind == 4 and rng.random() < 0.5:  # a context that makes sense, for what comes after
+            mss = rng.choice((0, 1, 7, 536, 1460, 9000))
+            return 1 << 29 | 2 << 20 | rng.randrange(4) << 10 | (20 << 8 | mss << 16) << 32
         return rng.getrandbits(64) if rng.random() < 0.5 else length | command << 24
 
     def frames(self, said: list[tuple[str, object]] | None = None) -> list[bytes]:

@@ -203,7 +203,7 @@ def test_resource_that_firmware_owns_cannot_be_had_until_it_lets_go(rig: Rig) ->
 @pytest.mark.conformance("H5-3")
 def test_ports_of_one_chip_share_its_semaphores_and_nothing_else(rig: Rig) -> None:
     chip: dict[int, int] = {}
-    nowhere = Outside(*[lambda *_: None] * 5)
+    nowhere = Outside(*[lambda *_: None] * len(Outside._fields))
     words, recorder = memoryview(bytearray(16384)).cast("Q"), rig.device._recorder
     first, second = (
         Device(words, rig.device.dma, recorder, MAC, nowhere, port=port, chip=chip)
