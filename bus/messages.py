@@ -4,7 +4,7 @@ A message is a ``NamedTuple`` whose annotations carry the allowed range or size 
 codec derives its validation from them, so this file is the whole protocol. Units stand in the
 names. Three worlds share the bus:
 
-* **PCIe**: posted writes, reads with their completions, configuration space, MSI writes;
+* **PCIe**: posted writes, reads with their completions, configuration space, MSI writes, INTx;
 * **interrupts**: ICR writes from a CPU, interrupt messages to a CPU;
 * **Ethernet**: frames and the state of the light on the fibre;
 
@@ -105,6 +105,14 @@ class MsiWrite(NamedTuple):
 
     address: U64
     data: U32
+
+
+class IntxMessage(NamedTuple):
+    """Assert_INTx (1) or Deassert_INTx (0): a function's virtual wire, ``pin`` 1 to 4 for INTA to
+    INTD, changes its level at the interrupt controller. Two alike in a row equal one."""
+
+    pin: Annotated[int, Between(1, 4)]
+    asserted: U1
 
 
 # ---------------------------------------------------------------- interrupts
@@ -254,6 +262,7 @@ WIRE: dict[int, type[Any]] = {
     4: CfgWrite,
     5: Completion,
     6: MsiWrite,
+    7: IntxMessage,
     16: IcrWrite,
     17: Interrupt,
     32: EthFrame,
