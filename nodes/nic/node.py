@@ -73,7 +73,7 @@ class NicNode(Node):
             laser=self._laser,
         )
         self.device = Device(words, dma, self._recorder, nic.mac, outside)
-        self.device.interrupts.slack_ns = around.timer_slack_ns
+        self.device.interrupts.timers.slack_ns = around.timer_slack_ns
         self.msix.now = self.device.now
         self.function.device = self.device
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
