@@ -9,6 +9,7 @@ from bus.messages import (
     CfgWrite,
     Completion,
     EthFrame,
+    IntxMessage,
     LinkState,
     MemRead,
     MemWrite,
@@ -82,6 +83,10 @@ class Rig(Bench):
     def msis(self, said: list[tuple[str, Any]]) -> list[tuple[int, int]]:
         """(address, data) of the interrupt messages."""
         return [tuple(m) for peer, m in said if isinstance(m, MsiWrite) and peer == "apic"]
+
+    def wires(self, said: list[tuple[str, Any]]) -> list[tuple[int, int]]:
+        """(pin, asserted) of the INTx messages."""
+        return [tuple(m) for peer, m in said if isinstance(m, IntxMessage) and peer == "apic"]
 
     def vectors(self, said: list[tuple[str, Any]]) -> list[int]:
         """Vectors of the interrupt messages, as ``program_msix`` numbered them."""
