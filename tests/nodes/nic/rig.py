@@ -186,6 +186,14 @@ class Rig(Bench):
         """Frames from the switch, in one inbox."""
         return self.give(*(("lan", EthFrame(f)) for f in frames))
 
+    def inbox_with_read(self, *frames: bytes) -> None:
+        """Frames, and behind them a register read, in one inbox."""
+        self._tag += 1
+        self.give(
+            *(("lan", EthFrame(f)) for f in frames),
+            ("cpu0", MemRead(self._tag, 0, KEYS["STATUS"][0])),
+        )
+
     # -- descriptors
 
     def put_tx(self, ring: int, index: int, buffer: int, data: bytes, command: int = 0x2B) -> None:
