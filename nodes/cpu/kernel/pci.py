@@ -1,7 +1,7 @@
-"""PCI from the kernel's side: configuration space and what stands in it (drivers/pci/{access,pci}.c).
+"""PCI from the kernel's side: configuration space and what stands in it (drivers/pci).
 
 Configuration space is reached as by ECAM, all 4096 bytes of it. Nobody answering is all ones of the
-size. Message-signalled interrupts are in ``pcimsi``, INTx in ``irq``.
+size. Message-signalled interrupts are in ``pcimsi``.
 """
 
 from __future__ import annotations
