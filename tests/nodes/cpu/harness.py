@@ -64,6 +64,7 @@ class BareCpu:
             gateway=GatewaySettings(),
             overrides=overrides,
             completion_timeout_ms=50,
+            ioapics=0,
         )
         self.ns = START_NS
         self.ram = ram or Ram.anonymous(self.settings.layout())
