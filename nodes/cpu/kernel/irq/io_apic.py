@@ -44,6 +44,8 @@ _SMI, _MODE = 2 << 8, 7 << 8
 LOGICAL, ACTIVE_LOW, REMOTE_IRR, LEVEL, MASKED = 1 << 11, 1 << 13, 1 << 14, 1 << 15, 1 << 16
 FLAT_CPUS_MAX = 8
 _ID_MAX = 0xF
+#: The MADT overrides one of the ISA irqs: IRQ 0 is wired to pin 2.
+TIMER_IRQ, CASCADE_IRQ, TIMER_PIN = 0, 2, 2
 
 _WRITES = CPU_SCHEMA.index("ioapic_writes")
 _MIS = CPU_SCHEMA.index("arch_irqs") + ARCH_IRQS.index("MIS")
@@ -205,10 +207,12 @@ def setup_io_apic(cpu: Cpu) -> Context:
     )
     for pin in range(min(last + 1, IOAPIC_PINS)):
         yield from clear_io_apic_pin(cpu, pin)
-    for pin, cfg in sorted(cpu.vectors.cfg.items()):
-        ioapic_write_entry(
-            cpu, pin, entry_high(cpu, 0), entry_low(cpu, cfg.vector, level=False, masked=False)
-        )
+    for irq, cfg in sorted(cpu.vectors.cfg.items()):
+        if irq == CASCADE_IRQ:
+            continue  # the second 8259, which no pin is wired to
+        pin = TIMER_PIN if irq == TIMER_IRQ else irq
+        low = entry_low(cpu, cfg.vector, level=False, masked=False)
+        ioapic_write_entry(cpu, pin, entry_high(cpu, 0), low)
 
 
 def clear_io_apic_pin(cpu: Cpu, pin: int) -> Context:
