@@ -77,6 +77,7 @@ class MachineSettings(NamedTuple):
     hostname: str = "m1"
     address: str = "192.168.1.10/24"  # of the first NIC, where there is no bond
     ioapics: int = 1  # what the firmware's tables (MADT) list
+    pci_lines: int = 8  # pins of the I/O APIC that the slots share
 
     @property
     def cpu_names(self) -> tuple[str, ...]:
@@ -93,10 +94,8 @@ class MachineSettings(NamedTuple):
 
     def gsi(self, nic: int, pin: int) -> int:
         """I/O APIC pin of a NIC's INTA..D (``pin`` 1 to 4), as the board is wired and its _PRT
-        says: four lines for the root ports of slots 0 to 3, each port beginning one line further,
-        and four for the others."""
-        slot = self.nics[nic].slot
-        return FIRST_PCI_GSI + (slot & 4) + (slot + pin - 1) % 4
+        says: each slot's root port begins one line further."""
+        return FIRST_PCI_GSI + (self.nics[nic].slot + pin - 1) % self.pci_lines
 
     @property
     def queues(self) -> int:

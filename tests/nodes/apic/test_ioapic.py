@@ -291,7 +291,7 @@ def assert_intx(pins: Pins, nic: str, pin: int = 1, up: bool = True) -> list[tup
 def test_each_slots_inta_has_a_line_of_its_own_and_the_others_follow(pins: Pins) -> None:
     machine = pins.bench.settings
     assert [machine.gsi(0, pin) for pin in (1, 2, 3, 4)] == [16, 17, 18, 19]
-    assert [machine.gsi(1, pin) for pin in (1, 2, 3, 4)] == [17, 18, 19, 16]
+    assert [machine.gsi(1, pin) for pin in (1, 2, 3, 4)] == [17, 18, 19, 20]
 
 
 @pytest.mark.conformance("A1.5-1")
