@@ -6,6 +6,7 @@ a driver that asks for INTx: its handler reads EICR, which takes the request awa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +23,12 @@ from nodes.cpu.kernel.irq.gsi import (
     pci_irq_disable,
 )
 from nodes.cpu.kernel.irq.io_apic import entry_high, entry_low
-from nodes.cpu.kernel.irq.manage import remove_action, request_irq
+from nodes.cpu.kernel.irq.manage import (
+    disable_irq_nosync,
+    enable_irq,
+    remove_action,
+    request_irq,
+)
 from nodes.cpu.kernel.percpu import Context, Cpu, MmioRead
 from nodes.cpu.kernel.sched import kthread_run
 from nodes.cpu.kernel.tables import publish, replica
@@ -328,6 +334,27 @@ def test_a_level_that_came_as_an_edge_is_ended_by_the_eoi_register(era: str) -> 
     assert MemWrite(0, 0x40, vector) in intx.sent(MemWrite, "apic")
     page = intx.box.pages[f"cpu{number}"]
     assert page.run("arch_irqs")[ARCH_IRQS.index("MIS")] == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_level_that_comes_while_its_line_is_disabled_waits_for_enable_irq(era: str) -> None:
+    """2.6.18 masks at once; later kernels when it comes. The device still asserts afterwards."""
+    intx = Intx(era, cpus=1, shared=False)
+    irq = intx.request(1)
+
+    def call(function: Callable[[Cpu, int], None]) -> Context:
+        function(intx.cpu, irq)
+        yield
+
+    intx.do(call(disable_irq_nosync))
+    intx.raise_(1)
+    intx.box.live(2)
+    assert intx.entry(17) & MASKED
+    assert intx.seen(0) == []
+    intx.do(call(enable_irq))
+    intx.box.live(2)
+    assert intx.seen(0) == [(1, 1)]
+    assert not intx.entry(17) & (MASKED | REMOTE_IRR)
 
 
 def test_the_last_user_masks_the_pin_and_gives_the_irq_back() -> None:
