@@ -36,7 +36,12 @@ class CauseRegisters:
         self._regs = regs
         self.reset()
         attach = regs.attach
-        attach("EICR", read=self._read_eicr, write=self._write_eicr)
+        attach(
+            "EICR",
+            read=self._read_eicr,
+            write=self._write_eicr,
+            peek=lambda i: interrupts.eicr,
+        )
         attach("EICS", read=lambda i: interrupts.eicr, write=self._write_eics)
         attach("EIMS", read=lambda i: interrupts.eims, write=self._write_eims)
         attach("EIMC", read=lambda i: interrupts.eims, write=self._write_eimc)
