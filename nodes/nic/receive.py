@@ -34,7 +34,7 @@ from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.filters import INEXACT, Filters
 from nodes.nic.interrupts import PCI_EXCEPTION, RX_MISS, Interrupts, Now
-from nodes.nic.macframe import FIRST_TYPE, FRAME_BYTES_MIN, MAC_CONTROL, MacFrames
+from nodes.nic.macframe import FRAME_BYTES_MIN, MacFrames
 from nodes.nic.page import NIC_SCHEMA, QUEUE_ROWS, RX_DROPS
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.registers import QUEUES
@@ -51,9 +51,6 @@ from nodes.nic.statistics import (
     RX_DMA_OCTETS,
     RX_MULTICAST,
     RX_OCTETS,
-    RX_OVERSIZE,
-    RX_UNDERSIZE,
-    RX_UNFILTERED,
     Statistics,
 )
 
@@ -61,10 +58,7 @@ _ENABLE = 1 << 25
 _VME = 1 << 30
 _JUMBOEN, _RXCRCSTRP = 1 << 2, 1 << 1
 _CRCSTRIP = 1 << 1  # RDRXCTL
-_SBP = 1 << 1  # FCTRL
 _FCS = 4
-#: Shorter ones are no frames at all: nothing counts them.
-_RUNT_BYTES_MIN = 12
 _IPV4 = b"\x08\x00"
 
 _DMA = NIC_SCHEMA.index("rx_dma")
@@ -118,7 +112,7 @@ class Receive:
         for name in ("RDBAL", "RDBAH", "RDLEN", "SRRCTL"):
             attach(name, after=self._after_queue)
         attach("RXDCTL", after=self._after_rxdctl)
-        for name in ("RXCTRL", "HLREG0", "MAXFRS", "VLNCTRL", "RDRXCTL", "RXPBSIZE", "FCTRL",
+        for name in ("RXCTRL", "HLREG0", "MAXFRS", "VLNCTRL", "RDRXCTL", "RXPBSIZE",
                      "PSRTYPE"):  # fmt: skip
             attach(name, after=self._configure)
 
@@ -153,7 +147,6 @@ class Receive:
         hlreg0 = get("HLREG0")
         self._rxen = bool(get("RXCTRL") & 1)
         self._frame_bytes_max = get("MAXFRS") >> 16 if hlreg0 & _JUMBOEN else 1518
-        self._store_bad = bool(get("FCTRL") & _SBP)
         self._keep_fcs = not (hlreg0 & _RXCRCSTRP or get("RDRXCTL") & _CRCSTRIP)
         self._psrtype = get("PSRTYPE")
         self._vet = (get("VLNCTRL") & 0xFFFF).to_bytes(2, "big")
@@ -217,22 +210,13 @@ class Receive:
         if not self._rxen:
             self._drop("rx_drop_rx_off", kind, frame)
             return
-        ethertype = frame[12:14]
-        tagged = ethertype == self._vet
-        marks = 0
-        if size < FRAME_BYTES_MIN or size > self._frame_bytes_max + 4 * tagged:
-            if len(frame) >= _RUNT_BYTES_MIN:
-                totals[RX_UNDERSIZE if size < FRAME_BYTES_MIN else RX_OVERSIZE] += 1
-                marks = RXE
-        elif ethertype != _IPV4:
-            if ethertype < FIRST_TYPE:
-                marks = self._mac.length_field(frame)
-            elif ethertype == MAC_CONTROL and not self._mac.control(frame):
-                self._drop("rx_drop_control", kind, frame)
+        marks, good, tagged = 0, True, False
+        if frame[12:14] != _IPV4 or size < FRAME_BYTES_MIN or size > self._frame_bytes_max:
+            tagged = frame[12:14] == self._vet
+            reason, marks, good = self._mac.judge(frame, self._frame_bytes_max + 4 * tagged)
+            if reason:
+                self._drop(reason, kind, frame)
                 return
-        if (marks or size < FRAME_BYTES_MIN) and not (marks and self._store_bad):
-            self._drop("rx_drop_length", kind, frame)
-            return
         verdict = self.filters.address(frame[:6])
         if not verdict:
             self._drop("rx_drop_filter", kind, frame)
@@ -245,16 +229,14 @@ class Receive:
                 return
         if verdict == INEXACT:
             marks |= PIF
-        if marks & RXE:
-            hashed = NOT_HASHED
-        else:
-            if ethertype != MAC_CONTROL:
-                totals[RX_UNFILTERED] += 1
-                totals[RX_64 + (BUCKET[size] if size < 1024 else 5)] += 1
-                totals[RX_OCTETS] += size
-                if frame[0] & 1:
-                    totals[RX_BROADCAST if frame[:6] == b"\xff" * 6 else RX_MULTICAST] += 1
+        if good:
+            totals[RX_64 + (BUCKET[size] if size < 1024 else 5)] += 1
+            totals[RX_OCTETS] += size
+            if frame[0] & 1:
+                totals[RX_BROADCAST if frame[:6] == b"\xff" * 6 else RX_MULTICAST] += 1
             hashed = self.rss.queue(frame if tag is None else frame[:12] + frame[16:])
+        else:
+            hashed = NOT_HASHED
         queue = self._queues[hashed[0]] or self.queue(hashed[0])
         if not queue.enabled:
             self._no_descriptor("rx_drop_queue_off", queue, kind, frame)
@@ -322,12 +304,15 @@ class Receive:
             data = frame[:12] + frame[16:]
         if self._keep_fcs:
             data += zlib.crc32(frame).to_bytes(4, "little")
-        header = first = late = 0
-        if queue.split:
-            tagged = tag is not None and not queue.strip
-            header, first, late = cut(queue, data, tagged, 0 if marks & RXE else self._psrtype)
-        stored = len(data)
-        length, room = stored - header, queue.buffer_bytes
+        stored = length = len(data)
+        room = queue.buffer_bytes
+        simple = length <= room and not queue.split
+        if not simple:
+            header = first = late = 0
+            if queue.split:
+                tagged = tag is not None and not queue.strip
+                header, first, late = cut(queue, data, tagged, 0 if marks & RXE else self._psrtype)
+            length -= header
         size, head = queue.size, queue.head
         needed = 1 if length <= room else -(-length // room)
         if (queue.tail - head) % size < needed if size else True:
@@ -339,7 +324,7 @@ class Receive:
         dma.sync()
         words = self._describe(frame, queue, hashed, marks, tag)
         self._words[_DMA + kind] += 1  # before the CPU can see DD: ``out`` is never behind
-        if needed == 1 and not queue.split:
+        if simple:
             at = queue.base + head * 16
             found = dma.descriptor(at)
             done = (

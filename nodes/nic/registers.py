@@ -320,7 +320,7 @@ STATISTICS = (
     _stat("MPTC", 0x040F0, "multicast transmitted"),
     _stat("BPTC", 0x040F4, "broadcast transmitted"),
     _stat("XEC", 0x04120, "IP checksum errors"),
-    _stat("RXNFGPC", 0x041B0, "good received, before filters"),
+    _stat("RXNFGPC", 0x041B0, "good received, not filtered out"),
     _stat("RXDGPC", 0x02F50, "packets given to memory"),
     _stat("RXDGBCL", 0x02F54, "octets given to memory, low"),
     _stat("RXDGBCH", 0x02F58, "octets given to memory, high"),

@@ -20,6 +20,7 @@ from nodes.nic.statistics import RX_CHECKSUM, Statistics
 # status of a descriptor: the third word
 DD, EOP, VP, UDPCS, L4CS, IPCS, PIF = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 UDPV = 1 << 10
+_DONE = DD | EOP
 HBO, RXE, L4E, IPE = 1 << 23, 1 << 29, 1 << 30, 1 << 31
 # the legacy format has the same low byte and its errors in the byte above
 _LEGACY_STATUS = 0xFB
@@ -56,7 +57,7 @@ class Describer:
         tag: int | None,
     ) -> tuple[int, int]:
         """``marks`` are the status bits known already (PIF, RXE)."""
-        status = DD | EOP | marks
+        status = _DONE | marks
         kind = sums = vlan = 0
         if tag is not None:
             frame = frame[:12] + frame[16:]
