@@ -119,6 +119,8 @@ class Device:
 
     def next_ns(self) -> int | None:
         """When the device wants a turn by itself."""
+        if self.transmit.dirty:  # a pass that was cut short
+            return self.now.ns + 1
         timer = self.interrupts.next_ns()
         link = self.link.next_ns()
         if timer is None:

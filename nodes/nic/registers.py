@@ -221,6 +221,10 @@ RECEIVE = (
 
 TRANSMIT = (
     _reg("DMATXCTL", 0x04A80, "8.2.3.9", "TE 0, VLAN type 31:16", reset=0x8100_0000),
+    _reg("DTXTCPFLGL", 0x04A88, "8.2.3.9", "TCP flags that segments keep: first 11:0, middle 27:16",
+         reset=0x0F76_0FF6, mask=0x0FFF_0FFF),
+    _reg("DTXTCPFLGH", 0x04A8C, "8.2.3.9", "TCP flags that the last segment keeps 11:0",
+         reset=0x0000_0F7F, mask=0xFFF),
     _reg("DTXMXSZRQ", 0x08100, "8.2.3.9", "bytes in flight", reset=0x10, mask=0xFFF),
     _reg("MTQC", 0x08120, "8.2.3.9", "multiple transmit queues"),
     _reg("RTTDCS", 0x04900, "8.2.3.10", "ARBDIS 6", reset=0x00C0_0000),
