@@ -190,6 +190,7 @@ class Transmit:
         elif not queue.enabled:
             queue.broken = False
             queue.packet = None
+            queue.contexts = [None, None]
         queue.enabled = enabled
         self._mark(queue)
 
