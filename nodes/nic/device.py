@@ -144,7 +144,7 @@ class Device:
         if fast is not None:
             fast[0](fast[1], value & 0xFFFF)
         elif not offset & 3 and offset < CSR_BYTES:
-            self.regs.write(offset, value)
+            self.regs.write(offset, value & 0xFFFF_FFFF)
 
     def _after_ctrl(self, index: int, value: int) -> None:
         if value & (_RST | _LNK_RST):

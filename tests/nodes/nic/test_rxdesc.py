@@ -1,4 +1,4 @@
-"""Checksum verdicts, fragments and packet types of receive descriptors; scapy builds the packets."""
+"""Checksum verdicts, fragments and packet types of receive descriptors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_transport_sum_is_checked(packet: Packet, good: int) -> None:
     assert verdict(broken(packet)) == good | L4E
 
 
-@pytest.mark.parametrize("size", range(0, 6))
+@pytest.mark.parametrize("size", range(6))
 def test_padding_does_not_count(size: int) -> None:
     assert verdict(ETHER / V4 / UDP() / BODY[:size]) == IPCS | L4CS | UDPCS
     assert verdict(ETHER / V4 / TCP() / BODY[:size]) == IPCS | L4CS

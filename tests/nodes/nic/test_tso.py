@@ -70,11 +70,11 @@ def segments(packet: Packet, mss: int, vlan: int = 0) -> list[bytes]:
     return frames
 
 
-@pytest.mark.parametrize(("size", "mss"), [(65_000, 1448), (65_160, 1448), (4000, 536), (9000, 8960)])
+@pytest.mark.parametrize(
+    ("size", "mss"), [(65_000, 1448), (65_160, 1448), (4000, 536), (9000, 8960)]
+)
 @pytest.mark.parametrize("over", [IP, IPv6])
-def test_tcp_segments_are_those_that_scapy_builds(
-    over: type[Packet], size: int, mss: int
-) -> None:
+def test_tcp_segments_are_those_that_scapy_builds(over: type[Packet], size: int, mss: int) -> None:
     options = [("NOP", None), ("NOP", None), ("Timestamp", (123, 456))]
     inner = IP(src="10.0.0.1", dst="10.0.0.2", id=0xFFFE) if over is IP else IPv6(dst="fe80::2")
     head = ETHER / inner / TCP(seq=0xFFFF_F000, flags="CFPA", options=options, window=77)
@@ -109,8 +109,9 @@ def test_udp_segments_have_their_own_lengths() -> None:
     frames = segments(packet, 1000)
     assert [Ether(f)[UDP].len for f in frames] == [1008, 1008, 1008, 108]
     assert [Ether(f)[IP].id for f in frames] == [7, 8, 9, 10]
-    assert b"".join(bytes(Ether(f)[UDP].payload)[: Ether(f)[UDP].len - 8] for f in frames) == (
-        BODY[:3100]
+    assert (
+        b"".join(bytes(Ether(f)[UDP].payload)[: Ether(f)[UDP].len - 8] for f in frames)
+        == (BODY[:3100])
     )
     assert all(f == rebuilt(f) for f in frames)
 

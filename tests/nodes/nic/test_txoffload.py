@@ -160,9 +160,7 @@ def put_legacy(
 ) -> None:
     rig.ram.bytes[buffer : buffer + len(data)] = data
     rig.ram.words64[ring // 8] = buffer
-    rig.ram.words64[ring // 8 + 1] = (
-        len(data) | cso << 16 | command << 24 | css << 40 | tag << 48
-    )
+    rig.ram.words64[ring // 8 + 1] = len(data) | cso << 16 | command << 24 | css << 40 | tag << 48
 
 
 def test_legacy_checksum_and_tag() -> None:
