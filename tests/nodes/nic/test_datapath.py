@@ -183,6 +183,20 @@ def test_disabled_transmit_queue_writes_back_what_it_holds_and_forgets_it() -> N
     assert not rig.done(ring, 0)
 
 
+def test_write_back_that_was_held_without_bus_mastering_ends_with_its_queue() -> None:
+    rig = Rig()
+    rig.up(itr=0xC8)
+    ring = rig.tx_queue(0, 512, 0x02000000 | 4 << 16)
+    rig.put_tx(ring, 0, rig.map(4096), frame())
+    rig.write("TDT", 1)
+    rig.set_config(4, 2)
+    rig.write("TXDCTL", 4 << 16)
+    rig.write("TXDCTL", 0x02000000 | 4 << 16)
+    rig.set_config(4, 6)
+    rig.advance(20 * MS)
+    assert not rig.done(ring, 0)
+
+
 def test_held_write_back_meets_the_windows_of_its_own_time() -> None:
     rig = Rig()
     rig.up(itr=0xFF8)

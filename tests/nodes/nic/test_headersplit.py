@@ -101,6 +101,18 @@ def test_always_split_fills_the_header_buffer_with_what_it_does_not_know() -> No
     assert dwords[3] & 0xFFFF == 0
 
 
+def test_packet_with_an_error_is_not_cut() -> None:
+    rig = Rig()
+    rig.up()
+    rig.write("FCTRL", 1 << 1 | 1 << 9)  # SBP, UPE
+    ring, _ = rig.rx_queue(0, 64, 0x14000402, fill=False)
+    rig.write("PSRTYPE", L2_SPLIT)
+    rig.ram.words64[ring // 8 + 1] = rig.ram.words64[ring // 8 + 3] = rig.map(4096)
+    rig.write("RDT", 8)
+    rig.wire(frame(40), frame(60))
+    assert [rig.dwords(ring, i)[3] & 0xFFFF for i in range(2)] == [40, 46]
+
+
 def test_header_buffer_outside_the_windows_is_refused() -> None:
     rig = Rig()
     rig.up()

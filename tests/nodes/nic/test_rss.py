@@ -11,6 +11,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
+    PadN,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
@@ -153,7 +154,7 @@ def hashed6(
     outer = IPv6(src="fe80::5", dst="fe80::6") if inside else IPv6(src=source, dst=target)
     head = Ether(src=PEER, dst=MAC) / outer
     if inside:
-        head = head / IPv6ExtHdrDestOpt(options=[HAO(hoa=source)])
+        head = head / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\x02\x02"), HAO(hoa=source)])
         head = head / IPv6ExtHdrRouting(type=2, addresses=[target], segleft=1)
     elif extensions is not None:
         head = head / extensions

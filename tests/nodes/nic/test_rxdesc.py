@@ -70,6 +70,20 @@ def test_padding_does_not_count(size: int) -> None:
     assert verdict(ETHER / V4 / TCP() / BODY[:size]) == IPCS | L4CS
 
 
+def test_bytes_behind_the_datagram_do_not_count() -> None:
+    inner = bytes(V4 / UDP() / BODY)
+    packet = ETHER / IP(src="10.0.0.1", dst="10.0.0.2", proto=17, len=len(inner) + 7)
+    assert verdict(packet / inner[20:] / b"further") == IPCS | L4CS | UDPCS
+
+
+def test_authentication_header_is_stepped_over() -> None:
+    plain = bytes(V6 / TCP() / BODY)
+    header = bytes((6, 4)) + bytes(22)  # 24 bytes
+    packet = ETHER / IPv6(src="fe80::1", dst="fe80::2", nh=51) / (header + plain[40:])
+    assert verdict(packet) == L4CS
+    assert verdict(broken(packet)) == L4CS | L4E
+
+
 def test_udp_without_a_sum_is_not_judged() -> None:
     assert verdict(ETHER / V4 / UDP(chksum=0) / BODY) == IPCS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
 
@@ -95,6 +95,17 @@ def test_tcp_segments_are_those_that_scapy_builds(over: type[Packet], size: int,
         want[TCP].remove_payload()
         assert out == bytes(want / BODY[number * mss : min((number + 1) * mss, size)])
         assert out == rebuilt(out)
+
+
+def test_extension_headers_count_in_the_payload_length() -> None:
+    rig, ring, buffers = rig_with()
+    head = ETHER / IPv6(dst="fe80::2") / IPv6ExtHdrDestOpt() / TCP()
+    packet = Ether(bytes(head / BODY[:900]))
+    put_context(rig, ring, 0, 48, 20, mss=400, ipv4=False)
+    end = put_packet(rig, ring, buffers, packet, 100)
+    frames = rig.frames(rig.write("TDT", end))
+    assert [Ether(f)[IPv6].plen for f in frames] == [428, 428, 128]
+    assert all(f == rebuilt(f) for f in frames)
 
 
 def test_packet_of_one_segment_keeps_its_flags() -> None:
