@@ -25,7 +25,7 @@ from orchestrator.dashboards.draw import (
 from orchestrator.dashboards.model import FAST_PERIOD_NS, MachineView, NodeView
 from orchestrator.dashboards.sentences import CPU, sentence
 
-KEYS = "Left Right others  w worker pools  space hold  k kill f freeze r restart  q quit"
+KEYS = "Left Right others  w pools  space hold view  k kill f freeze r restart  q quit"
 _COLUMNS = 56
 _CONTEXTS = (("H", "hardirq"), ("S", "softirq"), ("T", "tasks"))
 #: Softirqs that are shown even when there is little room.

@@ -128,7 +128,7 @@ TABLE: dict[str, Verb] = {
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
-             "net\n(these are shown without -e) pool packet mmio dma msi wire lan",
+             "net\n(these are shown without -e) cpuhp pool packet mmio dma msi wire lan",
              "orchestrator.tracing:trace"),
         Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
              "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"

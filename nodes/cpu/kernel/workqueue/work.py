@@ -80,6 +80,11 @@ def INIT_WORK(cpu: Cpu, number: int, name: str, function: Callable[[Cpu], Contex
     return work
 
 
+def work_named(cpu: Cpu, number: int) -> Work:
+    """The work of that number; one without a function if nobody made it known here."""
+    return cpu.wq.works.get(number) or Work(number, "?", not_known)
+
+
 # -- the data word
 
 
