@@ -87,7 +87,7 @@ class NicNode(Node):
             Snapshot: self._snapshot,
         }
         self.device.begin(self.clock(), self._recorder.mask)
-        self.device.reset(negotiate=True)
+        self.device.power_on()
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         device, words = self.device, self._words

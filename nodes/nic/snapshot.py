@@ -23,6 +23,7 @@ def _state(nic: NicNode) -> dict[str, Any]:
         "link_up": device.link.up,
         "light": device.link.light,
         "laser": device.link.laser,
+        "module": device.cage.module,
         "msix_enabled": nic.msix.enabled,
         "msix": [list(entry) for entry in nic.msix.entries()],
         "pba": nic.msix.pending,
