@@ -4,8 +4,8 @@ A message is a ``NamedTuple`` whose annotations carry the allowed range or size 
 codec derives its validation from them, so this file is the whole protocol. Units stand in the
 names. Three worlds share the bus:
 
-* **PCIe**: posted writes, reads with their completions, configuration space, MSI writes;
-* **interrupts**: ICR writes from a CPU, interrupt messages to a CPU;
+* **PCIe**: posted writes, reads with their completions, configuration space, MSI writes, INTx;
+* **interrupts**: ICR writes and EOIs from a CPU, interrupt messages to a CPU;
 * **Ethernet**: frames and the state of the light on the fibre;
 
 and the orchestrator speaks to every node through the **control** messages. ``PeerLost`` and
@@ -61,7 +61,8 @@ class Message(Protocol):
 
 
 class MemWrite(NamedTuple):
-    """Posted 32-bit memory write by a CPU to a BAR of a device."""
+    """Posted 32-bit memory write by a CPU to a BAR of a device; to the interrupt controller:
+    ``bar`` 0 is the I/O APIC's page, at 0xFEC00000."""
 
     bar: U8
     offset: U32
@@ -107,13 +108,39 @@ class MsiWrite(NamedTuple):
     data: U32
 
 
+class IntxMessage(NamedTuple):
+    """Assert_INTx (1) or Deassert_INTx (0): a function's virtual wire, ``pin`` 1 to 4 for INTA to
+    INTD, changes its level at the interrupt controller. Two alike in a row equal one."""
+
+    pin: Annotated[int, Between(1, 4)]
+    asserted: U1
+
+
 # ---------------------------------------------------------------- interrupts
 
 
 class IcrWrite(NamedTuple):
-    """A CPU writes its interrupt command register (xAPIC layout, 64 bits): an IPI."""
+    """A CPU writes its interrupt command register: an IPI. The layout is that of the CPU's mode:
+    destination in 63:56, or in 63:32 once it has said that it is in x2APIC mode."""
 
     icr: U64
+
+
+class EoiBroadcast(NamedTuple):
+    """A local APIC ended a level-triggered vector: I/O APICs look at their lines again."""
+
+    vector: U8
+
+
+class LocalApicId(NamedTuple):
+    """How messages find a local APIC: what its software wrote last. ``ldr`` is the whole register,
+    ``flat`` the model of DFR, ``enabled`` the software enable bit."""
+
+    apic_id: U32
+    ldr: U32
+    flat: U1
+    x2apic: U1
+    enabled: U1
 
 
 class Interrupt(NamedTuple):
@@ -254,8 +281,11 @@ WIRE: dict[int, type[Any]] = {
     4: CfgWrite,
     5: Completion,
     6: MsiWrite,
+    7: IntxMessage,
     16: IcrWrite,
     17: Interrupt,
+    18: EoiBroadcast,
+    19: LocalApicId,
     32: EthFrame,
     33: LinkState,
     48: Snapshot,

@@ -16,6 +16,8 @@ APIC = "apic"
 LAN = "lan"
 
 QUEUES_MAX = 16
+#: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
+IOAPIC_PINS, FIRST_PCI_GSI = 24, 16
 #: Entries of a ring: what a driver starts with, and the most that ``ethtool -G`` gives it.
 RING_ENTRIES, RING_ENTRIES_MAX = 512, 4096
 #: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries. It has
@@ -78,6 +80,8 @@ class MachineSettings(NamedTuple):
     hostname: str = "m1"
     address: str = "192.168.1.10/24"  # of the first NIC, where there is no bond
     fast_probe: bool = True  # drivers take what they know of a NIC for granted
+    ioapics: int = 1  # what the firmware's tables (MADT) list
+    pci_lines: int = 8  # pins of the I/O APIC that the slots share
 
     @property
     def cpu_names(self) -> tuple[str, ...]:
@@ -91,6 +95,11 @@ class MachineSettings(NamedTuple):
     def node_names(self) -> tuple[str, ...]:
         """All nodes in the order in which they are listed everywhere."""
         return (*self.cpu_names, APIC, *self.nic_names, LAN)
+
+    def gsi(self, nic: int, pin: int) -> int:
+        """I/O APIC pin of a NIC's INTA..D (``pin`` 1 to 4), as the board is wired and its _PRT
+        says: each slot's root port begins one line further."""
+        return FIRST_PCI_GSI + (self.nics[nic].slot + pin - 1) % self.pci_lines
 
     @property
     def queues(self) -> int:

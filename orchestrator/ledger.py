@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nodes.apic.page import IPI_DROPS, MSI_DROPS
+from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
 from nodes.ledger import OTHER, REPLY, REQUEST
@@ -44,7 +44,7 @@ class Edge(NamedTuple):
 
     name: str
     nodes: tuple[str, ...]
-    kind: str  # "request", "reply", "other", "interrupt"
+    kind: str  # "request", "reply", "other", "interrupt", "wire"
     out: int
     taken: int
 
@@ -367,6 +367,16 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             - counts.get(nic, "msi_lost_peer_full"),
             counts.get(APIC, "msi_in", number),
         )
+        yield Edge(  # a level: both its changes are messages, and only a rise may interrupt
+            f"{nic} -> apic (INTx)",
+            (nic, APIC),
+            "wire",
+            counts.get(nic, "intx_asserts")
+            + counts.get(nic, "intx_deasserts")
+            - counts.get(nic, "intx_lost_peer_dead")
+            - counts.get(nic, "intx_lost_peer_full"),
+            counts.get(APIC, "intx_in", number) + counts.get(APIC, "intx_deassert_in", number),
+        )
     for number, cpu in enumerate(settings.cpu_names):
         yield Edge(
             f"{cpu} -> apic",
@@ -381,6 +391,7 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             "interrupt",
             counts.get(APIC, "msi_routed", number)
             + counts.get(APIC, "ipi_routed", number)
+            + counts.get(APIC, "ioapic_routed", number)
             - counts.get(APIC, "lost_dead", number)
             - counts.get(APIC, "lost_full", number),
             counts.get(cpu, "lapic_in"),
@@ -408,6 +419,16 @@ def _interrupts_within(counts: Counts) -> Iterator[Edge]:
             counts.total(APIC, f"{what}_in") + counts.get(APIC, f"{what}_copies"),
             counts.total(APIC, f"{what}_routed") + sum(counts.get(APIC, drop) for drop in drops),
         )
+    yield Edge(
+        f"within {APIC} (INTx)",
+        (APIC,),
+        "interrupt",
+        counts.total(APIC, "intx_in")
+        + counts.get(APIC, "ioapic_again")
+        + counts.get(APIC, "ioapic_copies"),
+        counts.total(APIC, "ioapic_routed")
+        + sum(counts.get(APIC, end) for end in (*INTX_ENDS, *IOAPIC_DROPS)),
+    )
 
 
 def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
@@ -415,11 +436,14 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     settings = counts.settings
     cpus: Callable[[str], int] = lambda name: _over_cpus(counts, name, 0)  # noqa: E731
     book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
+    book.source("INTx asserted", counts.total(APIC, "intx_in"))
+    book.source("level still there", counts.get(APIC, "ioapic_again"))
     book.source("IPIs", cpus("ipi_sent"))
     book.source("timer", cpus("lapic_timer"))
-    book.source("copies", counts.get(APIC, "msi_copies") + counts.get(APIC, "ipi_copies"))
+    for way in ("msi", "ipi", "ioapic"):
+        book.source("copies", counts.get(APIC, f"{way}_copies"))
     book.end("delivered", cpus("vectors_taken") - cpus("msi_no_handler"))
-    book.end("INIT, STARTUP, NMI", cpus("lapic_other"))
+    book.end("INIT, STARTUP, NMI, SMI, ExtINT", cpus("lapic_other"))
     book.end("merged", cpus("lapic_merged"))
     book.end("no irq handler", cpus("msi_no_handler"))
     book.end("APIC disabled", cpus("lapic_disabled"))
@@ -434,7 +458,7 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
         book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
         for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
             book.end(f"{nic} {reason}", counts.get(nic, reason))
-    for reason in (*MSI_DROPS, *IPI_DROPS):
+    for reason in (*MSI_DROPS, *IPI_DROPS, *INTX_ENDS, *IOAPIC_DROPS):
         book.end(f"apic {reason}", counts.get(APIC, reason))
     for reason in ("lost_dead", "lost_full"):
         book.end(f"apic {reason}", counts.total(APIC, reason))

@@ -67,6 +67,7 @@ class Outside(NamedTuple):
 
     message: Callable[[int], None]  # MSI-X vector
     line: Callable[[bool], None]  # INTx or MSI
+    mastering: Callable[[bool], None]  # messages may leave: bus mastering and no GIO_DIS
     unpend: Callable[[int], None]  # clear pending bits of these vectors
     wire: Callable[[bytes], None]  # a frame without FCS
     laser: Callable[[bool], None]
@@ -227,6 +228,7 @@ class Device:
         allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS
         self.transmit.allowed = allowed
         self.receive.allowed = allowed
+        self._outside.mastering(allowed)
         self.interrupts.set_allowed(allowed)
         if allowed:
             self.transmit.resume()

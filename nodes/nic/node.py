@@ -16,6 +16,7 @@ from bus.messages import (
     CfgWrite,
     Completion,
     EthFrame,
+    IntxMessage,
     LinkState,
     MemRead,
     MemWrite,
@@ -32,9 +33,8 @@ from nodes.ledger import classify
 from nodes.machine import APIC, LAN, MachineSettings, NicSettings
 from nodes.nic.device import Device, Outside
 from nodes.nic.dma import Dma
-from nodes.nic.msix import Msix
 from nodes.nic.page import NIC_SCHEMA
-from nodes.nic.pcie import Function
+from nodes.nic.pcie import Bus, Function
 from nodes.nic.snapshot import SNAPSHOTS
 
 SPEED_MBPS = 10000
@@ -47,6 +47,9 @@ _UNEXPECTED = NIC_SCHEMA.index("unexpected")
 _COMPLETIONS_LOST = NIC_SCHEMA.index("completions_lost")
 _TX_LOST = {True: NIC_SCHEMA.index("tx_lost_peer_dead"),
             False: NIC_SCHEMA.index("tx_lost_peer_full")}  # fmt: skip
+_INTX = {True: NIC_SCHEMA.index("intx_asserts"), False: NIC_SCHEMA.index("intx_deasserts")}
+_INTX_LOST = {True: NIC_SCHEMA.index("intx_lost_peer_dead"),
+              False: NIC_SCHEMA.index("intx_lost_peer_full")}  # fmt: skip
 _MSI_LOST = {True: NIC_SCHEMA.index("msi_lost_peer_dead"),
              False: NIC_SCHEMA.index("msi_lost_peer_full")}  # fmt: skip
 
@@ -63,19 +66,19 @@ class NicNode(Node):
         self._switch_there = False
         self._recorder = Recorder(self.ram.recorder_words(self.name))
         dma = Dma(self.ram, self.ram.iommu(nic.slot), words)
-        self.msix = Msix(words, self._recorder, self._msi)
-        self.function = Function(words, self.msix, nic.mac, self._msi)
+        self.function = Function(words, self._recorder, nic.mac, Bus(self._msi, self._intx))
+        self.msix = self.function.msix
         outside = Outside(
             message=self.msix.message,
             line=self.function.line,
+            mastering=self.function.mastering,
             unpend=self.msix.clear,
             wire=self._wire,
             laser=self._laser,
         )
         self.device = Device(words, dma, self._recorder, nic.mac, outside)
-        self.device.interrupts.slack_ns = around.timer_slack_ns
-        self.msix.now = self.device.now
-        self.function.device = self.device
+        self.device.interrupts.timers.slack_ns = around.timer_slack_ns
+        self.function.attach(self.device, self.device.now)
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
             MemRead: self._mem_read,
             CfgRead: self._cfg_read,
@@ -153,6 +156,10 @@ class NicNode(Node):
     def _msi(self, address: int, data: int) -> None:
         self.post(APIC, MsiWrite(address, data))
 
+    def _intx(self, pin: int, asserted: bool) -> None:
+        self._words[_INTX[asserted]] += 1
+        self.post(APIC, IntxMessage(pin, int(asserted)))
+
     def _wire(self, frame: bytes) -> None:
         self.post(LAN, EthFrame(frame))
 
@@ -168,5 +175,7 @@ class NicNode(Node):
                 words[_TX_LOST[dead] + classify(message.frame)] += 1
             elif kind is MsiWrite:
                 words[_MSI_LOST[dead]] += 1
+            elif kind is IntxMessage:
+                words[_INTX_LOST[dead]] += 1
             elif kind is Completion:
                 words[_COMPLETIONS_LOST] += 1

@@ -116,6 +116,13 @@ NIC_SCHEMA = Schema(
         Field("config_writes", ""),
         Field("config_reads", ""),
         Field("unsupported_requests", "memory accesses while decode was off, or to no BAR"),
+        Field("err_cor", "ERR_COR messages to the root port"),
+        Field("err_nonfatal", "ERR_NONFATAL messages to the root port"),
+        Field("err_fatal", "ERR_FATAL messages to the root port"),
+        Field("intx_asserts", "Assert_INTx handed to the interrupt controller"),
+        Field("intx_deasserts", "Deassert_INTx handed to the interrupt controller"),
+        Field("intx_lost_peer_dead", "handed over, but the interrupt controller was dead"),
+        Field("intx_lost_peer_full", "handed over, but its queue was full"),
         Field("completions_lost", "answers that the CPU did not take"),
         Field("unexpected", "messages that mean nothing to a NIC"),
     )

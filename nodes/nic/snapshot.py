@@ -31,7 +31,7 @@ def _state(nic: NicNode) -> dict[str, Any]:
         "eims": interrupts.eims,
         "eicr_vectors": interrupts.pending,
         "eims_vectors": interrupts.enabled,
-        "itr_ns": {str(v): ns for v, ns in enumerate(interrupts.interval_ns) if ns},
+        "itr_ns": {str(v): ns for v, ns in enumerate(interrupts.timers.interval_ns) if ns},
         "windows": [list(window) for window in device.dma.windows()],
     }
 

@@ -24,8 +24,10 @@ from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe import watchdog
 from nodes.cpu.kernel.drivers.ixgbe.hw import ENODEV
 from nodes.cpu.kernel.hrtimer import nanosleep
+from nodes.cpu.kernel.irq import gsi  # noqa: F401  (its replica registers itself)
 from nodes.cpu.kernel.irq import proc as irq_proc  # noqa: F401  (its files register themselves)
 from nodes.cpu.kernel.irq.affinity import Affinities
+from nodes.cpu.kernel.irq.io_apic import setup_io_apic
 from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
@@ -157,6 +159,7 @@ def apply_running(cpu: Cpu, _key: int, _value: bool) -> None:
 
 def _init(cpu: Cpu) -> Context:
     printk(cpu, f"Linux version {cpu.params.release} (bottomhalf)")
+    yield from setup_io_apic(cpu)
     cpu.online_cpus = yield from smp_init(cpu)
     yield from publish(cpu, "online", 0, tuple(cpu.online_cpus))
     for nic in range(len(cpu.machine.nics)):

@@ -88,6 +88,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "offline_drain": ("irqs-on", "irr"),
     "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
+    "ioapic_delivery": ("lowest", "fixed"),
     "route_cache": ("hash", "nexthop"),
     "dst_gc": ("timer", "work", "rcu"),
     "dst_without_device": ("loopback", "blackhole_netdev"),
@@ -187,6 +188,7 @@ class Params(NamedTuple):
     offline_drain: str  # how a dying CPU gets rid of what is latched: fixup_irqs
     cpumask_bits: int  # printed of a CPU mask: NR_CPUS; 0: as many as there are CPUs
     msi_destination: str
+    ioapic_delivery: str  # of a pin to its CPUs
     timer_wheel: str
     timer_softirq: str
     timer_slack: str  # how late mod_timer may make a timer of its own accord
@@ -382,6 +384,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "offline_drain": ("irqs-on", "irr", "irr"),
     "cpumask_bits": (255, 0, 0),
     "msi_destination": ("physical", "logical", "logical"),
+    "ioapic_delivery": ("lowest", "lowest", "fixed"),
     "timer_wheel": ("cascading", "cascading", "hierarchical"),
     "timer_softirq": ("every-tick", "every-tick", "when-due"),
     "timer_slack": ("none", "256th", "none"),

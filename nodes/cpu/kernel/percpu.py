@@ -11,7 +11,7 @@ interrupt can be taken, and then only if ``irqs_on``. What a context yields:
 * ``None``: a boundary and nothing else;
 * ``USER``: the task is in user mode here, so it may also be preempted;
 * ``SCHEDULE``: the task calls ``schedule()``;
-* ``MmioRead`` / ``ConfigAccess``: a non-posted access; the yield returns the value;
+* ``MmioRead``, ``IoApicRead``, ``ConfigAccess``: a non-posted access; the yield returns the value;
 * ``Pause``: a busy wait;
 * ``PLAY_DEAD``: the idle task of a CPU that went offline: it halts until INIT and STARTUP;
 * ``SoftwareInterrupt``: the ``int n`` instruction; the yield returns what the gate's handler does.
@@ -78,6 +78,12 @@ class MmioRead(NamedTuple):
     nic: int
     offset: int
     bar: int = 0
+
+
+class IoApicRead(NamedTuple):
+    """32-bit read of the I/O APIC's page; the CPU stalls until it completes."""
+
+    offset: int
 
 
 class ConfigAccess(NamedTuple):

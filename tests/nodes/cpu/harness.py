@@ -64,6 +64,7 @@ class BareCpu:
             gateway=GatewaySettings(),
             overrides=overrides,
             completion_timeout_ms=50,
+            ioapics=0,
         )
         self.ns = START_NS
         self.ram = ram or Ram.anonymous(self.settings.layout())
@@ -218,6 +219,7 @@ class Box:
         bonded: bool = True,
         boot: bool = True,
         gateway: GatewaySettings | None = None,
+        pci_lines: int = 8,
         **bond: Any,
     ) -> None:
         names = tuple(f"eth{n}" for n in range(nics))
@@ -234,6 +236,7 @@ class Box:
             gateway=gateway or GatewaySettings(),
             overrides=overrides,
             completion_timeout_ms=50,
+            pci_lines=pci_lines,
         )
         self.machine = SimulatedMachine(self.settings, seed=seed)
         self.pages = {

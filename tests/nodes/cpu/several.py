@@ -47,7 +47,8 @@ class Several:
         """As the apic does it, without its queues."""
         for sender, bench in enumerate(self.all):
             for message in bench.outbox.pop("apic", []):
-                assert isinstance(message, IcrWrite)
+                if not isinstance(message, IcrWrite):
+                    continue
                 self.icr.append((sender, message.icr))
                 for target in self._targets(sender, message.icr):
                     if target not in self.dead:

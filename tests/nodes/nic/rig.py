@@ -9,6 +9,7 @@ from bus.messages import (
     CfgWrite,
     Completion,
     EthFrame,
+    IntxMessage,
     LinkState,
     MemRead,
     MemWrite,
@@ -83,6 +84,10 @@ class Rig(Bench):
     def msis(self, said: list[tuple[str, Any]]) -> list[tuple[int, int]]:
         """(address, data) of the interrupt messages."""
         return [tuple(m) for peer, m in said if isinstance(m, MsiWrite) and peer == "apic"]
+
+    def wires(self, said: list[tuple[str, Any]]) -> list[tuple[int, int]]:
+        """(pin, asserted) of the INTx messages."""
+        return [tuple(m) for peer, m in said if isinstance(m, IntxMessage) and peer == "apic"]
 
     def vectors(self, said: list[tuple[str, Any]]) -> list[int]:
         """Vectors of the interrupt messages, as ``program_msix`` numbered them."""
@@ -181,6 +186,14 @@ class Rig(Bench):
     def wire(self, *frames: bytes) -> list[tuple[str, Any]]:
         """Frames from the switch, in one inbox."""
         return self.give(*(("lan", EthFrame(f)) for f in frames))
+
+    def inbox_with_read(self, *frames: bytes) -> None:
+        """Frames, and behind them a register read, in one inbox."""
+        self._tag += 1
+        self.give(
+            *(("lan", EthFrame(f)) for f in frames),
+            ("cpu0", MemRead(self._tag, 0, KEYS["STATUS"][0])),
+        )
 
     # -- descriptors
 
