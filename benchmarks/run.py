@@ -4,8 +4,9 @@ Pings through a machine of processes alternate with a ring of five processes ove
 pattern, ROUNDS times, in both placements; medians are reported. The ring's lap is what five hops
 cost on this computer; the ratio is what the emulation adds. The round trip is held against one bare
 token, the flood against 64 of them, which travel as one list (and, in the raw figures, against 64
-that are messages of the bus). Also: launch, idle, memory. Progress goes to stderr, one JSON object
-to stdout.
+that are messages of the bus). Also: frames through the device alone, each way, short and long, held
+against a bare ring in memory (``benchmarks.frames``); launch, idle, memory. Progress goes to
+stderr, one JSON object to stdout.
 
     python -m benchmarks.run [--quick]
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.frames import measure as measure_frames
 from benchmarks.ring import run_ring
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import (
@@ -218,10 +220,19 @@ def idle(settle_s: int, seconds: int) -> float:
     return used / seconds * 100
 
 
+def device(count: int) -> dict[str, dict[str, float]]:
+    """Frames a second through one NIC without a bus, and their ratio to a bare ring."""
+    figures = measure_frames(count)
+    for name, rate in figures["frames_per_s"].items():
+        say(f"device {name}: {rate:.0f} frames/s = {figures['ratio'][name]:.3f} of a bare ring")
+    return figures
+
+
 def main(argv: list[str]) -> int:
     """Measure everything and print it."""
     quick = "--quick" in argv
     count = 1 if quick else ROUNDS
+    frames = device(count)
     pinned = rounds("pinned", count)
     free = rounds("free", count)
     launch_ms, pss_mb, pss_mb_max = launch(2, count)
@@ -233,12 +244,14 @@ def main(argv: list[str]) -> int:
         "flood_ratio": free["flood_ratio"],
         "pings_per_s": free["pings_per_s"],
         "cpu_us_per_ping": free["cpu_us_per_ping"],
+        "device_frame_ratio": frames["ratio"],
         "launch_ms": launch_ms,
         "idle_cpu_percent": idle_percent,
         "pss_mb_per_node": pss_mb,
         "raw": {
             "pinned": pinned,
             "free": free,
+            "device_frames_per_s": frames["frames_per_s"],
             "pss_mb_per_node_max": pss_mb_max,
             "cpus_32": {
                 "launch_ms": big_ms,

@@ -147,6 +147,8 @@ class Device:
 
     def next_ns(self) -> int | None:
         """When the device wants a turn by itself."""
+        if self.transmit.dirty:  # a pass that was cut short
+            return self.now.ns + 1
         timer = self.interrupts.next_ns()
         link = self.link.next_ns()
         if timer is None:
@@ -174,7 +176,7 @@ class Device:
         if fast is not None:
             fast[0](fast[1], value & 0xFFFF)
         elif not offset & 3 and offset < CSR_BYTES:
-            self.regs.write(offset, value)
+            self.regs.write(offset, value & 0xFFFF_FFFF)
 
     def _after_ctrl(self, index: int, value: int) -> None:
         if value & (_RST | _LNK_RST):

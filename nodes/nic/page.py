@@ -24,12 +24,12 @@ TX_DROPS = (
 RX_DROPS = (
     "rx_drop_link_down", "rx_drop_rx_off", "rx_drop_length", "rx_drop_filter", "rx_drop_vlan",
     "rx_drop_queue_off", "rx_drop_no_descriptor", "rx_drop_missed", "rx_drop_dma",
-    "rx_drop_reset",
+    "rx_drop_reset", "rx_drop_control",
 )  # fmt: skip
 
 _TX_DOC = {
     "tx_drop_descriptor": "not a descriptor the hardware knows, or one without data",
-    "tx_drop_offload": "wanted an offload that is not modelled (checksum, TSO, VLAN insertion)",
+    "tx_drop_offload": "its context descriptor does not fit the packet, or there is none",
     "tx_drop_oversize": "longer than the wire carries",
     "tx_drop_fcs": "IFCS off and the FCS in the buffer is wrong",
     "tx_drop_laser_off": "sent while the laser was off (ESDP.SDP3)",
@@ -37,7 +37,7 @@ _TX_DOC = {
 _RX_DOC = {
     "rx_drop_link_down": "arrived while LINKS.UP was 0",
     "rx_drop_rx_off": "RXCTRL.RXEN was 0",
-    "rx_drop_length": "shorter than 64 or longer than MAXFRS on the wire",
+    "rx_drop_length": "shorter than 64 or longer than MAXFRS on the wire, or an 802.3 length lies",
     "rx_drop_filter": "destination address: no RAL/RAH, MTA, FCTRL match",
     "rx_drop_vlan": "VLAN not in VFTA",
     "rx_drop_queue_off": "RXDCTL.ENABLE was 0",
@@ -45,6 +45,7 @@ _RX_DOC = {
     "rx_drop_missed": "packet buffer full (MPC)",
     "rx_drop_dma": "buffer or descriptor outside the mapped windows",
     "rx_drop_reset": "was in the packet buffer when the port was reset",
+    "rx_drop_control": "MAC control frame: pause with MFLCN.DPF, others without PMCF",
 }
 
 NIC_SCHEMA = Schema(

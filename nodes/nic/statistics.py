@@ -23,12 +23,15 @@ SINGLES: dict[str, tuple[str, ...]] = {
     **{f"PRC{size}": (f"rx_{size}",) for size in _SIZES},
     **{f"PTC{size}": (f"tx_{size}",) for size in _SIZES},
     "GPRC": tuple(f"rx_{size}" for size in _SIZES),
-    "RXNFGPC": ("rx_unfiltered",),
+    "RXNFGPC": tuple(f"rx_{size}" for size in _SIZES),  # not filtered out
     "BPRC": ("rx_broadcast",),
     "MPRC": ("rx_multicast",),
     "TPR": ("rx_all",),
     "RUC": ("rx_undersize",),
     "ROC": ("rx_oversize",),
+    "RLEC": ("rx_length_error",),
+    "LXONRXCNT": ("rx_xon",),
+    "LXOFFRXCNT": ("rx_xoff",),
     "XEC": ("rx_checksum",),
     "RXDGPC": ("rx_dma",),
     "GPTC": tuple(f"tx_{size}" for size in _SIZES),
@@ -57,12 +60,11 @@ RX_64, TX_64 = _AT["rx_64"], _AT["tx_64"]
 assert TOTALS[RX_64 : RX_64 + 6] == tuple(f"rx_{size}" for size in _SIZES)
 assert TOTALS[TX_64 : TX_64 + 6] == tuple(f"tx_{size}" for size in _SIZES)
 RX_ALL, RX_ALL_OCTETS, RX_OCTETS = _AT["rx_all"], _AT["rx_all_octets"], _AT["rx_octets"]
-RX_UNFILTERED, RX_UNDERSIZE, RX_OVERSIZE = (
-    _AT["rx_unfiltered"], _AT["rx_undersize"], _AT["rx_oversize"],
-)  # fmt: skip
+RX_UNDERSIZE, RX_OVERSIZE = _AT["rx_undersize"], _AT["rx_oversize"]
 RX_BROADCAST, RX_MULTICAST, RX_CHECKSUM = (
     _AT["rx_broadcast"], _AT["rx_multicast"], _AT["rx_checksum"],
 )  # fmt: skip
+RX_LENGTH_ERROR, RX_XON, RX_XOFF = _AT["rx_length_error"], _AT["rx_xon"], _AT["rx_xoff"]
 RX_DMA, RX_DMA_OCTETS = _AT["rx_dma"], _AT["rx_dma_octets"]
 TX_DMA, TX_OCTETS = _AT["tx_dma"], _AT["tx_octets"]
 TX_BROADCAST, TX_MULTICAST = _AT["tx_broadcast"], _AT["tx_multicast"]

@@ -108,7 +108,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "msix_other": ("whole", "cause-bits"),
     "ixgbe_health_checks": ("off", "on"),
     "nvm_version": ("word-29", "etrack-id"),
-    "ethtool_text": ("6", "3.8", "6.1"),
     "receive_batching": ("one-by-one", "list"),
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
