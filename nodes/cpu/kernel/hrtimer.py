@@ -141,7 +141,7 @@ def nanosleep(cpu: Cpu, duration_ns: int) -> Context:
 
 
 def usleep_range(cpu: Cpu, least_us: int, _most_us: int) -> Context:
-    """Sleep at least ``least_us``; the range is what power management may use, and does not here."""
+    """Sleep at least ``least_us``; the rest of the range is for power management."""
     end = cpu.now() + least_us * 1_000
     while cpu.now() < end:
         cpu.current.state = TASK_UNINTERRUPTIBLE

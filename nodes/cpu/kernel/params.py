@@ -89,6 +89,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
     "ioapic_delivery": ("lowest", "fixed"),
+    "msix_setup": ("table-first", "used-masked", "all-masked"),
+    "pci_msi": ("on", "off"),
     "route_cache": ("hash", "nexthop"),
     "dst_gc": ("timer", "work", "rcu"),
     "dst_without_device": ("loopback", "blackhole_netdev"),
@@ -188,6 +190,8 @@ class Params(NamedTuple):
     cpumask_bits: int  # printed of a CPU mask: NR_CPUS; 0: as many as there are CPUs
     msi_destination: str
     ioapic_delivery: str  # of a pin to its CPUs
+    msix_setup: str  # what is masked while the table is written
+    pci_msi: str  # off: the kernel was booted with pci=nomsi
     timer_wheel: str
     timer_softirq: str
     timer_slack: str  # how late mod_timer may make a timer of its own accord
@@ -384,6 +388,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "cpumask_bits": (255, 0, 0),
     "msi_destination": ("physical", "logical", "logical"),
     "ioapic_delivery": ("lowest", "lowest", "fixed"),
+    "msix_setup": ("table-first", "used-masked", "all-masked"),
+    "pci_msi": ("on", "on", "on"),
     "timer_wheel": ("cascading", "cascading", "hierarchical"),
     "timer_softirq": ("every-tick", "every-tick", "when-due"),
     "timer_slack": ("none", "256th", "none"),

@@ -1,4 +1,4 @@
-"""From a PCI device's INTA..D to an irq: acpi_register_gsi, drivers/acpi/pci_irq.c, msi/legacy.
+"""From a PCI device's INTA..D to an irq: acpi_register_gsi, drivers/acpi/pci_irq.c.
 
 The boot CPU holds the map. ``acpi_register_gsi`` gives a GSI its irq when the first device behind
 it asks: a vector, a redirection entry (level, active low, masked) and a descriptor on every CPU
@@ -6,8 +6,9 @@ it asks: a vector, a redirection entry (level, active low, masked) and a descrip
 up. What a GSI's irq is called is a matter of ``vector_allocator``: its own number, or in 2.6.18 the
 vector's.
 
-A driver asks for INTx as ``pci_alloc_irq_vectors(.., PCI_IRQ_LEGACY)`` or an old driver does: take
-``pci_irq``, switch INTx on by ``pci_intx``, request it.
+A driver gets INTx, as the last choice of ``pci_alloc_irq_vectors`` or as an old driver does, in
+three steps: take ``pci_irq``, switch the wire on by ``pci_intx``, request the irq on the CPU that
+has the line and on its replicas.
 
 Left out: links that can be set to another irq (the board's routing is fixed), sharing of one irq by
 two GSIs when 2.6.18's vectors run out (it takes more devices than there are slots).
@@ -31,7 +32,7 @@ from nodes.cpu.kernel.irq.io_apic import (
     ioapic_chip,
     ioapic_write_entry,
 )
-from nodes.cpu.kernel.pci import PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, read_config, write_config
+from nodes.cpu.kernel.pci import PCI_COMMAND_INTX_DISABLE, change_command, read_config
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_DEBUG, KERN_INFO, KERN_WARNING, printk
 from nodes.cpu.kernel.tables import publish, replica
@@ -128,7 +129,7 @@ def pci_irq_disable(cpu: Cpu, nic: int) -> Context:
 
 def pci_intx(cpu: Cpu, nic: int, *, enable: bool) -> Context:
     """May the function assert its pin? Bit 10 of the command register."""
-    command = yield from read_config(cpu, nic, PCI_COMMAND, 2)
-    wanted = command & ~PCI_COMMAND_INTX_DISABLE | (0 if enable else PCI_COMMAND_INTX_DISABLE)
-    if wanted != command:
-        yield from write_config(cpu, nic, PCI_COMMAND, 2, wanted)
+    if enable:
+        yield from change_command(cpu, nic, off=PCI_COMMAND_INTX_DISABLE)
+    else:
+        yield from change_command(cpu, nic, on=PCI_COMMAND_INTX_DISABLE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel import pci
+from nodes.cpu.kernel import pci, pcimsi
 from nodes.cpu.kernel.drivers.ixgbe import (
     common,
     configure,
@@ -101,7 +101,7 @@ def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
     desc = irq_alloc_desc(cpu, irq, hwirq, vector, target)
     if domain >> cpu.number & 1:
         cpu.irq.vector_irq[vector] = desc
-    entry = pci.MsixEntry(nic, adapter.name, index)
+    entry = pcimsi.MsixEntry(nic, adapter.name, index)
     irq_set_chip_and_handler(cpu, desc, msix_chip(cpu), "edge", entry)
     handler: Handler
     if queue >= 0:
@@ -294,7 +294,7 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
         lines.append((irq, (hwirq, vector, target, cfg.domain, name, nic, queue)))
         adapter.irqs.append(irq)
         entries.append((target, vector))
-    yield from pci.enable_msix(cpu, nic, adapter.name, entries)
+    yield from pcimsi.enable_msix(cpu, nic, adapter.name, entries)
     for irq, line in lines:
         yield from publish(cpu, "irq", irq, line)
     return 0
@@ -327,7 +327,7 @@ def _free_irqs(cpu: Cpu, adapter: Adapter) -> Context:
         release_irq(cpu, irq)
     adapter.irqs.clear()
     if not adapter.removed:
-        yield from pci.disable_msix(cpu, adapter.nic)
+        yield from pcimsi.disable_msix(cpu, adapter.nic)
 
 
 def release_hw_control(cpu: Cpu, adapter: Adapter) -> Context:

@@ -44,41 +44,32 @@ _GORC, _GOTC = (
 )
 
 #: One pass of ixgbe_update_stats.
-UPDATE: tuple[tuple[str, int], ...] = tuple(
-    [("crcerrs", 0x04000)]
-    + _rows(_MPC, _PXONTXC, _PXOFFTXC, _PXONRXC)
-    + _rows(_QPTC, _QPRC, _QBTC, _QBTC_H, _QBRC, _QBRC_H)
-    + [("gprc", 0x04074), ("lxoffrxc", 0x041A8)]
-    + _QPRDC
-    + _GORC
-    + _GOTC
-    + [("tor", 0x040C0), ("tor_high", 0x040C4), ("lxonrxc", 0x041A4)]
-    + [("fdirmatch", 0x0EE58), ("fdirmiss", 0x0EE5C)]
-    + [("fccrc", 0x05118), ("fcoerpdc", 0x0241C), ("fcoeprc", 0x02428), ("fcoeptc", 0x08784)]
-    + [("fcoedwrc", 0x0242C), ("fcoedwtc", 0x08788)]
-    + [("bprc", 0x04078), ("mprc", 0x0407C), ("roc", 0x040AC)]
-    + _PRC
-    + [("rlec", 0x04040), ("lxontxc", 0x03F60), ("lxofftxc", 0x03F68), ("gptc", 0x04080)]
-    + [("mptc", 0x040F0), ("ruc", 0x040A4), ("rfc", 0x040A8), ("rjc", 0x040B0), ("tpr", 0x040D0)]
-    + _PTC
-    + [("bptc", 0x040F4)]
-)
+UPDATE: tuple[tuple[str, int], ...] = (
+    ("crcerrs", 0x04000),
+    *_rows(_MPC, _PXONTXC, _PXOFFTXC, _PXONRXC),
+    *_rows(_QPTC, _QPRC, _QBTC, _QBTC_H, _QBRC, _QBRC_H),
+    ("gprc", 0x04074), ("lxoffrxc", 0x041A8), *_QPRDC, *_GORC, *_GOTC,
+    ("tor", 0x040C0), ("tor_high", 0x040C4), ("lxonrxc", 0x041A4),
+    ("fdirmatch", 0x0EE58), ("fdirmiss", 0x0EE5C),
+    ("fccrc", 0x05118), ("fcoerpdc", 0x0241C), ("fcoeprc", 0x02428), ("fcoeptc", 0x08784),
+    ("fcoedwrc", 0x0242C), ("fcoedwtc", 0x08788),
+    ("bprc", 0x04078), ("mprc", 0x0407C), ("roc", 0x040AC), *_PRC,
+    ("rlec", 0x04040), ("lxontxc", 0x03F60), ("lxofftxc", 0x03F68), ("gptc", 0x04080),
+    ("mptc", 0x040F0), ("ruc", 0x040A4), ("rfc", 0x040A8), ("rjc", 0x040B0), ("tpr", 0x040D0),
+    *_PTC, ("bptc", 0x040F4),
+)  # fmt: skip
 #: What ixgbe_clear_hw_cntrs_generic reads.
-CLEAR: tuple[int, ...] = tuple(
-    [0x04000, 0x04004, 0x04008, 0x04010]
-    + [at for _, at in _MPC]
-    + [0x04034, 0x04038, 0x04040, 0x03F60, 0x03F68, 0x041A4, 0x041A8]
-    + [at for _, at in _rows(_PXONTXC, _PXOFFTXC, _PXONRXC, _PXOFFRXC)]
-    + [0x03240 + 4 * i for i in range(8)]
-    + [at for _, at in _PRC]
-    + [0x04074, 0x04078, 0x0407C, 0x04080]
-    + [at for _, at in _GORC + _GOTC]
-    + [0x040A4, 0x040A8, 0x040AC, 0x040B0, 0x040B4, 0x040B8, 0x0CF90, 0x040C0, 0x040C4]
-    + [0x040D0, 0x040D4]
-    + [at for _, at in _PTC]
-    + [0x040F0, 0x040F4]
-    + [at for _, at in _rows(_QPRC, _QPTC, _QBRC, _QBRC_H, _QBTC, _QBTC_H, _QPRDC)]
-)
+CLEAR: tuple[int, ...] = (
+    0x04000, 0x04004, 0x04008, 0x04010, *(at for _, at in _MPC),
+    0x04034, 0x04038, 0x04040, 0x03F60, 0x03F68, 0x041A4, 0x041A8,
+    *(at for _, at in _rows(_PXONTXC, _PXOFFTXC, _PXONRXC, _PXOFFRXC)),
+    *(0x03240 + 4 * i for i in range(8)),
+    *(at for _, at in _PRC), 0x04074, 0x04078, 0x0407C, 0x04080,
+    *(at for _, at in _GORC + _GOTC),
+    0x040A4, 0x040A8, 0x040AC, 0x040B0, 0x040B4, 0x040B8, 0x0CF90, 0x040C0, 0x040C4,
+    0x040D0, 0x040D4, *(at for _, at in _PTC), 0x040F0, 0x040F4,
+    *(at for _, at in _rows(_QPRC, _QPTC, _QBRC, _QBRC_H, _QBTC, _QBTC_H, _QPRDC)),
+)  # fmt: skip
 NAMES = tuple(name for name, _ in UPDATE)
 TXDGPC = 0x087A0
 
