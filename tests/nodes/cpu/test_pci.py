@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bus.messages import CfgWrite, IntxMessage, MemWrite, MsiWrite, PeerBack, PeerLost
-from nodes.cpu.kernel import pci, pcimsi
+from nodes.cpu.kernel import pci, pciirq, pcimsi
 from nodes.cpu.kernel.irq.manage import free_irq, request_irq
 from nodes.cpu.kernel.percpu import Context
 from nodes.nic.registers import KEYS
@@ -31,6 +31,7 @@ class Pair:
         self.bench.outbox.clear()
         self.rig = Rig()
         self.cpu = self.bench.cpu
+        self.cpu.machine = self.cpu.machine._replace(ioapics=1)  # of which nobody asks anything
         self.said: list[Any] = []  # by the device to the interrupt controller
         self.heard: list[Any] = []  # by the device
 
@@ -72,6 +73,19 @@ class Pair:
 
     def ready(self) -> None:
         self.run(pci.enable_device(self.cpu, 0))
+
+
+def fill(pair: Pair, free: int) -> None:
+    """Leave this many device vectors."""
+    irq = 1000
+    while True:
+        try:
+            pair.cpu.vectors.activate(irq, 1, 1)
+        except OSError:
+            break
+        irq += 1
+    for taken in range(1000, 1000 + free):
+        pair.cpu.vectors.release(taken)
 
 
 @pytest.fixture
@@ -189,20 +203,11 @@ def test_range_that_cannot_be_had(pair: Pair) -> None:
 
 def test_fewer_vectors_than_wanted_when_the_space_is_nearly_full(pair: Pair) -> None:
     pair.ready()
-    vectors = pair.cpu.vectors
-    irq = 1000
-    while True:
-        try:
-            vectors.activate(irq, 1, 1)
-        except OSError:
-            break
-        irq += 1
-    for taken in (1000, 1001):
-        vectors.release(taken)
+    fill(pair, free=2)
     entries = pair.run(pcimsi.pci_enable_msix_range(pair.cpu, 0, 2, 10))
     assert len(entries) == 2
     pcimsi.msi_free_irqs(pair.cpu, entries)
-    vectors.activate(1000, 1, 1)
+    pair.cpu.vectors.activate(1000, 1, 1)
     assert pair.run(pcimsi.pci_enable_msix_range(pair.cpu, 0, 2, 10)) == -ENOSPC
     entry = pair.run(pcimsi.pci_enable_msi(pair.cpu, 0))
     assert entry.vector
@@ -273,8 +278,43 @@ def test_message_of_msi_can_be_readdressed(pair: Pair) -> None:
     assert pair.interrupts() == [(pcimsi.msi_address(pair.cpu, 0), 0x77)]
 
 
-def test_kernel_booted_with_nomsi_has_neither() -> None:
-    pair = Pair(overrides=(("pci_msi", "off"),))
+# -- whatever there is
+
+
+def test_driver_gets_msix_if_it_can(pair: Pair) -> None:
+    pair.ready()
+    irqs = pair.run(pciirq.pci_alloc_irq_vectors(pair.cpu, 0, 1, 3))
+    assert (irqs.kind, len(irqs.entries)) == (pciirq.PCI_IRQ_MSIX, 3)
+    pair.run(pciirq.pci_free_irq_vectors(pair.cpu, 0, irqs))
+    assert not pair.run(pci.read_config(pair.cpu, 0, 0x72, 2)) & 0x8000
+    irqs = pair.run(pciirq.pci_alloc_irq_vectors(pair.cpu, 0, 1, 3, pciirq.PCI_IRQ_MSI))
+    assert (irqs.kind, len(irqs.entries)) == (pciirq.PCI_IRQ_MSI, 1)
+    pair.run(pciirq.pci_free_irq_vectors(pair.cpu, 0, irqs))
+    assert not pair.run(pci.read_config(pair.cpu, 0, 0x52, 2)) & 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_kernel_booted_with_nomsi_has_the_wire_only(era: str) -> None:
+    pair = Pair(era, overrides=(("pci_msi", "off"),))
     pair.ready()
     assert pair.run(pcimsi.pci_enable_msix_range(pair.cpu, 0, 1, 1)) == -EINVAL
     assert pair.run(pcimsi.pci_enable_msi(pair.cpu, 0)) == -EINVAL
+    messages = pciirq.PCI_IRQ_MSIX | pciirq.PCI_IRQ_MSI
+    assert pair.run(pciirq.pci_alloc_irq_vectors(pair.cpu, 0, 1, 3, messages)) == -EINVAL
+    assert pair.run(pciirq.pci_alloc_irq_vectors(pair.cpu, 0, 2, 3)) == -EINVAL
+    irqs = pair.run(pciirq.pci_alloc_irq_vectors(pair.cpu, 0, 1, 3))
+    assert irqs.kind == pciirq.PCI_IRQ_LEGACY
+    assert irqs.irq in pair.cpu.irq.desc
+    pair.device("EIMS", LSC)
+    pair.device("EICS", LSC)
+    assert pair.interrupts() == [(1, 1)]
+    pair.run(pciirq.pci_free_irq_vectors(pair.cpu, 0, irqs))
+    assert irqs.irq not in pair.cpu.irq.desc
+
+
+def test_last_vector_is_msis_when_msix_finds_too_few(pair: Pair) -> None:
+    pair.ready()
+    fill(pair, free=1)
+    assert pair.run(pcimsi.pci_enable_msix_range(pair.cpu, 0, 2, 3)) == -ENOSPC
+    irqs = pair.run(pciirq.pci_alloc_irq_vectors(pair.cpu, 0, 1, 3, pciirq.PCI_IRQ_MSI))
+    assert irqs.kind == pciirq.PCI_IRQ_MSI
