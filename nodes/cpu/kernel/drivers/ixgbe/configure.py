@@ -267,8 +267,8 @@ def _alloc_rx_buffers(cpu: Cpu, ring: Ring) -> None:
 
 
 def configure_interrupts(cpu: Cpu, adapter: Adapter) -> Context:
-    """ixgbe_setup_gpie and ixgbe_configure_msix: GPIE, auto-mask, queue pair n to vector n, the rest
-    to the last."""
+    """ixgbe_setup_gpie and ixgbe_configure_msix: GPIE, auto-mask, queue pair n to vector n, all
+    else to the last."""
     write = adapter.write_reg
     for index in (0, 1):
         write(regs.eiam_ex(index), ALL_ONES)

@@ -26,6 +26,7 @@ from nodes.cpu.kernel.drivers.ixgbe import (
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter, Hw
 from nodes.cpu.kernel.drivers.ixgbe.semaphore import acquire_swfw_sync, release_swfw_sync
 from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
+from nodes.cpu.kernel.hrtimer import usleep_range
 from nodes.cpu.kernel.irq.affinity import (
     forget_affinity,
     online_mask,
@@ -36,7 +37,6 @@ from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, Handler
 from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_free_desc, irq_set_chip_and_handler
 from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.irq.thread import stop_irq_threads
-from nodes.cpu.kernel.hrtimer import usleep_range
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.drivers.ixgbe import regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.drivers.ixgbe.hw import EBUSY, flush, read_reg
-from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.hrtimer import usleep_range
+from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.timer import msleep
 
 if TYPE_CHECKING:
