@@ -110,6 +110,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "msix_other": ("whole", "cause-bits"),
     "ixgbe_health_checks": ("off", "on"),
     "nvm_version": ("word-29", "etrack-id"),
+    "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
+    "mtu_check": ("errno", "extack"),
     "receive_batching": ("one-by-one", "list"),
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
@@ -293,6 +295,8 @@ class Params(NamedTuple):
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
     eitr_start: int  # EITR of a queue's vector while the driver chooses
     nvm_version: str  # where ethtool -i's firmware-version is read
+    mtu_check: str  # how an MTU out of range is refused
+    ixgbe_stats: str  # which statistics the driver has: since which of its versions
     phy_sfp_passive: int  # number of enum ixgbe_phy_sfp_passive_unknown
     peer_notification: str
     failure_count: str
@@ -491,6 +495,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "ixgbe_health_checks": ("off", "off", "on"),
     "eitr_start": (0xC3, 0xC8, 0xC8),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
+    "mtu_check": ("errno", "errno", "extack"),
+    "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),

@@ -143,6 +143,11 @@ def configure_tx(cpu: Cpu, adapter: Adapter) -> Context:
         yield from configure_tx_ring(cpu, adapter, ring)
 
 
+def wthresh_1(adapter: Adapter) -> bool:
+    """Do interrupts come so often that each completion must be seen by itself?"""
+    return adapter.rx_itr_setting != 1 and adapter.rx_itr_setting < ITR_100K
+
+
 def configure_tx_ring(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
     """ixgbe_configure_tx_ring."""
     write, base = adapter.write_reg, regs.tx_queue(ring.queue)
@@ -153,8 +158,7 @@ def configure_tx_ring(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
     write(base + 0x08, ring.tx_count * 16)
     write(base + 0x10, 0)
     write(base + 0x18, 0)
-    often = 1 < adapter.rx_itr_setting < ITR_100K or not adapter.rx_itr_setting
-    threshold = regs.TXDCTL_WTHRESH_1 if often else regs.TXDCTL_WTHRESH_8
+    threshold = regs.TXDCTL_WTHRESH_1 if wthresh_1(adapter) else regs.TXDCTL_WTHRESH_8
     enabled = regs.TXDCTL_THRESHOLDS | threshold | regs.DCTL_ENABLE
     write(base + 0x28, enabled)
     for _ in range(MAX_TX_DESC_POLL):
