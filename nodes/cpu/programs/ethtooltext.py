@@ -237,7 +237,14 @@ rx-udp_tunnel-port-offload off=
 tls-hw-tx-offload off=
 tls-hw-rx-offload off=
 rx-gro-hw off=
-tls-hw-record off="""
+tls-hw-record off=
+rx-gro-list off
+macsec-hw-offload off=
+rx-udp-gro-forwarding off
+hsr-tag-ins-offload off=
+hsr-tag-rm-offload off=
+hsr-fwd-offload off=
+hsr-dup-offload off="""
 _PORT_38 = """
 rx-checksumming on
 tx-checksumming on

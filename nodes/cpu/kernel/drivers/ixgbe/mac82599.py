@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 _LMS_TOP_BIT = 4 << 13
+#: ESDP as an SFP+ board's EEPROM sets it: SDP3 and SDP5 are outputs, a module is there.
+_PINS = regs.ESDP_SDP2 | regs.ESDP_SDP3_DIR | 0x2000
 _RESET_POLLS, _PIPELINE_POLLS = 10, 10
 
 
@@ -207,9 +209,6 @@ def disable_tx_laser(cpu: Cpu, adapter: Adapter) -> Context:
 
 
 def enable_tx_laser(cpu: Cpu, adapter: Adapter) -> Context:
-    pins = yield from known(cpu, adapter, regs.ESDP, _PINS | regs.ESDP_SDP3_DIR)
+    pins = yield from known(cpu, adapter, regs.ESDP, _PINS)
     adapter.write_reg(regs.ESDP, (pins | regs.ESDP_SDP3_DIR) & ~regs.ESDP_SDP3)
     yield from flush(cpu, adapter)
-
-
-_PINS = regs.ESDP_SDP2
