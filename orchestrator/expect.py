@@ -178,7 +178,7 @@ def _simple_limit(name: str, text: str) -> float:
         gap_ns = duration_ns(text)
         if gap_ns is not None:
             return gap_ns / 1e6
-    elif re.fullmatch(r"\d+(\.\d+)?%?", text) and (name == "loss" or text.isdigit()):
+    elif re.fullmatch(r"\d+(\.\d+)?%?", text) and (name == "loss" or text.isdecimal()):
         return float(text.rstrip("%"))
     raise ValueError(f": {text} is no {name}", EXAMPLES)
 

@@ -133,7 +133,7 @@ class Facts:
         row = arch_irq(item)
         if row is not None:
             return "arch_irqs", row
-        irq = int(item) if item.isdigit() else self._irqs.get(item)
+        irq = int(item) if item.isdecimal() else self._irqs.get(item)
         return None if irq is None else ("irqs", irq)
 
     def _recorded(

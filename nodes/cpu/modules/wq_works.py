@@ -79,7 +79,7 @@ class Board:
 def numbers(text: str) -> list[int] | None:
     """``0,1`` as numbers; None: something in it is none."""
     parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
         return None
     return [int(part) for part in parts]
 

@@ -387,6 +387,8 @@ def test_the_words_of_another_era(bench):
     ("fields", "text"),
     [
         ({"irq_enabled": 0}, "IF 0: nothing but an NMI"),
+        ({"irq_enabled": 0, "online": 0}, "IF 0: nothing but INIT and STARTUP"),
+        ({"online": 0}, "nobody can run: the CPU is offline"),
         ({"preempt_count": 0x10000}, "IF 1: hard interrupts, no softirq"),
         ({"preempt_count": 1}, "IF 1: hard interrupts, softirqs"),
         ({}, "IF 1: interrupts, softirqs, tasks"),
