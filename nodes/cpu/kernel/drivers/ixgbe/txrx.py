@@ -107,11 +107,8 @@ def _check_tx_hang(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
             hw.e_err(cpu, adapter, line)
         else:
             printk(cpu, line, KERN_ERR)
-    count = adapter.tx_timeout_count + 1
-    text = f"tx hang {count} detected on queue {ring.queue}, resetting adapter"
-    hw.e_info(cpu, adapter, text)
     words[state + HANG_CHECK_ARMED] = 0
-    yield from watchdog.tx_timeout_reset(cpu, adapter)
+    yield from watchdog.tx_timeout_reset(cpu, adapter, ring.queue)
 
 
 def _wake_subqueue(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:

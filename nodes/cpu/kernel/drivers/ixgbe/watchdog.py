@@ -263,11 +263,14 @@ def _link_is_down(cpu: Cpu, adapter: Adapter) -> Context:
     yield from device.carrier_off(cpu, adapter.netdev)
 
 
-def tx_timeout_reset(cpu: Cpu, adapter: Adapter) -> Context:
-    """ixgbe_tx_timeout_reset, on whatever CPU polls the ring."""
+def tx_timeout_reset(cpu: Cpu, adapter: Adapter, queue: int) -> Context:
+    """ixgbe_tx_timeout_reset, on whatever CPU polls the ring; the boot CPU counts resets."""
     if not cpu.boot:
-        yield from call_function_single(cpu, 0, [TX_TIMEOUT, adapter.nic])
+        yield from call_function_single(cpu, 0, [TX_TIMEOUT, adapter.nic, queue])
     elif not adapter.down:
+        count = adapter.tx_timeout_count + 1
+        text = f"tx hang {count} detected on queue {queue}, resetting adapter"
+        hw.e_info(cpu, adapter, text)
         adapter.service.reset_requested = True
         yield from service_event_schedule(cpu, adapter)
 
@@ -275,7 +278,7 @@ def tx_timeout_reset(cpu: Cpu, adapter: Adapter) -> Context:
 @remote_function(TX_TIMEOUT)
 def _remote_tx_timeout(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
     adapter = cpu.net.adapters.get(cpu.machine.nics[record[1]].name)
-    return tx_timeout_reset(cpu, adapter) if adapter is not None else None
+    return tx_timeout_reset(cpu, adapter, record[2]) if adapter is not None else None
 
 
 def on_removal(cpu: Cpu, nic: int) -> Context:
