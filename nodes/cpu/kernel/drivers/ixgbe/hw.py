@@ -5,7 +5,8 @@ later) checks STATUS again and then forgets the mapping, older drivers believe t
 
 With the machine's ``fast_probe`` the driver reads nothing that it can know: words of the EEPROM,
 bytes of the module, and what a reset leaves in a register (``known``), nor does it read STATUS only
-to flush its posted writes (``flush``). It writes the same registers in the same order.
+to flush its posted writes (``flush``). It writes the same registers in the same order, but those of
+the module's initialisation (CORECTL, AUTOC), which would only restart a link that is there.
 """
 
 from __future__ import annotations

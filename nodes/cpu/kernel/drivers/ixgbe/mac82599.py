@@ -36,7 +36,7 @@ def reset_hw(cpu: Cpu, adapter: Adapter) -> Context:
     yield from _mng_enabled(cpu, adapter)
     if error == -EOPNOTSUPP:
         return error
-    if adapter.hw.sfp_setup_needed:
+    if adapter.hw.sfp_setup_needed and not adapter.fast:
         error = yield from setup_sfp_modules(cpu, adapter)
         adapter.hw.sfp_setup_needed = False
         if error:

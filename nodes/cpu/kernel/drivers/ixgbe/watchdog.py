@@ -155,8 +155,9 @@ def _service_task(cpu: Cpu, adapter: Adapter) -> Context:
 
 
 def _sfp_detection(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
-    """ixgbe_sfp_detection_subtask: is there a module, a new one? Every 2 s, until one is set up."""
-    if not service.sfp_needs_reset or adapter.down or adapter.removed:
+    """ixgbe_sfp_detection_subtask: is there a module, a new one? Every 2 s, until one is set up.
+    With ``fast_probe`` the one that is known is taken to be set up: its link need not restart."""
+    if not service.sfp_needs_reset or adapter.fast or adapter.down or adapter.removed:
         return
     if service.sfp_poll_time and cpu.jiffies() < service.sfp_poll_time:
         return
