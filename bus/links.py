@@ -90,7 +90,8 @@ class Inbox:
         self.socket.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
         self.socket.setsockopt(zmq.USE_FD, listen_fd)
         self._monitor = self.socket.get_monitor_socket(_INBOX_EVENTS)
-        #: accepted connections of members without a handshake yet: descriptor -> pid, oldest first
+        #: accepted connections without a handshake yet, of members (or 0: who has gone):
+        #: descriptor -> pid, oldest first
         self._greeting: dict[int, int] = {}
         self.socket.bind(f"ipc://{path}")
         # The methods of the compiled class: pyzmq's own wrappers around them cost as much again.
@@ -109,14 +110,15 @@ class Inbox:
             event, value = _monitor_event(self._monitor)
             if event == _ACCEPTED:
                 pid = _peer_pid(value)
-                if is_member(pid):
+                if is_member(pid) or not pid:  # 0: gone already, nobody can say who it was
                     self._greeting[value] = pid
                 else:
                     out.append(f"process {pid} connected: it is no part of this machine")
             elif event == _UP:
                 self._greeting.pop(next(iter(self._greeting), -1), None)
             elif value in self._greeting:
-                out.append(f"process {self._greeting.pop(value)} does not speak ZeroMQ")
+                pid = self._greeting.pop(value)
+                out.append(f"process {pid or 'that has gone'} does not speak ZeroMQ")
         return out
 
     def close(self) -> None:

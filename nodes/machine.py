@@ -18,9 +18,12 @@ LAN = "lan"
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
 IOAPIC_PINS, FIRST_PCI_GSI = 24, 16
-RING_ENTRIES = 512
-#: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries.
-QUEUE_DMA_BYTES = 2 * RING_ENTRIES * (16 + 2048)
+#: Entries of a ring: what a driver starts with, and the most that ``ethtool -G`` gives it.
+RING_ENTRIES, RING_ENTRIES_MAX = 512, 4096
+#: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries. It has
+#: room for the largest rings; what is never used takes no memory.
+QUEUE_DMA_BYTES = 2 * RING_ENTRIES_MAX * (16 + 2048)
+_QUEUE_UNUSED_BYTES = 2 * (RING_ENTRIES_MAX - RING_ENTRIES) * (16 + 2048)
 #: Each has a bit of its own: RSS hashes are linear, so the more bits differ, the more queues the
 #: eight addresses reach, whatever the key is.
 GATEWAY_ADDRESSES = tuple(f"192.168.1.{1 << bit}" for bit in range(8))
@@ -76,6 +79,7 @@ class MachineSettings(NamedTuple):
     completion_timeout_ms: int = 1000
     hostname: str = "m1"
     address: str = "192.168.1.10/24"  # of the first NIC, where there is no bond
+    fast_probe: bool = True  # drivers take what they know of a NIC for granted
     ioapics: int = 1  # what the firmware's tables (MADT) list
     pci_lines: int = 8  # pins of the I/O APIC that the slots share
 
@@ -116,3 +120,9 @@ class MachineSettings(NamedTuple):
         """Layout of the machine's RAM."""
         dma = len(self.nics) * (self.queues * QUEUE_DMA_BYTES + 65536)
         return Layout(self.node_names, self.cpus, len(self.nics), dma)
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much of the RAM is used with rings as drivers start with them."""
+        unused = len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
+        return self.layout().total_bytes - unused

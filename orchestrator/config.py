@@ -130,6 +130,11 @@ class Machine(_Table):
         description="address of the first NIC of a machine without a bond",
         json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
     )
+    fast_probe: bool = Field(
+        True,
+        description="the NICs' driver takes EEPROM, module and reset values as known; "
+        "false: every register access of a real probe, thousands of them, for each NIC",
+    )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
     set: dict[str, str | int] = Field(
@@ -194,6 +199,7 @@ def build(
         completion_timeout_ms=parsed.completion_timeout_ms,
         hostname=parsed.hostname,
         address=parsed.address,
+        fast_probe=parsed.fast_probe,
     )
 
 

@@ -91,7 +91,7 @@ class ProcessMachine(LocalMachine):
         self._silent: set[str] = set()
         self.rejected = 0  # messages to the orchestrator that did not fit the vocabulary
         layout = settings.layout()
-        self.rundir = RunDir.create(settings.name, base, layout.total_bytes)
+        self.rundir = RunDir.create(settings.name, base, settings.memory_bytes)
         self._cleanup.callback(self.rundir.remove)
         try:
             server = ForkServer(self.rundir, known_places.MODULES if places is None else ())

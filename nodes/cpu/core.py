@@ -69,6 +69,7 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
     chcpu,
+    ethtool,
     files,
     ip,
     iptables,

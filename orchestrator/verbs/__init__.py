@@ -117,8 +117,14 @@ TABLE: dict[str, Verb] = {
              f"{_PROGRAMS}:chcpu", tool=True, step=True),
         Verb("iptables", "kernel", "[-t filter] -A|-D|-I|-L|-F|-Z ...", "netfilter's rules",
              f"{_PROGRAMS}:iptables", tool=True, step=True),
-        Verb("ip", "kernel", "route [show|add|del|get|flush cache] ...", "the routing table",
+        Verb("ip", "kernel",
+             "route [show|add|del|get|flush cache] ... | link set DEV up|down|mtu N",
+             "the routing table; devices up, down, with another MTU",
              f"{_PROGRAMS}:ip", tool=True, step=True),
+        Verb("ethtool", "kernel",
+             "[-i|-k|-g|-G|-c|-C|-S|-l|-L|-x|-d|-t] DEV ...",
+             "a port as its driver knows it: link, rings, moderation, queues, registers, self-test",
+             f"{_PROGRAMS}:ethtool", tool=True, step=True),
         Verb("sh", "kernel", "[-c LINE]",
              "a prompt on the machine: echo X > FILE, pipes to the host's tools, history",
              "orchestrator.verbs.shell:sh", tool=True, step=True),
@@ -166,7 +172,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "guest",
+    "report", "card", "fault", "regs", "ring", "arping", "guest",
 )  # fmt: skip
 
 

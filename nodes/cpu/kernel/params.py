@@ -104,6 +104,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
     "bond_stats": ("sum", "since-enslaved"),
     "reta_order": ("reversed", "straight"),
+    "master_disable": ("if-enabled", "always", "with-readback"),
+    "ixgbe_reset": ("mac", "link-if-down"),
+    "autoc_write": ("plain", "pipeline"),
+    "msix_other": ("whole", "cause-bits"),
+    "ixgbe_health_checks": ("off", "on"),
+    "nvm_version": ("word-29", "etrack-id"),
+    "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
+    "mtu_check": ("errno", "extack"),
     "receive_batching": ("one-by-one", "list"),
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
@@ -126,6 +134,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
+    "ethtool_text": ("6", "3.8", "6.1"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
 }
 
@@ -279,6 +288,16 @@ class Params(NamedTuple):
     removed_device: str
     bond_stats: str  # of its slaves: /proc/net/dev
     reta_order: str  # within each group of four entries
+    master_disable: str  # before a reset
+    ixgbe_reset: str  # what a reset resets
+    autoc_write: str
+    msix_other: str  # what the handler of other causes clears and enables again
+    ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
+    eitr_start: int  # EITR of a queue's vector while the driver chooses
+    nvm_version: str  # where ethtool -i's firmware-version is read
+    mtu_check: str  # how an MTU out of range is refused
+    ixgbe_stats: str  # which statistics the driver has: since which of its versions
+    phy_sfp_passive: int  # number of enum ixgbe_phy_sfp_passive_unknown
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
@@ -297,6 +316,7 @@ class Params(NamedTuple):
     unknown_module_parameter: str
     proc_format: str
     log_format: str
+    ethtool_text: str  # release of the ethtool that is typed
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
     def system_vector(self, name: str) -> int:
@@ -468,6 +488,16 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "removed_device": ("not-recognised", "not-recognised", "all-ones"),
     "bond_stats": ("sum", "sum", "since-enslaved"),
     "reta_order": ("reversed", "reversed", "straight"),
+    "master_disable": ("if-enabled", "always", "with-readback"),
+    "ixgbe_reset": ("mac", "link-if-down", "link-if-down"),
+    "autoc_write": ("plain", "pipeline", "pipeline"),
+    "msix_other": ("whole", "cause-bits", "cause-bits"),
+    "ixgbe_health_checks": ("off", "off", "on"),
+    "eitr_start": (0xC3, 0xC8, 0xC8),
+    "nvm_version": ("word-29", "etrack-id", "etrack-id"),
+    "mtu_check": ("errno", "errno", "extack"),
+    "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
+    "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
@@ -486,6 +516,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "unknown_module_parameter": ("refused", "refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
+    "ethtool_text": ("6", "3.8", "6.1"),
     "ftrace_format": ("none", "3.10", "6.1"),
 }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
-from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
+from nodes.cpu.kernel.drivers.ixgbe.configure import write_fctrl
 from nodes.cpu.kernel.net.dst import netdev_refcnt_read
 from nodes.cpu.kernel.net.fib import fib_add_ifaddr, fib_disable_ip
 from nodes.cpu.kernel.net.netdevice import (
@@ -186,7 +186,7 @@ def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
     dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
     printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
     if dev.adapter is not None:
-        set_rx_mode(dev.adapter)
+        write_fctrl(dev.adapter)
     if dev.bonding is not None and dev.bonding.active is not None:
         dev_set_promiscuity(cpu, dev.bonding.active, change)
 

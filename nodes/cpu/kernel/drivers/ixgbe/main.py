@@ -1,8 +1,9 @@
 """Life of an adapter on the boot CPU: probe, open, down, remove (ixgbe_main.c).
 
 The boot CPU talks to the hardware and owns the netdev; the other CPUs get a replica that is enough
-to transmit, to take their queue's interrupt and to poll it. Order of the steps is that of the real
-driver; SFP, MDIO, flow director, DCB and SR-IOV come with the hardware issue.
+to transmit, to take their queue's interrupt and to poll it. The order of the steps, register by
+register, is that of the real driver's log. Left out: DCB, SR-IOV, XDP, PTP, IPsec's tables, whose
+fuse is blown here.
 """
 
 from __future__ import annotations
@@ -10,9 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel import pci, pcimsi
-from nodes.cpu.kernel.drivers.ixgbe import hw, regs, watchdog
-from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
+from nodes.cpu.kernel.drivers.ixgbe import (
+    common,
+    configure,
+    eeprom,
+    hw,
+    mac82599,
+    phy,
+    probelog,
+    regs,
+    stats,
+    watchdog,
+)
+from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter, Hw
+from nodes.cpu.kernel.drivers.ixgbe.semaphore import acquire_swfw_sync, release_swfw_sync
 from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
+from nodes.cpu.kernel.hrtimer import usleep_range
 from nodes.cpu.kernel.irq.affinity import (
     forget_affinity,
     online_mask,
@@ -29,7 +43,7 @@ from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.machine import QUEUE_DMA_BYTES
+from nodes.machine import QUEUE_DMA_BYTES, RING_ENTRIES
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -41,13 +55,14 @@ VENDOR_INTEL, DEVICE_82599 = 0x8086, 0x10FB
 
 
 @replica("adapter")
-def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool] | None) -> None:
-    """(ifindex, down) of the adapter in slot ``nic``; None: there is none any more."""
+def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool, int, int, int] | None) -> None:
+    """(ifindex, down, queue pairs, transmit and receive ring entries) of the adapter in slot
+    ``nic``; None: there is none any more."""
     name = cpu.machine.nics[nic].name
     if value is None:
         cpu.net.adapters.pop(name, None)
         return
-    ifindex, down = value
+    ifindex, down, queues, tx_count, rx_count = value
     adapter = cpu.net.adapters.get(name)
     if adapter is None:
         netdev = cpu.net.devices[ifindex]
@@ -55,8 +70,17 @@ def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool] | None) -> None:
         netdev.adapter = adapter
         cpu.net.adapters[name] = adapter
     adapter.down = down
-    for napi in adapter.napi:
-        napi.enabled = not down
+    adapter.resize(queues, tx_count, rx_count)
+    for napi in adapter.all_napi:
+        napi.enabled = not down and napi.queue < queues
+
+
+def publish_adapter(cpu: Cpu, adapter: Adapter, down: bool, *sizes: int) -> Context:
+    """Tell every CPU. ``sizes``: queue pairs, transmit and receive entries, if they change."""
+    ring = adapter.rings[0]
+    sizes = sizes or (len(adapter.rings), ring.tx_count, ring.rx_count)
+    value = (adapter.netdev.ifindex, down, *sizes)
+    yield from publish(cpu, "adapter", adapter.nic, value)
 
 
 @replica("irq")
@@ -105,58 +129,91 @@ def probe(cpu: Cpu, nic: int) -> Context:
     yield from pci.enable_device(cpu, nic)
     settings = cpu.machine.nics[nic]
     ifindex = device.new_ifindex(cpu)
-    yield from device.register_netdevice(cpu, NetDevice(ifindex, settings.name, bytes(6), nic))
-    yield from publish(cpu, "adapter", nic, (ifindex, True))
+    netdev = NetDevice(ifindex, settings.name, bytes(6), nic)
+    yield from device.register_netdevice(cpu, netdev)
+    queues = cpu.machine.queues
+    value = (ifindex, True, queues, RING_ENTRIES, RING_ENTRIES)
+    yield from publish(cpu, "adapter", nic, value)
     adapter = cpu.net.adapters[settings.name]
+    adapter.hw = Hw(phy.SfpType.UNKNOWN, stats=dict.fromkeys(stats.NAMES, 0))
     error = yield from _probe_hw(cpu, adapter)
     if error:
         yield from publish(cpu, "adapter", nic, None)
-        yield from device.unregister_netdevice(cpu, adapter.netdev)
+        yield from device.unregister_netdevice(cpu, netdev)
         return error
-    for ring in adapter.rings:
+    for ring in adapter.all_rings:
         ring.clear_counters(cpu)
     _map_dma(cpu, adapter)
-    adapter.write_reg(regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
-    adapter.write_reg(
-        regs.ESDP, regs.ESDP_SDP3_DIR | regs.ESDP_SDP3
-    )  # laser off until it is opened
     watchdog.init_service(cpu, adapter)
-    _log_probe(cpu, adapter)
+    yield from probelog.print_probe(cpu, adapter)
+    yield from common.start_hw(cpu, adapter)
+    yield from mac82599.disable_tx_laser(cpu, adapter)
+    yield from _set_fw_drv_ver(cpu, adapter)
+    yield from eeprom.read_word(cpu, adapter, eeprom.ETS_CFG)  # no thermal sensors
+    if adapter.removed:
+        return -hw.EIO
+    adapter.probed = True
+    printk(cpu, f"{hw.driver_prefix(cpu, adapter)}: {probelog.PRODUCT}")
     return 0
 
 
 def _probe_hw(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_sw_init, reset, checks; returns 0 or a negative errno."""
     prefix = hw.driver_prefix(cpu, adapter)
     eec = yield from hw.read_reg(cpu, adapter, regs.EEC)
     if adapter.removed or not eec & regs.EEC_PRES:
         return -hw.EIO
-    error = yield from hw.reset_hw(cpu, adapter)
+    if cpu.params.ixgbe_health_checks == "on":
+        yield from hw.known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)
+        for status in (regs.SECTXSTAT, regs.SECRXSTAT):  # fused off: no IPsec tables to clear
+            yield from hw.known(cpu, adapter, status, regs.SEC_OFF)
+        yield from hw.known(cpu, adapter, regs.rxpbsize(0), 0)
+    yield from eeprom.init_eeprom_params(cpu, adapter)
+    adapter.write_reg(regs.WUS, 0xFFFF_FFFF)
+    error: int = yield from mac82599.reset_hw(cpu, adapter)
+    if error == -hw.EOPNOTSUPP:
+        for line in probelog.UNSUPPORTED:
+            printk(cpu, f"{prefix}: {line}", KERN_ERR)
+        return error
     if error:
         printk(cpu, f"{prefix}: HW Init failed: {error}", KERN_ERR)
         return error
-    valid = yield from hw.validate_eeprom(cpu, adapter)
-    if not valid:
+    yield from eeprom.read_word(cpu, adapter, eeprom.DEVICE_CAPS)  # FCoE
+    yield from check_fw_error(cpu, adapter)
+    if not adapter.fast and (yield from eeprom.validate_checksum(cpu, adapter)):
         printk(cpu, f"{prefix}: The EEPROM Checksum Is Not Valid", KERN_ERR)
         return -hw.EIO
-    mac = yield from hw.read_mac(cpu, adapter)
-    if mac[0] & 1 or mac == bytes(6):
+    mac = adapter.hw.perm_addr
+    if adapter.removed or mac[0] & 1 or mac == bytes(6):
         printk(cpu, f"{prefix}: invalid MAC address", KERN_ERR)
         return -hw.EIO
-    adapter.netdev.dev_addr = mac
+    adapter.netdev.dev_addr = adapter.hw.addr = mac
     yield from device.changed(cpu, adapter.netdev)
+    yield from common.set_rar(cpu, adapter, 0, mac)
     return 0
 
 
-def _log_probe(cpu: Cpu, adapter: Adapter) -> None:
-    prefix = hw.driver_prefix(cpu, adapter)
-    queues = len(adapter.rings)
-    enabled = "Enabled" if queues > 1 else "Disabled"
-    printk(
-        cpu,
-        f"{prefix}: Multiqueue {enabled}: Rx Queue count = {queues}, Tx Queue count = {queues}",
-    )
-    printk(cpu, f"{prefix}: {adapter.netdev.dev_addr.hex(':')}")
-    printk(cpu, f"{prefix}: Intel(R) 10 Gigabit Network Connection")
+def check_fw_error(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_check_fw_error: does the firmware say that it is broken? True if it does."""
+    if cpu.params.ixgbe_health_checks != "on":
+        return False
+    fwsm = yield from hw.known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)
+    broken = bool(fwsm & regs.FWSM_EXT_ERR) or not fwsm & regs.FWSM_FW_VALID
+    if broken and not adapter.removed:
+        text = f"Warning firmware error detected FWSM: 0x{fwsm:08X}"
+        printk(cpu, f"{hw.driver_prefix(cpu, adapter)}: {text}", KERN_ERR)
+    return False
+
+
+def _set_fw_drv_ver(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_set_fw_drv_ver: tell the firmware who drives it, if it listens (HICR.EN)."""
+    for _ in range(1 if adapter.fast else 4):
+        if (yield from acquire_swfw_sync(cpu, adapter, regs.GSSR_SW_MNG_SM)):
+            return
+        state = yield from hw.known(cpu, adapter, regs.FWSTS, 0)
+        adapter.write_reg(regs.FWSTS, state | regs.FWSTS_FWRI)
+        yield from hw.known(cpu, adapter, regs.HICR, 0)
+        yield from release_swfw_sync(cpu, adapter, regs.GSSR_SW_MNG_SM)
 
 
 def _map_dma(cpu: Cpu, adapter: Adapter) -> None:
@@ -164,7 +221,7 @@ def _map_dma(cpu: Cpu, adapter: Adapter) -> None:
     iommu = cpu.ram.iommu(adapter.nic)
     for window in iommu.windows():
         iommu.unmap(window.address)
-    for ring in adapter.rings:
+    for ring in adapter.all_rings:
         iommu.map(ring.tx_desc, QUEUE_DMA_BYTES)
 
 
@@ -185,6 +242,7 @@ def remove(cpu: Cpu, nic: int) -> Context:
     yield from publish(cpu, "adapter", nic, None)
     yield from device.unregister_netdevice(cpu, netdev)
     cpu.net.rtnl.unlock(cpu)
+    yield from release_hw_control(cpu, adapter)
     iommu = cpu.ram.iommu(nic)
     for window in iommu.windows():
         iommu.unmap(window.address)
@@ -200,18 +258,12 @@ def open_(cpu: Cpu, adapter: Adapter) -> Context:
         cpu.ram.atomics.store(ring.lock_word, 0)
     for napi in adapter.napi:
         cpu.ram.atomics.store(napi.word, 0)
-    yield from _configure(cpu, adapter)
+    yield from configure.configure(cpu, adapter)
     error: int = yield from _request_irqs(cpu, adapter)
     if error:
         return error
     yield from _up_complete(cpu, adapter)
     return hw.EIO * -1 if adapter.removed else 0
-
-
-def _configure(cpu: Cpu, adapter: Adapter) -> Context:
-    hw.set_mac(adapter, adapter.netdev.dev_addr)
-    yield from hw.configure_tx(cpu, adapter)
-    yield from hw.configure_rx(cpu, adapter)
 
 
 def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
@@ -222,7 +274,7 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     nic = adapter.nic
     last = len(adapter.rings)
     for index in range(last + 1):
-        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (last + 1) + index)
+        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (cpu.machine.queues + 1) + index)
         hint = 1 << index if index < last else 0
         state = setup_affinity(cpu, irq, hint or None, hint=hint)
         try:
@@ -249,50 +301,102 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
 
 
 def _up_complete(cpu: Cpu, adapter: Adapter) -> Context:
-    adapter.write_reg(regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS | regs.CTRL_EXT_DRV_LOAD)
-    hw.configure_interrupts(adapter)
-    adapter.write_reg(regs.ESDP, regs.ESDP_SDP3_DIR)  # laser on
-    yield from publish(cpu, "adapter", adapter.nic, (adapter.netdev.ifindex, False))
-    yield from hw.read_reg(cpu, adapter, regs.EICR)
-    hw.irq_enable(adapter)
-    watchdog.start_service(cpu, adapter)
-    control = regs.CTRL_EXT_NS_DIS | regs.CTRL_EXT_DRV_LOAD | regs.CTRL_EXT_PFRSTD
+    """ixgbe_up_complete: interrupts, light, and the search for the link."""
+    control = yield from hw.known(cpu, adapter, regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
+    control |= regs.CTRL_EXT_DRV_LOAD
     adapter.write_reg(regs.CTRL_EXT, control)
+    yield from configure.configure_interrupts(cpu, adapter)
+    yield from mac82599.enable_tx_laser(cpu, adapter)
+    yield from publish_adapter(cpu, adapter, False)
+    yield from hw.read_reg(cpu, adapter, regs.EICR)
+    yield from configure.irq_enable(cpu, adapter)
+    watchdog.start_service(cpu, adapter)
+    adapter.write_reg(regs.CTRL_EXT, control | regs.CTRL_EXT_PFRSTD)
 
 
 def close(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_close: down, and the interrupts are given back."""
     yield from down(cpu, adapter)
+    yield from _free_irqs(cpu, adapter)
+    yield from release_hw_control(cpu, adapter)
+
+
+def _free_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     for irq in adapter.irqs:
         yield from publish(cpu, "irq", irq, None)
         release_irq(cpu, irq)
     adapter.irqs.clear()
     if not adapter.removed:
         yield from pcimsi.disable_msix(cpu, adapter.nic)
-        adapter.write_reg(regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
+
+
+def release_hw_control(cpu: Cpu, adapter: Adapter) -> Context:
+    """Let the firmware take the port again."""
+    control = yield from hw.known(cpu, adapter, regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
+    adapter.write_reg(regs.CTRL_EXT, control & ~regs.CTRL_EXT_DRV_LOAD)
 
 
 def down(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_down: nothing moves any more; what was not sent is lost by name."""
     if adapter.down:
         return
-    yield from publish(cpu, "adapter", adapter.nic, (adapter.netdev.ifindex, True))
+    yield from publish_adapter(cpu, adapter, True)
     watchdog.stop_timer(cpu, adapter)
+    yield from _disable_rx(cpu, adapter)
     yield from device.carrier_off(cpu, adapter.netdev)
-    hw.irq_disable(adapter)
+    yield from configure.irq_disable(cpu, adapter)
+    yield from _disable_tx(cpu, adapter)
     if not adapter.removed:
-        adapter.write_reg(regs.RXCTRL, 0)
-        for ring in adapter.rings:
-            adapter.write_reg(regs.tx_queue(ring.queue) + 0x28, regs.DCTL_SWFLSH)
-        for ring in adapter.rings:
-            head = yield from hw.read_reg(cpu, adapter, regs.tx_queue(ring.queue) + 0x10)
-            if not adapter.removed:
-                adapter.count_unsent(cpu, ring, head)
-        adapter.write_reg(regs.DMATXCTL, 0)
-        yield from hw.reset_hw(cpu, adapter)
-        adapter.write_reg(regs.ESDP, regs.ESDP_SDP3_DIR | regs.ESDP_SDP3)
+        yield from reset(cpu, adapter)
+        yield from mac82599.disable_tx_laser(cpu, adapter)
     for ring in adapter.rings:
         ring.reset(cpu)
+
+
+def _disable_rx(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_disable_rx: the unit, then each queue until it says that it is off."""
+    yield from common.disable_rx(cpu, adapter)
+    for ring in adapter.rings:
+        register = regs.rx_queue(ring.queue) + 0x28
+        control = yield from hw.known(cpu, adapter, register, regs.RXDCTL_VME)
+        adapter.write_reg(register, control & ~regs.DCTL_ENABLE | regs.DCTL_SWFLSH)
+    yield from _wait_off(cpu, adapter, [regs.rx_queue(r.queue) + 0x28 for r in adapter.rings])
+
+
+def _disable_tx(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_disable_tx. The heads are read for the account of what was lost."""
+    for ring in adapter.rings:
+        adapter.write_reg(regs.tx_queue(ring.queue) + 0x28, regs.DCTL_SWFLSH)
+    links = yield from hw.read_reg(cpu, adapter, regs.LINKS)
+    if links & regs.LINKS_UP:
+        yield from _wait_off(cpu, adapter, [regs.tx_queue(r.queue) + 0x28 for r in adapter.rings])
+    for ring in adapter.rings:
+        head = yield from hw.read_reg(cpu, adapter, regs.tx_queue(ring.queue) + 0x10)
+        if not adapter.removed:
+            adapter.count_unsent(cpu, ring, head)
+    control = yield from hw.known(cpu, adapter, regs.DMATXCTL, 0x8100_0001)
+    adapter.write_reg(regs.DMATXCTL, control & ~regs.DMATXCTL_TE)
+
+
+def _wait_off(cpu: Cpu, adapter: Adapter, registers: list[int]) -> Context:
+    for _ in range(configure.MAX_RX_DESC_POLL):
+        on = 0
+        for register in registers:
+            on |= yield from hw.known(cpu, adapter, register, 0)
+        if not on & regs.DCTL_ENABLE or adapter.removed:
+            return
+        yield from usleep_range(cpu, 1000, 2000)
+
+
+def reset(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_reset: the hardware from the beginning, and our address in it again."""
+    adapter.hw.addr = adapter.netdev.dev_addr
+    error: int = yield from mac82599.reset_hw(cpu, adapter)
+    if error and not adapter.removed:
+        hw.e_err(cpu, adapter, f"Hardware Error: {error}")
+    yield from common.start_hw(cpu, adapter)
+    yield from hw.known(cpu, adapter, regs.LEDCTL, 0)
+    yield from configure.sync_mac_table(cpu, adapter)
 
 
 def reinit(cpu: Cpu, adapter: Adapter) -> Context:
@@ -300,5 +404,36 @@ def reinit(cpu: Cpu, adapter: Adapter) -> Context:
     yield from down(cpu, adapter)
     if adapter.removed:
         return
-    yield from _configure(cpu, adapter)
+    yield from up(cpu, adapter)
+
+
+def up(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_up."""
+    yield from configure.configure(cpu, adapter)
     yield from _up_complete(cpu, adapter)
+
+
+def reopen(cpu: Cpu, adapter: Adapter, queues: int, tx_count: int, rx_count: int) -> Context:
+    """What ixgbe_setup_tc and ixgbe_set_ringparam do to a port that is up: everything is given
+    back, the sizes change, and it is opened again; returns 0 or a negative errno."""
+    running = not adapter.down
+    if running:
+        yield from down(cpu, adapter)
+        irqs = tuple(adapter.irqs)
+        yield from _free_irqs(cpu, adapter)
+        if queues != len(adapter.rings):
+            for irq in irqs:
+                forget_affinity(cpu, irq)
+    yield from publish_adapter(cpu, adapter, True, queues, tx_count, rx_count)
+    if not running:
+        return 0
+    return (yield from open_(cpu, adapter))
+
+
+def change_mtu(cpu: Cpu, adapter: Adapter, mtu: int) -> Context:
+    """ixgbe_change_mtu: a port that is up starts anew with the larger frames."""
+    hw_text = f"changing MTU from {adapter.netdev.mtu} to {mtu}"
+    adapter.netdev.mtu = mtu
+    hw.e_info(cpu, adapter, hw_text)
+    if not adapter.down:
+        yield from reinit(cpu, adapter)
