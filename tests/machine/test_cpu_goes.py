@@ -42,7 +42,7 @@ def text(job: Job) -> str:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("era", ["2.6.18", "3.10", "6.1"])
+@pytest.mark.parametrize("era", ["2.6.18", "6.1"])  # 3.10 too in virtual time
 def test_no_reply_of_a_flood_is_lost_while_its_cpu_goes_and_comes(era: str) -> None:
     settings = bonded_pair(f"goes-{os.getpid()}", era)
     machine = booted(settings)
@@ -84,8 +84,16 @@ def test_ctrl_c_reaches_a_program_that_has_moved() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("era", ["2.6.18", "3.10", "6.1"])
-@pytest.mark.parametrize("when", ["before", "steps", "masks", "offline"])
+@pytest.mark.parametrize(
+    ("era", "when"),
+    [
+        ("6.1", "before"),
+        ("3.10", "steps"),
+        ("6.1", "masks"),
+        ("2.6.18", "masks"),
+        ("3.10", "offline"),
+    ],
+)
 def test_a_cpu_that_is_killed_on_its_way_holds_nobody_up(era: str, when: str) -> None:
     """Before its first step; while it still answers; out of the masks; when it is halted."""
     settings = bonded_pair(f"goes-{os.getpid()}", era)
