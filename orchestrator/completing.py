@@ -37,6 +37,10 @@ def candidates(verb: str) -> list[str]:
         return [*settings.node_names, "active", "backup", *options]
     if verb == "cable":
         return [*settings.nic_names, "active", "backup", "in", "out"]
+    if verb == "fault":
+        from bus.faults import KINDS  # noqa: PLC0415
+
+        return ["list", "clear", *settings.nic_names, "apic", "active", "backup", *KINDS, "--for"]
     if verb == "ping":
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":

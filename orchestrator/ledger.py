@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bus.faults import KINDS, ROW_WORDS, ROWS
 from nodes.apic.page import IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
@@ -35,6 +36,8 @@ _TX_RESET = DROP_REASONS.index("TX_RING_RESET")
 _RX_RESET = DROP_REASONS.index("RX_RING_RESET")
 _DROP_WORDS = 3 * len(DROP_REASONS)
 
+#: Faults that leave descriptors where they are.
+_STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
 _SETTLE_LOOKS = 40
 
@@ -176,7 +179,19 @@ def may_differ(counts: Counts, edge: Edge) -> str:
     for node in edge.nodes:
         if counts.frozen(node):
             return f"waiting: frozen {node}"
+    for node in edge.nodes:
+        if fault := _standing_still(counts, node):
+            return f"waiting: fault {fault} of {node}"
     return ""
+
+
+def _standing_still(counts: Counts, node: str) -> str:
+    """The fault that keeps this node from taking what waits for it in memory."""
+    if node not in counts.settings.nic_names:
+        return ""
+    rows = range(0, ROWS * ROW_WORDS, ROW_WORDS)
+    numbers = [counts.now(node, "faults", at) - 1 for at in rows]
+    return next((name for name in _STILL if KINDS[name].number in numbers), "")
 
 
 def _edge_faults(counts: Counts, edges: list[Edge]) -> list[str]:
@@ -364,7 +379,9 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             "interrupt",
             counts.get(nic, "msi_out")
             - counts.get(nic, "msi_lost_peer_dead")
-            - counts.get(nic, "msi_lost_peer_full"),
+            - counts.get(nic, "msi_lost_peer_full")
+            - counts.get(nic, "msi_lost_fault")
+            + counts.get(nic, "msi_dup_fault"),
             counts.get(APIC, "msi_in", number),
         )
     for number, cpu in enumerate(settings.cpu_names):
@@ -417,7 +434,12 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
     book.source("IPIs", cpus("ipi_sent"))
     book.source("timer", cpus("lapic_timer"))
-    book.source("copies", counts.get(APIC, "msi_copies") + counts.get(APIC, "ipi_copies"))
+    doubled = counts.get(APIC, "msi_dup_fault")
+    book.source("copies", counts.get(APIC, "msi_copies") - doubled + counts.get(APIC, "ipi_copies"))
+    book.source(
+        "doubled: fault dup-msi",
+        doubled + sum(counts.get(nic, "msi_dup_fault") for nic in settings.nic_names),
+    )
     book.end("delivered", cpus("vectors_taken") - cpus("msi_no_handler"))
     book.end("INIT, STARTUP, NMI", cpus("lapic_other"))
     book.end("merged", cpus("lapic_merged"))
@@ -434,8 +456,10 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
         book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
         for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
             book.end(f"{nic} {reason}", counts.get(nic, reason))
+        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
     for reason in (*MSI_DROPS, *IPI_DROPS):
-        book.end(f"apic {reason}", counts.get(APIC, reason))
+        fault = reason == "msi_lost_fault"
+        book.end("lost: fault lose-msi" if fault else f"apic {reason}", counts.get(APIC, reason))
     for reason in ("lost_dead", "lost_full"):
         book.end(f"apic {reason}", counts.total(APIC, reason))
     _end_edges(counts, book, edges, "interrupt")

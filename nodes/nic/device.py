@@ -73,6 +73,9 @@ class Device:
         self._recorder = recorder
         self._outside = outside
         self._bus_master = False
+        self._no_dma = self._hung = 0
+        #: called at the beginning of each reset of the port
+        self.on_reset: Callable[[], None] = lambda: None
         now, regs = self.now, self.regs
         self.statistics = Statistics(regs)
         self.eeprom = Eeprom(regs, now, mac)
@@ -168,6 +171,7 @@ class Device:
     def reset(self, negotiate: bool) -> None:
         """Everything back to its reset value; ``negotiate``: the link too."""
         self._words[_RESETS] += 1
+        self.on_reset()
         self.regs.clear()
         self.interrupts.reset()
         self.statistics.reset()
@@ -185,12 +189,18 @@ class Device:
         self._bus_master = on
         self._allow()
 
+    def stall(self, no_dma: int, hung: int) -> None:
+        """Broken parts: no way into memory at all, or the engines behind the rings stand still."""
+        self._no_dma, self._hung = no_dma, hung
+        self._allow()
+
     def _allow(self) -> None:
-        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS
-        self.transmit.allowed = allowed
-        self.receive.allowed = allowed
+        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS and not self._no_dma
+        moving = allowed and not self._hung
+        self.transmit.allowed = moving
+        self.receive.allowed = moving
         self.interrupts.set_allowed(allowed)
-        if allowed:
+        if moving:
             self.transmit.resume()
             self.receive.drain()
 

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ class Verb(NamedTuple):
     step: bool = False
     #: also a command of the machine's own prompt, beside those of the kernel layer
     shell: bool = False
+
+
+def _fault_kinds() -> str:
+    """The kinds as lines of help: each from the one table."""
+    lines = []
+    for kind in KINDS.values():
+        targets = " ".join(kind.targets)
+        lines += [f"{kind.name:<9} {targets:<8} {kind.doc}", f"{'':18} value: {kind.values}"]
+    return "\n".join(lines)
 
 
 _WHOLE = "orchestrator.verbs.whole"
@@ -89,6 +99,13 @@ TABLE: dict[str, Verb] = {
              f"{_PROCESS}:restart", step=True),
         Verb("cable", "hardware", "NIC... out|in", "pull or plug the cable at the switch",
              f"{_HARDWARE}:cable", step=True),
+        Verb("fault", "hardware",
+             "TARGET KIND[=VALUE]... [--for 2s] | list | clear [TARGET [KIND]]",
+             "break a part of a device; what is broken; mend it\n\n"
+             "Faults add up, none resets another; the kernel has to notice by itself. With --for\n"
+             "the device mends itself after that time. list shows also what cable, kill and\n"
+             "freeze broke; clear mends faults alone.\n\n" + _fault_kinds(),
+             "orchestrator.verbs.fault:fault", step=True),
         Verb("ping", "kernel",
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
@@ -166,7 +183,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "guest",
+    "report", "card", "regs", "ring", "arping", "ip", "ethtool", "guest",
 )  # fmt: skip
 
 
