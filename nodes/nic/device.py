@@ -137,6 +137,10 @@ class Device:
             self._recorder.record(self.now.ns, trace.MMIO_READ, a=offset, b=value)
         return value
 
+    def peek32(self, offset: int) -> int:
+        """What a read would give, without its side effects: for whoever only looks."""
+        return self.regs.peek(offset & ~3) if offset < CSR_BYTES else 0xFFFF_FFFF
+
     def write32(self, offset: int, value: int) -> None:
         """A register write; accesses that are not 32-bit aligned are ignored."""
         if self.now.trace >> trace.MMIO_WRITE & 1:

@@ -295,7 +295,7 @@ class Interrupts:
 
     def _attach(self) -> None:
         attach = self._regs.attach
-        attach("EICR", read=self._read_eicr, write=self._write_eicr)
+        attach("EICR", read=self._read_eicr, write=self._write_eicr, peek=lambda _: self.eicr)
         attach("EICS", read=lambda _: self.eicr, write=self._write_eics)
         attach("EIMS", read=lambda _: self.eims, write=self._write_eims)
         attach("EIMC", read=lambda _: self.eims, write=self._write_eimc)

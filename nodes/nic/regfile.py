@@ -1,7 +1,8 @@
 """Storage behind the register table, and the place where behaviour is attached to it.
 
 A write first follows the access rule of its row; a unit of the device may then be told (``after``)
-or take the write over entirely (``write``); a read may be computed (``read``). Values that equal
+or take the write over entirely (``write``); a read may be computed (``read``). Where a read has a
+side effect, ``peek`` gives the value without it: whoever looks must not disturb. Values that equal
 the reset value need no storage, so a reset is a ``clear``.
 """
 
@@ -9,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodes.nic.registers import BY_NAME, DECODE, KEYS
+from nodes.nic.registers import BY_NAME, DECODE, KEYS, TABLE
 
 Read = Callable[[int], int]  # (index) -> value
 Write = Callable[[int, int], None]  # (index, value as written)
+
+#: Storage that only power-on clears.
+_SURVIVORS = tuple(key for register in TABLE if register.survives for key in KEYS[register.name])
 
 
 class RegisterFile:
@@ -21,6 +25,7 @@ class RegisterFile:
     def __init__(self) -> None:
         self._values: dict[int, int] = {}
         self._read: dict[str, Read] = {}
+        self._peek: dict[str, Read] = {}
         self._write: dict[str, Write] = {}
         self._after: dict[str, list[Write]] = {}
 
@@ -30,8 +35,10 @@ class RegisterFile:
         read: Read | None = None,
         write: Write | None = None,
         after: Write | None = None,
+        peek: Read | None = None,
     ) -> None:
-        """Attach behaviour to a row; KeyError if the table has none of this name.
+        """Attach behaviour to a row; KeyError if the table has none of this name. ``peek`` is
+        needed with a ``read`` that changes something.
 
         Several units may want to be told of a write, but one alone computes or takes it."""
         register = BY_NAME[name]
@@ -39,6 +46,7 @@ class RegisterFile:
             if name in self._read:
                 raise ValueError(f"reads of {name} are computed already")
             self._read[register.name] = read
+            self._peek[register.name] = peek or read
         if write is not None:
             if name in self._write:
                 raise ValueError(f"writes of {name} are taken already")
@@ -87,6 +95,15 @@ class RegisterFile:
         for after in self._after.get(register.name, ()):
             after(index, value)
 
+    def peek(self, offset: int) -> int:
+        """What a read would give, without its side effects."""
+        slot = DECODE.get(offset)
+        if slot is None:
+            return self._values.get(offset, 0)
+        register, index, key = slot
+        hook = self._peek.get(register.name)
+        return hook(index) if hook is not None else self._values.get(key, register.reset)
+
     def get(self, name: str, index: int = 0) -> int:
         """Stored value, without side effects."""
         return self._values.get(KEYS[name][index], BY_NAME[name].reset)
@@ -96,6 +113,12 @@ class RegisterFile:
         self._values[KEYS[name][index]] = value
 
     def clear(self) -> None:
+        """All registers to their reset values, but for those that survive a reset of the port."""
+        kept = {key: self._values[key] for key in _SURVIVORS if key in self._values}
+        self._values.clear()
+        self._values.update(kept)
+
+    def power_on(self) -> None:
         """All registers to their reset values."""
         self._values.clear()
 

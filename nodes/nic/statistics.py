@@ -104,7 +104,9 @@ class Statistics:
         self._base.clear()
 
     def _attach(self) -> None:
-        attach = self._regs.attach
+        def attach(name: str, read: Callable[[int], int]) -> None:
+            self._regs.attach(name, read=read, peek=partial(self._peek, read))
+
         for name, totals in SINGLES.items():
             attach(name, read=partial(self._sum, name, [_AT[t] for t in totals]))
         for (low, high), total in PAIRS.items():
@@ -117,8 +119,16 @@ class Statistics:
             attach(low, read=partial(self._element, self._low, low, values))
             attach(high, read=partial(self._element, self._high, low, values))
         attach("MPC", read=lambda i: self._since("MPC", i, 0 if i else self.missed))
-        attach("RQSMR", after=partial(self._map, "RQSMR", self.rx_counter))
-        attach("TQSM", after=partial(self._map, "TQSM", self.tx_counter))
+        self._regs.attach("RQSMR", after=partial(self._map, "RQSMR", self.rx_counter))
+        self._regs.attach("TQSM", after=partial(self._map, "TQSM", self.tx_counter))
+
+    def _peek(self, read: Callable[[int], int], index: int) -> int:
+        """What ``read`` would give, cleared by nobody."""
+        base = dict(self._base)
+        value = read(index)
+        self._base.clear()
+        self._base.update(base)
+        return value
 
     def _sum(self, name: str, at: list[int], index: int) -> int:
         return self._since(name, index, sum([self.totals[t] for t in at]))
