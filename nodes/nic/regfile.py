@@ -122,6 +122,17 @@ class RegisterFile:
         """All registers to their reset values."""
         self._values.clear()
 
-    def stored(self) -> dict[int, int]:
-        """Every stored value by address, for a snapshot."""
-        return dict(self._values)
+    def differing(self) -> dict[int, int]:
+        """Every value that is not its reset value, by address, for a snapshot; no side effect."""
+        found = {}
+        for key, value in self._values.items():
+            slot = DECODE.get(key)
+            if value != (slot.register.reset if slot is not None else 0):
+                found[key] = value
+        for name, hook in self._peek.items():
+            reset = BY_NAME[name].reset
+            for index, key in enumerate(KEYS[name]):
+                found[key] = hook(index)
+                if found[key] == reset:
+                    del found[key]
+        return found

@@ -106,6 +106,16 @@ TABLE: dict[str, Verb] = {
              "the device mends itself after that time. list shows also what cable, kill and\n"
              "freeze broke; clear mends faults alone.\n\n" + _fault_kinds(),
              "orchestrator.verbs.fault:fault", step=True),
+        Verb("regs", "hardware", "NIC [NAME...] [--json]",
+             "registers by name: offset, value, fields, section of the datasheet\n\n"
+             "NAME in any case: a register, RDT[3], an offset (0x800), or how names begin;\n"
+             "without one all that differ from their reset value. Looking changes nothing: what\n"
+             "a read by the driver would clear keeps its value.",
+             "orchestrator.verbs.looking:regs"),
+        Verb("ring", "hardware", "NIC rx|tx QUEUE [--all] [--json]",
+             "a descriptor ring: base, length, head, tail; whose, DD, EOP, length around both\n\n"
+             "Read where it lies, in RAM; a dead NIC's ring is shown as it was left.",
+             "orchestrator.verbs.looking:ring"),
         Verb("ping", "kernel",
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
@@ -145,7 +155,10 @@ TABLE: dict[str, Verb] = {
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
-             "net\n(these are shown without -e) pool packet mmio dma msi wire lan",
+             "net\n(these are shown without -e) pool packet mmio dma msi wire lan fault\n\n"
+             "mmio  register accesses as the CPU makes and the NIC takes them, fields decoded\n"
+             "dma   descriptors and frames that the NIC reads and writes in memory\n"
+             "msi   causes, messages of the NIC, their way through the interrupt controller",
              "orchestrator.tracing:trace"),
         Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
              "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
@@ -183,7 +196,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "regs", "ring", "arping", "ip", "ethtool", "guest",
+    "report", "card", "arping", "ip", "ethtool", "guest",
 )  # fmt: skip
 
 

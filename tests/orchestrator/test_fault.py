@@ -8,11 +8,14 @@ import pytest
 
 from bus import faults
 from bus.faults import KINDS, parse, show
+from nodes.apic.page import APIC_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
 from orchestrator import config, verbs
+from orchestrator.completing import candidates
 from orchestrator.errors import BottomhalfError
 from orchestrator.ledger import read, settled
 from orchestrator.ready import wait_until_ready
+from orchestrator.scenario import command
 from orchestrator.session import Session, drive
 from orchestrator.simulated import SimulatedMachine
 
@@ -81,8 +84,6 @@ def test_other_values_are_refused(text: str) -> None:
 
 
 def test_help_and_completion_come_from_the_table() -> None:
-    from orchestrator.completing import candidates
-
     page = verbs.TABLE["fault"].help
     for kind in KINDS.values():
         assert kind.doc in page
@@ -119,15 +120,9 @@ def test_a_share_of_msis_lost_in_the_interrupt_controller(simulated: SimulatedMa
     Said(simulated, "fault apic lose-msi=1/4")
     ping(simulated, "-c 50 -i 0.1")
     lost = interrupts(simulated)["ends"]["lost: fault lose-msi"]
-    assert lost == simulated.ram.page("apic", _apic()).as_dict()["msi_lost_fault"]
+    assert lost == simulated.ram.page("apic", APIC_SCHEMA).as_dict()["msi_lost_fault"]
     assert lost > 3
     assert "hit" in Said(simulated, "fault list").text
-
-
-def _apic():
-    from nodes.apic.page import APIC_SCHEMA
-
-    return APIC_SCHEMA
 
 
 @pytest.mark.parametrize("where", ["eth0", "apic"])
@@ -271,8 +266,6 @@ def test_active_is_what_the_bond_says(say, machine) -> None:
 
 
 def test_steps_of_scenarios_are_checked_before_anything_runs() -> None:
-    from orchestrator.scenario import command
-
     settings = config.load()
     good = ["fault", "active", "lose-msi=1/100", "--for", "2s"]
     assert command(good, settings) == (good, "", False)
