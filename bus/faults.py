@@ -51,18 +51,17 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("lose-msi", 0, (NIC, APIC), _SHARE, "lose-msi=1",
-             "interrupt messages are lost: on the way out of a NIC, or in the interrupt controller",
-             "ledger: lost: fault lose-msi; the driver's service task kicks every vector each 2 s"),
+             "interrupt messages are lost: of a NIC, or all in the controller",
+             "ledger `lost: fault lose-msi`; the service task kicks every vector each 2 s"),
         Kind("dup-msi", 1, (NIC, APIC), _SHARE, "dup-msi=1/10",
              "interrupt messages arrive twice",
-             "ledger: doubled: fault dup-msi; the second merges in IRR or finds nothing to do"),
+             "ledger `doubled: fault dup-msi`; the second merges in IRR or finds nothing"),
         Kind("no-dma", 2, (NIC,), "none", "no-dma",
-             "the NIC reads and writes no memory, as if bus mastering were off: descriptors stay, "
-             "no MSI leaves",
-             "ring: head stands still; what comes in ends in the packet buffer (rx_drop_missed)"),
+             "no way into memory, as with bus mastering off: descriptors stay, no MSI leaves",
+             "`ring`: head stands still; the packet buffer fills, then `rx_drop_missed`"),
         Kind("hang", 3, (NIC,), "hard (no reset mends it); without a value until a reset", "hang",
-             "the NIC's datapath stands still, registers answer and MSIs leave",
-             "ring: head stands still; the driver's tx hang check",
+             "the datapath stands still; registers answer, MSIs leave",
+             "`ring`: head stands still; a driver that checks for hangs resets the port",
              words=("", "hard")),
     )
 }  # fmt: skip

@@ -15,6 +15,7 @@ import msgpack
 
 from bus.faults import (
     BY_NUMBER,
+    COUNT_MAX,
     HITS,
     KIND,
     KINDS,
@@ -78,13 +79,13 @@ class Faults:
 
     def _add(self, number: int, value: int, now_ns: int, for_ns: int) -> str | None:
         words = self._words
-        until = now_ns + for_ns if for_ns else 0
+        until = min(now_ns + for_ns, NEVER_NS) if for_ns else 0
         for at in self._rows():
             if words[at + KIND] != number + 1:
                 continue
             counts = not value >> 32 and self._counts(number) and not words[at + VALUE] >> 32
             if counts and words[at + UNTIL_NS] == until:
-                words[at + VALUE] += value
+                words[at + VALUE] = min(words[at + VALUE] + value, COUNT_MAX)
                 return None
             if not counts and words[at + VALUE] == value:  # it is so already; the later end counts
                 if words[at + UNTIL_NS]:

@@ -182,7 +182,20 @@ def may_differ(counts: Counts, edge: Edge) -> str:
     for node in edge.nodes:
         if fault := _standing_still(counts, node):
             return f"waiting: fault {fault} of {node}"
+        if edge.name == _polled(node) and _untold(counts, node):
+            return "waiting: fault lose-msi, nobody polls"
     return ""
+
+
+def _polled(nic: str) -> str:
+    """Name of the edge over which a driver takes what the NIC received."""
+    return f"{nic} -> cpus (descriptors)"
+
+
+def _untold(counts: Counts, nic: str) -> bool:
+    """Were interrupt messages lost by a fault? Then frames may lie in the ring until the driver
+    looks by itself."""
+    return any(counts.get(node, "msi_lost_fault") for node in (nic, APIC))
 
 
 def _standing_still(counts: Counts, node: str) -> str:
@@ -271,7 +284,7 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
                 counts.get(nic, "rx_frames_in", kind),
             )
             yield Edge(
-                f"{nic} -> cpus (descriptors)",
+                _polled(nic),
                 (nic, *cpus),
                 name,
                 counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),

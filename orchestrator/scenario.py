@@ -271,7 +271,8 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
 
         check_words(settings, rest[1:])
     elif verb is not None and verb.layer in ("process", "hardware"):
-        for word in rest[1:-1] if verb.name == "cable" else rest[1:]:
+        targets = {"cable": rest[1:-1], "regs": rest[1:2], "ring": rest[1:2]}
+        for word in targets.get(verb.name, rest[1:]):
             check_target(settings, word)
     return rest, cpu, background
 

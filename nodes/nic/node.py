@@ -126,12 +126,11 @@ class NicNode(Node):
                 else:
                     handler(sender, message)
         self.steps = len(inbox) + device.finish()
-        return self._next_ns()
+        wanted = device.next_ns()
+        return self._sooner(wanted) if self.faults.on else wanted
 
-    def _next_ns(self) -> int | None:
-        wanted = self.device.next_ns()
-        if not self.faults.on:
-            return wanted
+    def _sooner(self, wanted: int | None) -> int | None:
+        """With the end of a fault that has one."""
         until = self.faults.until_ns
         if until == NEVER_NS:
             return wanted

@@ -182,13 +182,14 @@ def faults_of(node: NodeView) -> list[faults.Active]:
     return faults.rows(node.run("faults"))
 
 
+def _age(view: MachineView, since_ns: int) -> str:
+    return duration(view.age_ns(since_ns))
+
+
 def _fault(view: MachineView, node: NodeView, fault: faults.Active) -> Break:
     left = max(fault.until_ns - view.now_ns, 0) if fault.until_ns else None
-    what = f"fault {fault.text} {duration(view.age_ns(fault.since_ns))} ago"
-    if fault.hits:
-        what += f", hit {fault.hits}"
-    if left is not None:
-        what += f", {duration(left)} left"
+    when = f"{duration(left)} left" if left is not None else f"{_age(view, fault.since_ns)} ago"
+    what = f"fault {fault.text}{f' hit {fault.hits}' if fault.hits else ''}, {when}"
     mend = f"fault clear {node.name} {fault.kind.name}"
     return Break(node.name, what, mend, fault.text, fault.hits, left)
 

@@ -111,11 +111,11 @@ TABLE: dict[str, Verb] = {
              "NAME in any case: a register, RDT[3], an offset (0x800), or how names begin;\n"
              "without one all that differ from their reset value. Looking changes nothing: what\n"
              "a read by the driver would clear keeps its value.",
-             "orchestrator.verbs.looking:regs"),
+             "orchestrator.verbs.looking:regs", step=True),
         Verb("ring", "hardware", "NIC rx|tx QUEUE [--all] [--json]",
              "a descriptor ring: base, length, head, tail; whose, DD, EOP, length around both\n\n"
              "Read where it lies, in RAM; a dead NIC's ring is shown as it was left.",
-             "orchestrator.verbs.looking:ring"),
+             "orchestrator.verbs.looking:ring", step=True),
         Verb("ping", "kernel",
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",

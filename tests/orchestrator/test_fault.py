@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +24,10 @@ from orchestrator.ready import wait_until_ready
 from orchestrator.scenario import command
 from orchestrator.session import Session, drive
 from orchestrator.simulated import SimulatedMachine
+from tools import faults as tool
+from tools import labs
 
+ROOT = Path(__file__).parents[2]
 MS = 1_000_000
 SECOND = 1000 * MS
 
@@ -90,6 +99,11 @@ def test_help_and_completion_come_from_the_table() -> None:
         assert kind.name in candidates("fault")
 
 
+def test_the_page_of_the_docs_has_the_table() -> None:
+    text = tool.PAGE.read_text()
+    assert tool.rewritten(text) == text, "run: python -m tools.faults"
+
+
 # ---------------------------------------------------------------- interrupts
 
 
@@ -122,7 +136,9 @@ def test_a_share_of_msis_lost_in_the_interrupt_controller(simulated: SimulatedMa
     lost = interrupts(simulated)["ends"]["lost: fault lose-msi"]
     assert lost == simulated.ram.page("apic", APIC_SCHEMA).as_dict()["msi_lost_fault"]
     assert lost > 3
-    assert "hit" in Said(simulated, "fault list").text
+    listed = Said(simulated, "fault list").text
+    assert listed.startswith(f"apic   fault lose-msi=1/4 hit {lost}, ")
+    assert listed.endswith(" ago  mend: bottomhalf fault clear apic lose-msi\n")
 
 
 @pytest.mark.parametrize("where", ["eth0", "apic"])
@@ -277,9 +293,80 @@ def test_steps_of_scenarios_are_checked_before_anything_runs() -> None:
 def test_the_box_on_top_names_the_fault_and_its_mend(simulated: SimulatedMachine) -> None:
     Said(simulated, "fault eth0 hang=hard")
     text = Said(simulated, "top --once").text
-    assert "fault hang=hard" in text
-    assert "mend: fault clear eth0 hang" in text
+    assert re.search(r"\| eth0  fault hang=hard, .* ago +mend: fault clear eth0 hang *\|", text)
     world = json.loads(Said(simulated, "top --json").text)
     assert [row["fault"] for row in world["broken"]] == ["hang=hard"]
     screen = Said(simulated, "top eth0 --once").text
     assert "eth0 hangs (fault hang): descriptors stay where they are." in screen
+
+
+def test_a_scenario_breaks_and_its_result_says_what_stayed_broken(tmp_path) -> None:
+    """The device ends the fault with a time by itself; the others stay in the result."""
+    path = tmp_path / "hang.toml"
+    path.write_text(
+        """ping = "-i 0.01 gateway"
+until = "1s"
+[[step]]
+at = "200ms"
+do = "fault active hang --for 100ms"
+expect = ["gap <= 150ms", "active == eth0"]
+[[step]]
+at = "600ms"
+do = "fault backup lose-msi=1/2 no-dma"
+expect = "lost == 0"
+"""
+    )
+    code, text = labs.run(("run", str(path), "--seed", "7", "--json"))
+    result = json.loads(text)
+    assert code == 0, text
+    assert result["phases"][1]["rtt_max_ms"] >= 90
+    assert [(row["node"], row["fault"]) for row in result["broken"]] == [
+        ("eth1", "lose-msi=1/2"), ("eth1", "no-dma"),
+    ]  # fmt: skip
+
+
+def test_tcpdump_names_the_faults_at_its_end(simulated: SimulatedMachine) -> None:
+    Said(simulated, "fault eth1 no-dma")
+    err: list[str] = []
+    session = Session(simulated, out=lambda text: None, err=err.append, terminal=True)
+    simulated.spawn("cpu0", ("ping", "-c", "1", "192.168.1.1"))
+    assert drive(session, verbs.start(session, ["tcpdump", "-i", "bond0", "-c", "1"])) == 0
+    assert "hint: faults at the end: eth1 no-dma (bottomhalf fault list)" in "".join(err)
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.mark.processes
+def test_a_running_machine_is_broken_seen_and_mended(tmp_path) -> None:
+    environment = os.environ | {"BOTTOMHALF_RUN_DIR": str(tmp_path / "r"), "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert run("up", "-d").returncode == 0
+    try:
+        assert "2 received" in run("ping", "-c", "2", "-i", "0.1", "gateway").stdout
+        said = run("fault", "eth0", "hang")
+        assert said.stdout.startswith("eth0 has fault hang\n  mend: bottomhalf fault clear eth0")
+        assert run("ping", "-c", "2", "-i", "0.1", "-W", "0.3", "gateway").returncode == 1
+        ring = json.loads(run("ring", "eth0", "tx", "0", "--json").stdout)
+        assert ring["nic"] >= 2
+        shown = run("regs", "eth0", "tdh[0]", "tdt[0]", "--json")
+        heads = {row["name"]: row["value"] for row in json.loads(shown.stdout)}
+        assert (heads["TDH[0]"], heads["TDT[0]"]) == (ring["head"], ring["tail"])
+        assert "fault hang" in run("fault", "list").stdout
+        assert run("fault", "clear").stdout == "eth0: mended hang\n"
+        assert "2 received" in run("ping", "-c", "2", "-i", "0.1", "gateway").stdout
+        run("fault", "eth0", "no-dma", "--for", "300ms")
+        time.sleep(0.4)
+        assert run("fault", "list").stdout == "nothing is broken\n"
+        run("kill", "eth0")
+        last = run("regs", "eth0", "TDT")
+        assert "is dead" in last.stderr
+        assert "TDT[0]" in last.stdout
+    finally:
+        run("down")
