@@ -100,7 +100,7 @@ class NicNode(Node):
         )
         self.device.on_reset = self._after_reset
         self.device.begin(self.clock(), self._recorder.mask)
-        self.device.reset(negotiate=True)
+        self.device.power_on()
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         device, words = self.device, self._words

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodes.nic.registers import BY_NAME, DECODE, KEYS, TABLE
+from nodes.nic.registers import BY_NAME, DECODE, KEYS
 
 Read = Callable[[int], int]  # (index) -> value
 Write = Callable[[int, int], None]  # (index, value as written)
 
-#: Storage that only power-on clears.
-_SURVIVORS = tuple(key for register in TABLE if register.survives for key in KEYS[register.name])
-
 
 class RegisterFile:
-    """BAR0's registers of one port. Offsets must be multiples of 4."""
+    """BAR0's registers of one port. Offsets must be multiples of 4. ``chip`` is the storage of the
+    registers that no reset of a port touches: the ports of one chip share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, chip: dict[int, int] | None = None) -> None:
         self._values: dict[int, int] = {}
+        self._chip: dict[int, int] = {} if chip is None else chip
         self._read: dict[str, Read] = {}
         self._peek: dict[str, Read] = {}
         self._write: dict[str, Write] = {}
@@ -63,11 +62,12 @@ class RegisterFile:
         hook = self._read.get(register.name)
         if hook is not None:
             return hook(index)
-        value = self._values.get(key, register.reset)
+        values = self._chip if register.survives else self._values
+        value = values.get(key, register.reset)
         if register.access == "RC":
-            self._values[key] = 0
+            values[key] = 0
         elif register.access == "RS":
-            self._values[key] = value | 1
+            values[key] = value | 1
         elif register.access == "WO":
             return 0
         return value
@@ -85,47 +85,50 @@ class RegisterFile:
             return
         access, mask = register.access, register.mask
         if access not in ("RO", "RC"):
-            old = self._values.get(key, register.reset)
+            values = self._chip if register.survives else self._values
+            old = values.get(key, register.reset)
             if access == "W1C":
-                self._values[key] = old & ~(value & mask)
+                values[key] = old & ~(value & mask)
             elif access == "W1S":
-                self._values[key] = old | (value & mask)
+                values[key] = old | (value & mask)
             else:
-                self._values[key] = (old & ~mask | value & mask) & ~register.self_clearing
+                values[key] = (old & ~mask | value & mask) & ~register.self_clearing
         for after in self._after.get(register.name, ()):
             after(index, value)
 
     def peek(self, offset: int) -> int:
-        """What a read would give, without its side effects."""
+        """What a read would give, without its side effects; of a WO register what it holds."""
         slot = DECODE.get(offset)
         if slot is None:
             return self._values.get(offset, 0)
-        register, index, key = slot
-        hook = self._peek.get(register.name)
-        return hook(index) if hook is not None else self._values.get(key, register.reset)
+        name, index = slot.register.name, slot.element
+        hook = self._peek.get(name)
+        return hook(index) if hook is not None else self.get(name, index)
 
     def get(self, name: str, index: int = 0) -> int:
         """Stored value, without side effects."""
-        return self._values.get(KEYS[name][index], BY_NAME[name].reset)
+        register = BY_NAME[name]
+        values = self._chip if register.survives else self._values
+        return values.get(KEYS[name][index], register.reset)
 
     def put(self, name: str, index: int, value: int) -> None:
         """Store as hardware does: no rule, no side effect."""
-        self._values[KEYS[name][index]] = value
+        values = self._chip if BY_NAME[name].survives else self._values
+        values[KEYS[name][index]] = value
 
     def clear(self) -> None:
         """All registers to their reset values, but for those that survive a reset of the port."""
-        kept = {key: self._values[key] for key in _SURVIVORS if key in self._values}
         self._values.clear()
-        self._values.update(kept)
 
     def power_on(self) -> None:
         """All registers to their reset values."""
         self._values.clear()
+        self._chip.clear()
 
     def differing(self) -> dict[int, int]:
         """Every value that is not its reset value, by address, for a snapshot; no side effect."""
         found = {}
-        for key, value in self._values.items():
+        for key, value in (self._values | self._chip).items():
             slot = DECODE.get(key)
             if value != (slot.register.reset if slot is not None else 0):
                 found[key] = value

@@ -17,8 +17,8 @@ from nodes.nic.table import general, interrupt, link, offload, receive, statisti
 from nodes.nic.table.row import ACCESS, QUEUES, VECTORS, Field, Register, Run
 
 __all__ = [
-    "ACCESS", "BAR0_BYTES", "BY_NAME", "CSR_BYTES", "DECODE", "KEYS", "QUEUES", "TABLE", "VECTORS",
-    "Field", "Register", "Run", "Slot", "address_of", "decode", "name_of",
+    "ACCESS", "BAR0_BYTES", "BY_NAME", "CSR_BYTES", "DECODE", "KEYS", "QUEUES", "STATISTICS",
+    "TABLE", "VECTORS", "Field", "Register", "Run", "Slot", "address_of", "decode", "name_of",
 ]  # fmt: skip
 
 BAR0_BYTES = 0x80000
@@ -34,9 +34,10 @@ class Slot(NamedTuple):
     key: int
 
 
+STATISTICS: tuple[Register, ...] = statistics.TABLE
 TABLE: tuple[Register, ...] = (
     *general.TABLE, *link.TABLE, *interrupt.TABLE, *receive.TABLE, *transmit.TABLE,
-    *offload.TABLE, *statistics.TABLE,
+    *offload.TABLE, *STATISTICS,
 )  # fmt: skip
 BY_NAME: dict[str, Register] = {register.name: register for register in TABLE}
 

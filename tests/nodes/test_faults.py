@@ -8,7 +8,7 @@ import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.faults import COUNT_MAX, HARD, HITS, KINDS, NIC, ROW_WORDS, ROWS, VALUE
+from bus.faults import COUNT_MAX, HARD, HITS, KINDS, NIC, ROW_WORDS, ROWS, UNTIL_RESET, VALUE
 from bus.messages import Fault
 from nodes.faults import NEVER_NS, Faults
 from tests.nodes.nic.rig import MS, Rig, frame
@@ -173,3 +173,16 @@ def test_a_fault_with_a_time_wakes_the_device_to_end_it() -> None:
     assert rig.wake == rig.clock.ns + 7 * MS
     rig.advance(7 * MS)
     assert rig.page.run("faults")[0] == 0
+
+
+def test_what_waited_in_a_hung_port_is_dropped_by_the_reset_that_mends_it() -> None:
+    rig, _ = hung_rig()
+    rig.give(("ctl", Fault(2, "", 0, 0, 0)))
+    ring, _ = rig.rx_queue(0)
+    rig.give(("ctl", Fault(3, "hang", UNTIL_RESET, 0, 1)))
+    rig.wire(frame(), frame())
+    assert sum(rig.page.run("rx_buffered")) == 2
+    rig.write("CTRL", 1 << 26)
+    assert rig.page.run("faults")[0] == 0
+    assert sum(rig.page.run("rx_drop_reset")) == 2
+    assert not rig.dwords(ring, 0)[2] & 1

@@ -10,14 +10,15 @@ itself in an atomic word: runs in the upper half, those that go on now in the lo
 share is queued, the long work flushes what it queued and compares each work's runs with how often
 it was queued. The CPU that loaded the module reports the sums::
 
-    wq_torture: cpus=2 queued=100000 ran=100000 lost=0 twice=0 at_once=0 refused=812
+    wq_torture: cpus=2 queued=100000 ran=100000 lost=0 twice=0 at_once=0 refused=812 barriers=3
 
 ``lost`` and ``twice``: runs that are missing or too many, work by work; ``at_once``: runs that
 began while the same work was running (2.6.18 does that, on two CPUs); ``refused``: queueings of
-works that were still pending, which count for nothing. The workqueues are the module's own
+works that were still pending, which count for nothing; ``barriers``: flushes that had to wait, each
+by a work of its own behind the flushed one. The workqueues are the module's own
 (``torture``, ``torture_unbound``, ``torture_highpri``), so that ``bottomhalf wq`` shows their
-totals; they stay until rmmod. In 2.6.18 there is neither unbound nor highpri: those kinds queue
-locally.
+totals, works and barriers; they stay until rmmod. In 2.6.18 there is neither unbound nor highpri:
+those kinds queue locally.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ RUNS_SHIFT = 32
 _RUNNING = (1 << RUNS_SHIFT) - 1
 
 #: Words of the module, behind those of the works: the sums, then three workqueues.
-_SUMS = ("finished", "queued", "ran", "lost", "twice", "at_once", "refused")
+_SUMS = ("finished", "queued", "ran", "lost", "twice", "at_once", "refused", "barriers")
 _SUM = {name: words.WQ_TORTURE + SLOTS + at for at, name in enumerate(_SUMS)}
 _STARTER = words.WQ_TORTURE_WORK + SLOTS
 _WQ = words.WQ_TORTURE + SLOTS + len(_SUMS)
@@ -120,11 +121,12 @@ class _Share:
                 yield from nanosleep(cpu, PAUSE_NS)
             elif cpu.need_resched:
                 yield SCHEDULE
-        yield from self._flush()
+        barriers = yield from self._flush()
         ran = {slot: atomics.load(_word(slot)) >> RUNS_SHIFT for slot in self.slots}
         for name, value in (
             ("queued", done),
             ("refused", refused),
+            ("barriers", barriers),
             ("ran", sum(ran.values())),
             ("lost", sum(max(0, self.queued[s] - ran[s]) for s in self.slots)),
             ("twice", sum(max(0, ran[s] - self.queued[s]) for s in self.slots)),
@@ -145,14 +147,15 @@ class _Share:
         return wqs.queue_work(cpu, queue, work)
 
     def _flush(self) -> Context:
-        """Nothing of this CPU's works is left when it returns."""
-        cpu = self.cpu
+        """Nothing of this CPU's works is left when it returns how many it had to wait for."""
+        cpu, barriers = self.cpu, 0
         for slot in self.slots:
             work = cpu.wq.works[words.WQ_TORTURE_WORK + slot]
             if isinstance(work, wqs.DelayedWork):
-                yield from wqs.flush_delayed_work(cpu, work)
+                barriers += yield from wqs.flush_delayed_work(cpu, work)
             else:
-                yield from wqs.flush_work(cpu, work)
+                barriers += yield from wqs.flush_work(cpu, work)
+        return barriers
 
 
 # -- the module

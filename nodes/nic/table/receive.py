@@ -65,6 +65,7 @@ DMA = (
     reg("RXPBSIZE", Run(0x03C00, 8), "8.2.3.8", "receive packet buffer", "SIZE_KB 19:10",
         mask=0x000F_FC00),
     reg("RXMEMWRAP", 0x03190, "8.2.3.8", "receive packet buffer wraps", access="RO"),
+    reg("RXDSTATCTRL", 0x02F40, "8.2.3.23", "which queues RXDG* count"),
     reg("RDBAL", rx(0x00), "8.2.3.8", "ring base, low", mask=0xFFFF_FF80),
     reg("RDBAH", rx(0x04), "8.2.3.8", "ring base, high"),
     reg("RDLEN", rx(0x08), "8.2.3.8", "ring bytes", "LEN 19:0", mask=0x000F_FF80),

@@ -50,7 +50,8 @@ class Field(NamedTuple):
 
 class Register(NamedTuple):
     """One row. ``self_clearing`` bits read 0 after a write; behaviour sees them in the value.
-    ``survives``: only power-on brings the reset value back, no reset of the port does."""
+    ``survives``: it belongs to the whole chip; only power-on brings the reset value back, no reset
+    of a port does."""
 
     name: str
     runs: tuple[Run, ...]
@@ -82,9 +83,9 @@ def _fields(text: str, values: Values) -> tuple[Field, ...]:
         if isinstance(named, tuple):
             named = dict(enumerate(named))
         out.append(Field(name, int(high), int(low or high), named))
-    unknown = set(values) - {field.name for field in out}
+    unknown = [name for name in values if all(field.name != name for field in out)]
     if unknown:
-        raise ValueError(f"values for no field: {sorted(unknown)}")
+        raise ValueError(f"values for no field: {unknown}")
     return tuple(sorted(out, key=lambda field: -field.high))
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from nodes.nic.table.row import Run, reg, stat
+from nodes.nic.table.row import Run, stat
 
 TABLE = (
-    reg("RXDSTATCTRL", 0x02F40, "8.2.3.23", "which queue RXDG* count"),
     stat("CRCERRS", 0x04000, "bad CRC"),
     stat("ILLERRC", 0x04004, "illegal byte"),
     stat("ERRBC", 0x04008, "error byte"),
@@ -58,7 +57,7 @@ TABLE = (
     stat("MPTC", 0x040F0, "multicast transmitted"),
     stat("BPTC", 0x040F4, "broadcast transmitted"),
     stat("XEC", 0x04120, "IP checksum errors"),
-    stat("RXNFGPC", 0x041B0, "good received, before filters"),
+    stat("RXNFGPC", 0x041B0, "good received, not filtered out"),
     stat("RXDGPC", 0x02F50, "packets given to memory"),
     stat("RXDGBCL", 0x02F54, "octets given to memory, low"),
     stat("RXDGBCH", 0x02F58, "octets given to memory, high"),

@@ -7,6 +7,10 @@ from nodes.nic.table.row import Run, reg, tx
 DMA = (
     reg("DMATXCTL", 0x04A80, "8.2.3.9", "transmit DMA control", "TE 0, GDV 3, VT 31:16",
         reset=0x8100_0000),
+    reg("DTXTCPFLGL", 0x04A88, "8.2.3.9", "TCP flags that the first and middle segments keep",
+        "FIRST 11:0, MIDDLE 27:16", reset=0x0F76_0FF6, mask=0x0FFF_0FFF),
+    reg("DTXTCPFLGH", 0x04A8C, "8.2.3.9", "TCP flags that the last segment keeps", "LAST 11:0",
+        reset=0x0000_0F7F, mask=0xFFF),
     reg("DTXMXSZRQ", 0x08100, "8.2.3.9", "bytes in flight", "MAX_BYTES_256 11:0", reset=0x10,
         mask=0xFFF),
     reg("MTQC", 0x08120, "8.2.3.9", "multiple transmit queues",

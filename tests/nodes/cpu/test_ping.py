@@ -261,28 +261,29 @@ def test_two_pings_each_get_every_reply_and_take_their_own() -> None:
     assert duplicates == pytest.approx(10, abs=1)  # but for the last, when one had ended
 
 
-def stale_socket(box: Box, ident: int) -> None:
-    """A socket of the other CPU has been closed; what tells this one so is still on its way."""
-    for number in range(2):
-        node: Any = box.machine.simulation.node(f"cpu{number}")
-        node.cpu.net.raw_sockets[0xDEAD] = (1 - number, ident, 0, 0)
+def stale_socket(box: Box, ident: int, number: int) -> None:
+    """A socket of the other CPU has been closed; what tells CPU ``number`` is still on its way."""
+    node: Any = box.machine.simulation.node(f"cpu{number}")
+    node.cpu.net.raw_sockets[0xDEAD] = (1 - number, ident, 0, 0)
 
 
-def test_a_copy_for_a_socket_that_has_closed_is_no_end_of_the_packet() -> None:
+@pytest.mark.parametrize("number", [0, 1])  # one of them polls the queue
+def test_a_copy_for_a_socket_that_has_closed_is_no_end_of_the_packet(number: int) -> None:
     box = Box()
-    stale_socket(box, 0xDEAD)
+    stale_socket(box, 0xDEAD, number)
     ran = box.ping("-c", "3", "-i", "0.1")
     assert ran.lines[-2].startswith("3 packets transmitted, 3 received, 0% packet loss")
     assert ledger.settled(box.machine).faults == []
     assert ("-", "NO_SOCKET") not in box.drops()
 
 
-def test_the_packet_itself_ends_at_a_socket_that_has_closed() -> None:
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_packet_itself_ends_at_a_socket_that_has_closed(number: int) -> None:
     box = Box()
     replies = Replies(box)
     box.ping("-c", "1", cpu="cpu1")
     ident = int.from_bytes(replies.frames[0][38:40], "big")
-    stale_socket(box, ident)
+    stale_socket(box, ident, number)
     replies.inject(replies.frames[0])
     box.live(10)
     assert box.drops()["-", "NO_SOCKET"] == [0, 0, 1]

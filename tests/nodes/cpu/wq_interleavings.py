@@ -560,7 +560,7 @@ class Rig:
         return True
 
 
-def run(era: str, cpus: int, first: int, count: int, *, plug: bool = False) -> int:
+def run(era: str, cpus: int, first: int, count: int, plug: bool = False) -> int:
     """``count`` cases with seeds from ``first``; returns how many passed."""
     rig = Rig(era, cpus, plug=plug)
     for seed in range(first, first + count):
@@ -592,7 +592,7 @@ def main(total: int) -> int:
     """Spread ``total`` cases over eras, one to four CPUs, and this computer's cores."""
     chunk = 500
     jobs = [
-        (ERAS[n % 3], 1 + n // 3 % 4, 1_000_000 + n * chunk, chunk)
+        (ERAS[n % 3], 1 + n // 3 % 4, 1_000_000 + n * chunk, chunk, n // 12 % 2 == 1)
         for n in range(-(-total // chunk))
     ]
     done = 0

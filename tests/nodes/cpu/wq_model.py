@@ -47,7 +47,8 @@ class Ticket:
         earlier run may still go on."""
         work = self.work
         taken = work.cancelled > self.cancelled or work.cancelling
-        if self.may_be_pending and (taken or work.moved > self.moved or work.moving):
+        there = self.may_be_pending or work.begun > self.begun  # queued before the call got to it
+        if there and (taken or work.moved > self.moved or work.moving):
             return True
         if any(not run.over for run in self.runs):
             return False
@@ -198,15 +199,20 @@ def stuck(waiters: list[Waiter], accounts: list[Account], room: dict[str, int]) 
             for pool in pools
         )
 
+    def lets_go(ticket: Ticket) -> bool:
+        """The call may have come to the work later than its ticket: any run counts, and what is
+        pending. A barrier that lost its work is taken by a worker that ends a work."""
+        work = ticket.work
+        if any(not run_ends(run) for run in work.live):
+            return False
+        if work.pending() and not starts(work):
+            return False
+        taken = work.cancelled > ticket.cancelled or work.cancelling or work.moved > ticket.moved
+        alike = [run for a in accounts if a.wq == work.wq for run in a.live]
+        return not taken or all(run_ends(run) for run in alike)
+
     def goes_on(waiter: Waiter) -> bool:
-        return all(
-            ticket.over()
-            or (
-                all(run_ends(run) for run in ticket.runs)
-                and (not ticket.pending or not ticket.work.pending() or starts(ticket.work))
-            )
-            for ticket in waiter.tickets
-        )
+        return all(lets_go(ticket) for ticket in waiter.tickets)
 
     moved = True
     while moved:

@@ -15,6 +15,7 @@ from bus.messages import (
     MsiWrite,
     PeerBack,
 )
+from bus.ram import Ram
 from nodes.nic.node import NicNode
 from nodes.nic.registers import KEYS
 from tests.nodes.harness import Bench, machine
@@ -33,10 +34,10 @@ def frame(size: int = 60, destination: bytes = MAC, fill: int = 0x5A) -> bytes:
 class Rig(Bench):
     """``eth0`` of a small machine; ``up`` does what a driver does until traffic can flow."""
 
-    def __init__(self, cpus: int = 2) -> None:
+    def __init__(self, cpus: int = 2, ram: Ram | None = None) -> None:
         settings = machine(cpus)
         super().__init__(
-            settings, "eth0", lambda around: NicNode(around, settings, settings.nics[0])
+            settings, "eth0", lambda around: NicNode(around, settings, settings.nics[0]), ram
         )
         self.nic = self.node
         assert isinstance(self.nic, NicNode)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from errno import EAGAIN
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.locks.might_sleep import might_sleep
 from nodes.cpu.kernel.percpu import Context, Pause
 from nodes.cpu.kernel.tables import publish
@@ -151,6 +152,7 @@ def cancel_work_sync(cpu: Cpu, work: Work) -> Context:
         yield from _wait_on_work(cpu, work)
         if taken >= 0:
             break
+        yield from nanosleep(cpu, SPIN_NS)  # another canceller has it, perhaps on this CPU
     clear_work_data(cpu, work)
     return taken > 0
 

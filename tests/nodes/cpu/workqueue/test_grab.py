@@ -8,12 +8,13 @@ from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.workqueue import (
     cancel_work,
+    cancel_work_sync,
     mod_delayed_work,
     queue_delayed_work_on,
     queue_work_on,
 )
 from nodes.cpu.kernel.workqueue.work import mark_work_canceling
-from tests.nodes.cpu.harness import MS
+from tests.nodes.cpu.harness import MS, BareCpu
 from tests.nodes.cpu.several import Several
 from tests.nodes.cpu.workqueue.bench import CMWQ, Log, compute, now
 
@@ -36,10 +37,12 @@ def test_a_task_gives_way_to_the_one_of_its_cpu_that_holds_pending(era: str) -> 
     def cancel(cpu: Cpu) -> Context:
         answers.append((yield from cancel_work(cpu, work)))
 
-    first = two.task(0, cancel(zero))
-    while zero.current is not first:
+    two.task(0, cancel(zero))
+    while not zero.wq.questions.waiting:
         two.zero.step()
     two.zero.step(3)  # it has asked, and sleeps
+    two.deliver()
+    two.one.step(40)  # taken off; the answer is on its way
     two.zero.task(cancel(zero), "second", nice=-20)
     two.live(50 * MS)
     assert sorted(answers) == [False, True]
@@ -80,3 +83,22 @@ def test_mod_delayed_work_of_a_work_that_is_being_cancelled_is_true_and_does_not
     assert now(mod_delayed_work(cpu, cpu.wq.system_wq, work, 0))
     two.live(10 * MS)
     assert log.order == []
+
+
+def test_a_canceller_of_2_6_18_lets_others_run_while_somebody_has_pending() -> None:
+    """The only CPU answers its question at once: it would loop without a boundary."""
+    bench = BareCpu("2.6.18")
+    log, cpu = Log(bench), bench.cpu
+    work = log.work("a")
+    answers: list[bool] = []
+
+    def cancel() -> Context:
+        answers.append((yield from cancel_work_sync(cpu, work)))
+
+    cpu.ram.atomics.test_and_set(work.number)
+    bench.task(cancel())
+    bench.run_for(5 * MS)
+    assert answers == []
+    cpu.ram.atomics.release(work.number)
+    bench.run_for(5 * MS)
+    assert answers == [False]
