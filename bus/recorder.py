@@ -14,14 +14,16 @@ from typing import NamedTuple
 
 from bus.ram import RECORD_WORDS, RECORDS
 
-ALL_EVENTS = (1 << 63) - 1
+#: Events are 0 to 127: the mask is two words.
+ALL_EVENTS = (1 << 128) - 1
 EVENT_SHIFT = 56
 CONTEXT_MASK = (1 << EVENT_SHIFT) - 1
 _HEADER = 8
+_WORD = (1 << 64) - 1
 
 
 class Tracepoint(NamedTuple):
-    """One event: its number is its bit in the mask (0..62)."""
+    """One event: its number is its bit in the mask (0..127)."""
 
     number: int
     name: str
@@ -60,16 +62,18 @@ class Recorder:
     def mask(self) -> int:
         """Which events are recorded, bit n for event n."""
         value: int = self._words[1]
-        return value
+        high: int = self._words[2]
+        return value | high << 64 if high else value
 
     @mask.setter
     def mask(self, value: int) -> None:
-        self._words[1] = value
+        self._words[1] = value & _WORD
+        self._words[2] = value >> 64
 
     def record(self, time_ns: int, event: int, context: int = 0, a: int = 0, b: int = 0) -> None:
         """Append one record if its event is in the mask."""
         words = self._words
-        if not words[1] >> event & 1:
+        if not words[1 + (event >> 6)] >> (event & 63) & 1:
             return
         count: int = words[0]
         at = _HEADER + count % RECORDS * RECORD_WORDS

@@ -178,7 +178,7 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
 
     with running.connect(options.on) as machine:
         cpu = options.cpu or machine.settings.cpu_names[0]
-        if cpu.isdigit():
+        if cpu.isdecimal():
             cpu = f"cpu{cpu}"
         if cpu not in machine.settings.cpu_names:
             raise BottomhalfError(

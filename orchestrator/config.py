@@ -209,7 +209,7 @@ def _overlay_bond(file: TomlFile, text: str) -> None:
             raise BottomhalfError(
                 f"--bond: `{item}` has no value", "--bond 'mode=active-backup miimon=100'"
             )
-        number = value.removeprefix("-").isdigit()
+        number = value.removeprefix("-").isdecimal()
         parsed: Any = int(value) if number else value
         if key == "slaves":
             parsed = value.split(",")
@@ -325,7 +325,7 @@ def _check_address(file: TomlFile, loc: tomlfile.Loc, address: str) -> None:
 
 def _mode(file: TomlFile, mode: str | int) -> str:
     text = str(mode)
-    name = MODES[int(text)] if text.isdigit() and int(text) < len(MODES) else text
+    name = MODES[int(text)] if text.isdecimal() and int(text) < len(MODES) else text
     if name not in MODES:
         raise file.error(
             ("bond0", "mode"),

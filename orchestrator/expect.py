@@ -11,6 +11,8 @@
 ``seen(softirq_entry) > 0``            trace records of that kind (labs only)
 ``where(irq_handler_entry) == "cpu1"`` CPUs that recorded it, in order (labs only)
 ``event(irq_handler_entry,b) == 0x21`` field of the first such record (labs only)
+``began(EVENT) < 300``                  us after the phase's start of the first such record, or of a
+                                       step of CPU hot-plug: ``began(take_cpu_down)`` (labs only)
 ``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
 ``param.hz == 250``                    a behaviour of the era
@@ -31,7 +33,7 @@ from typing import Any, NamedTuple
 from bus.ram import Schema
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
-from nodes.cpu.trace import TRACEPOINTS
+from nodes.cpu.trace import CPUHP_WAYS, TRACEPOINTS
 from orchestrator.errors import did_you_mean, words
 from orchestrator.tomlfile import duration_ns
 
@@ -62,13 +64,15 @@ OF_PING = ("gap", "lost", "loss", "sent", "received", "rtt", "rtt_max")
 #: Counters with an item: how many words of the page, by what they are called.
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
 #: Quantities that come from the flight recorders.
-RECORDED = ("seen", "where", "event", "most", "preempt")
+RECORDED = ("seen", "where", "event", "most", "preempt", "began")
 EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
 LAB_EXAMPLES = 'irqs(eth0-TxRx-0) >= 1 · softirq_order.first == "HI" · dmesg has "text"'
 
 #: A name, a dotted name or a call, and the step whose phase is meant.
 _QUANTITY = r"[a-z]\w*(?:\.\w+|\([^()]*\))?(?:@\d+)?"
-_COMPARE = re.compile(rf"^\s*({_QUANTITY})\s*(<=|>=|==|!=|<|>)\s*(\"[^\"]*\"|'[^']*'|\S+)\s*$")
+_COMPARE = re.compile(
+    rf"^\s*({_QUANTITY})\s*(<=|>=|==|!=|<|>)\s*(\"[^\"]*\"|'[^']*'|{_QUANTITY}|\S+)\s*$"
+)
 _LOG = re.compile(r"^\s*(dmesg(?:@\d+)?)\s+(has|lacks)\s+(\"[^\"]*\"|'[^']*')\s*$")
 _PARTS = re.compile(r"^([a-z]\w*)(?:\.(\w+)|\(([^()]*)\))?(?:@(\d+))?$")
 _NUMBER = re.compile(r"^(-?\d+(?:\.\d+)?|0x[0-9a-fA-F]+)%?$")
@@ -177,7 +181,7 @@ def _simple_limit(name: str, text: str) -> float:
         length_ns = duration_ns(text)
         if length_ns is not None:
             return length_ns / 1e6
-    elif re.fullmatch(r"\d+(\.\d+)?%?", text) and (name == "loss" or text.isdigit()):
+    elif re.fullmatch(r"\d+(\.\d+)?%?", text) and (name == "loss" or text.isdecimal()):
         return float(text.rstrip("%"))
     raise ValueError(f": {text} is no {name}", EXAMPLES)
 
@@ -213,8 +217,15 @@ def check(text: str, *, params: Params, cpus: tuple[str, ...], ping: bool, steps
 
 def _check_call(name: str, items: list[str], params: Params) -> None:
     if name in RECORDED:
-        if not items or items[0] not in TRACEPOINTS:
-            item = items[0] if items else ""
+        item = items[0] if items else ""
+        if item not in TRACEPOINTS and name == "began":
+            steps = hotplug_steps(params)
+            if item not in steps:
+                known = [*steps, *TRACEPOINTS]
+                raise ValueError(
+                    f": no trace event or step `{item}`{did_you_mean(item, known)}", words(known)
+                )
+        elif item not in TRACEPOINTS:
             raise ValueError(
                 f": no trace event `{item}`{did_you_mean(item, TRACEPOINTS)}", words(TRACEPOINTS)
             )
@@ -231,6 +242,17 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
     elif items or name not in _single_words(CPU_SCHEMA):
         known = [*COUNTERS, *RECORDED, *_single_words(CPU_SCHEMA)]
         raise ValueError(f": nothing is called `{name}()`{did_you_mean(name, known)}", words(known))
+
+
+def hotplug_steps(params: Params) -> dict[str, list[tuple[int, int]]]:
+    """Steps of CPU hot-plug in this era by name: (way, index) as ``cpuhp_enter`` has them."""
+    from nodes.cpu.kernel.cpuhp_states import DOWN, UP  # noqa: PLC0415  (all of the kernel)
+
+    found: dict[str, list[tuple[int, int]]] = {}
+    for way, table in ((CPUHP_WAYS.index("down"), DOWN), (CPUHP_WAYS.index("up"), UP)):
+        for index, step in enumerate(table[params.cpu_hotplug]):
+            found.setdefault(step.name, []).append((way, index))
+    return found
 
 
 def _single_words(schema: Schema) -> list[str]:

@@ -16,7 +16,7 @@ from bus.recorder import Record
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.trace import TRACEPOINTS
 from orchestrator.counts import Counts
-from orchestrator.expect import COUNTERS, RECORDED, Value, arch_irq, take_apart
+from orchestrator.expect import COUNTERS, RECORDED, Value, arch_irq, hotplug_steps, take_apart
 from orchestrator.kernellog import LogLine
 from orchestrator.phases import Phase
 
@@ -133,12 +133,14 @@ class Facts:
         row = arch_irq(item)
         if row is not None:
             return "arch_irqs", row
-        irq = int(item) if item.isdigit() else self._irqs.get(item)
+        irq = int(item) if item.isdecimal() else self._irqs.get(item)
         return None if irq is None else ("irqs", irq)
 
     def _recorded(
         self, name: str, arguments: Sequence[str], chosen: Sequence[Stretch]
     ) -> Value | None:
+        if name == "began" and arguments[0] not in TRACEPOINTS:
+            return self._step_began(arguments[0], chosen)
         number = TRACEPOINTS[arguments[0]].number
         cpus = {"event": (), "most": arguments[2:]}.get(name, arguments[1:])
         records = [
@@ -156,6 +158,17 @@ class Facts:
         if name == "most":
             return max(record.a if arguments[1] == "a" else record.b for _, record in records)
         first = records[0][1]
+        if name == "began":
+            return (first.time_ns - chosen[0].begin_ns) / 1000
         if name == "event":
             return first.a if arguments[1] == "a" else first.b
         return self._preempt(first) if self._preempt is not None else None
+
+    def _step_began(self, name: str, chosen: Sequence[Stretch]) -> Value | None:
+        """When a step of CPU hot-plug began, in us after the phase."""
+        step, enter = hotplug_steps(self._params)[name], TRACEPOINTS["cpuhp_enter"].number
+        for part in chosen:
+            for _, record in part.records:
+                if record.event == enter and (record.a >> 8 & 0xFF, record.a >> 16) in step:
+                    return (record.time_ns - chosen[0].begin_ns) / 1000
+        return None

@@ -20,6 +20,7 @@ from nodes.apic.page import IPI_DROPS, MSI_DROPS
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import DROP_REASONS
+from nodes.cpu.trace import CPUHP_WAYS
 from nodes.cpu.trace import TRACEPOINTS as CPU_EVENTS
 from nodes.lan.trace import TRACEPOINTS as LAN_EVENTS
 from nodes.nic.page import RX_DROPS, TX_DROPS
@@ -35,7 +36,7 @@ NOWHERE = ()
 DEFAULT_GROUPS = (
     "irq", "softirq", "tasklet", "timer", "sched", "ipi", "workqueue", "napi", "net",
 )  # fmt: skip
-GROUPS = (*DEFAULT_GROUPS, "pool", "packet", "mmio", "dma", "msi", "wire", "lan", "fault")
+GROUPS = (*DEFAULT_GROUPS, "cpuhp", "pool", "packet", "mmio", "dma", "msi", "wire", "lan", "fault")
 
 ETH_P_IP = 0x0800
 #: Modules whose functions print with their name behind them.
@@ -115,6 +116,7 @@ CPU_ROWS: dict[str, Row] = {
     "sched_migrate_task": Row(
         "sched", _TASK + " orig_cpu={orig_cpu} dest_cpu={dest_cpu}", irqs_off=True, held=2
     ),
+    "cpuhp_enter": _ours("cpuhp", "cpu={hp_cpu} {hp_way}: {function}"),
     "local_timer_entry": _VECTOR,
     "local_timer_exit": _VECTOR,
     "reschedule_entry": _VECTOR,
@@ -454,6 +456,8 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "budget": lambda r, n: r.b >> 32,
     "skb": _at("skb", lambda r: r.a),
     "dst": lambda r, n: f"{r.a >> 24}:{r.a & 0xFF_FFFF}",
+    "hp_cpu": lambda r, n: r.a & 0xFF,
+    "hp_way": lambda r, n: _index(CPUHP_WAYS, r.a >> 8 & 0xFF),
     "gc_freed": lambda r, n: _low(r.a),
     "gc_busy": lambda r, n: r.a >> 32,
     "device": lambda r, n: _device(r.b & 0xFFFF, n),

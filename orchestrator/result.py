@@ -155,7 +155,7 @@ def busy_rows(text: str, width: int = WIDTH) -> str:
     kept = [lines[0]]
     for line in lines[1:]:
         counts = line.split(":", 1)[-1].split()[:columns]
-        if any(count.isdigit() and int(count) for count in counts):
+        if any(count.isdecimal() and int(count) for count in counts):
             kept.append(line)
     return "\n".join(line[:width].rstrip() for line in kept)
 

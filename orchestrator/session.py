@@ -23,6 +23,8 @@ from orchestrator.machine import Job, Machine, Request
 PUMP_NS = 1_000_000_000
 #: A node that does not answer within this time of the machine is hung (frozen, or a fault of ours).
 ANSWER_TIMEOUT_MS = 3000
+#: Whether a wait has become hopeless is looked at so often.
+LOOK_NS = 250_000_000
 #: Width of what is no terminal.
 ENDLESS = 1000
 
@@ -118,9 +120,15 @@ class Session:
         return request
 
     def program(
-        self, argv: tuple[str, ...], cpu: str | None = None, show: bool = True
+        self,
+        argv: tuple[str, ...],
+        cpu: str | None = None,
+        show: bool = True,
+        hopeless: Callable[[], str] | None = None,
     ) -> Generator[Wait, None, Job]:
-        """Run a program of the emulated machine to its end; signals go to it."""
+        """Run a program of the emulated machine to its end; signals go to it. ``hopeless`` (of
+        one that waits for other CPUs) says in words why it will not end: then nobody waits for it
+        any more."""
         if cpu is None:
             job = self.machine.spawn(self.cpu, argv, self.cpus_allowed)
         else:
@@ -140,8 +148,17 @@ class Session:
                     give_up_ns = self.machine.now_ns() + ANSWER_TIMEOUT_MS * 1_000_000
             if give_up_ns is not None and self.machine.now_ns() >= give_up_ns:
                 job.failed = f"{job.cpu} does not answer"
+                if hopeless is not None:
+                    job.failed = "waits for another CPU where no signal reaches it (D state)"
                 return job
-            yield Wait(give_up_ns, ready)
+            until_ns = give_up_ns
+            if hopeless is not None:
+                job.failed = hopeless()
+                if job.failed:
+                    return job
+                look_ns = self.machine.now_ns() + LOOK_NS
+                until_ns = look_ns if give_up_ns is None else min(give_up_ns, look_ns)
+            yield Wait(until_ns, ready)
 
 
 def _ready(job: Job, signals: list[int]) -> Callable[[], bool]:

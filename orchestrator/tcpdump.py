@@ -98,7 +98,7 @@ def _set(wish: Wish, letter: str, value: str) -> None:
     elif letter == "w":
         wish.file = value
     elif letter == "c":
-        if not value.isdigit() or not int(value):
+        if not value.isdecimal() or not int(value):
             raise _refuse(f"invalid packet count {value}")
         wish.count = int(value)
 

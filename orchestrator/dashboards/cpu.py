@@ -25,7 +25,7 @@ from orchestrator.dashboards.draw import (
 from orchestrator.dashboards.model import FAST_PERIOD_NS, MachineView, NodeView
 from orchestrator.dashboards.sentences import CPU, sentence
 
-KEYS = "Left Right others  w worker pools  space hold  k kill f freeze r restart  q quit"
+KEYS = "Left Right others  w pools  space hold view  k kill f freeze r restart  q quit"
 _COLUMNS = 56
 _CONTEXTS = (("H", "hardirq"), ("S", "softirq"), ("T", "tasks"))
 #: Softirqs that are shown even when there is little room.
@@ -73,11 +73,12 @@ def _stack(view: MachineView, node: NodeView) -> Box:
     ksoftirqd = soft and cpufacts.in_ksoftirqd(node)
     interrupted = "  runs it" if ksoftirqd else "  interrupted" if hard or soft else ""
     task = node.get("current_pid")
+    waits = "waits for an interrupt" if node.get("online") else "halted"
     rows = (
         ("H", "hardirq", cpufacts.irq_words(view, node, hard - 1) if hard else "-"),
         ("S", "softirq", cpufacts.softirq_name(view, soft - 1) + polling if soft else "-"),
         ("T", "task", cpufacts.task(node) + interrupted if task else "-"),
-        (".", "idle", "-" if task else "interrupted" if hard or soft else "waits for an interrupt"),
+        (".", "idle", "-" if task else "interrupted" if hard or soft else waits),
     )
     now = cpufacts.context(node)
     lines = []
@@ -192,7 +193,8 @@ def _run_queue(view: MachineView, node: NodeView) -> Box:
             left = Text(f" {mark} {name:<15} nice {task.nice:<3} R", "bold" if task.current else "")
             lines.append(two(left, f"{100 * task.share:4.0f} % ", columns))
         if not rows:
-            lines.append("   nobody can run: the idle task has it")
+            who = "the idle task has it" if node.get("online") else "the CPU is offline"
+            lines.append(f"   nobody can run: {who}")
         elif len(rows) > height:
             lines[-1] = f"   and {len(rows) - height + 1} more"
         return lines

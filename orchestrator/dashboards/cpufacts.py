@@ -138,6 +138,8 @@ def interrupted(view: MachineView, node: NodeView) -> str:
 def what_may_interrupt(node: NodeView) -> str:
     """IF and preempt_count in words."""
     count = node.get("preempt_count")
+    if not node.get("online"):
+        return "nothing but INIT and STARTUP"
     if not node.get("irq_enabled"):
         return "nothing but an NMI"
     if count & (SOFTIRQ | HARDIRQ | NMI):

@@ -144,7 +144,7 @@ class Top:
             self._choose(key)
         elif key in _KEYS:
             _KEYS[key](self)
-        elif key.isdigit():
+        elif key.isdecimal():
             self._open(key)
         elif key in _VERBS:
             self._begin(_VERBS[key])
@@ -196,7 +196,7 @@ class Top:
         """A key of the target of a verb that was begun on the overview."""
         names = list(self.view.nodes)
         bond = facts.bond(self.view)
-        if key.isdigit():
+        if key.isdecimal():
             self._digits += key
             number = int(self._digits)
             if number * 10 < len(names) and number:

@@ -61,7 +61,8 @@ def _pools(view: MachineView, node: NodeView) -> Box:
 
     def draw(columns: int, height: int) -> Sequence[Line]:
         lines: list[Line] = [line(pool) for pool in found[:height]]
-        return lines or [" it has none yet"]
+        none = " it has none yet" if node.get("online") else " none while it is offline"
+        return lines or [none]
 
     title = f"{'workqueue threads' if keventd else 'pools':<20}{_COLUMNS}"
     return Box(title, draw, max(len(found), 3), 3)

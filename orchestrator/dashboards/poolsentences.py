@@ -117,7 +117,7 @@ def _last(view: MachineView, node: NodeView) -> Words:
 POOLS = (
     DEAD,
     FROZEN,
-    Row("Offline: the workers of {cpu} are unbound and run on another CPU.", _offline),
+    Row("Offline: another CPU runs the works of {cpu} until it is back.", _offline),
     SILENT,
     Row("Stalled {age}: {works} {wait} in {pool} behind {work}, which {how}.", _thread_busy),
     Row("Stalled {age}: {works} {wait} in {pool} while {work} runs, for {ran}.", _hogged),

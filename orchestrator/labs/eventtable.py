@@ -15,8 +15,8 @@ from bus.recorder import Record, Tracepoint
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import CONTEXTS
+from nodes.cpu.trace import CPUHP_WAYS, unpack_context
 from nodes.cpu.trace import TRACEPOINTS as CPU_EVENTS
-from nodes.cpu.trace import unpack_context
 from nodes.lan.trace import TRACEPOINTS as LAN_EVENTS
 from nodes.nic.trace import TRACEPOINTS as NIC_EVENTS
 from orchestrator import followtable
@@ -50,6 +50,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
                 "workqueue_execute_end")
     },
     "dst": {"cpu": ("dst_free", "dst_gc_task")},
+    "cpuhp": {"cpu": ("cpuhp_enter", "sched_migrate_task")},
     "ipi": {
         "cpu": ("ipi_send", "reschedule_entry", "reschedule_exit", "call_function_entry",
                 "call_function_exit"),
@@ -133,6 +134,8 @@ CPU_TEXTS: dict[str, tuple[str, ...]] = {
     "workqueue_activate_work": ("work {function} is active: on the worklist",),
     "workqueue_execute_start": ("work {function} begins",),
     "workqueue_execute_end": ("work {function} ends",),
+    "cpuhp_enter": ("cpu{hp_cpu} {hp_way}: {function}",),
+    "sched_migrate_task": ("{woken} moves to cpu{to_cpu}",),
     "dst_gc_task": ("collector: {gc_freed} freed, {gc_busy} busy{gc_next}",),
     "dst_free": ("dst {dst} {dst_end}",),
 }
@@ -142,7 +145,7 @@ SYMBOLS: dict[str, Callable[[Record], tuple[int, int]]] = {
     **dict.fromkeys(
         ("tasklet_entry", "tasklet_exit", "tasklet_hi_entry", "tasklet_hi_exit",
          "workqueue_queue_work", "workqueue_activate_work", "workqueue_execute_start",
-         "workqueue_execute_end"),
+         "workqueue_execute_end", "cpuhp_enter"),
         lambda r: (r.b & 0xFFFF_FFFF, r.b >> 32),
     ),
 }  # fmt: skip
@@ -359,6 +362,9 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "dst_end": lambda r, w: (
         f"dies, {r.b} hold it: dst_garbage.list" if r.b else "is destroyed"
     ),
+    "hp_cpu": lambda r, w: r.a & 0xFF,
+    "hp_way": lambda r, w: CPUHP_WAYS[r.a >> 8 & 0xFF],
+    "to_cpu": lambda r, w: r.b >> 32,
     "gc_freed": lambda r, w: r.a & 0xFFFF_FFFF,
     "gc_busy": lambda r, w: r.a >> 32,
     "gc_next": lambda r, w: f"; again in {r.b / w.params.hz:.3g} s" if r.b else "",

@@ -46,8 +46,8 @@ class Stepper:
             self.move(1)
         elif key in ("b", "left", "up"):
             self.move(-1)
-        elif key == "c" or key.isdigit():
-            for _ in range(int(key) if key.isdigit() else 1):
+        elif key == "c" or key.isdecimal():
+            for _ in range(int(key) if key.isdecimal() else 1):
                 self.number = self.scope.next_event(self.number)
         elif key == "p":
             self.number = self.scope.next_event(self.number, forward=False)

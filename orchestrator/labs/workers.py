@@ -143,7 +143,7 @@ def _digit(works: dict[str, str], name: str) -> str:
     """Of a work: the one its name ends in, or the next that is free."""
     if name not in works:
         free = [digit for digit in DIGITS if digit not in works.values()] or [DIGITS[-1]]
-        works[name] = name[-1] if name[-1:] in free and name[-1:].isdigit() else free[0]
+        works[name] = name[-1] if name[-1:] in free and name[-1:].isdecimal() else free[0]
     return works[name]
 
 

@@ -155,7 +155,7 @@ TABLE: dict[str, Verb] = {
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
-             "net\n(these are shown without -e) pool packet mmio dma msi wire lan fault\n\n"
+             "net\n(these are shown without -e) cpuhp pool packet mmio dma msi wire lan fault\n\n"
              "mmio  register accesses as the CPU makes and the NIC takes them, fields decoded\n"
              "dma   descriptors and frames that the NIC reads and writes in memory\n"
              "msi   causes, messages of the NIC, their way through the interrupt controller",

@@ -52,7 +52,7 @@ def _with_step_value(argv: Sequence[str]) -> list[str]:
     words = list(argv)
     if "--step" in words:
         at = words.index("--step")
-        if at + 1 == len(words) or not words[at + 1].isdigit():
+        if at + 1 == len(words) or not words[at + 1].isdecimal():
             words[at] = "--step="
     return words
 
@@ -232,7 +232,7 @@ def _step(one: Lab, seed: int, given: Given) -> int:
     stepper = stepping.Stepper(scope, one, performance.zero_ns, performance.begin_ns)
     at = given.value("--from")
     if at is not None:
-        if not at.isdigit():
+        if not at.isdecimal():
             raise BottomhalfError(f"--from {at}: the number of a step is needed", "--from 120")
         stepper.number = min(int(at), stepper.last)
     count = given.value("--step")

@@ -162,7 +162,7 @@ def ring(session: Session, argv: Sequence[str]) -> Steps:
     advanced = True
     if way == rings.RX and not why:
         known = yield from _ask(session, nic)
-        if known is not None and queue.isdigit():
+        if known is not None and queue.isdecimal():
             advanced = bool(known.get(f"SRRCTL[{queue}]", 0x0200_0000) >> 25 & 7)
     try:
         found = rings.read(session.machine.ram, nic, way, int(queue), advanced)

@@ -15,16 +15,24 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.chcpu import ChcpuError, cpulist_parse, parse
 from orchestrator import procfiles, verbs
 from orchestrator.errors import BottomhalfError, words
+from orchestrator.hopeless import dead_cpus, kernel_waits, never_goes
 from orchestrator.session import Session, Steps
 
 #: A command behind these runs by itself on a CPU that can be chosen.
 _ON_A_CPU = ("ping", "insmod", "rmmod", "modinfo")
 
 
-def _run(session: Session, argv: tuple[str, ...], cpu: str | None = None) -> Steps:
-    job = yield from session.program(argv, cpu)
+def _run(
+    session: Session,
+    argv: tuple[str, ...],
+    cpu: str | None = None,
+    hopeless: Callable[[], str] | None = None,
+) -> Steps:
+    job = yield from session.program(argv, cpu, hopeless=hopeless)
     if job.failed:
-        raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program=argv[0])
+        dead = hopeless is not None and hopeless()
+        hint = kernel_waits(session.machine, session.on) if dead else "bottomhalf ps"
+        raise BottomhalfError(job.failed, hint, code=1, program=argv[0])
     assert job.exit_code is not None
     return job.exit_code
 
@@ -67,9 +75,10 @@ def chcpu(session: Session, argv: Sequence[str]) -> Steps:
 
         return hear
 
-    _warn_of_the_dead(session, argv)
+    going = _going(session, argv)
     listening = replace(session, out=hearing(session.out), err=hearing(session.err))
-    code = yield from _run(listening, ("chcpu", *argv), names[0])
+    hopeless = never_goes(session.machine, going) if going else None
+    code = yield from _run(listening, ("chcpu", *argv), names[0], hopeless)
     text = "".join(heard)
     if session.json:
         _chcpu_json(session, text)
@@ -93,19 +102,16 @@ def _chcpu_json(session: Session, text: str) -> None:
             session.out(json.dumps(row) + "\n")
 
 
-def _warn_of_the_dead(session: Session, argv: Sequence[str]) -> None:
-    """The kernel cannot know that a CPU's process was killed: it waits for it, and says so."""
-    names = session.machine.settings.cpu_names
+def _going(session: Session, argv: Sequence[str]) -> list[int]:
+    """The CPUs that are to go offline; a person is told of those that cannot answer."""
     try:
         letter, text = parse(tuple(argv))
         numbers = cpulist_parse(text) if letter in "de" else []
     except ChcpuError:
-        return
-    for number in numbers:
-        if 0 < number < len(names) and not session.machine.state(names[number]).alive:
-            session.hint(
-                f"{names[number]}'s process is dead; the kernel does not know and waits for it"
-            )
+        return []
+    for name in dead_cpus(session.machine, numbers):
+        session.hint(f"{name}'s process is dead; the kernel does not know and waits for it")
+    return numbers if letter == "d" else []
 
 
 def iptables(session: Session, argv: Sequence[str]) -> Steps:

@@ -81,7 +81,7 @@ def seed_of(text: str | None, simulate: bool) -> int | None:
     """The seed of the simulation; None for processes."""
     if text is None:
         return 0 if simulate else None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise BottomhalfError(f"--seed {text}: a whole number is needed", "--seed 7")
     return int(text)
 

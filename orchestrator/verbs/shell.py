@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator import procfiles, shellline, verbs
 from orchestrator.errors import INTERRUPTED, OK, PROGRAM, USAGE, BottomhalfError, did_you_mean
+from orchestrator.hopeless import kernel_waits, never_goes
 from orchestrator.session import Session, Steps, Wait, stdout
 from orchestrator.shellline import Command, Simple
 from orchestrator.verbs.files import HOME, absolute, names_in
@@ -29,6 +30,7 @@ NOT_FOUND = 127
 #: The longest word of a message (``bus.codec``), and how many of them ``write`` can have.
 _PIECE_CHARS, _PIECES_MAX = 256, 60
 _NULL = "/dev/null"
+_ONLINE = re.compile(r"/sys/devices/system/cpu/cpu(\d+)/online")
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", "r": "\r", "a": "\a", "b": "\b", "0": "\0"}
 
 Builtin = Callable[["Shell", Session, list[str]], Steps]
@@ -130,9 +132,14 @@ class Shell:
         if len(pieces) > _PIECES_MAX:
             raise BottomhalfError("echo: write error: File too large", "", 1, "bash")
         boot = session.machine.settings.cpu_names[0]
-        job = yield from session.program(("write", path, *pieces), boot, show=False)
+        found = _ONLINE.fullmatch(path) if text[:1] == "0" else None
+        hopeless = never_goes(session.machine, [int(found[1])]) if found is not None else None
+        argv_there = ("write", path, *pieces)
+        job = yield from session.program(argv_there, boot, show=False, hopeless=hopeless)
         if job.failed:
-            raise BottomhalfError(job.failed, "bottomhalf ps", 1, "bash")
+            dead = hopeless is not None and hopeless()
+            hint = kernel_waits(session.machine, session.on) if dead else "bottomhalf ps"
+            raise BottomhalfError(job.failed, hint, 1, "bash")
         said = "".join(text for _, text in job.take())
         if argv and argv[0] != "echo":
             said = said.replace("bash: echo: write", f"{argv[0]}: write")

@@ -79,7 +79,7 @@ def _resolve_one(machine: Machine, word: str) -> list[str]:
 def _port(settings: MachineSettings, word: str) -> str | None:
     """NIC at a port of the switch, ``lan:1`` is the first."""
     head, colon, number = word.partition(":")
-    if head == LAN and colon and number.isdigit() and 0 < int(number) <= len(settings.nics):
+    if head == LAN and colon and number.isdecimal() and 0 < int(number) <= len(settings.nics):
         return settings.nic_names[int(number) - 1]
     return None
 

@@ -23,8 +23,19 @@ def test_only_events_in_the_mask_are_recorded(recorder: Recorder) -> None:
 
 def test_the_highest_event_and_the_widest_context_come_back(recorder: Recorder) -> None:
     recorder.mask = ALL_EVENTS
-    recorder.record(2**63, 62, 2**32 - 1, 2**64 - 1, 2**64 - 1)
-    assert recorder.read()[0] == [Record(2**63, 62, 2**32 - 1, 2**64 - 1, 2**64 - 1)]
+    recorder.record(2**63, 127, 2**32 - 1, 2**64 - 1, 2**64 - 1)
+    assert recorder.read()[0] == [Record(2**63, 127, 2**32 - 1, 2**64 - 1, 2**64 - 1)]
+
+
+def test_the_mask_has_room_for_128_events(recorder: Recorder) -> None:
+    for event in (63, 64):
+        recorder.mask = 1 << event
+        assert recorder.mask == 1 << event
+        recorder.record(1, event ^ 127)
+        recorder.record(2, event)
+    assert [record.event for record in recorder.read()[0]] == [63, 64]
+    recorder.mask &= ~(1 << 64)
+    assert recorder.mask == 0
 
 
 def test_a_reader_goes_on_where_it_stopped(recorder: Recorder) -> None:

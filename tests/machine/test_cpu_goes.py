@@ -16,8 +16,10 @@ from tests.machine.settings import bonded_pair
 from tests.machine.writing import places_with_writer
 
 GUARD_MS = 60_000
+GATEWAY = "192.168.1.1"
 PINGS = 2000
 CPU1 = 0b10
+SECOND = 1_000_000_000
 FLOOD = ("ping", "-q", "-f", "-c", str(PINGS))
 
 
@@ -79,3 +81,59 @@ def test_ctrl_c_reaches_a_program_that_has_moved() -> None:
         assert job.exit_code == 130
     finally:
         machine.close()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("era", ["2.6.18", "3.10", "6.1"])
+@pytest.mark.parametrize("when", ["before", "steps", "masks", "offline"])
+def test_a_cpu_that_is_killed_on_its_way_holds_nobody_up(era: str, when: str) -> None:
+    """Before its first step; while it still answers; out of the masks; when it is halted."""
+    settings = bonded_pair(f"goes-{os.getpid()}", era)
+    settings = settings._replace(overrides=(("hung_task_timeout_secs", "2"),))
+    machine = booted(settings)
+    try:
+        dying = machine.ram.page("cpu1", CPU_SCHEMA)
+        flood = machine.spawn("cpu1", ("ping", "-q", "-f", "-c", "1000000", "192.168.1.1"))
+        assert machine.wait(lambda: dying["ping_received"] > 50, GUARD_MS)
+        pid = machine.state("cpu1").pid
+        assert pid is not None
+        if when == "before":
+            machine.kill("cpu1")
+        chcpu = machine.spawn("cpu0", ("chcpu", "-d", "1"))
+        if when == "steps":
+            machine.wait(lambda: flood.cpu == "cpu0", GUARD_MS)
+            os.kill(pid, signal.SIGKILL)
+        elif when == "masks":
+            machine.pump(machine.now_ns() + 1000)
+            while dying["online"]:
+                pass  # the next steps take microseconds
+            os.kill(pid, signal.SIGKILL)
+        elif when == "offline":
+            assert machine.wait(lambda: chcpu.done, GUARD_MS)
+            os.kill(pid, signal.SIGKILL)
+        began = machine.now_ns()
+        assert machine.wait(lambda: chcpu.done, GUARD_MS)
+        assert machine.now_ns() - began < 15 * SECOND
+        said = text(chcpu)
+        if when == "offline":
+            assert said == "CPU 1 disabled\n"
+        elif when == "before":
+            assert said == "chcpu: CPU 1 disable failed: Connection timed out\n"
+        else:
+            assert said in (
+                "CPU 1 disabled\n",
+                "chcpu: CPU 1 disable failed: Connection timed out\n",
+            )
+        again = machine.spawn("cpu0", ("ping", "-q", "-c", "3", "-i", "0.01", "-W", "1", GATEWAY))
+        assert machine.wait(lambda: again.done, GUARD_MS)
+        if not flood.done:
+            machine.signal(flood, signal.SIGINT)
+            assert machine.wait(lambda: flood.done, GUARD_MS)
+        book = ledger.settled(machine)
+        assert book.balanced, book.text()
+        pids = [state.pid for state in machine.states().values() if state.alive]
+    finally:
+        machine.close()
+    assert len(pids) == 5
+    assert [pid for pid in pids if pid is not None and os.path.exists(f"/proc/{pid}")] == []
+    assert [name for name in os.listdir("/dev/shm") if settings.name in name] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ def say(machine: FakeMachine) -> Callable[..., Said]:
         err: list[str] = []
         session = Session(machine, out=out.append, err=err.append, **options)  # type: ignore[arg-type]
         try:
-            code = drive(session, verbs.start(session, line.split()))
+            code = drive(session, verbs.start(session, shlex.split(line)))
         except BottomhalfError as error:
             err.append(error.text(session.terminal))
             code = error.code

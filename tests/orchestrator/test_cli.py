@@ -229,8 +229,10 @@ def test_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Path):
     assert value["artefacts"]["captures"]["eth0"] == "eth0.pcap"
 
 
-def test_seed_is_a_number(bh):
-    assert bh("run", "--seed", "x").stderr.startswith("bottomhalf: --seed x: a whole number")
+@pytest.mark.parametrize("seed", ["x", "²"])
+def test_seed_is_a_number(bh, seed):
+    text = f"bottomhalf: --seed {seed}: a whole number"
+    assert bh("run", "--seed", seed).stderr.startswith(text)
 
 
 def test_failed_expectation_exits_1_and_can_be_replayed(bh, tmp_path: Path):

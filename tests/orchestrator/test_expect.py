@@ -31,10 +31,12 @@ def parsed(text: str, *, ping: bool = True, steps: int = 3) -> Expectation:
         ("event(irq_handler_entry,b) == 0x21", "event(irq_handler_entry,b)", 0x21),
         ("most(napi_poll,a,cpu0) < 9", "most(napi_poll,a,cpu0)", 9),
         ("ksoftirqd_wakeups() == 0", "ksoftirqd_wakeups()", 0.0),
+        ("began(sched:active) < 99", "began(sched:active)", 99),
+        ("began(take_cpu_down) > began(smpboot/threads:online)", "began(take_cpu_down)", "began(smpboot/threads:online)"),  # noqa: E501
         ('dmesg has "nobody cared"', "dmesg", "nobody cared"),
         ("storm.share@2 > storm.share@1", "storm.share@2", "storm.share@1"),
     ],
-)
+)  # fmt: skip
 def test_it_is_taken_apart(text: str, quantity: str, limit: object) -> None:
     found = parsed(text)
     assert (found.quantity, found.limit) == (quantity, limit)
@@ -54,6 +56,7 @@ def test_a_limit_may_be_a_quantity_itself() -> None:
         ("param.hzz == 250", ": no behaviour `hzz`; did you mean `hz`?"),
         ("a.b@4 == 1", ": there is no step 4"),
         ("event(softirq_entry) == 1", ": a or b of an event?"),
+        ("began(sched:activ) == 1", ": no trace event or step `sched:activ`; did you mean `sched:active`?"),  # noqa: E501
         ("most(softirq_entry,c) == 1", ": a or b of an event?"),
         ("a.first == HI", ": HI is no number"),
         ("a.first", " is no comparison"),

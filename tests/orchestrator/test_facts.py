@@ -8,6 +8,7 @@ import pytest
 from fake_machine import FakeMachine
 
 from bus.recorder import Record
+from nodes.cpu.kernel.cpuhp_states import DOWN
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from orchestrator import facts, scenario
@@ -79,6 +80,24 @@ def test_the_most_of_a_field_over_the_records_of_all_cpus_or_one(
     assert played.facts.value("most(worker_pool_nr_running,b,cpu1)", 1) == 2
     assert played.facts.value("most(worker_pool_nr_running,a,cpu1)", 1) == 7
     assert played.facts.value("most(softirq_entry,a)", 1) is None
+
+
+def test_when_an_event_or_a_step_of_hotplug_began(machine: FakeMachine, tmp_path: Path) -> None:
+    played = play(machine, tmp_path, STEP)
+    assert played.facts is not None
+    entry, enter = (TRACEPOINTS[name].number for name in ("softirq_entry", "cpuhp_enter"))
+    steps = [step.name for step in DOWN["states"]]
+    part = played.facts._stretches[1]
+    part.begin_ns = 1000
+    part.records = [
+        ("cpu1", Record(3000, enter, 0, 1 | steps.index("take_cpu_down") << 16, 9)),
+        ("cpu0", Record(4500, entry, 0, 0, 0)),
+        ("cpu1", Record(5000, enter, 0, 1 | 2 << 8 | steps.index("timers:prepare") << 16, 9)),
+    ]
+    assert played.facts.value("began(take_cpu_down)", 1) == 2.0
+    assert played.facts.value("began(softirq_entry)", 1) == 3.5
+    assert played.facts.value("began(softirq_entry,cpu1)", 1) is None
+    assert played.facts.value("began(timers:prepare)", 1) is None  # that was its undoing
 
 
 def test_steps_without_a_time_follow_one_another(machine: FakeMachine, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from nodes.cpu.kernel.sched import (
 from nodes.cpu.kernel.smp import call_function_single, queue_record, remote_function
 from nodes.cpu.kernel.smpqueue import flush_smp_call_function_queue
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
+from nodes.cpu.trace import CPUHP_WAYS, TRACEPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ BOOT_CPU = 0
 #: Records: do step ``[serial, way, index]``; it is done ``[serial, errno]``; somebody wants a CPU
 #: up or down ``[token, number, up]``; that is done ``[token, errno]``.
 CPUHP_STEP, CPUHP_DONE, CPUHP_REQUEST, CPUHP_ANSWER = range(100, 104)
-GO_DOWN, GO_UP, GO_BACK = range(3)
+GO_DOWN, GO_UP, GO_BACK = range(len(CPUHP_WAYS))
 #: A CPU whose local APIC is off looks for records after this long.
 POLL_NS = 20_000
 #: An answer is waited for this long where no khungtaskd sets the time.
@@ -58,6 +59,8 @@ GIVE_UP_S = 120
 
 #: Who runs the steps on the CPU itself.
 THREAD = {"kstopmachine": "kstopmachine", "notifiers": "migration/{}", "states": "cpuhp/{}"}
+
+_ENTER = TRACEPOINTS["cpuhp_enter"].number
 
 
 class Hotplug:
@@ -217,9 +220,7 @@ def _cpu_up(cpu: Cpu, number: int) -> Context:
 def _invoke(cpu: Cpu, number: int, way: int, index: int, step: Step) -> Context:
     """cpuhp_invoke_callback: one step, here or there; 0 or -errno."""
     if step.side == BOOT:
-        function = step.undo if way == GO_BACK else step.run
-        assert function is not None
-        return (yield from _run(cpu, number, function))
+        return (yield from _run(cpu, number, way, index))
     hotplug = cpu.hotplug
     hotplug.serial += 1
     serial = hotplug.serial
@@ -231,7 +232,13 @@ def _invoke(cpu: Cpu, number: int, way: int, index: int, step: Step) -> Context:
     return (yield from _wait_for_step(cpu, number, serial))
 
 
-def _run(cpu: Cpu, number: int, function: Callable[[Cpu, int], Context | int | None]) -> Context:
+def _run(cpu: Cpu, number: int, way: int, index: int) -> Context:
+    """The step itself, where it is to run."""
+    step = (UP if way == GO_UP else DOWN)[cpu.params.cpu_hotplug][index]
+    function = step.undo if way == GO_BACK else step.run
+    assert function is not None
+    if cpu.trace_mask >> _ENTER & 1:
+        cpu.trace(_ENTER, number | way << 8 | index << 16, cpu.symbol(step.name))
     result = function(cpu, number)
     if result is not None and not isinstance(result, int):
         result = yield from result
@@ -292,7 +299,7 @@ def cpuhp_thread_fun(cpu: Cpu) -> Context:
     while not hotplug.finished:
         if hotplug.requests:
             serial, way, index = hotplug.requests.pop(0)
-            error = yield from _do_step(cpu, way, index)
+            error = yield from _run(cpu, cpu.number, way, index)
             yield from call_function_single(cpu, BOOT_CPU, [CPUHP_DONE, serial, -error])
         elif hotplug.polling:
             yield from flush_smp_call_function_queue(cpu)
@@ -307,14 +314,6 @@ def cpuhp_thread_fun(cpu: Cpu) -> Context:
     cpu.idle.gen = play_dead()
 
 
-def _do_step(cpu: Cpu, way: int, index: int) -> Context:
-    table = UP if way == GO_UP else DOWN
-    step = table[cpu.params.cpu_hotplug][index]
-    function = step.undo if way == GO_BACK else step.run
-    assert function is not None
-    return (yield from _run(cpu, cpu.number, function))
-
-
 def play_dead() -> Context:
     """arch_cpu_idle_dead: the idle task of a CPU that has nothing any more."""
     yield PLAY_DEAD
@@ -324,7 +323,7 @@ def cpu_starting(cpu: Cpu) -> Context:
     """On a CPU that comes back, before it is online: what Linux prepares for it (CPU_UP_PREPARE)
     in its memory."""
     cpu.hotplug.polling = cpu.hotplug.finished = False
-    for step in UP[cpu.params.cpu_hotplug]:
+    for index, step in enumerate(UP[cpu.params.cpu_hotplug]):
         if step.side == START:
-            yield from _run(cpu, cpu.number, step.run)
+            yield from _run(cpu, cpu.number, GO_UP, index)
     cpu.hotplug.requests.clear()  # of a way down that was given up

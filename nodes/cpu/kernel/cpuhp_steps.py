@@ -60,9 +60,13 @@ def sched_cpu_activate(cpu: Cpu, _number: int) -> None:
 
 def sched_cpu_wait_empty(cpu: Cpu, _number: int) -> Context:
     """balance_hotplug_wait: until the kernel threads of this CPU sleep or have ended, and RCU has
-    called back."""
-    while cpu.rq.runnable or cpu.rcu.callbacks or _irq_threads_run(cpu):
+    called back. ksoftirqd is parked then, or may have work for ever: it is stopped later."""
+    while _others_run(cpu) or cpu.rcu.callbacks or _irq_threads_run(cpu):
         yield from schedule_timeout_uninterruptible(cpu, 1)
+
+
+def _others_run(cpu: Cpu) -> bool:
+    return any(task is not cpu.softirq.ksoftirqd for task in cpu.rq.runnable)
 
 
 def _irq_threads_run(cpu: Cpu) -> bool:

@@ -14,6 +14,7 @@ from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.sched import (
     TASK_DEAD,
     TASK_INTERRUPTIBLE,
+    TASK_PARKED,
     TASK_RUNNING,
     kthread_run,
     wake_up_process,
@@ -23,8 +24,6 @@ from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-TASK_PARKED = 0x40
 
 _RUNS = CPU_SCHEMA.index("ksoftirqd_runs")
 
@@ -98,9 +97,12 @@ def ksoftirqd_park(cpu: Cpu) -> Context:
 
 def ksoftirqd_unpark(cpu: Cpu) -> None:
     """The CPU is online again."""
+    task = cpu.softirq.ksoftirqd
     cpu.softirq.should_park = False
-    if cpu.softirq.ksoftirqd is not None:
-        wake_up_process(cpu, cpu.softirq.ksoftirqd)
+    if task is not None:
+        if task.state == TASK_PARKED:  # wake_up_state(TASK_PARKED)
+            task.state = TASK_INTERRUPTIBLE
+        wake_up_process(cpu, task)
 
 
 def ksoftirqd_stop(cpu: Cpu) -> Context:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.workqueue import Worker
 
 TASK_RUNNING, TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE, TASK_DEAD, TASK_IDLE = 0, 1, 2, 0x80, 0x402
+TASK_PARKED = 0x40
 #: State in which a program leaves its CPU for good: its parent has yet to look.
 EXIT_ZOMBIE = 0x20
 #: task->prio of nice 0.
@@ -153,8 +154,8 @@ def kthread_stop(cpu: Cpu, task: Task) -> Context:
 
 
 def wake_up_process(cpu: Cpu, task: Task) -> bool:
-    """try_to_wake_up on this CPU; True if it was asleep."""
-    if task.state in (TASK_RUNNING, TASK_DEAD):
+    """try_to_wake_up on this CPU; True if it was asleep. A parked thread has to be unparked."""
+    if task.state in (TASK_RUNNING, TASK_DEAD, TASK_PARKED):
         return False
     traced = cpu.trace_mask & _WAKE_EVENTS
     if traced and task.started_ns:

@@ -26,6 +26,7 @@ _WORKS = {
     "bh_off_irq_off": CPUS_MAX,
     "wq_works": 6 * CPUS_MAX,
     "delayed_work": 1,
+    "cpu_offline": 5,
     "wq_torture": WQ_TORTURE_WORKS + CPUS_MAX,
     "others": 1024,  # tests
 }
@@ -54,7 +55,8 @@ _ROWS = {
     "csd_bug_count": 1,
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
     "wq_torture counts": WQ_TORTURE_WORKS + 16,
-    "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9
+    "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9,
+    # cpu_offline 10-15
 }
 
 PLACES: dict[str, range] = {}
@@ -73,6 +75,7 @@ DST_GC_WORK = PLACES["dst_gc_task"].start
 BH_OFF_IRQ_OFF_WORK = PLACES["bh_off_irq_off"].start
 WQ_WORKS_WORK = PLACES["wq_works"].start
 DELAYED_WORK_WORK = PLACES["delayed_work"].start
+CPU_OFFLINE_WORK = PLACES["cpu_offline"].start
 WQ_TORTURE_WORK = PLACES["wq_torture"].start
 OTHER_WORK = PLACES["others"].start
 #: Works that are not the kernel's own.

@@ -76,13 +76,19 @@ class Board:
         printk(cpu, f"{NAME}: {after_ms:.3f} ms: {cpu.current.comm}: {name} {step}")
 
 
+def numbers(text: str) -> list[int] | None:
+    """``0,1`` as numbers; None: something in it is none."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        return None
+    return [int(part) for part in parts]
+
+
 def phases(text: str) -> list[int] | None:
     """``5,10,5`` as numbers; None: that is no list of times."""
-    parts = text.split(",")
-    if len(parts) > PHASES_MAX or not all(part.isdigit() for part in parts):
-        return None
-    times = [int(part) for part in parts]
-    return times if max(times) <= PHASE_MS_MAX else None
+    times = numbers(text)
+    fits = times is not None and len(times) <= PHASES_MAX and max(times) <= PHASE_MS_MAX
+    return times if fits else None
 
 
 def given(params: Values) -> dict[str, list[int] | None]:
@@ -182,10 +188,11 @@ def init(cpu: Cpu, params: Values) -> Context:
     """Queue works that burn and sleep, and log what happens when."""
     board: Board = cpu.module_data[NAME]
     second = [name for name in str(params["q1"]).split(",") if name]
-    cpus = [int(part) for part in str(params["cpus"]).split(",") if part.isdigit()]
+    cpus = numbers(str(params["cpus"])) if params["cpus"] else []
     flags = [_flags(params[key]) for key in ("flags", "q1_flags")]
     if (
         None in flags
+        or cpus is None
         or None in given(params).values()
         or any(name not in given(params) for name in second)
         or any(number not in cpu.online_cpus for number in cpus)

@@ -27,7 +27,12 @@ from nodes.cpu.kernel.smpcall import smp_call_function_single
 from nodes.cpu.kernel.softirq import raise_softirq
 from nodes.cpu.kernel.tasklet import tasklet_hi_schedule, tasklet_init, tasklet_schedule
 from nodes.cpu.kernel.timer import schedule_timeout, schedule_timeout_uninterruptible
-from nodes.cpu.kernel.workqueue import INIT_WORK, queue_work_on
+from nodes.cpu.kernel.workqueue import (
+    INIT_DELAYED_WORK,
+    INIT_WORK,
+    queue_delayed_work_on,
+    queue_work_on,
+)
 from orchestrator.ledger import settled
 from tests.nodes.cpu.harness import ERAS, MS, SECOND, Box
 from tests.nodes.cpu.hotplugs import Cpus, change
@@ -103,6 +108,60 @@ def test_no_tasklet_is_lost(era: str) -> None:
         del REMOTE_FUNCTIONS[RECORD]
     assert answer == [0]
     assert sorted(ran) == [("high", 0), ("normal", 0)]
+
+
+@pytest.mark.conformance("K8.4-1")
+@pytest.mark.parametrize("era", ERAS)
+def test_a_tasklet_that_never_rests_does_not_keep_its_cpu(era: str) -> None:
+    cpus = Cpus(era)
+    ran: list[int] = []
+
+    def again(cpu: Cpu) -> None:
+        ran.append(cpu.number)
+        if cpu.number == 1:
+            tasklet_schedule(cpu, cpu.tasklets.known[40])
+
+    for bench in cpus.all:
+        tasklet_init(bench.cpu, again, 40)
+
+    def begin(cpu: Cpu) -> Context:
+        tasklet_schedule(cpu, cpu.tasklets.known[40])
+        yield
+
+    cpus.run(1, begin(cpus.one.cpu))
+    assert cpus.down() == 0
+    cpus.live(MS)
+    assert ran[-1] == 0
+    assert ran[:-1] == [1] * (len(ran) - 1)
+    assert cpus.up() == 0
+    cpus.live(MS)
+    assert ran.count(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("era", "worker"), [("2.6.18", "events/0"), ("3.10", "kworker/1:"), ("6.1", "kworker/1:")]
+)
+def test_a_delayed_work_for_a_cpu_that_goes_is_run_elsewhere_when_it_is_due(
+    era: str, worker: str
+) -> None:
+    """Once it is queued 2.6.18 remembers no CPU: it runs where its timer goes off."""
+    cpus = Cpus(era)
+    ran: list[tuple[int, str]] = []
+
+    def function(cpu: Cpu) -> Context:
+        ran.append((cpu.number, cpu.current.comm))
+        yield
+
+    for bench in cpus.all:
+        INIT_DELAYED_WORK(bench.cpu, words.OTHER_WORK, "late", function)
+    zero = cpus.zero.cpu
+    late = zero.wq.delayed_works[words.OTHER_WORK]
+    cpus.run(0, queue_delayed_work_on(zero, 1, zero.wq.system_wq, late, zero.params.hz // 4))
+    assert cpus.down() == 0
+    assert ran == []
+    cpus.live(SECOND)
+    assert [cpu for cpu, _ in ran] == [0]
+    assert ran[0][1].startswith(worker)
 
 
 @pytest.mark.parametrize("era", ERAS)

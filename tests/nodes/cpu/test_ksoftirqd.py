@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
-from nodes.cpu.kernel.ksoftirqd import (
-    TASK_PARKED,
-    ksoftirqd_park,
-    ksoftirqd_stop,
-    ksoftirqd_unpark,
-)
+from nodes.cpu.kernel.ksoftirqd import ksoftirqd_park, ksoftirqd_stop, ksoftirqd_unpark
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
-from nodes.cpu.kernel.sched import TASK_DEAD, TASK_INTERRUPTIBLE, Task
+from nodes.cpu.kernel.sched import TASK_DEAD, TASK_INTERRUPTIBLE, TASK_PARKED, Task, wake_up_process
 from nodes.cpu.kernel.softirq import (
     NET_RX_SOFTIRQ,
     NET_TX_SOFTIRQ,
@@ -269,6 +264,7 @@ def test_a_newer_ksoftirqd_parks_and_goes_on_when_unparked(era: str) -> None:
     assert task.state == TASK_PARKED
     __raise_softirq_irqoff(bench.cpu, NET_RX_SOFTIRQ)
     bench.settle()
+    assert not wake_up_process(bench.cpu, task)
     assert order == ["parked"]
     ksoftirqd_unpark(bench.cpu)
     bench.settle()

@@ -169,7 +169,18 @@ def test_without_waiting_insmod_is_back_when_it_has_the_cpu_and_rmmod_waits(era:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["w0=5,x", "w0=70000", "flags=BOUND", "q1=w5", "cpus=7", "raster_ms=0", "scale=0"]
+    "wrong",
+    [
+        "w0=5,x",
+        "w0=²",
+        "w0=70000",
+        "flags=BOUND",
+        "q1=w5",
+        "cpus=7",
+        "cpus=x",
+        "raster_ms=0",
+        "scale=0",
+    ],
 )
 def test_what_wq_works_refuses(wrong: str) -> None:
     assert Box("6.1").run("insmod", "wq_works", wrong).code == 1

@@ -338,6 +338,16 @@ def test_a_pool_of_a_cpu_that_is_offline_says_so(bench):
     assert " 2 cpu1 unbound   nice 0" in box(screen(bench, "cpu0:pools"), "pools")
 
 
+def test_a_cpu_that_is_offline_has_no_pools(bench):
+    bench.set("cpu1", online=0)
+    assert "none while it is offline" in box(screen(bench, "cpu1:pools"), "pools")
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_line_of_keys_fits_into_80_columns(bench, node):
+    assert any(line.endswith("q quit") for line in map(str.rstrip, screen(bench, node)))
+
+
 def test_the_cpu_screen_names_the_work_that_has_run_longest(bench):
     bench.pool("cpu1", 0, 1, running=1, workers=3, idle=1)
     bench.pool("cpu1", 1, 1, nice=-20, workers=2, idle=2, worklist=1)
@@ -377,6 +387,8 @@ def test_the_words_of_another_era(bench):
     ("fields", "text"),
     [
         ({"irq_enabled": 0}, "IF 0: nothing but an NMI"),
+        ({"irq_enabled": 0, "online": 0}, "IF 0: nothing but INIT and STARTUP"),
+        ({"online": 0}, "nobody can run: the CPU is offline"),
         ({"preempt_count": 0x10000}, "IF 1: hard interrupts, no softirq"),
         ({"preempt_count": 1}, "IF 1: hard interrupts, softirqs"),
         ({}, "IF 1: interrupts, softirqs, tasks"),

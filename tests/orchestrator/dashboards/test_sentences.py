@@ -559,7 +559,7 @@ def pools_frozen(bench):
     bench.state("cpu1", frozen=True)
 
 
-@case("POOLS", "Offline: the workers of cpu1 are unbound and run on another CPU.")
+@case("POOLS", "Offline: another CPU runs the works of cpu1 until it is back.")
 def pools_offline(bench):
     bench.set("cpu1", online=0)
 

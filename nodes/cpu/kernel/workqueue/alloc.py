@@ -16,6 +16,7 @@ from nodes.cpu.kernel import words
 from nodes.cpu.kernel.bug import warn
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_WARNING, printk
+from nodes.cpu.kernel.sched import wake_up_process
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.kernel.workqueue.pool import PoolWorkqueue, pool_id, pwq_activate_first_inactive
 
@@ -137,12 +138,22 @@ def _wq_clamp_max_active(cpu: Cpu, max_active: int, flags: int, name: str) -> in
 def apply_workqueue(cpu: Cpu, number: int, value: tuple[str, int, int] | None) -> None:
     """A workqueue came, or (None) was destroyed."""
     if value is None:
-        cpu.wq.workqueues.pop(number, None)
+        _forget(cpu, number)
     elif number not in cpu.wq.workqueues:
         wq = cpu.wq.workqueues[number] = Workqueue(number, *value)
         link_pwqs(cpu, wq)
         cpu.wq.start_rescuer(wq)
         cpu.wq.unpark()
+
+
+def _forget(cpu: Cpu, number: int) -> None:
+    """It was destroyed; if this CPU was offline then, its threads of it are here still."""
+    wq = cpu.wq.workqueues.pop(number, None)
+    if wq is not None and wq.rescuer is not None and wq.rescuer.task is not None:
+        wq.rescuer.task.should_stop = True
+        wake_up_process(cpu, wq.rescuer.task)
+    if cpu.wq.keventd is not None:
+        cpu.wq.keventd.cwqs.pop(number, None)
 
 
 def link_pwqs(cpu: Cpu, wq: Workqueue) -> None:

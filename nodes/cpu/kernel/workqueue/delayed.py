@@ -109,10 +109,11 @@ def _timer_cpu(cpu: Cpu, target: int) -> int:
 
 
 def delayed_work_timer_fn(cpu: Cpu, dwork: DelayedWork) -> Context:
-    """The timer: queue it, here unless a CPU was asked for."""
+    """The timer: queue it, here unless a CPU was asked for. keventd's knows only where it fires."""
     remembered = cpu.ram.atomics.load(_remembered(dwork))
     wq = cpu.wq.workqueues[remembered >> _CPU_BITS]
-    yield from __queue_work(cpu, remembered & _CPU_MASK, wq, dwork)
+    target = remembered & _CPU_MASK if cpu.wq.keventd is None else WORK_CPU_UNBOUND
+    yield from __queue_work(cpu, target, wq, dwork)
 
 
 def delayed_for(cpu: Cpu, dwork: DelayedWork) -> str:

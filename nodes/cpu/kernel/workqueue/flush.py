@@ -48,6 +48,7 @@ from nodes.cpu.kernel.workqueue.work import (
     work_data,
     work_in_transit,
     work_is_canceling,
+    work_named,
 )
 from nodes.cpu.kernel.workqueue.worker import Worker, current_wq_worker
 
@@ -140,10 +141,8 @@ def _one_by_one(wq: Workqueue) -> bool:
 @operation(START_FLUSH_WORK)
 def _start_flush_work(cpu: Cpu, key: int, number: int, pool_id: int, _c: int) -> Context:
     """start_flush_work, on the host of the pool."""
-    work = cpu.wq.works.get(number)
+    work = work_named(cpu, number)
     pool = cpu.wq.pools.get(pool_id)
-    if work is None:
-        return _AGAIN if cpu.wq.parked else _IDLE
     data = work_data(cpu, work)
     there = get_work_pool_id(data)
     if (
@@ -194,10 +193,10 @@ def work_busy(cpu: Cpu, work: Work) -> Context:
 
 @operation(WORK_RUNNING)
 def _work_running(cpu: Cpu, _key: int, number: int, pool_id: int, _c: int) -> int | None:
-    work, pool = cpu.wq.works.get(number), cpu.wq.pools.get(pool_id)
-    if work is None or pool is None:
+    pool = cpu.wq.pools.get(pool_id)
+    if pool is None:
         return 0
-    return find_worker_executing_work(pool, work) is not None
+    return find_worker_executing_work(pool, work_named(cpu, number)) is not None
 
 
 # -- what may not wait for what

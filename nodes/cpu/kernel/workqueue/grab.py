@@ -36,6 +36,7 @@ from nodes.cpu.kernel.workqueue.work import (
     test_and_set_pending,
     work_data,
     work_is_canceling,
+    work_named,
 )
 
 if TYPE_CHECKING:
@@ -113,14 +114,16 @@ def _unlink(cpu: Cpu, pwq: PoolWorkqueue, work: Work) -> None:
             if entry.number == work.number:
                 del entries[at]
                 cpu.wq.rows.pool(pool)
+                if entries is pool.unknown:
+                    cpu.wq.unpark()  # its barriers wait for nothing any more
                 return
 
 
 @remote_function(GRAB_WORK)
 def _grab_work(cpu: Cpu, source: int, record: list[int]) -> Context:
-    work, stolen = cpu.wq.works.get(record[1]), 0
-    if work is not None and host_of(cpu, record[2]) == cpu.number:
-        stolen = int(_take_off(cpu, work, record[2]) > 0)
+    stolen = 0
+    if host_of(cpu, record[2]) == cpu.number:
+        stolen = int(_take_off(cpu, work_named(cpu, record[1]), record[2]) > 0)
         if cpu.wq.flushed:
             yield from tell_flushed(cpu)
     yield from answer(cpu, source, record[3], stolen)

@@ -32,7 +32,7 @@ from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import schedule_timeout_uninterruptible
 from nodes.cpu.kernel.workqueue.alloc import Workqueue, link_pwqs, pwq_adjust_max_active
 from nodes.cpu.kernel.workqueue.flushtip import tell_flushed
-from nodes.cpu.kernel.workqueue.keventd import keventd_offline
+from nodes.cpu.kernel.workqueue.keventd import keventd_offline, keventd_place
 from nodes.cpu.kernel.workqueue.manage import create_worker, destroy_worker, init_worker_pool
 from nodes.cpu.kernel.workqueue.pool import (
     POOL_DISASSOCIATED,
@@ -44,8 +44,8 @@ from nodes.cpu.kernel.workqueue.pool import (
     pwq_dec_nr_in_flight,
     wake_up_worker,
 )
-from nodes.cpu.kernel.workqueue.queue import queue_work_on, works_known
-from nodes.cpu.kernel.workqueue.work import INIT_WORK, Work, not_known
+from nodes.cpu.kernel.workqueue.queue import forward_parked, queue_work_on, works_known
+from nodes.cpu.kernel.workqueue.work import INIT_WORK, Work, work_named
 from nodes.cpu.kernel.workqueue.worker import (
     WORKER_DIE,
     WORKER_IDLE,
@@ -69,6 +69,11 @@ _STATS = PoolStats.__slots__
 def _pools_of(cpu: Cpu, node: int) -> list[WorkerPool]:
     """Pools of CPU ``node`` that are hosted here."""
     return [pool for pool in cpu.wq.pools.values() if pool.node == node]
+
+
+def _adopter(cpu: Cpu) -> int:
+    """Who has this CPU's pools while it is offline: the lowest other one."""
+    return min(number for number in cpu.online_cpus if number != cpu.number)
 
 
 # ---------------------------------------------------------------- down
@@ -110,11 +115,10 @@ def unbind_workers(cpu: Cpu) -> None:
 
 def workqueue_offline_cpu(cpu: Cpu) -> Context:
     """On the dying CPU, in a task: its pools go to the lowest other CPU, half-done works finish."""
-    adopter = min(number for number in cpu.online_cpus if number != cpu.number)
     if cpu.wq.keventd is not None:
-        yield from keventd_offline(cpu, adopter)
+        yield from keventd_offline(cpu, _adopter(cpu))
         return
-    yield from _unbind(cpu, adopter)
+    yield from _unbind(cpu, _adopter(cpu))
     while any(pool.busy_hash for pool in cpu.wq.away.values()):
         yield from schedule_timeout_uninterruptible(cpu, 1)
 
@@ -134,6 +138,7 @@ def hand_over(cpu: Cpu, node: int, target: int) -> Context:
             last = at + len(piece) == len(state)
             record = [MOVE_POOL, pool.id, buffer, len(piece), last]
             yield from call_function_single(cpu, target, record)
+    yield from forward_parked(cpu, [pool.id for pool in going], target)
 
 
 def _leave(cpu: Cpu, pool: WorkerPool) -> None:
@@ -240,7 +245,7 @@ def _works(cpu: Cpu, names: Iterable[Any]) -> deque[Work]:
     found: deque[Work] = deque()
     for name in names:
         if isinstance(name, int):
-            found.append(cpu.wq.works.get(name) or Work(name, "?", not_known))
+            found.append(work_named(cpu, name))
         else:
             barrier = cpu.wq.make_barrier(name[0])
             barrier.data = name[1]
@@ -373,6 +378,7 @@ def workqueue_online_cpu(cpu: Cpu) -> Context:
     """On the CPU that is back (or that was to go, and stays): its pools come home."""
     if cpu.wq.keventd is not None:
         cpu.wq.keventd.start(cpu)
+        yield from call_function_single(cpu, _adopter(cpu), [RETURN_POOLS, cpu.number])
         return
     host = host_of(cpu, cpu.wq.pool.id)
     if host != cpu.number:
@@ -384,4 +390,6 @@ def workqueue_online_cpu(cpu: Cpu) -> Context:
 
 @remote_function(RETURN_POOLS)
 def _return_pools(cpu: Cpu, _source: int, record: list[int]) -> Context:
+    if cpu.wq.keventd is not None:  # no pools, only works that nobody knew here
+        return forward_parked(cpu, [keventd_place(record[1])], record[1])
     return hand_over(cpu, record[1], record[1])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.bug import dump_stack
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
-from nodes.cpu.kernel.printk import KERN_NOTICE, printk
+from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.sched import (
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
@@ -43,6 +43,7 @@ from nodes.cpu.kernel.workqueue.events import (
     trace_workqueue_execute_start,
     trace_workqueue_queue_work,
 )
+from nodes.cpu.kernel.workqueue.queue import QUEUE_WORK, WORK_CPU_UNBOUND
 from nodes.cpu.kernel.workqueue.work import (
     WORK_STRUCT_PENDING,
     WORK_STRUCT_PWQ,
@@ -215,7 +216,7 @@ def keventd_offline(cpu: Cpu, adopter: int) -> Context:
         yield from cleanup_workqueue_thread(cpu, cwq)
         while cwq.worklist:
             work = cwq.worklist.popleft()
-            yield from send(cpu, adopter, TAKE_OVER_WORK, 0, cwq.wq.id, work.number)
+            yield from send(cpu, adopter, TAKE_OVER_WORK, 0, cwq.wq.id, work.number, cpu.number)
         for _, key in cwq.work_done:
             yield from send(cpu, adopter, FLUSH_CPU_WORKQUEUE, key, cwq.wq.id)
         cwq.work_done.clear()
@@ -239,12 +240,17 @@ def end_workqueue_thread(cpu: Cpu, cwq: CpuWorkqueue, key: int) -> None:
     wake_up_process(cpu, cwq.thread)
 
 
+def keventd_place(number: int) -> int:
+    """The pool by which records name that CPU's threads."""
+    return 2 * number
+
+
 @operation(TAKE_OVER_WORK)
-def _take_over_work(cpu: Cpu, _key: int, wq: int, number: int, _c: int) -> int | None:
+def _take_over_work(cpu: Cpu, _key: int, wq: int, number: int, origin: int) -> int | None:
     assert cpu.wq.keventd is not None
     work = cpu.wq.works.get(number)
-    if work is None:  # only the dead CPU knows what it is
-        printk(cpu, f"work {number} of a dead CPU is not known here", KERN_NOTICE)
+    if work is None:  # only the dead CPU knows what it is: it waits here until that is back
+        cpu.wq.park([QUEUE_WORK, number, wq, WORK_CPU_UNBOUND, keventd_place(origin), 0])
         return None
     printk(cpu, f"Taking work for {cpu.wq.workqueues[wq].name}")
     cpu.wq.keventd.queue(cpu, cpu.wq.workqueues[wq], work)

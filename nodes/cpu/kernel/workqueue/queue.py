@@ -8,6 +8,7 @@ runs, so that it is never on two workers at once.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.bug import warn_once
@@ -127,6 +128,9 @@ def queue_work_record(cpu: Cpu, _source: int, record: list[int]) -> Context | No
     """Another CPU queues on a pool of this one."""
     work, wq = cpu.wq.works.get(record[1]), cpu.wq.workqueues.get(record[2])
     if work is None or wq is None:
+        host = host_of(cpu, record[4])
+        if host != cpu.number:
+            return call_function_single(cpu, host, record[:6])
         cpu.wq.park(record[:6])
         return None
     return _to_pool(cpu, record[3], wq, work, record[4], record[5] - 1 if record[5] else None)
@@ -147,13 +151,24 @@ def insert_parked(cpu: Cpu) -> None:
             cpu.wq.park(record)
 
 
+def forward_parked(cpu: Cpu, pools: Container[int], target: int) -> Context:
+    """These pools are the target's now: so are the records for them that wait here."""
+    mine = [record for record in cpu.wq.parked if record[4] in pools]
+    cpu.wq.parked = [record for record in cpu.wq.parked if record[4] not in pools]
+    for record in mine:
+        yield from call_function_single(cpu, target, record)
+
+
 def works_known(cpu: Cpu, pool: WorkerPool) -> deque[Work]:
     """Works that the pool brought along unknown, and that INIT_WORK has made known since; with
     their barriers."""
     known: deque[Work] = deque()
     unknown: deque[Work] = deque()
+    work: Work | None
     while pool.unknown:
-        work = cpu.wq.works.get(pool.unknown[0].number)
+        work = pool.unknown[0]
+        if work.number >= 0:  # else a barrier whose work was cancelled
+            work = cpu.wq.works.get(work.number)
         if work is not None:
             pool.unknown[0] = work
         move_linked_works(cpu, pool.unknown, unknown if work is None else known)

@@ -68,7 +68,9 @@ def workqueues(cpu: Cpu) -> dict[str, Any]:
     if keventd is not None:
         value["threads"] = [_thread(cwq) for cwq in keventd.cwqs.values() if cwq.thread is not None]
         for wq in value["workqueues"]:
-            cwq = keventd.cwqs[wq["id"]]
+            cwq = keventd.cwqs.get(wq["id"])
+            if cwq is None:
+                continue  # it is being destroyed
             done = cwq.remove_sequence
             wq["pwqs"] = [{"started": done + len(cwq.running), "completed": done}]
     return value

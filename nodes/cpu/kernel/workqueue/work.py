@@ -33,8 +33,6 @@ WORK_STRUCT_PENDING, WORK_STRUCT_INACTIVE, WORK_STRUCT_PWQ, WORK_STRUCT_LINKED =
 WORK_STRUCT_DELAYED = WORK_STRUCT_INACTIVE  # its name until 5.15
 WORK_STRUCT_COLOR_SHIFT, WORK_STRUCT_COLOR_MASK = 4, 0xF0
 WORK_STRUCT_PWQ_SHIFT = 8
-#: 3.10: the colour of what no flush waits for.
-WORK_NO_COLOR = 15
 WORK_OFFQ_CANCELING = 1 << 4
 WORK_OFFQ_POOL_SHIFT = 5
 WORK_OFFQ_POOL_NONE = (1 << 31) - 1
@@ -78,6 +76,11 @@ def INIT_WORK(cpu: Cpu, number: int, name: str, function: Callable[[Cpu], Contex
     cpu.wq.works[number] = work
     cpu.wq.unpark()
     return work
+
+
+def work_named(cpu: Cpu, number: int) -> Work:
+    """The work of that number; one without a function if nobody made it known here."""
+    return cpu.wq.works.get(number) or Work(number, "?", not_known)
 
 
 # -- the data word

@@ -8,8 +8,10 @@ from nodes.cpu.kernel.percpu import USER, Context, Cpu
 from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.kernel.workqueue import (
     INIT_WORK,
+    Work,
     alloc_workqueue,
     cancel_work,
+    flush_work,
     queue_work,
     queue_work_on,
     schedule_work,
@@ -224,6 +226,58 @@ def test_a_work_that_the_adopter_does_not_know_waits_for_its_cpu(era: str) -> No
     comes_back(pair)
     pair.live(10 * MS)
     assert ran == ["cpu1"]
+
+
+def mine(pair: Several, *cpus: int) -> tuple[list[Work], list[str]]:
+    """A work that only these CPUs know; and where it ran."""
+    ran: list[str] = []
+
+    def function(cpu: Cpu) -> Context:
+        ran.append(cpu.name)
+        yield
+
+    return [INIT_WORK(pair.all[n].cpu, FIRST_WORK + 1, "mine", function) for n in cpus], ran
+
+
+@pytest.mark.parametrize("era", CMWQ)
+def test_nor_is_one_lost_that_is_queued_while_its_cpu_is_away(era: str) -> None:
+    pair = Several(era)
+    (work,), ran = mine(pair, 1)
+    goes(pair)
+    assert result(pair, schedule_work(pair.one.cpu, work), 1)
+    pair.live(10 * MS)
+    assert ran == []
+    comes_back(pair)
+    pair.live(10 * MS)
+    assert ran == ["cpu1"]
+    assert not any(bench.cpu.wq.parked for bench in pair.all)
+
+
+@pytest.mark.parametrize("era", CMWQ)
+def test_a_work_that_the_adopter_does_not_know_can_be_flushed_and_cancelled(era: str) -> None:
+    pair = Several(era, 3)
+    (here, there), ran = mine(pair, 1, 2)
+    one, two = pair.one.cpu, pair.all[2].cpu
+    Log(*pair.all).work("x", busy(40))
+    now(schedule_work(one, one.wq.delayed_works[FIRST_WORK + ord("x")]))
+    now(schedule_work(one, here))
+    goes(pair)
+    flushed: list[bool] = []
+
+    def flush() -> Context:
+        flushed.append((yield from flush_work(two, there)))
+
+    pair.task(2, flush())
+    pair.live(60 * MS)
+    assert (ran, flushed) == ([], [])
+    assert result(pair, cancel_work(two, there), 2)
+    pair.live(10 * MS)
+    assert (ran, flushed) == ([], [True])
+    comes_back(pair)
+    pair.live(10 * MS)
+    assert ran == []
+    pwq = one.wq.system_wq.pwqs[2]
+    assert (pwq.nr_active, sum(pwq.nr_in_flight), pwq.refcnt) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("era", CMWQ)

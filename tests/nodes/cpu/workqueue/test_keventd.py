@@ -23,6 +23,7 @@ from nodes.cpu.kernel.workqueue import (
     queue_work_on,
     schedule_delayed_work,
     schedule_work,
+    show,
     work_busy,
 )
 from nodes.cpu.kernel.workqueue.keventd import keventd_offline
@@ -279,6 +280,17 @@ def test_drain_waits_for_works_that_the_drained_ones_queue(works: Works) -> None
     queue(works, 0, wq, work)
     works.do(1, drain_workqueue(works.cpus[1], wq))
     assert works.order("ends") == ["a"] * 4
+
+
+def test_a_workqueue_that_is_being_destroyed_can_be_looked_at(works: Works) -> None:
+    zero = works.cpus[0]
+    wq = works.do(0, create_workqueue(zero, "q"))
+    destroyed = works.start(0, destroy_workqueue(zero, wq))
+    while not destroyed.done:  # its threads end before the workqueue is forgotten
+        rows = {row["name"]: row["pwqs"] for row in show.workqueues(zero)["workqueues"]}
+        assert rows["events"]
+        works.live(0.002)
+    assert "q" not in {row["name"] for row in show.workqueues(zero)["workqueues"]}
 
 
 def test_works_of_a_cpu_that_goes_are_taken_over_in_order(works: Works) -> None:
