@@ -234,6 +234,18 @@ class Cable(NamedTuple):
     inserted: U1
 
 
+class Fault(NamedTuple):
+    """A part of this device breaks (``on`` 1) or is mended (0, kind "" means all of them); kinds
+    and what ``value`` says: ``bus.faults``. ``for_ns`` 0: until it is mended. Answered by ``Reply``
+    with the number of faults that were mended."""
+
+    request: U32
+    kind: Name
+    value: U64
+    for_ns: U64
+    on: U1
+
+
 class Heartbeat(NamedTuple):
     """Are you alive? Answered by the runtime itself with ``HeartbeatAck``, not by the node."""
 
@@ -299,6 +311,7 @@ WIRE: dict[int, type[Any]] = {
     56: HeartbeatAck,
     57: Shutdown,
     58: TaskMoved,
+    59: Fault,
 }
 LOCAL_EVENTS: tuple[type[Any], ...] = (PeerLost, PeerBack, PeerSilent)
 

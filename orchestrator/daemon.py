@@ -149,7 +149,7 @@ class ControlServer:
     def _serve(self, client: _Client, call: list[Any]) -> None:
         number, operation, *arguments = call
         try:
-            if operation in ("ask", "cable"):
+            if operation in ("ask", "cable", "fault"):
                 client.requests[number] = getattr(self.machine, operation)(*arguments)
                 return
             if operation == "spawn":

@@ -1,7 +1,8 @@
 """What a step can expect, and what a lab's answer can ask: quantities by name.
 
 =====================================  =============================================================
-``gap <= 250ms``, ``lost == 0``        of the scenario's ping (``QUANTITIES``)
+``gap <= 250ms``, ``lost == 0``        of the scenario's ping (``QUANTITIES``); ``rtt`` is the mean
+                                       of the answered, ``rtt_max`` the slowest
 ``exit == 0``                          exit code of the step's command
 ``softirq_order.first == "HI"``        what a lab module reported: ``softirq_order: first=HI n=10``
 ``irqs(eth0-TxRx-0) >= 10``            a counter, as the difference over the phase, of all CPUs;
@@ -55,9 +56,11 @@ QUANTITIES = {
     "received": "",
     "active": "NIC",
     "exit": "",
+    "rtt": "ms",
+    "rtt_max": "ms",
 }
 #: These need the scenario's ping.
-OF_PING = ("gap", "lost", "loss", "sent", "received")
+OF_PING = ("gap", "lost", "loss", "sent", "received", "rtt", "rtt_max")
 #: Counters with an item: how many words of the page, by what they are called.
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
 #: Quantities that come from the flight recorders.
@@ -161,7 +164,7 @@ def parse(text: str, *, params: Params, cpus: tuple[str, ...], nics: tuple[str, 
         return Expectation(left, relation, right.strip("\"'"), text)
     if quoted:
         return Expectation(left, relation, right[1:-1], text)
-    if name in QUANTITIES:
+    if name in QUANTITIES and "@" not in right:
         return Expectation(left, relation, _simple_limit(name, right), text)
     if (found := _NUMBER.match(right)) is not None:
         digits = found[1]
@@ -174,10 +177,10 @@ def parse(text: str, *, params: Params, cpus: tuple[str, ...], nics: tuple[str, 
 
 
 def _simple_limit(name: str, text: str) -> float:
-    if name == "gap":
-        gap_ns = duration_ns(text)
-        if gap_ns is not None:
-            return gap_ns / 1e6
+    if QUANTITIES[name] == "ms":
+        length_ns = duration_ns(text)
+        if length_ns is not None:
+            return length_ns / 1e6
     elif re.fullmatch(r"\d+(\.\d+)?%?", text) and (name == "loss" or text.isdecimal()):
         return float(text.rstrip("%"))
     raise ValueError(f": {text} is no {name}", EXAMPLES)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bus.faults import KINDS, ROW_WORDS, ROWS
 from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
@@ -35,6 +36,8 @@ _TX_RESET = DROP_REASONS.index("TX_RING_RESET")
 _RX_RESET = DROP_REASONS.index("RX_RING_RESET")
 _DROP_WORDS = 3 * len(DROP_REASONS)
 
+#: Faults that leave descriptors where they are.
+_STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
 _SETTLE_LOOKS = 40
 
@@ -176,7 +179,32 @@ def may_differ(counts: Counts, edge: Edge) -> str:
     for node in edge.nodes:
         if counts.frozen(node):
             return f"waiting: frozen {node}"
+    for node in edge.nodes:
+        if fault := _standing_still(counts, node):
+            return f"waiting: fault {fault} of {node}"
+        if edge.name == _polled(node) and _untold(counts, node):
+            return "waiting: fault lose-msi, nobody polls"
     return ""
+
+
+def _polled(nic: str) -> str:
+    """Name of the edge over which a driver takes what the NIC received."""
+    return f"{nic} -> cpus (descriptors)"
+
+
+def _untold(counts: Counts, nic: str) -> bool:
+    """Were interrupt messages lost by a fault? Then frames may lie in the ring until the driver
+    looks by itself."""
+    return any(counts.get(node, "msi_lost_fault") for node in (nic, APIC))
+
+
+def _standing_still(counts: Counts, node: str) -> str:
+    """The fault that keeps this node from taking what waits for it in memory."""
+    if node not in counts.settings.nic_names:
+        return ""
+    rows = range(0, ROWS * ROW_WORDS, ROW_WORDS)
+    numbers = [counts.now(node, "faults", at) - 1 for at in rows]
+    return next((name for name in _STILL if KINDS[name].number in numbers), "")
 
 
 def _edge_faults(counts: Counts, edges: list[Edge]) -> list[str]:
@@ -256,7 +284,7 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
                 counts.get(nic, "rx_frames_in", kind),
             )
             yield Edge(
-                f"{nic} -> cpus (descriptors)",
+                _polled(nic),
                 (nic, *cpus),
                 name,
                 counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
@@ -364,7 +392,9 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             "interrupt",
             counts.get(nic, "msi_out")
             - counts.get(nic, "msi_lost_peer_dead")
-            - counts.get(nic, "msi_lost_peer_full"),
+            - counts.get(nic, "msi_lost_peer_full")
+            - counts.get(nic, "msi_lost_fault")
+            + counts.get(nic, "msi_dup_fault"),
             counts.get(APIC, "msi_in", number),
         )
         yield Edge(  # a level: both its changes are messages, and only a rise may interrupt
@@ -440,8 +470,14 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     book.source("level still there", counts.get(APIC, "ioapic_again"))
     book.source("IPIs", cpus("ipi_sent"))
     book.source("timer", cpus("lapic_timer"))
-    for way in ("msi", "ipi", "ioapic"):
+    doubled = counts.get(APIC, "msi_dup_fault")
+    book.source("copies", counts.get(APIC, "msi_copies") - doubled)
+    for way in ("ipi", "ioapic"):
         book.source("copies", counts.get(APIC, f"{way}_copies"))
+    book.source(
+        "doubled: fault dup-msi",
+        doubled + sum(counts.get(nic, "msi_dup_fault") for nic in settings.nic_names),
+    )
     book.end("delivered", cpus("vectors_taken") - cpus("msi_no_handler"))
     book.end("INIT, STARTUP, NMI, SMI, ExtINT", cpus("lapic_other"))
     book.end("merged", cpus("lapic_merged"))
@@ -458,8 +494,10 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
         book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
         for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
             book.end(f"{nic} {reason}", counts.get(nic, reason))
+        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
     for reason in (*MSI_DROPS, *IPI_DROPS, *INTX_ENDS, *IOAPIC_DROPS):
-        book.end(f"apic {reason}", counts.get(APIC, reason))
+        fault = reason == "msi_lost_fault"
+        book.end("lost: fault lose-msi" if fault else f"apic {reason}", counts.get(APIC, reason))
     for reason in ("lost_dead", "lost_full"):
         book.end(f"apic {reason}", counts.total(APIC, reason))
     _end_edges(counts, book, edges, "interrupt")

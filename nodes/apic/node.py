@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from bus.faults import APIC, KINDS
 from bus.messages import (
     Completion,
     EoiBroadcast,
+    Fault,
     IcrWrite,
     Interrupt,
     IntxMessage,
@@ -45,7 +47,8 @@ from nodes.apic.page import (
     MSI_DROPS,
     NICS_MAX,
 )
-from nodes.machine import MachineSettings
+from nodes.faults import NEVER_NS, Faults
+from nodes.machine import CONTROL, MachineSettings
 
 ROUTES_KEPT = 1024
 TABLE_ROWS = 4096
@@ -77,6 +80,8 @@ _LAST_COUNT = APIC_SCHEMA.index("last_count")
 _LAST = APIC_SCHEMA.index("last")
 _UNEXPECTED = APIC_SCHEMA.index("unexpected")
 _ALL_ONES = 0xFFFF_FFFF
+_DUP_FAULT = APIC_SCHEMA.index("msi_dup_fault")
+_LOSE_MSI, _DUP_MSI = KINDS["lose-msi"].number, KINDS["dup-msi"].number
 
 
 class Route(NamedTuple):
@@ -117,12 +122,17 @@ class ApicNode(Node):
             PeerBack: lambda sender, message: True,
             PeerSilent: lambda sender, message: True,
         }
+        self.faults = Faults(
+            self._words, APIC_SCHEMA.index("faults"), APIC, around.rng, self._fault_changed
+        )
         #: (source, vector, CPU) -> messages, for the snapshot
         self.table: dict[tuple[str, int, int], int] = {}
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         self._now_ns = self.clock()
         self._trace = self._recorder.mask
+        if self._now_ns >= self.faults.until_ns:
+            self.faults.expire(self._now_ns)
         for sender, message in inbox:
             kind = type(message)
             if kind is MsiWrite:
@@ -131,10 +141,13 @@ class ApicNode(Node):
                 self._ipi(sender, message.icr)
             elif kind is Snapshot:
                 self.post(sender, answer(message, SNAPSHOTS, self))
+            elif kind is Fault and sender == CONTROL:
+                self.post(sender, self.faults.take(message, self._now_ns))
             elif kind not in self._handlers or not self._handlers[kind](sender, message):
                 self._words[_UNEXPECTED] += 1
         self.steps = len(inbox)
-        return IDLE
+        until = self.faults.until_ns
+        return IDLE if until == NEVER_NS else until
 
     # -- MSI
 
@@ -144,6 +157,18 @@ class ApicNode(Node):
         words[_MSI_IN + source] += 1
         if self._trace >> trace.MSI & 1:
             self._recorder.record(self._now_ns, trace.MSI, source, message.address, message.data)
+        if self.faults.on:
+            if self.faults.on >> _LOSE_MSI & 1 and self.faults.hits(_LOSE_MSI):
+                self._drop("msi_lost_fault")
+                return
+            if self.faults.on >> _DUP_MSI & 1 and self.faults.hits(_DUP_MSI):
+                words[_MSI_COPIES] += 1
+                words[_DUP_FAULT] += 1
+                self._route(sender, source, message)
+        self._route(sender, source, message)
+
+    def _route(self, sender: str, source: int, message: MsiWrite) -> None:
+        words = self._words
         route = self._routes.get(message)
         if route is None:
             route = self._decode(message)
@@ -154,6 +179,9 @@ class ApicNode(Node):
         for cpu in route.cpus:
             words[_MSI_ROUTED + cpu] += 1
             self._hand_over(sender, source if source < NICS_MAX else _OTHERS, cpu, route.message)
+
+    def _fault_changed(self, kind: int, on: bool) -> None:
+        self._recorder.record(self._now_ns, trace.FAULT, a=kind, b=int(on))
 
     def _decode(self, message: MsiWrite) -> Route:
         wanted = msi.decode(message.address, message.data)

@@ -16,6 +16,7 @@ together) are those that the CPU's process did not take.
 from __future__ import annotations
 
 from bus.ram import Field, Schema
+from nodes.faults import FIELD as FAULTS
 from nodes.machine import IOAPIC_PINS
 
 CPUS_MAX = 64
@@ -24,12 +25,16 @@ LAST_ROWS = 16
 VECTORS = 256
 
 #: Why a message to the interrupt window reached no CPU.
-MSI_DROPS = ("msi_drop_window", "msi_drop_remappable", "msi_drop_mode", "msi_drop_no_target")
+MSI_DROPS = (
+    "msi_drop_window", "msi_drop_remappable", "msi_drop_mode", "msi_drop_no_target",
+    "msi_lost_fault",
+)  # fmt: skip
 _MSI_DOC = {
     "msi_drop_window": "address outside 0xFEExxxxx",
     "msi_drop_remappable": "remappable format (address bit 4), and there is no remapper",
     "msi_drop_mode": "delivery mode reserved (3, 6)",
     "msi_drop_no_target": "no CPU has that destination",
+    "msi_lost_fault": "fault lose-msi",
 }
 #: Why an ICR write reached no CPU.
 IPI_DROPS = (
@@ -89,6 +94,8 @@ APIC_SCHEMA = Schema(
         Field("last_count", "rows ever written to ``last``"),
         Field("last", "ring of rows: time_ns, source | cpu << 16 | vector << 32 | mode << 40; "
               "source n is NIC n, 64 + n is CPU n, 128 + n is pin n, 255 others", 2 * LAST_ROWS),
+        Field("msi_dup_fault", "taken once and counted among the copies: fault dup-msi"),
         Field("unexpected", "messages that mean nothing to an interrupt controller"),
+        FAULTS,
     )
 )  # fmt: skip

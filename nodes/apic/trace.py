@@ -18,6 +18,7 @@ TRACEPOINTS = table(
     Tracepoint(5, "eoi", "EOI broadcast; context = CPU, a = vector"),
     Tracepoint(6, "ioapic_write", "context = CPU, a = offset, b = value"),
     Tracepoint(7, "ioapic_read", "context = CPU, a = offset, b = value"),
+    Tracepoint(62, "fault", "a part broke or was mended; a = kind, b = 1 broke", always=True),
 )
 
 MSI = TRACEPOINTS["msi"].number
@@ -28,3 +29,4 @@ INTX = TRACEPOINTS["intx"].number
 EOI = TRACEPOINTS["eoi"].number
 IOAPIC_WRITE = TRACEPOINTS["ioapic_write"].number
 IOAPIC_READ = TRACEPOINTS["ioapic_read"].number
+FAULT = TRACEPOINTS["fault"].number

@@ -95,6 +95,9 @@ class Device:
         self._recorder = recorder
         self._outside = outside
         self._bus_master = False
+        self._no_dma = self._hung = 0
+        #: called when a reset of the port has put everything back
+        self.on_reset: Callable[[], None] = lambda: None
         self._lan_id = port << 2
         now, regs = self.now, self.regs
         self.statistics = Statistics(regs)
@@ -219,6 +222,7 @@ class Device:
         self.cage.reset()
         self._publish_enables()
         self.link.reset(negotiate)
+        self.on_reset()
         self._allow()
 
     def set_bus_master(self, on: bool) -> None:
@@ -226,13 +230,19 @@ class Device:
         self._bus_master = on
         self._allow()
 
+    def stall(self, no_dma: int, hung: int) -> None:
+        """Broken parts: no way into memory at all, or the engines behind the rings stand still."""
+        self._no_dma, self._hung = no_dma, hung
+        self._allow()
+
     def _allow(self) -> None:
-        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS
-        self.transmit.allowed = allowed
-        self.receive.allowed = allowed
+        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS and not self._no_dma
+        moving = allowed and not self._hung
+        self.transmit.allowed = moving
+        self.receive.allowed = moving
         self._outside.mastering(allowed)
         self.interrupts.set_allowed(allowed)
-        if allowed:
+        if moving:
             self.transmit.resume()
             self.receive.drain()
 

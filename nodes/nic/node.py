@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bus.faults import KINDS, NIC, UNTIL_RESET
 from bus.messages import (
     CfgRead,
     CfgWrite,
     Completion,
     EthFrame,
+    Fault,
     IntxMessage,
     LinkState,
     MemRead,
@@ -29,8 +31,10 @@ from bus.messages import (
 from bus.node import Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
+from nodes.faults import NEVER_NS, Faults
 from nodes.ledger import classify
-from nodes.machine import APIC, LAN, MachineSettings, NicSettings
+from nodes.machine import APIC, CONTROL, LAN, MachineSettings, NicSettings
+from nodes.nic import trace
 from nodes.nic.device import Device, Outside
 from nodes.nic.dma import Dma
 from nodes.nic.page import NIC_SCHEMA
@@ -52,6 +56,10 @@ _INTX_LOST = {True: NIC_SCHEMA.index("intx_lost_peer_dead"),
               False: NIC_SCHEMA.index("intx_lost_peer_full")}  # fmt: skip
 _MSI_LOST = {True: NIC_SCHEMA.index("msi_lost_peer_dead"),
              False: NIC_SCHEMA.index("msi_lost_peer_full")}  # fmt: skip
+_LOST_FAULT = NIC_SCHEMA.index("msi_lost_fault")
+_DUP_FAULT = NIC_SCHEMA.index("msi_dup_fault")
+_LOSE_MSI, _DUP_MSI = KINDS["lose-msi"].number, KINDS["dup-msi"].number
+_NO_DMA, _HANG = KINDS["no-dma"].number, KINDS["hang"].number
 
 
 class NicNode(Node):
@@ -88,13 +96,21 @@ class NicNode(Node):
             PeerLost: self._peer_lost,
             PeerSilent: lambda sender, message: None,
             Snapshot: self._snapshot,
+            Fault: self._fault,
         }
+        self.faults = Faults(
+            words, NIC_SCHEMA.index("faults"), NIC, around.rng, self._fault_changed
+        )
+        self.device.on_reset = self._after_reset
         self.device.begin(self.clock(), self._recorder.mask)
         self.device.power_on()
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         device, words = self.device, self._words
-        device.begin(self.clock(), self._recorder.mask)
+        now_ns = self.clock()
+        device.begin(now_ns, self._recorder.mask)
+        if now_ns >= self.faults.until_ns:
+            self.faults.expire(now_ns)
         mem_write, frame = self.function.mem_write, device.frame
         for sender, message in inbox:
             kind = type(message)
@@ -113,7 +129,15 @@ class NicNode(Node):
                 else:
                     handler(sender, message)
         self.steps = len(inbox) + device.finish()
-        return device.next_ns()
+        wanted = device.next_ns()
+        return self._sooner(wanted) if self.faults.on else wanted
+
+    def _sooner(self, wanted: int | None) -> int | None:
+        """With the end of a fault that has one."""
+        until = self.faults.until_ns
+        if until == NEVER_NS:
+            return wanted
+        return until if wanted is None else min(wanted, until)
 
     # -- what comes in
 
@@ -151,10 +175,45 @@ class NicNode(Node):
     def _snapshot(self, sender: str, message: Snapshot) -> None:
         self.post(sender, answer(message, SNAPSHOTS, self))
 
+    # -- what is broken
+
+    def _fault(self, sender: str, message: Fault) -> None:
+        if sender == CONTROL:
+            self.post(sender, self.faults.take(message, self.device.now.ns))
+        else:
+            self._words[_UNEXPECTED] += 1
+
+    def _fault_changed(self, kind: int, on: bool) -> None:
+        device = self.device
+        self._recorder.record(device.now.ns, trace.FAULT, a=kind, b=int(on))
+        if kind in (_NO_DMA, _HANG):
+            device.stall(self.faults.on >> _NO_DMA & 1, self.faults.on >> _HANG & 1)
+
+    def _after_reset(self) -> None:
+        """The port was reset: a datapath that merely hung starts anew."""
+        if self.faults.on:
+            self.faults.end(_HANG, UNTIL_RESET)
+
+    def _hit(self, kind: int, message: MsiWrite) -> bool:
+        if not (self.faults.on >> kind & 1 and self.faults.hits(kind)):
+            return False
+        now = self.device.now
+        if now.trace >> trace.MSI_FAULT & 1:
+            self._recorder.record(now.ns, trace.MSI_FAULT, kind, message.address, message.data)
+        return True
+
     # -- what goes out
 
     def _msi(self, address: int, data: int) -> None:
-        self.post(APIC, MsiWrite(address, data))
+        message = MsiWrite(address, data)
+        if self.faults.on:
+            if self._hit(_LOSE_MSI, message):
+                self._words[_LOST_FAULT] += 1
+                return
+            if self._hit(_DUP_MSI, message):
+                self._words[_DUP_FAULT] += 1
+                self.post(APIC, message)
+        self.post(APIC, message)
 
     def _intx(self, pin: int, asserted: bool) -> None:
         self._words[_INTX[asserted]] += 1

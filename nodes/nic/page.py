@@ -12,6 +12,7 @@ and for interrupts ``msi_raised = msi_out + msi_merged_pba + msi_cleared + msi_p
 from __future__ import annotations
 
 from bus.ram import Field, Schema
+from nodes.faults import FIELD as FAULTS
 
 QUEUE_ROWS = 16
 VECTOR_ROWS = 64
@@ -87,6 +88,8 @@ NIC_SCHEMA = Schema(
         Field("msi_cleared", "pending bits cleared by software or reset, never sent"),
         Field("msi_lost_peer_dead", "handed over, but the interrupt controller was dead"),
         Field("msi_lost_peer_full", "handed over, but its queue was full"),
+        Field("msi_lost_fault", "handed over, but lost on the way: fault lose-msi"),
+        Field("msi_dup_fault", "handed over once more: fault dup-msi"),
         Field("msi_by_vector", "messages handed over, by vector", VECTOR_ROWS),
         Field("causes", "causes by vector", VECTOR_ROWS),
         Field("moderated", "times a vector had to wait for its EITR", VECTOR_ROWS),
@@ -126,5 +129,6 @@ NIC_SCHEMA = Schema(
         Field("intx_lost_peer_full", "handed over, but its queue was full"),
         Field("completions_lost", "answers that the CPU did not take"),
         Field("unexpected", "messages that mean nothing to a NIC"),
+        FAULTS,
     )
 )  # fmt: skip

@@ -125,6 +125,17 @@ class RegisterFile:
         self._values.clear()
         self._chip.clear()
 
-    def stored(self) -> dict[int, int]:
-        """Every stored value by address, for a snapshot."""
-        return self._values | self._chip
+    def differing(self) -> dict[int, int]:
+        """Every value that is not its reset value, by address, for a snapshot; no side effect."""
+        found = {}
+        for key, value in (self._values | self._chip).items():
+            slot = DECODE.get(key)
+            if value != (slot.register.reset if slot is not None else 0):
+                found[key] = value
+        for name, hook in self._peek.items():
+            reset = BY_NAME[name].reset
+            for index, key in enumerate(KEYS[name]):
+                found[key] = hook(index)
+                if found[key] == reset:
+                    del found[key]
+        return found

@@ -38,8 +38,8 @@ def _state(nic: NicNode) -> dict[str, Any]:
 
 def _registers(nic: NicNode) -> dict[str, int]:
     """Every register that does not have its reset value, by name; no side effects."""
-    stored = nic.device.regs.stored()
-    return {name_of(offset): stored[offset] for offset in sorted(stored)}
+    differing = nic.device.regs.differing()
+    return {name_of(offset): differing[offset] for offset in sorted(differing)}
 
 
 SNAPSHOTS: dict[str, Callable[[NicNode], Any]] = {"state": _state, "registers": _registers}

@@ -199,7 +199,7 @@ class Transmit:
     def resume(self) -> None:
         """Look at every queue: the link, the right to DMA or TE changed."""
         for queue in self._queues:
-            if queue is not None and queue.head != queue.tail:
+            if queue is not None and (queue.head != queue.tail or queue.held):
                 self._mark(queue)
 
     def run(self) -> int:
@@ -368,7 +368,7 @@ class Transmit:
         """Write back what waits for ``vector`` (its message goes out, or its EITR has run down)."""
         found = False
         self._dma.sync()
-        for queue in self._queues:
+        for queue in self._queues if self.allowed else ():
             if (
                 queue is not None
                 and queue.held

@@ -18,6 +18,7 @@ DROP_WORDS = {
     "msi_drop_remappable": "MSI in remappable format",
     "msi_drop_mode": "MSI with a delivery mode that is reserved",
     "msi_drop_no_target": "MSI to a CPU that does not exist",
+    "msi_lost_fault": "MSI lost: fault lose-msi",
     "ipi_drop_mode": "IPI with a delivery mode that is reserved",
     "ipi_drop_vector": "IPI with a vector below 16",
     "ipi_drop_shorthand": "IPI with a shorthand that its mode forbids",
