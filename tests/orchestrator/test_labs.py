@@ -29,7 +29,7 @@ run = functools.cache(tool.run)
 
 
 @pytest.mark.parametrize(("name", "era"), RUNS)
-def test_it_passes_its_own_checks_and_the_same_seed_gives_the_same_answers(name: str, era: str) -> None:
+def test_it_passes_its_own_checks_and_says_the_same_again(name: str, era: str) -> None:
     lab = file.load(name, era=era, seed=41)
     machine = SimulatedMachine(lab.scenario.machine, seed=41)
     shown = perform(machine, lab, 41)
