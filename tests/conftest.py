@@ -1,4 +1,4 @@
-"""Bytecode for the programs that tests start.
+"""Workers for ``-n auto``, and bytecode for the programs that tests start.
 
 A machine of processes is a new interpreter each time, and so is a command line. Where
 ``PYTHONDONTWRITEBYTECODE`` is set each of them would compile all sources anew, which takes longer
@@ -14,6 +14,11 @@ import tempfile
 import pytest
 
 _PREFIX, _NEVER = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests of real processes often wait for a machine's timers."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
