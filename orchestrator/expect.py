@@ -15,9 +15,9 @@
                                        step of CPU hot-plug: ``began(take_cpu_down)`` (labs only)
 ``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
-``reads(EEPROM,eth1) > 100``           register accesses of the CPUs: ``reads``, ``writes``, and the
-                                       ``spent`` ms up to the next one; of a group of registers
-                                       (``orchestrator.accesses``) and a NIC, or of all (labs only)
+``reads(EEPROM,eth1) > 100``           register accesses: ``reads``, ``writes``, ms ``spent`` up to the
+                                       next one, name of the ``first``; of a group of registers
+                                       (``orchestrator.accesses``) and a NIC, or all (labs only)
 ``param.hz == 250``                    a behaviour of the era
 ``dmesg has "text"``                   the kernel log of the phase; ``dmesg lacks "text"``
 =====================================  =============================================================
@@ -70,7 +70,7 @@ COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
 #: Quantities that come from the flight recorders.
 RECORDED = ("seen", "where", "event", "most", "preempt", "began")
 #: The same of register accesses.
-ACCESSED = ("reads", "writes", "spent")
+ACCESSED = ("reads", "writes", "spent", "first")
 EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
 LAB_EXAMPLES = 'irqs(eth0-TxRx-0) >= 1 · softirq_order.first == "HI" · dmesg has "text"'
 
