@@ -2,9 +2,9 @@
 
 The groups are those of the 82599 datasheet's chapter 8, which the register table names for each
 row; what software uses as a tool (EEPROM, I2C, MDIO, semaphores, station addresses, CTRL for
-resets, STATUS as the read that pushes writes out) is a group of its own. The time of a group runs from each of its accesses to the next access of any: what the
-driver waits after it is its cost. Left out: configuration space and the MSI-X table, of which the
-CPUs keep no record.
+resets, STATUS as the read that pushes writes out) is a group of its own. The time of a group runs
+from each of its accesses to the next access of any: what the driver waits after it is its cost.
+Left out: configuration space and the MSI-X table, of which the CPUs keep no record.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _SECTIONS = {
     "8.2.3.24": "wake-up", "8.2.3.25": "firmware", "8.2.3.27": "filters",
 }  # fmt: skip
 _TOOLS = {
-    "CTRL": "reset", "STATUS": "flush", "EEC": "general", "I2CCTL": "I2C", "MSCA": "MDIO", "MSRWD": "MDIO",
+    "CTRL": "reset", "STATUS": "flush", "EEC": "general",
+    "I2CCTL": "I2C", "MSCA": "MDIO", "MSRWD": "MDIO",
     "SWSM": "semaphores", "GSSR": "semaphores",
     "RAL": "addresses", "RAH": "addresses", "MPSAR_LO": "addresses", "MPSAR_HI": "addresses",
 }  # fmt: skip

@@ -15,8 +15,8 @@
                                        step of CPU hot-plug: ``began(take_cpu_down)`` (labs only)
 ``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
-``reads(EEPROM,eth1) > 100``           register accesses: ``reads``, ``writes``, ms ``spent`` up to the
-                                       next one, name of the ``first``; of a group of registers
+``reads(EEPROM,eth1) > 100``           register accesses: ``reads``, ``writes``, ms ``spent`` until
+                                       the next, name of the ``first``; of a group of registers
                                        (``orchestrator.accesses``) and a NIC, or all (labs only)
 ``param.hz == 250``                    a behaviour of the era
 ``dmesg has "text"``                   the kernel log of the phase; ``dmesg lacks "text"``
