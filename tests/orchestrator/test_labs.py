@@ -216,6 +216,13 @@ def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("name", ["probe", "tx-hang"])
+def test_a_lab_of_the_driver_author_runs_on_processes(name: str, tmp_path: Path) -> None:
+    """Counts of register accesses are exact there as well; a reset comes in 4 to 7 s."""
+    assert on_processes(name, tmp_path / "run")["lab"] == name
+
+
+@pytest.mark.processes
 def test_on_processes_workers_are_drawn_and_the_failover_does_not_wait(tmp_path: Path) -> None:
     value = on_processes("keventd-stall", tmp_path / "run")
     cpu0 = [shown for shown in value["workers"] if shown["cpu"] == "cpu0"]
