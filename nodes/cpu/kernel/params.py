@@ -109,6 +109,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "autoc_write": ("plain", "pipeline"),
     "msix_other": ("whole", "cause-bits"),
     "ixgbe_health_checks": ("off", "on"),
+    "tx_watchdog_text": ("device", "queue"),
+    "tx_timeout_text": ("none", "warning"),
     "nvm_version": ("word-29", "etrack-id"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "mtu_check": ("errno", "extack"),
@@ -293,6 +295,8 @@ class Params(NamedTuple):
     autoc_write: str
     msix_other: str  # what the handler of other causes clears and enables again
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
+    tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
+    tx_timeout_text: str  # does ixgbe say that it resets itself for that
     eitr_start: int  # EITR of a queue's vector while the driver chooses
     nvm_version: str  # where ethtool -i's firmware-version is read
     mtu_check: str  # how an MTU out of range is refused
@@ -493,6 +497,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "autoc_write": ("plain", "pipeline", "pipeline"),
     "msix_other": ("whole", "cause-bits", "cause-bits"),
     "ixgbe_health_checks": ("off", "off", "on"),
+    "tx_watchdog_text": ("device", "queue", "queue"),
+    "tx_timeout_text": ("none", "warning", "warning"),
     "eitr_start": (0xC3, 0xC8, 0xC8),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
     "mtu_check": ("errno", "errno", "extack"),
