@@ -9,8 +9,8 @@ from __future__ import annotations
 from errno import EINVAL
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.files import kstrtoint, store
+from nodes.cpu.kernel.pciprobe import pci_scan_device, pci_stop_and_remove_device
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def remove_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
         return -EINVAL
     for number, nic in enumerate(cpu.machine.nics):
         if value and nic.pci_name == groups["pci"]:
-            yield from ixgbe.remove(cpu, number)
+            yield from pci_stop_and_remove_device(cpu, number)
     return 0
 
 
@@ -33,7 +33,7 @@ def rescan_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
     value = kstrtoint(text)
     if value is None or value < 0:
         return -EINVAL
-    for number, nic in enumerate(cpu.machine.nics):
-        if value and nic.name not in cpu.net.adapters:
-            yield from ixgbe.probe(cpu, number)
+    for number in range(len(cpu.machine.nics)):
+        if value:
+            yield from pci_scan_device(cpu, number, quiet=True)
     return 0

@@ -23,6 +23,7 @@ _WORKS = {
     "bond_mii_monitor": 1,
     "wq_unbind_fn": CPUS_MAX,
     "dst_gc_task": CPUS_MAX,
+    "pciehp": NICS_MAX,
     "bh_off_irq_off": CPUS_MAX,
     "wq_works": 6 * CPUS_MAX,
     "delayed_work": 1,
@@ -72,6 +73,7 @@ LINKWATCH_WORK = PLACES["linkwatch_event"].start
 MII_WORK = PLACES["bond_mii_monitor"].start
 UNBIND_WORK = PLACES["wq_unbind_fn"].start
 DST_GC_WORK = PLACES["dst_gc_task"].start
+PCIEHP_WORK = PLACES["pciehp"].start
 BH_OFF_IRQ_OFF_WORK = PLACES["bh_off_irq_off"].start
 WQ_WORKS_WORK = PLACES["wq_works"].start
 DELAYED_WORK_WORK = PLACES["delayed_work"].start
