@@ -267,7 +267,7 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
         raise BottomhalfError(f"`{rest[0]}` cannot run in the background", "ping ... &")
     verb = verbs.TABLE.get(rest[0])
     if verb is not None and verb.layer in ("process", "hardware"):
-        for word in rest[1:-1] if verb.name == "cable" else rest[1:]:
+        for word in rest[1:-1] if verb.name in ("cable", "card") else rest[1:]:
             check_target(settings, word)
     return rest, cpu, background
 

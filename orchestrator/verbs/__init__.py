@@ -89,6 +89,9 @@ TABLE: dict[str, Verb] = {
              f"{_PROCESS}:restart", step=True),
         Verb("cable", "hardware", "NIC... out|in", "pull or plug the cable at the switch",
              f"{_HARDWARE}:cable", step=True),
+        Verb("card", "hardware", "NIC... out|in",
+             "pull a NIC's card out of its slot while it runs (surprise removal), or put one in",
+             f"{_HARDWARE}:card", step=True),
         Verb("ping", "kernel",
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
@@ -166,13 +169,13 @@ REFUSED = {
     "start": (
         "thaw eth0 (SIGCONT: it goes on) · restart eth0 (a new process) · up (a whole machine)"
     ),
-    "plug": "cable eth0 in (the cable) · restart eth0 (a new card in the slot)",
+    "plug": "cable eth0 in (the cable) · card eth0 in (a new card in the slot)",
     "unplug": "cable eth0 out (the cable) · kill eth0 (the card is gone)",
 }
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "guest",
+    "report", "fault", "regs", "ring", "arping", "guest",
 )  # fmt: skip
 
 
