@@ -170,7 +170,7 @@ REFUSED = {
         "thaw eth0 (SIGCONT: it goes on) · restart eth0 (a new process) · up (a whole machine)"
     ),
     "plug": "cable eth0 in (the cable) · card eth0 in (a new card in the slot)",
-    "unplug": "cable eth0 out (the cable) · kill eth0 (the card is gone)",
+    "unplug": "cable eth0 out (the cable) · card eth0 out (the card)",
 }
 
 #: Verbs of the design that no one has built; the limitations page names them.
