@@ -55,6 +55,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
                 "call_function_exit"),
         "apic": ("ipi",),
     },
+    "slot": {"apic": ("slot",)},
     "msi": {"nic": ("msi", "msi_pending"), "apic": ("msi", "route", "drop")},
     "flow": {
         "nic": ("cause", "msi", "msi_pending"),
@@ -151,6 +152,7 @@ _SYMBOLS = {CPU_EVENTS[name].number: where for name, where in SYMBOLS.items()}
 APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
+    "slot": ("slot {slot_number}: {slot_state}; SltSta {b:#06x}",),
 }
 NIC_TEXTS: dict[str, tuple[str, ...]] = {
     "cause": ("EICR bit of vector {a} set{held}",),
@@ -364,4 +366,11 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "gc_busy": lambda r, w: r.a >> 32,
     "gc_next": lambda r, w: f"; again in {r.b / w.params.hz:.3g} s" if r.b else "",
     "msi_fields": _msi_fields,
+    "slot_number": lambda r, w: (r.context & 0xFF) + 1,
+    "slot_state": lambda r, w: ", ".join(
+        there if r.a >> bit & 1 else not_there
+        for bit, (there, not_there) in enumerate(
+            (("card", "no card"), ("link up", "link down"), ("power", "no power"))
+        )
+    ),
 }  # fmt: skip
