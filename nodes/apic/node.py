@@ -159,10 +159,8 @@ class ApicNode(Node):
     # -- MSI
 
     def _msi(self, sender: str, message: MsiWrite) -> None:
-        self._take_msi(sender, self._nic_number.get(sender, NICS_MAX), message)
-
-    def _take_msi(self, sender: str, source: int, message: MsiWrite) -> None:
         words = self._words
+        source = self._nic_number.get(sender, NICS_MAX)
         words[_MSI_IN + source] += 1
         if self._trace >> trace.MSI & 1:
             self._recorder.record(self._now_ns, trace.MSI, source, message.address, message.data)
@@ -257,7 +255,7 @@ class ApicNode(Node):
         """A root port's MSI goes the way of all messages."""
         self._words[_PORT_MSI + slot] += 1
         name = self.machine.pci_function(PORTS + slot).pci_name
-        self._take_msi(name, NICS_MAX, MsiWrite(address, data))
+        self._msi(name, MsiWrite(address, data))
 
     def _slot_power(self, slot: int, on: bool) -> None:
         self.post(self.machine.nics[slot].name, SlotPower(int(on)))
