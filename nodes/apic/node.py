@@ -4,8 +4,8 @@ It knows only ids and messages: which CPU accepts what is the business of each l
 to a CPU that cannot take them are counted by name. A decoded (address, data) pair is kept, since a
 NIC sends the same few again and again; arbitrated ones are decided anew each time.
 
-The root ports of the PCIe slots (``slots``) are here too, because it is here that a NIC's process
-is seen to go and come, and that messages are decoded, theirs as any other.
+The root ports of the PCIe slots (``rootports``) are here too, because it is here that a NIC's
+process is seen to go and come, and that messages are decoded, theirs as any other.
 
 CPUs reach the I/O APIC by memory writes and reads to its page (``bar`` 0), as they reach a NIC's.
 
@@ -53,8 +53,8 @@ from nodes.apic.page import (
     MSI_DROPS,
     NICS_MAX,
 )
-from nodes.apic.portspace import SLTSTA
-from nodes.apic.slots import Outside, Slot
+from nodes.apic.rootports import RootPorts
+from nodes.apic.slots import Outside
 from nodes.faults import NEVER_NS, Faults
 from nodes.machine import CONTROL, PORTS, MachineSettings
 
@@ -79,7 +79,6 @@ _IOAPIC_READS = APIC_SCHEMA.index("ioapic_reads")
 _IOAPIC_WRITES = APIC_SCHEMA.index("ioapic_writes")
 _PORT_MSI = APIC_SCHEMA.index("port_msi")
 _PORT_ACCESSES = APIC_SCHEMA.index("port_accesses")
-_SLOTS = APIC_SCHEMA.index("slots")
 _DROPS = {
     name: (APIC_SCHEMA.index(name), first + number)
     for first, names in ((0, MSI_DROPS), (16, IPI_DROPS), (32, IOAPIC_DROPS))
@@ -124,8 +123,7 @@ class ApicNode(Node):
         self.ioapic = IoApic(self._words, self._pin)
         self._wires = Wires(self._words, machine, self.ioapic.set_line)
         outside = Outside(self._port_message, self._slot_power)
-        self.slots = [Slot(nic.slot, nic.hotplug, outside) for nic in machine.nics]
-        self._show_slots()
+        self.ports = RootPorts(self._words, machine.nics, outside, self._port_changed)
         self._handlers: dict[type, Callable[[str, Any], bool]] = {
             IntxMessage: self._on_intx,
             EoiBroadcast: self._on_eoi,
@@ -149,10 +147,8 @@ class ApicNode(Node):
         self._trace = self._recorder.mask
         if self._now_ns >= self.faults.until_ns:
             self.faults.expire(self._now_ns)
-        if self._slots_wake is not None and self._now_ns >= self._slots_wake:
-            for slot in self.slots:
-                slot.expire(self._now_ns)
-            self._show_slots()
+        if self.ports.wake_ns is not None and self._now_ns >= self.ports.wake_ns:
+            self.ports.expire(self._now_ns)
         for sender, message in inbox:
             kind = type(message)
             if kind is MsiWrite:
@@ -169,11 +165,11 @@ class ApicNode(Node):
         return self._wake_ns()
 
     def _wake_ns(self) -> int | None:
-        """When a slot or the end of a fault wants to be looked at."""
-        until, slots = self.faults.until_ns, self._slots_wake
+        """When a port or the end of a fault wants to be looked at."""
+        until, port = self.faults.until_ns, self.ports.wake_ns
         if until == NEVER_NS:
-            return IDLE if slots is None else slots
-        return until if slots is None else min(until, slots)
+            return IDLE if port is None else port
+        return until if port is None else min(until, port)
 
     # -- MSI
 
@@ -246,15 +242,13 @@ class ApicNode(Node):
         nic = self._nic_number.get(sender)
         if nic is not None:
             self._wires.port_down(nic)
-            self.slots[nic].card_gone()
-            self._show_slots()
+            self.ports.card_gone(nic)
         return True
 
     def _on_peer_back(self, sender: str, _event: PeerBack) -> bool:
         nic = self._nic_number.get(sender)
         if nic is not None:
-            self.slots[nic].card_in(self._now_ns)
-            self._show_slots()
+            self.ports.card_in(nic, self._now_ns)
         return True
 
     # -- root ports
@@ -262,19 +256,15 @@ class ApicNode(Node):
     def _on_config_read(self, sender: str, message: CfgRead) -> bool:
         if not self._from_cpu(sender):
             return False
-        value = _ALL_ONES >> 32 - 8 * message.size_bytes
-        if message.function < len(self.slots):
-            value = self.slots[message.function].read(message.offset, message.size_bytes)
+        value = self.ports.read(message.function, message.offset, message.size_bytes)
         self.post(sender, Completion(message.tag, value))
         return True
 
     def _on_config_write(self, sender: str, message: CfgWrite) -> bool:
         if not self._from_cpu(sender):
             return False
-        if message.function < len(self.slots):
-            slot = self.slots[message.function]
-            slot.write(message.offset, message.size_bytes, message.value, self._now_ns)
-            self._show_slots()
+        at, size = message.offset, message.size_bytes
+        self.ports.write(message.function, at, size, message.value, self._now_ns)
         self.post(sender, Completion(message.tag, 0))
         return True
 
@@ -294,21 +284,9 @@ class ApicNode(Node):
     def _slot_power(self, slot: int, on: bool) -> None:
         self.post(self.machine.nics[slot].name, SlotPower(int(on)))
 
-    def _show_slots(self) -> None:
-        """Publish them, and when they want a turn."""
-        words = self._words
-        wakes: list[int] = []
-        for number, slot in enumerate(self.slots):
-            now = slot.present | slot.link_up << 1 | slot.powered << 2
-            if words[_SLOTS + number] != now:
-                words[_SLOTS + number] = now
-                if self._trace >> trace.SLOT & 1:
-                    status = slot.space.get(SLTSTA)
-                    self._recorder.record(self._now_ns, trace.SLOT, number, now, status)
-            wake = slot.next_ns()
-            if wake is not None:
-                wakes.append(wake)
-        self._slots_wake: int | None = min(wakes, default=None)
+    def _port_changed(self, slot: int, state: int, status: int) -> None:
+        if self._trace >> trace.SLOT & 1:
+            self._recorder.record(self._now_ns, trace.SLOT, slot, state, status)
 
     def _pin(self, pin: int, wanted: msi.Decoded) -> bool:
         """The message of an I/O APIC pin; False if nobody gets it."""

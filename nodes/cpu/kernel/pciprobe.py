@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
+from nodes.cpu.kernel.drivers.ixgbe import probe as ixgbe
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 

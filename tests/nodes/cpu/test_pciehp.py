@@ -10,7 +10,7 @@ from bus.messages import CfgRead, CfgWrite
 from nodes.apic.node import ApicNode
 from nodes.apic.portspace import SLTCTL, SLTSTA
 from nodes.apic.slots import DLLSC, PCC, PDC
-from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
+from nodes.cpu.kernel.drivers.ixgbe import probe as ixgbe
 from nodes.machine import APIC
 from nodes.nic.node import NicNode
 from orchestrator import ledger
@@ -24,7 +24,7 @@ OUT_MS, IN_MS = 1500, 1500
 def port(box: Box, nic: int = 0) -> Any:
     """The slot itself."""
     apic: Any = box.machine.simulation.node(APIC)
-    return apic.slots[nic]
+    return apic.ports.slots[nic]
 
 
 def kernel(box: Box) -> Any:
@@ -219,7 +219,7 @@ def test_an_event_between_read_and_write_back_is_seen_by_the_second_look() -> No
     slot.write = write
     before = node.page.run("port_msi")[0]
     slot._link(False)
-    node._show_slots()
+    node.ports._show()
     box.machine.ask(APIC, "state")
     box.live(5)
     assert writes[:2] == [DLLSC, PDC]

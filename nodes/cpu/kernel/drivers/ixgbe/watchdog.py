@@ -140,7 +140,7 @@ def _service_task(cpu: Cpu, adapter: Adapter) -> Context:
     if cpu.net.adapters.get(adapter.name) is not adapter:
         return
     if not adapter.removed:
-        yield from main.check_fw_error(cpu, adapter)
+        yield from hw.check_fw_error(cpu, adapter)
     if not adapter.removed and not adapter.down:
         if service.reset_requested:
             service.reset_requested = False
