@@ -25,12 +25,13 @@ format: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.run
 
-# A million random interleavings of interrupts, softirqs and tasks, and a hundred thousand of works;
-# about half an hour.
+# A million random interleavings of interrupts, softirqs and tasks, a hundred thousand of works, and a
+# million random operations on a NIC; about half an hour.
 soak: $(STAMP)
 	@$(BIN)/python -m tests.nodes.cpu.interleavings 1000000
 	@$(BIN)/python -m tests.nodes.cpu.wq_interleavings 100000
 	@$(BIN)/python -m tests.machine.wq_torture 100000
+	@$(BIN)/python -m tests.nodes.nic.fuzz 1000000
 
 conformance: $(STAMP)
 	@$(BIN)/python -m tests.conformance.report

@@ -4,8 +4,8 @@ A message is a ``NamedTuple`` whose annotations carry the allowed range or size 
 codec derives its validation from them, so this file is the whole protocol. Units stand in the
 names. Three worlds share the bus:
 
-* **PCIe**: posted writes, reads with their completions, configuration space, MSI writes;
-* **interrupts**: ICR writes from a CPU, interrupt messages to a CPU;
+* **PCIe**: posted writes, reads with their completions, configuration space, MSI writes, INTx;
+* **interrupts**: ICR writes and EOIs from a CPU, interrupt messages to a CPU;
 * **Ethernet**: frames and the state of the light on the fibre;
 
 and the orchestrator speaks to every node through the **control** messages. ``PeerLost`` and
@@ -61,7 +61,8 @@ class Message(Protocol):
 
 
 class MemWrite(NamedTuple):
-    """Posted 32-bit memory write by a CPU to a BAR of a device."""
+    """Posted 32-bit memory write by a CPU to a BAR of a device; to the interrupt controller:
+    ``bar`` 0 is the I/O APIC's page, at 0xFEC00000."""
 
     bar: U8
     offset: U32
@@ -77,11 +78,13 @@ class MemRead(NamedTuple):
 
 
 class CfgRead(NamedTuple):
-    """Configuration space read of ``size_bytes`` (1, 2 or 4); answered by ``Completion``."""
+    """Configuration space read of ``size_bytes`` (1, 2 or 4); answered by ``Completion``. At the
+    interrupt controller ``function`` is the root port of that slot; a NIC has only 0."""
 
     tag: U32
     offset: Annotated[int, Between(0, 0xFFF)]
     size_bytes: Annotated[int, Between(1, 4)]
+    function: U8 = 0
 
 
 class CfgWrite(NamedTuple):
@@ -91,6 +94,7 @@ class CfgWrite(NamedTuple):
     offset: Annotated[int, Between(0, 0xFFF)]
     size_bytes: Annotated[int, Between(1, 4)]
     value: U32
+    function: U8 = 0
 
 
 class Completion(NamedTuple):
@@ -107,13 +111,46 @@ class MsiWrite(NamedTuple):
     data: U32
 
 
+class IntxMessage(NamedTuple):
+    """Assert_INTx (1) or Deassert_INTx (0): a function's virtual wire, ``pin`` 1 to 4 for INTA to
+    INTD, changes its level at the interrupt controller. Two alike in a row equal one."""
+
+    pin: Annotated[int, Between(1, 4)]
+    asserted: U1
+
+
+class SlotPower(NamedTuple):
+    """What a slot gives its card: power and a link (1), or not (0). A card that is not told has
+    both."""
+
+    on: U1
+
+
 # ---------------------------------------------------------------- interrupts
 
 
 class IcrWrite(NamedTuple):
-    """A CPU writes its interrupt command register (xAPIC layout, 64 bits): an IPI."""
+    """A CPU writes its interrupt command register: an IPI. The layout is that of the CPU's mode:
+    destination in 63:56, or in 63:32 once it has said that it is in x2APIC mode."""
 
     icr: U64
+
+
+class EoiBroadcast(NamedTuple):
+    """A local APIC ended a level-triggered vector: I/O APICs look at their lines again."""
+
+    vector: U8
+
+
+class LocalApicId(NamedTuple):
+    """How messages find a local APIC: what its software wrote last. ``ldr`` is the whole register,
+    ``flat`` the model of DFR, ``enabled`` the software enable bit."""
+
+    apic_id: U32
+    ldr: U32
+    flat: U1
+    x2apic: U1
+    enabled: U1
 
 
 class Interrupt(NamedTuple):
@@ -207,6 +244,18 @@ class Cable(NamedTuple):
     inserted: U1
 
 
+class Fault(NamedTuple):
+    """A part of this device breaks (``on`` 1) or is mended (0, kind "" means all of them); kinds
+    and what ``value`` says: ``bus.faults``. ``for_ns`` 0: until it is mended. Answered by ``Reply``
+    with the number of faults that were mended."""
+
+    request: U32
+    kind: Name
+    value: U64
+    for_ns: U64
+    on: U1
+
+
 class Heartbeat(NamedTuple):
     """Are you alive? Answered by the runtime itself with ``HeartbeatAck``, not by the node."""
 
@@ -254,8 +303,12 @@ WIRE: dict[int, type[Any]] = {
     4: CfgWrite,
     5: Completion,
     6: MsiWrite,
+    7: IntxMessage,
+    8: SlotPower,
     16: IcrWrite,
     17: Interrupt,
+    18: EoiBroadcast,
+    19: LocalApicId,
     32: EthFrame,
     33: LinkState,
     48: Snapshot,
@@ -269,6 +322,7 @@ WIRE: dict[int, type[Any]] = {
     56: HeartbeatAck,
     57: Shutdown,
     58: TaskMoved,
+    59: Fault,
 }
 LOCAL_EVENTS: tuple[type[Any], ...] = (PeerLost, PeerBack, PeerSilent)
 

@@ -16,9 +16,14 @@ APIC = "apic"
 LAN = "lan"
 
 QUEUES_MAX = 16
-RING_ENTRIES = 512
-#: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries.
-QUEUE_DMA_BYTES = 2 * RING_ENTRIES * (16 + 2048)
+#: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
+IOAPIC_PINS, FIRST_PCI_GSI = 24, 16
+#: Entries of a ring: what a driver starts with, and the most that ``ethtool -G`` gives it.
+RING_ENTRIES, RING_ENTRIES_MAX = 512, 4096
+#: DMA area for each queue pair: two rings, and a 2 KiB buffer for each of their entries. It has
+#: room for the largest rings; what is never used takes no memory.
+QUEUE_DMA_BYTES = 2 * RING_ENTRIES_MAX * (16 + 2048)
+_QUEUE_UNUSED_BYTES = 2 * (RING_ENTRIES_MAX - RING_ENTRIES) * (16 + 2048)
 #: Each has a bit of its own: RSS hashes are linear, so the more bits differ, the more queues the
 #: eight addresses reach, whatever the key is.
 GATEWAY_ADDRESSES = tuple(f"192.168.1.{1 << bit}" for bit in range(8))
@@ -26,12 +31,33 @@ GATEWAY_ADDRESSES = tuple(f"192.168.1.{1 << bit}" for bit in range(8))
 CLASSES = ("other", "request", "reply")
 
 
+#: Number by which a CPU knows the root port of a slot: PORTS + the slot. NIC n is just n.
+PORTS = 64
+#: Root ports are the functions of device 1Ch on bus 0, as in Intel's chipsets.
+PORT_DEVICE = 0x1C
+
+
+class PciFunction(NamedTuple):
+    """Who answers for a PCI function: a node, and which of its functions. ``devid`` is its bus,
+    device and function number as 16 bits."""
+
+    node: str
+    function: int
+    devid: int
+
+    @property
+    def pci_name(self) -> str:
+        return f"0000:{self.devid >> 8:02x}:{self.devid >> 3 & 31:02x}.{self.devid & 7}"
+
+
 class NicSettings(NamedTuple):
-    """One 82599 in one PCIe slot; ``slot`` n is function 0000:0(n+1):00.0."""
+    """One 82599 in one PCIe slot; ``slot`` n is function 0000:0(n+1):00.0, behind root port
+    0000:00:1c.n. ``hotplug``: cards may come and go in this slot while it has power."""
 
     name: str
     slot: int
     mac: bytes
+    hotplug: bool = False
 
     @property
     def pci_name(self) -> str:
@@ -74,6 +100,9 @@ class MachineSettings(NamedTuple):
     completion_timeout_ms: int = 1000
     hostname: str = "m1"
     address: str = "192.168.1.10/24"  # of the first NIC, where there is no bond
+    fast_probe: bool = True  # drivers take what they know of a NIC for granted
+    ioapics: int = 1  # what the firmware's tables (MADT) list
+    pci_lines: int = 8  # pins of the I/O APIC that the slots share
 
     @property
     def cpu_names(self) -> tuple[str, ...]:
@@ -87,6 +116,24 @@ class MachineSettings(NamedTuple):
     def node_names(self) -> tuple[str, ...]:
         """All nodes in the order in which they are listed everywhere."""
         return (*self.cpu_names, APIC, *self.nic_names, LAN)
+
+    @property
+    def hotplug_slots(self) -> tuple[int, ...]:
+        """NICs (by number) whose slots tell the kernel what happens in them."""
+        return tuple(number for number, nic in enumerate(self.nics) if nic.hotplug)
+
+    def pci_function(self, number: int) -> PciFunction:
+        """A NIC by its number, or, from ``PORTS`` on, the root port above it."""
+        if number < PORTS:
+            nic = self.nics[number]
+            return PciFunction(nic.name, 0, nic.slot + 1 << 8)
+        slot = self.nics[number - PORTS].slot
+        return PciFunction(APIC, slot, PORT_DEVICE << 3 | slot)
+
+    def gsi(self, nic: int, pin: int) -> int:
+        """I/O APIC pin of a NIC's INTA..D (``pin`` 1 to 4), as the board is wired and its _PRT
+        says: each slot's root port begins one line further."""
+        return FIRST_PCI_GSI + (self.nics[nic].slot + pin - 1) % self.pci_lines
 
     @property
     def queues(self) -> int:
@@ -107,3 +154,9 @@ class MachineSettings(NamedTuple):
         """Layout of the machine's RAM."""
         dma = len(self.nics) * (self.queues * QUEUE_DMA_BYTES + 65536)
         return Layout(self.node_names, self.cpus, len(self.nics), dma)
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much of the RAM is used with rings as drivers start with them."""
+        unused = len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
+        return self.layout().total_bytes - unused

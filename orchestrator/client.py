@@ -106,6 +106,9 @@ class RemoteMachine(Machine):
     def cable(self, nic: str, inserted: bool) -> Request:
         return self._request(LAN, "cable", nic, inserted)
 
+    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
+        return self._request(node, "fault", node, kind, value, for_ns, on)
+
     def _request(self, node: str, *call: Any) -> Request:
         number = self._send(*call)
         request = Request(node, number)
@@ -125,6 +128,9 @@ class RemoteMachine(Machine):
 
     def kill(self, node: str) -> None:
         self._call("kill", node)
+
+    def pull(self, nic: str) -> None:
+        self._call("pull", nic)
 
     def freeze(self, node: str) -> None:
         self._call("freeze", node)

@@ -35,8 +35,19 @@ def candidates(verb: str) -> list[str]:
     if verb in _NODES:
         options = ("--pools", "--once", "--svg", "--json") if verb == "top" else ()
         return [*settings.node_names, "active", "backup", *options]
-    if verb == "cable":
+    if verb in ("cable", "card"):
         return [*settings.nic_names, "active", "backup", "in", "out"]
+    if verb == "fault":
+        from bus.faults import KINDS  # noqa: PLC0415
+
+        return ["list", "clear", *settings.nic_names, "apic", "active", "backup", *KINDS, "--for"]
+    if verb == "regs":
+        from nodes.nic.registers import BY_NAME  # noqa: PLC0415
+
+        return [*settings.nic_names, *BY_NAME, "--json"]
+    if verb == "ring":
+        queues = map(str, range(settings.queues))
+        return [*settings.nic_names, "rx", "tx", *queues, "--all", "--json"]
     if verb == "ping":
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":

@@ -6,7 +6,17 @@ from typing import Any
 
 import msgpack
 
-from bus.messages import Cable, Reply, Signal, Snapshot, Spawn, TaskExit, TaskMoved, TaskOutput
+from bus.messages import (
+    Cable,
+    Fault,
+    Reply,
+    Signal,
+    Snapshot,
+    Spawn,
+    TaskExit,
+    TaskMoved,
+    TaskOutput,
+)
 from nodes.machine import LAN
 from orchestrator.machine import Job, Request
 
@@ -37,6 +47,14 @@ class Desk:
         request = Request(LAN, self._next())
         self._requests[request.number] = request
         return request, Cable(request.number, port, int(inserted))
+
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool
+    ) -> tuple[Request, Fault]:
+        """A part of a device breaks, or is mended."""
+        request = Request(node, self._next())
+        self._requests[request.number] = request
+        return request, Fault(request.number, kind, value, for_ns, int(on))
 
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int) -> tuple[Job, Spawn]:
         """A program for ``cpu``."""

@@ -1,11 +1,13 @@
 """What a step can expect, and what a lab's answer can ask: quantities by name.
 
 =====================================  =============================================================
-``gap <= 250ms``, ``lost == 0``        of the scenario's ping (``QUANTITIES``)
+``gap <= 250ms``, ``lost == 0``        of the scenario's ping (``QUANTITIES``); ``rtt`` is the mean
+                                       of the answered, ``rtt_max`` the slowest
 ``exit == 0``                          exit code of the step's command
 ``softirq_order.first == "HI"``        what a lab module reported: ``softirq_order: first=HI n=10``
 ``irqs(eth0-TxRx-0) >= 10``            a counter, as the difference over the phase, of all CPUs;
                                        ``softirqs(NET_RX,cpu0)`` of one CPU (``COUNTERS``)
+``all_ones(eth0) == 6``                reads that found nobody; writes that vanished: ``vanished``
 ``ksoftirqd_wakeups() == 0``           any counter of a CPU's page (``ctxt(cpu1)``)
 ``seen(softirq_entry) > 0``            trace records of that kind (labs only)
 ``where(irq_handler_entry) == "cpu1"`` CPUs that recorded it, in order (labs only)
@@ -14,6 +16,9 @@
                                        step of CPU hot-plug: ``began(take_cpu_down)`` (labs only)
 ``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
+``reads(EEPROM,eth1) > 100``           register accesses: ``reads``, ``writes``, ms ``spent`` until
+                                       the next, name of the ``first``; of a group of registers
+                                       (``orchestrator.accesses``) and a NIC, or all (labs only)
 ``param.hz == 250``                    a behaviour of the era
 ``dmesg has "text"``                   the kernel log of the phase; ``dmesg lacks "text"``
 =====================================  =============================================================
@@ -33,6 +38,7 @@ from bus.ram import Schema
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import CPUHP_WAYS, TRACEPOINTS
+from orchestrator.accesses import GROUPS
 from orchestrator.errors import did_you_mean, words
 from orchestrator.tomlfile import duration_ns
 
@@ -55,13 +61,20 @@ QUANTITIES = {
     "received": "",
     "active": "NIC",
     "exit": "",
+    "rtt": "ms",
+    "rtt_max": "ms",
 }
 #: These need the scenario's ping.
-OF_PING = ("gap", "lost", "loss", "sent", "received")
+OF_PING = ("gap", "lost", "loss", "sent", "received", "rtt", "rtt_max")
 #: Counters with an item: how many words of the page, by what they are called.
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
+#: Counters of CPUs with a NIC for their item.
+NIC_COUNTERS = {"all_ones": "mmio_all_ones", "vanished": "mmio_lost"}
+_NIC = re.compile(r"^eth\d+$")
 #: Quantities that come from the flight recorders.
 RECORDED = ("seen", "where", "event", "most", "preempt", "began")
+#: The same of register accesses.
+ACCESSED = ("reads", "writes", "spent", "first")
 EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
 LAB_EXAMPLES = 'irqs(eth0-TxRx-0) >= 1 · softirq_order.first == "HI" · dmesg has "text"'
 
@@ -161,7 +174,7 @@ def parse(text: str, *, params: Params, cpus: tuple[str, ...], nics: tuple[str, 
         return Expectation(left, relation, right.strip("\"'"), text)
     if quoted:
         return Expectation(left, relation, right[1:-1], text)
-    if name in QUANTITIES:
+    if name in QUANTITIES and "@" not in right:
         return Expectation(left, relation, _simple_limit(name, right), text)
     if (found := _NUMBER.match(right)) is not None:
         digits = found[1]
@@ -174,10 +187,10 @@ def parse(text: str, *, params: Params, cpus: tuple[str, ...], nics: tuple[str, 
 
 
 def _simple_limit(name: str, text: str) -> float:
-    if name == "gap":
-        gap_ns = duration_ns(text)
-        if gap_ns is not None:
-            return gap_ns / 1e6
+    if QUANTITIES[name] == "ms":
+        length_ns = duration_ns(text)
+        if length_ns is not None:
+            return length_ns / 1e6
     elif re.fullmatch(r"\d+(\.\d+)?%?", text) and (name == "loss" or text.isdecimal()):
         return float(text.rstrip("%"))
     raise ValueError(f": {text} is no {name}", EXAMPLES)
@@ -228,6 +241,12 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             )
         if name in ("event", "most") and (len(items) != 2 or items[1] not in ("a", "b")):
             raise ValueError(": a or b of an event?", f"{name}(irq_handler_entry,b)")
+    elif name in ACCESSED:
+        for item in items:
+            if item not in GROUPS and not re.fullmatch(r"eth\d+", item):
+                raise ValueError(
+                    f": no registers `{item}`{did_you_mean(item, GROUPS)}", words(GROUPS)
+                )
     elif name in COUNTERS:
         if len(items) != 1:
             raise ValueError(f": {name} of what?", f"{name}(NAME) or {name}(NAME,cpu0)")
@@ -236,8 +255,11 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             raise ValueError(
                 f": no softirq `{items[0]}`{did_you_mean(items[0], names)}", words(names)
             )
+    elif name in NIC_COUNTERS:
+        if len(items) != 1 or not _NIC.match(items[0]):
+            raise ValueError(f": {name} of which NIC?", f"{name}(eth0) or {name}(eth0,cpu0)")
     elif items or name not in _single_words(CPU_SCHEMA):
-        known = [*COUNTERS, *RECORDED, *_single_words(CPU_SCHEMA)]
+        known = [*COUNTERS, *NIC_COUNTERS, *RECORDED, *ACCESSED, *_single_words(CPU_SCHEMA)]
         raise ValueError(f": nothing is called `{name}()`{did_you_mean(name, known)}", words(known))
 
 

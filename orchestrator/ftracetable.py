@@ -14,7 +14,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from bus.faults import BY_NUMBER as FAULTS
 from bus.recorder import Record, Tracepoint
+from nodes.apic.page import IPI_DROPS, MSI_DROPS
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import DROP_REASONS
@@ -22,7 +24,7 @@ from nodes.cpu.trace import CPUHP_WAYS
 from nodes.cpu.trace import TRACEPOINTS as CPU_EVENTS
 from nodes.lan.trace import TRACEPOINTS as LAN_EVENTS
 from nodes.nic.page import RX_DROPS, TX_DROPS
-from nodes.nic.registers import name_of
+from nodes.nic.registers import decode, name_of
 from nodes.nic.trace import TRACEPOINTS as NIC_EVENTS
 from orchestrator.ftrace import UNKNOWN_COMM, Layout, pointer
 
@@ -34,7 +36,7 @@ NOWHERE = ()
 DEFAULT_GROUPS = (
     "irq", "softirq", "tasklet", "timer", "sched", "ipi", "workqueue", "napi", "net",
 )  # fmt: skip
-GROUPS = (*DEFAULT_GROUPS, "cpuhp", "pool", "packet", "mmio", "dma", "msi", "wire", "lan")
+GROUPS = (*DEFAULT_GROUPS, "cpuhp", "pool", "packet", "mmio", "dma", "msi", "wire", "lan", "fault")
 
 ETH_P_IP = 0x0800
 #: Modules whose functions print with their name behind them.
@@ -43,6 +45,9 @@ _STATES_310 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "x", 0x80: "x", 0x4
 _STATES_61 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "Z", 0x80: "X", 0x402: "I"}
 #: Classes of ``nodes.ledger`` in a packet's key.
 _ECHO = {1: "request", 2: "reply"}
+_DELIVERY = {0: "fixed", 1: "lowest", 2: "SMI", 4: "NMI", 5: "INIT", 6: "STARTUP", 7: "ExtINT"}
+#: Numbers of the interrupt controller's ``drop``: from 16 those of IPIs.
+_APIC_DROPS = (*MSI_DROPS, *("?",) * (16 - len(MSI_DROPS)), *IPI_DROPS)
 
 
 class Names(NamedTuple):
@@ -206,7 +211,7 @@ CPU_ROWS: dict[str, Row] = {
     "recvmsg": _ours("packet", "{echo} rtt_ns={b}"),
     "doorbell": _ours("mmio", "dev={nic} TDT[{doorbell_queue}]={tail}"),
     "mmio_read": _ours("mmio", "dev={nic} {register}"),
-    "mmio_write": _ours("mmio", "dev={nic} {written_register}={value}"),
+    "mmio_write": _ours("mmio", "dev={nic} {written_register}={value}{written_fields}"),
 }
 NIC_ROWS: dict[str, Row] = {
     "reset": _ours("mmio", "CTRL={a:#010x}"),
@@ -222,17 +227,20 @@ NIC_ROWS: dict[str, Row] = {
         "dma", "{echo} queue={ring_queue} descriptor={ring_entry} rss_hash={context:#010x}"
     ),
     "cause": _ours("msi", "EICR vector={a} send={b}"),
-    "msi": _ours("msi", "vector={context} address={a:#010x} data={b:#06x}"),
+    "msi": _ours("msi", "vector={context} address={a:#010x} data={b:#06x} {message}"),
     "msi_pending": _ours("msi", "vector={a} masked"),
-    "mmio_write": _ours("mmio", "{own_register}={b:#010x}"),
-    "mmio_read": _ours("mmio", "{own_register}={b:#010x}"),
+    "mmio_write": _ours("mmio", "{own_register}={b:#010x}{own_fields}"),
+    "mmio_read": _ours("mmio", "{own_register}={b:#010x}{own_fields}"),
     "tx_drop": _ours("wire", "{echo} reason={tx_reason}"),
+    "fault": _ours("fault", "{fault} {broken}"),
+    "msi_fault": _ours("msi", "{met_fault} address={a:#010x} data={b:#06x} {message}"),
 }
 APIC_ROWS: dict[str, Row] = {
-    "msi": _ours("msi", "source={source} address={a:#010x} data={b:#06x}"),
+    "msi": _ours("msi", "source={source} address={a:#010x} data={b:#06x} {message}"),
     "route": _ours("msi", "vector={routed:#04x} mode={routed_mode} cpu={b:03d}"),
     "ipi": _ours("msi", "cpu={context:03d} ICR={a:#018x}", name="icr"),
-    "drop": _ours("msi", "reason={a}"),
+    "drop": _ours("msi", "reason={apic_reason}"),
+    "fault": _ours("fault", "{fault} {broken}"),
 }
 LAN_ROWS: dict[str, Row] = {
     name: _ours("lan", text)
@@ -375,6 +383,27 @@ def _echo(record: Record, names: Names) -> str:
     return f"echo={kind} id={key >> 16 & 0xFFFF} seq={key & 0xFFFF}"
 
 
+def _fields(offset: int, value: int) -> str:
+    """The fields of a register that are set, as the datasheet names them; nothing if it has but
+    one."""
+    fields = decode(offset, value)
+    if len(fields) < 2:
+        return ""
+    shown = " ".join(f"{f.name}={text or f'{n:#x}'}" for f, n, text in fields if n)
+    return f" ({shown})" if shown else ""
+
+
+def _message(address: int, data: int) -> str:
+    """An interrupt message as its receiver reads it (SDM volume 3, MSI)."""
+    logical = "logical" if address & 4 else "physical"
+    mode = _DELIVERY.get(data >> 8 & 7, "reserved")
+    return f"({mode} {data & 0xFF:#04x} to {logical} {address >> 12 & 0xFF:#04x})"
+
+
+def _fault(number: int) -> str:
+    return FAULTS[number].name if number in FAULTS else str(number)
+
+
 def _device(index: int, names: Names) -> str:
     return names.devices.get(index, f"if{index}")
 
@@ -445,6 +474,13 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "doorbell_queue": lambda r, n: r.b & 0xFFFF,
     "tail": lambda r, n: r.b >> 16,
     "register": lambda r, n: name_of(r.b),
+    "own_fields": lambda r, n: _fields(r.a, _low(r.b)),
+    "written_fields": lambda r, n: _fields(r.b >> 32, _low(r.b)),
+    "message": lambda r, n: _message(r.a, r.b),
+    "fault": lambda r, n: _fault(r.a),
+    "met_fault": lambda r, n: _fault(r.context),
+    "broken": lambda r, n: "broken" if r.b else "mended",
+    "apic_reason": lambda r, n: _index(_APIC_DROPS, r.a),
     "written_register": lambda r, n: name_of(r.b >> 32),
     "value": lambda r, n: f"{_low(r.b):#010x}",
     "own_register": lambda r, n: name_of(r.a),

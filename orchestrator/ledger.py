@@ -6,6 +6,7 @@ The books are then compared:
 
 * so is the way *within* a NIC, the switch and the interrupt controller: what entered against what
   left or ended there (the sums of their pages), since a SIGKILL may fall in the middle of a turn;
+  and within a CPU once it was killed;
 * an edge must be exactly zero after a drain; only edges of a node that was killed may keep a
   difference, and that difference *is* the named loss ``lost: killed NODE``;
 * for each class of packets, and for interrupts, sources must equal ends.
@@ -21,7 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nodes.apic.page import IPI_DROPS, MSI_DROPS
+from bus.faults import KINDS, ROW_WORDS, ROWS
+from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
 from nodes.ledger import OTHER, REPLY, REQUEST
@@ -35,6 +37,8 @@ _TX_RESET = DROP_REASONS.index("TX_RING_RESET")
 _RX_RESET = DROP_REASONS.index("RX_RING_RESET")
 _DROP_WORDS = 3 * len(DROP_REASONS)
 
+#: Faults that leave descriptors where they are.
+_STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
 _SETTLE_LOOKS = 40
 
@@ -44,7 +48,7 @@ class Edge(NamedTuple):
 
     name: str
     nodes: tuple[str, ...]
-    kind: str  # "request", "reply", "other", "interrupt"
+    kind: str  # "request", "reply", "other", "interrupt", "wire"
     out: int
     taken: int
 
@@ -176,7 +180,32 @@ def may_differ(counts: Counts, edge: Edge) -> str:
     for node in edge.nodes:
         if counts.frozen(node):
             return f"waiting: frozen {node}"
+    for node in edge.nodes:
+        if fault := _standing_still(counts, node):
+            return f"waiting: fault {fault} of {node}"
+        if edge.name == _polled(node) and _untold(counts, node):
+            return "waiting: fault lose-msi, nobody polls"
     return ""
+
+
+def _polled(nic: str) -> str:
+    """Name of the edge over which a driver takes what the NIC received."""
+    return f"{nic} -> cpus (descriptors)"
+
+
+def _untold(counts: Counts, nic: str) -> bool:
+    """Were interrupt messages lost by a fault? Then frames may lie in the ring until the driver
+    looks by itself."""
+    return any(counts.get(node, "msi_lost_fault") for node in (nic, APIC))
+
+
+def _standing_still(counts: Counts, node: str) -> str:
+    """The fault that keeps this node from taking what waits for it in memory."""
+    if node not in counts.settings.nic_names:
+        return ""
+    rows = range(0, ROWS * ROW_WORDS, ROW_WORDS)
+    numbers = [counts.now(node, "faults", at) - 1 for at in rows]
+    return next((name for name in _STILL if KINDS[name].number in numbers), "")
 
 
 def _edge_faults(counts: Counts, edges: list[Edge]) -> list[str]:
@@ -205,6 +234,9 @@ def _end_edges(counts: Counts, book: Account, edges: list[Edge], kind: str) -> N
 
 
 # ---------------------------------------------------------------- packets
+
+#: Reasons of drops that happen to descriptors of a ring, not to what a CPU has in its hands.
+_OF_RINGS = (_TX_RESET, _RX_RESET)
 
 
 def _cpu_drops(counts: Counts, cpu: str, reason: int, device: int, kind: int) -> int:
@@ -256,7 +288,7 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
                 counts.get(nic, "rx_frames_in", kind),
             )
             yield Edge(
-                f"{nic} -> cpus (descriptors)",
+                _polled(nic),
                 (nic, *cpus),
                 name,
                 counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
@@ -291,6 +323,8 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
                 counts.get(nic, "rx_frames_in", kind),
                 sum(counts.get(nic, end, kind) for end in ("rx_dma", "rx_buffered", *RX_DROPS)),
             )
+        if kind != OTHER:
+            yield from (_within_cpu(counts, cpu, kind) for cpu in _killed_cpus(counts))
         yield Edge(
             "within lan (switch)",
             (LAN,),
@@ -305,6 +339,34 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             counts.get(LAN, "frames_out", 3 * GATEWAY_PORT + kind),
             sum(counts.get(LAN, end, kind) for end in ("gw_answered", *GW_DROPS)),
         )
+
+
+def _killed_cpus(counts: Counts) -> list[str]:
+    return [cpu for cpu in counts.settings.cpu_names if counts.killed(cpu)]
+
+
+def _within_cpu(counts: Counts, cpu: str, kind: int) -> Edge:
+    """What a CPU that was killed had taken from a ring, and not yet given to anybody. Of the living
+    the books of all CPUs together say it: what rests in one has no end there."""
+    ports = range(len(counts.settings.nics))
+    entered = ("handover_in", "icmp_sent", "icmp_generated")
+    left = ("handover_out", "delivered")
+    drops = sum(
+        _cpu_drops(counts, cpu, reason, device, kind)
+        for reason in range(len(DROP_REASONS))
+        if reason not in _OF_RINGS
+        for device in range(len(ports) + 1)
+    )
+    return Edge(
+        f"within {cpu}",
+        (cpu,),
+        CLASSES[kind],
+        sum(counts.get(cpu, name, kind) for name in entered)
+        + sum(counts.get(cpu, "rx_polled", 3 * port + kind) for port in ports),
+        sum(counts.get(cpu, name, kind) for name in left)
+        + sum(counts.get(cpu, "tx_posted", 3 * port + kind) for port in ports)
+        + drops,
+    )
 
 
 def _requests(counts: Counts, edges: list[Edge]) -> Account:
@@ -364,8 +426,20 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             "interrupt",
             counts.get(nic, "msi_out")
             - counts.get(nic, "msi_lost_peer_dead")
-            - counts.get(nic, "msi_lost_peer_full"),
+            - counts.get(nic, "msi_lost_peer_full")
+            - counts.get(nic, "msi_lost_fault")
+            + counts.get(nic, "msi_dup_fault"),
             counts.get(APIC, "msi_in", number),
+        )
+        yield Edge(  # a level: both its changes are messages, and only a rise may interrupt
+            f"{nic} -> apic (INTx)",
+            (nic, APIC),
+            "wire",
+            counts.get(nic, "intx_asserts")
+            + counts.get(nic, "intx_deasserts")
+            - counts.get(nic, "intx_lost_peer_dead")
+            - counts.get(nic, "intx_lost_peer_full"),
+            counts.get(APIC, "intx_in", number) + counts.get(APIC, "intx_deassert_in", number),
         )
     for number, cpu in enumerate(settings.cpu_names):
         yield Edge(
@@ -381,6 +455,7 @@ def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
             "interrupt",
             counts.get(APIC, "msi_routed", number)
             + counts.get(APIC, "ipi_routed", number)
+            + counts.get(APIC, "ioapic_routed", number)
             - counts.get(APIC, "lost_dead", number)
             - counts.get(APIC, "lost_full", number),
             counts.get(cpu, "lapic_in"),
@@ -408,6 +483,16 @@ def _interrupts_within(counts: Counts) -> Iterator[Edge]:
             counts.total(APIC, f"{what}_in") + counts.get(APIC, f"{what}_copies"),
             counts.total(APIC, f"{what}_routed") + sum(counts.get(APIC, drop) for drop in drops),
         )
+    yield Edge(
+        f"within {APIC} (INTx)",
+        (APIC,),
+        "interrupt",
+        counts.total(APIC, "intx_in")
+        + counts.get(APIC, "ioapic_again")
+        + counts.get(APIC, "ioapic_copies"),
+        counts.total(APIC, "ioapic_routed")
+        + sum(counts.get(APIC, end) for end in (*INTX_ENDS, *IOAPIC_DROPS)),
+    )
 
 
 def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
@@ -415,11 +500,21 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     settings = counts.settings
     cpus: Callable[[str], int] = lambda name: _over_cpus(counts, name, 0)  # noqa: E731
     book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
+    book.source("MSIs of root ports", counts.total(APIC, "port_msi"))
+    book.source("INTx asserted", counts.total(APIC, "intx_in"))
+    book.source("level still there", counts.get(APIC, "ioapic_again"))
     book.source("IPIs", cpus("ipi_sent"))
     book.source("timer", cpus("lapic_timer"))
-    book.source("copies", counts.get(APIC, "msi_copies") + counts.get(APIC, "ipi_copies"))
+    doubled = counts.get(APIC, "msi_dup_fault")
+    book.source("copies", counts.get(APIC, "msi_copies") - doubled)
+    for way in ("ipi", "ioapic"):
+        book.source("copies", counts.get(APIC, f"{way}_copies"))
+    book.source(
+        "doubled: fault dup-msi",
+        doubled + sum(counts.get(nic, "msi_dup_fault") for nic in settings.nic_names),
+    )
     book.end("delivered", cpus("vectors_taken") - cpus("msi_no_handler"))
-    book.end("INIT, STARTUP, NMI", cpus("lapic_other"))
+    book.end("INIT, STARTUP, NMI, SMI, ExtINT", cpus("lapic_other"))
     book.end("merged", cpus("lapic_merged"))
     book.end("no irq handler", cpus("msi_no_handler"))
     book.end("APIC disabled", cpus("lapic_disabled"))
@@ -434,8 +529,10 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
         book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
         for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
             book.end(f"{nic} {reason}", counts.get(nic, reason))
-    for reason in (*MSI_DROPS, *IPI_DROPS):
-        book.end(f"apic {reason}", counts.get(APIC, reason))
+        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
+    for reason in (*MSI_DROPS, *IPI_DROPS, *INTX_ENDS, *IOAPIC_DROPS):
+        fault = reason == "msi_lost_fault"
+        book.end("lost: fault lose-msi" if fault else f"apic {reason}", counts.get(APIC, reason))
     for reason in ("lost_dead", "lost_full"):
         book.end(f"apic {reason}", counts.total(APIC, reason))
     _end_edges(counts, book, edges, "interrupt")

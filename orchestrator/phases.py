@@ -46,6 +46,9 @@ class Phase:
     lost: int = 0
     gap_ms: float | None = 0.0
     cause: str = ""
+    #: of the requests that were answered: sum and greatest of their round trips
+    rtt_sum_ns: int = 0
+    rtt_max_ns: int = 0
     #: curr_active_slave when the phase ended
     active: str | None = None
 
@@ -58,6 +61,8 @@ class Phase:
             "lost": self.lost,
             "gap_ms": self.gap_ms,
             "cause": self.cause,
+            "rtt_ms": self.measure("rtt"),
+            "rtt_max_ms": self.measure("rtt_max"),
         }
 
     def measure(self, quantity: str) -> float | str | None:
@@ -68,6 +73,11 @@ class Phase:
             return 100.0 * self.lost / self.sent if self.sent else 0.0
         if quantity == "active":
             return self.active
+        if quantity in ("rtt", "rtt_max"):
+            if not self.received:
+                return None
+            mean = quantity == "rtt"
+            return round((self.rtt_sum_ns / self.received if mean else self.rtt_max_ns) / 1e6, 3)
         value: int = getattr(self, quantity)
         return value
 
@@ -97,6 +107,9 @@ def compute(
         if number in times.received:
             phase = phase_at(sent_ns)
             phase.received += 1
+            trip = times.received[number] - sent_ns
+            phase.rtt_sum_ns += trip
+            phase.rtt_max_ns = max(phase.rtt_max_ns, trip)
         else:
             phase = phase_at(sent_ns + patience)
             phase.lost += 1

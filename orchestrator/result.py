@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nodes.machine import MachineSettings
@@ -25,8 +25,9 @@ def as_json(
     ledger: Ledger,
     nodes: list[dict[str, Any]],
     artefacts: Mapping[str, Any],
+    broken: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The result; fields are only ever added."""
+    """The result; fields are only ever added. ``broken`` is what is still broken at the end."""
     return {
         "scenario": played.scenario.name,
         "runtime": played.runtime,
@@ -48,6 +49,7 @@ def as_json(
         "ledger": ledger.as_json(),
         "nodes": nodes,
         "artefacts": dict(artefacts),
+        "broken": [dict(row) for row in broken],
     }
 
 

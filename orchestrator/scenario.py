@@ -266,8 +266,14 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
     if background and not is_program(rest[0]):
         raise BottomhalfError(f"`{rest[0]}` cannot run in the background", "ping ... &")
     verb = verbs.TABLE.get(rest[0])
-    if verb is not None and verb.layer in ("process", "hardware"):
-        for word in rest[1:-1] if verb.name == "cable" else rest[1:]:
+    if verb is not None and verb.name == "fault":
+        from orchestrator.verbs.fault import check_words  # noqa: PLC0415
+
+        check_words(settings, rest[1:])
+    elif verb is not None and verb.layer in ("process", "hardware"):
+        targets: dict[str, list[str]] = dict.fromkeys(("cable", "card"), rest[1:-1])
+        targets |= dict.fromkeys(("regs", "ring"), rest[1:2])
+        for word in targets.get(verb.name, rest[1:]):
             check_target(settings, word)
     return rest, cpu, background
 

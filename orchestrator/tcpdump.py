@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from bus.ram import TapPacket
+from orchestrator import faults
 from orchestrator.capture import Tap, TapReader, close_tap, epoch_ns, open_tap
 from orchestrator.errors import OK, BottomhalfError
 from orchestrator.packettext import describe
@@ -121,6 +122,13 @@ def tcpdump(session: Session, argv: Sequence[str]) -> Steps:
         f"\n{_packets(captured)} captured\n{_packets(received)} received by filter\n"
         f"{_packets(reader.lost)} dropped by kernel\n"
     )
+    broken = [
+        f"{node} {fault.text}"
+        for node in settings.node_names
+        for fault in faults.of(session.machine.ram, settings, node)
+    ]
+    if broken:
+        session.hint(f"faults at the end: {', '.join(broken)} (bottomhalf fault list)")
     return OK
 
 

@@ -1,8 +1,8 @@
 """Decoding of the interrupt command register: IPIs.
 
-Source: Intel SDM volume 3, "Issuing Interprocessor Interrupts", xAPIC layout as one 64-bit value:
-vector 7:0, delivery mode 10:8, logical 11, level 14, trigger 15, shorthand 19:18, destination
-63:56.
+Source: Intel SDM volume 3, "Issuing Interprocessor Interrupts", as one 64-bit value: vector 7:0,
+delivery mode 10:8, logical 11, level 14, trigger 15, shorthand 19:18, destination 63:56, or 63:32
+if the sender is in x2APIC mode.
 
 * Fixed IPIs go out as edge, whatever bits 14 and 15 say.
 * INIT with trigger level and level 0 (de-assert) does nothing; Linux still sends it.
@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nodes.apic.msi import FIXED, INIT, LOWEST, NMI, STARTUP
+from nodes.apic.msi import FIXED, INIT, LOWEST, NMI, SMI, STARTUP
 
 NO_SHORTHAND, SELF, ALL, OTHERS = 0, 1, 2, 3
-KIND = {FIXED: "fixed", LOWEST: "lowest", NMI: "nmi", INIT: "init", STARTUP: "startup"}
+KIND = {
+    FIXED: "fixed", LOWEST: "lowest", SMI: "smi", NMI: "nmi", INIT: "init", STARTUP: "startup",
+}  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -32,7 +34,7 @@ class Command(NamedTuple):
     drop: str = ""
 
 
-def decode(icr: int) -> Command:
+def decode(icr: int, x2apic: bool = False) -> Command:
     """Decode one ICR write."""
     mode, shorthand = icr >> 8 & 7, icr >> 18 & 3
     if mode not in KIND:
@@ -44,4 +46,5 @@ def decode(icr: int) -> Command:
     vector = icr & 0xFF
     if mode in (FIXED, LOWEST) and vector < 16:
         return Command(drop="ipi_drop_vector")
-    return Command(vector, mode, shorthand, icr >> 56 & 0xFF, bool(icr >> 11 & 1))
+    destination = icr >> 32 if x2apic else icr >> 56
+    return Command(vector, mode, shorthand, destination, bool(icr >> 11 & 1))

@@ -8,8 +8,8 @@ QEMU do. Address: 31:20 = 0xFEE, 19:12 destination, 4 remappable format, 3 RH, 2
 * Lowest priority applies when the delivery mode says so, or RH is set with DM; except that a
   physical broadcast is never arbitrated.
 * Level is ignored: a level-triggered message is an assert whatever bit 14 says.
-* Delivery modes 3 and 6 are reserved; SMI and ExtINT are not modelled: both are dropped by name. A
-  vector below 16 is passed on: its receiver reports it (ESR).
+* NMI, SMI, INIT and ExtINT pass whatever their vector; what they do is the CPU's business. Modes 3
+  and 6 are reserved: dropped by name. A vector below 16 is passed on: its receiver reports it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 FIXED, LOWEST, SMI, NMI, INIT, STARTUP, EXTINT = 0, 1, 2, 4, 5, 6, 7
 _WINDOW = 0xFEE
-_DELIVERED = (FIXED, LOWEST, NMI, INIT)
+#: Delivery modes that a device's message or an I/O APIC's pin may ask for.
+DELIVERED = (FIXED, LOWEST, SMI, NMI, INIT, EXTINT)
 
 
 class Decoded(NamedTuple):
@@ -40,9 +41,14 @@ def decode(address: int, data: int) -> Decoded:
     if address & 0x10:
         return Decoded(drop="msi_drop_remappable")
     mode = data >> 8 & 7
-    if mode not in _DELIVERED:
+    if mode not in DELIVERED:
         return Decoded(drop="msi_drop_mode")
     destination = address >> 12 & 0xFF
     hint, logical = bool(address & 8), bool(address & 4)
-    one = (mode == LOWEST and (logical or destination != 0xFF)) or (hint and logical)
+    one = is_arbitrated(mode, destination, logical) or (hint and logical)
     return Decoded(data & 0xFF, mode, data >> 15 & 1, destination, logical, one)
+
+
+def is_arbitrated(mode: int, destination: int, logical: bool) -> bool:
+    """Does exactly one CPU of the set get it?"""
+    return mode == LOWEST and (logical or destination != 0xFF)

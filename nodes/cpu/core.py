@@ -22,8 +22,10 @@ from bus.messages import (
     CfgRead,
     CfgWrite,
     Completion,
+    EoiBroadcast,
     IcrWrite,
     Interrupt,
+    LocalApicId,
     MemRead,
     MemWrite,
     PeerBack,
@@ -54,6 +56,7 @@ from nodes.cpu.kernel.percpu import (
     ConfigAccess,
     Context,
     Cpu,
+    IoApicRead,
     MmioRead,
     Pause,
     SoftwareInterrupt,
@@ -66,6 +69,7 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
     chcpu,
+    ethtool,
     files,
     ip,
     iptables,
@@ -75,7 +79,7 @@ from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     tcpdump,
 )
 from nodes.cpu.trace import TRACEPOINTS
-from nodes.machine import APIC, MachineSettings
+from nodes.machine import APIC, PORTS, MachineSettings
 
 #: Boundaries between two looks at the clock where time passes by itself.
 CLOCK_BOUNDARIES = 8
@@ -91,6 +95,10 @@ _LAPIC_IN = CPU_SCHEMA.index("lapic_in")
 _LAPIC_ILLEGAL = CPU_SCHEMA.index("lapic_illegal")
 _LAPIC_OTHER = CPU_SCHEMA.index("lapic_other")
 _IPI_SENT = CPU_SCHEMA.index("ipi_sent")
+_EOI_SENT = CPU_SCHEMA.index("eoi_sent")
+_IOAPIC_READS = CPU_SCHEMA.index("ioapic_reads")
+_PORT_ACCESSES = CPU_SCHEMA.index("port_accesses")
+_IOAPIC_TIMEOUTS = CPU_SCHEMA.index("ioapic_timeouts")
 _READS = CPU_SCHEMA.index("mmio_reads")
 _WRITES = CPU_SCHEMA.index("mmio_writes")
 _ONES = CPU_SCHEMA.index("mmio_all_ones")
@@ -105,7 +113,7 @@ _MMIO_READ = TRACEPOINTS["mmio_read"].number
 
 
 class _Stall:
-    """The non-posted access the core waits for."""
+    """The non-posted access the core waits for: of a NIC, or (-1) of the interrupt controller."""
 
     def __init__(self, tag: int, nic: int, deadline_ns: int) -> None:
         self.tag = tag
@@ -132,7 +140,10 @@ class CpuNode(Node):
             around.step_ns,
         )
         self.cpu.lapic = LocalApic(self.page)
-        self.cpu.apic = LocalApicRegisters(self.cpu.lapic, number, self._send_icr, self.cpu.now)
+        self.cpu.lapic.level_eoi = self._broadcast_eoi
+        self.cpu.apic = LocalApicRegisters(
+            self.cpu.lapic, number, self._send_icr, self.cpu.now, self._tell_apic_id
+        )
         self.cpu.recorder.mask = always_mask(TRACEPOINTS)
         self._nics = {name: i for i, name in enumerate(machine.nic_names)}
         self._nic_names = machine.nic_names
@@ -236,7 +247,7 @@ class CpuNode(Node):
                 cpu.saved_if.append(True)
                 cpu.irqs_on = False
                 stack.append(interrupt(cpu, vector, self._arrived.pop(vector, 0)))
-            if checking and (wrong := broken(cpu)):
+            if checking and (cpu.levels or cpu.preempt_count) and (wrong := broken(cpu)):
                 raise InvariantError(f"{cpu.name}: {wrong}")
             if stack:
                 frame: Context = stack[-1]
@@ -390,7 +401,13 @@ class CpuNode(Node):
 
     def _access(self, op: Any) -> int | None:
         """Start a non-posted access; the value at once if the link is lost."""
+        if type(op) is IoApicRead:
+            self._read_ioapic(op)
+            return None
         cpu, nic = self.cpu, op.nic
+        if nic >= PORTS:
+            self._access_port(op)
+            return None
         self.words[_READS + nic] += 1
         if cpu.lost_nics[nic]:
             self.words[_ONES + nic] += 1
@@ -409,13 +426,30 @@ class CpuNode(Node):
         self.words[_STALLED_ON] = nic + 1
         return None
 
+    def _read_ioapic(self, op: IoApicRead) -> None:
+        self.words[_IOAPIC_READS] += 1
+        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
+        self.post(APIC, MemRead(tag, 0, op.offset))
+        self._stall = _Stall(tag, -1, self.cpu.now() + self._timeout_ns)
+
+    def _access_port(self, op: ConfigAccess) -> None:
+        """Configuration space of a root port, which is the interrupt controller's process."""
+        self.words[_PORT_ACCESSES] += 1
+        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
+        node, function, _ = self.cpu.machine.pci_function(op.nic)
+        message: Any = CfgRead(tag, op.offset, op.size_bytes, function)
+        if op.value is not None:
+            message = CfgWrite(tag, op.offset, op.size_bytes, op.value, function)
+        self.post(node, message)
+        self._stall = _Stall(tag, -1, self.cpu.now() + self._timeout_ns)
+
     def _stall_over(self) -> bool:
         """End the stall if its time is out."""
         stall = self._stall
         assert stall is not None
         if self.clock() < stall.deadline_ns:
             return False
-        self.words[_TIMEOUTS + stall.nic] += 1
+        self.words[_IOAPIC_TIMEOUTS if stall.nic < 0 else _TIMEOUTS + stall.nic] += 1
         self._end_stall(ALL_ONES)
         return True
 
@@ -476,6 +510,9 @@ class CpuNode(Node):
         elif mode == apic_modes.NMI:
             self.words[_LAPIC_OTHER] += 1
             self._nmi_latched = True  # a second one before the first is taken merges with it
+        elif mode in (apic_modes.SMI, apic_modes.EXTINT):
+            # no firmware that handles SMIs, and no 8259 that would say the vector of an ExtINT
+            self.words[_LAPIC_OTHER] += 1
         else:
             self.words[_LAPIC_ILLEGAL] += 1
 
@@ -483,6 +520,14 @@ class CpuNode(Node):
         """Software wrote the interrupt command register itself."""
         self.words[_IPI_SENT] += 1
         self.post(APIC, IcrWrite(icr))
+
+    def _broadcast_eoi(self, vector: int) -> None:
+        """The local APIC ended a level-triggered vector."""
+        self.words[_EOI_SENT] += 1
+        self.post(APIC, EoiBroadcast(vector))
+
+    def _tell_apic_id(self, told: LocalApicId) -> None:
+        self.post(APIC, told)
 
     # -- the orchestrator
 

@@ -40,6 +40,7 @@ class LocalApic:
         self.intr = False
         self.tmr = 0  # vectors whose last message was level-triggered
         self.level_eoi: Callable[[int], None] | None = None  # who hears the EOI of such a vector
+        self.suppress_eoi = False  # SVR bit 12: nobody does
         self.spurious_vector = SPURIOUS_VECTOR
         self.deadline_ns: int | None = None
         self.timer_vector = 0
@@ -54,7 +55,7 @@ class LocalApic:
             for n in range(4):
                 self._words[at + n] = 0
         self._tpr = 0
-        self.enabled = False
+        self.enabled = self.suppress_eoi = False
         self.deadline_ns = None
         self.timer_period_ns = 0
         self._update()
@@ -125,7 +126,7 @@ class LocalApic:
             self.isr ^= 1 << vector
             self._words[_ISR + (vector >> 6)] &= ~(1 << (vector & 63)) & _WORD
             self._update()
-            if self.tmr >> vector & 1 and self.level_eoi is not None:
+            if self.tmr >> vector & 1 and self.level_eoi is not None and not self.suppress_eoi:
                 self.level_eoi(vector)
 
     def timer_expired(self, now_ns: int) -> None:

@@ -4,7 +4,9 @@ Source: Intel SDM volume 3, chapter "Advanced Programmable Interrupt Controller"
 each register with its offset and how software may use it; ``LocalApicRegisters`` attaches
 behaviour: software enable (SVR bit 8), the local vector table, the timer's modes, the error
 register, the interrupt command register, and the change to x2APIC mode. IRR, ISR and priorities
-are ``nodes.cpu.lapic``. Left out: remote read, focus processor, CMCI.
+are ``nodes.cpu.lapic``. What decides which messages find this APIC (id, LDR, DFR, mode, software
+enable) is told to the interrupt controller when software has written it; what a reset makes of it
+is not, since nobody may count on it. Left out: remote read, focus processor, CMCI.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from bus.messages import LocalApicId
 from nodes.cpu.lapic import LocalApic
 
 RO, RW, WO = "RO", "RW", "WO"
@@ -36,7 +39,7 @@ REGISTERS = (
     Register("RRD", 0x0C0, RO),
     Register("LDR", 0x0D0, RW, 0xFF00_0000),
     Register("DFR", 0x0E0, RW, 0xF000_0000),
-    Register("SVR", 0x0F0, RW, 0x3FF),
+    Register("SVR", 0x0F0, RW, 0x13FF),
     *(Register(f"ISR{n}", 0x100 + 16 * n, RO) for n in range(8)),
     *(Register(f"TMR{n}", 0x180 + 16 * n, RO) for n in range(8)),
     *(Register(f"IRR{n}", 0x200 + 16 * n, RO) for n in range(8)),
@@ -56,11 +59,11 @@ REGISTERS = (
 BY_OFFSET = {register.offset: register for register in REGISTERS}
 OFFSET = {register.name: register.offset for register in REGISTERS}
 
-#: Integrated, version 0x14, six entries in the local vector table.
-VERSION = 5 << 16 | 0x14
+#: Integrated, version 0x14, six entries in the local vector table, EOI broadcast may be suppressed.
+VERSION = 1 << 24 | 5 << 16 | 0x14
 LVT = tuple(name for name in OFFSET if name.startswith("LVT_"))
 MASKED = 0x1_0000
-SVR_ENABLE = 0x100
+SVR_ENABLE, SVR_SUPPRESS_EOI = 0x100, 0x1000
 ONE_SHOT, PERIODIC, DEADLINE = 0x0_0000, 0x2_0000, 0x4_0000
 TIMER_MODE = 0x6_0000
 DELIVERY_STATUS, REMOTE_IRR = 0x1000, 0x4000
@@ -83,7 +86,8 @@ class MsrError(Exception):
 class LocalApicRegisters:
     """What software reads and writes of one local APIC.
 
-    ``send`` gets the 64-bit ICR value (xAPIC layout) of each IPI, ``clock`` is in ns."""
+    ``send`` gets the 64-bit ICR value of each IPI, ``tell`` what finds this APIC, ``clock`` is in
+    ns."""
 
     def __init__(
         self,
@@ -91,8 +95,11 @@ class LocalApicRegisters:
         apic_id: int,
         send: Callable[[int], None],
         clock: Callable[[], int],
+        tell: Callable[[LocalApicId], None] = lambda told: None,
     ) -> None:
         self.lapic = lapic
+        self._tell = tell
+        self._told: LocalApicId | None = None
         self.apic_id = apic_id
         self._send = send
         self._clock = clock
@@ -154,6 +161,10 @@ class LocalApicRegisters:
             self.lapic.tpr = value
         elif name == "DFR":
             self._value["DFR"] = value | 0x0FFF_FFFF
+            self._announce()
+        elif name in ("ID", "LDR"):
+            self._value[name] = value
+            self._announce()
         elif name == "SVR":
             self._write_svr(value)
         elif name == "ESR":
@@ -179,11 +190,28 @@ class LocalApicRegisters:
     def _write_svr(self, value: int) -> None:
         self._value["SVR"] = value
         self.lapic.spurious_vector = value & 0xFF
+        self.lapic.suppress_eoi = bool(value & SVR_SUPPRESS_EOI)
         self.lapic.enable(bool(value & SVR_ENABLE))
+        self._announce()
         if not self.lapic.enabled:  # all entries are masked, and stay so until they are written
             for name in LVT:
                 self._value[name] |= MASKED
             self.lapic.timer_masked = True
+
+    def _announce(self) -> None:
+        """Tell the interrupt controller how messages find this APIC, if that is news."""
+        flat = self._value["DFR"] >> 28 == 0xF
+        apic_id, ldr = self._value["ID"] >> 24, self._value["LDR"]
+        if self.x2apic:
+            apic_id, ldr, flat = self.apic_id, self._x2_ldr, False
+        told = LocalApicId(apic_id, ldr, int(flat), int(self.x2apic), int(self.lapic.enabled))
+        if told != self._told:
+            self._told = told
+            self._tell(told)
+
+    @property
+    def _x2_ldr(self) -> int:
+        return self.apic_id >> 4 << 16 | 1 << (self.apic_id & 15)
 
     def _write_lvt(self, name: str, value: int) -> None:
         if not self.lapic.enabled:
@@ -267,10 +295,9 @@ class LocalApicRegisters:
         if register.name == "ID":
             return self.apic_id
         if register.name == "LDR":
-            return self.apic_id >> 4 << 16 | 1 << (self.apic_id & 15)
+            return self._x2_ldr
         if register.name == "ICR_LOW":
-            high = self._value["ICR_HIGH"] >> 24
-            return high << 32 | self._value["ICR_LOW"]
+            return self._value["ICR_HIGH"] << 32 | self._value["ICR_LOW"]
         return self._read(register.name)
 
     def wrmsr(self, msr: int, value: int) -> None:
@@ -302,7 +329,7 @@ class LocalApicRegisters:
         if name == "ICR_LOW":
             if value & 0xFFF3_2000:
                 raise MsrError("reserved bits of the ICR")
-            self._value["ICR_HIGH"] = (value >> 32 & 0xFF) << 24
+            self._value["ICR_HIGH"] = value >> 32
         self._write(register, value & 0xFFFF_FFFF)
 
     def _write_base(self, value: int) -> None:
@@ -318,3 +345,4 @@ class LocalApicRegisters:
         if not enabled:
             self.lapic.reset()
             self.reset()
+        self._announce()

@@ -8,9 +8,18 @@ that puts the device into a guest's PCIe slot is another.
 A turn: ``begin(now, mask)``, then any of the calls, then ``finish()``; ``next_ns()`` says when the
 device wants the next turn without a call.
 
-Resets (datasheet 4.2): CTRL.RST puts every register back, drops what is in the packet buffer and
-loads the EEPROM; CTRL.LNK_RST does the same and negotiates the link anew. Neither touches the MSI-X
-table. Both bits read 0 at once. CTRL.GIO_DIS stops all DMA and messages until a reset.
+Resets (datasheet 4.2), each puts the registers back, drops what is in the packet buffer and loads
+the EEPROM, and then::
+
+    kind                     link              semaphores, firmware status
+    power-on                 negotiates anew   reset
+    CTRL.RST                 stays up          stay
+    CTRL.LNK_RST             negotiates anew   stay
+    function (FLR, D3 to D0) stays up          stay
+
+The MSI-X table and configuration space are the function's: CTRL does not touch them. Both bits of
+CTRL read 0 at once. CTRL.GIO_DIS stops all DMA and messages, and STATUS says so at once, since a
+DMA read takes no time here; any reset clears it.
 """
 
 from __future__ import annotations
@@ -25,10 +34,13 @@ from nodes.nic.dma import Dma
 from nodes.nic.eeprom import Eeprom
 from nodes.nic.interrupts import Interrupts, Now
 from nodes.nic.link import Link
+from nodes.nic.mdio import Mdio
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.receive import Receive
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.registers import CSR_BYTES, KEYS
+from nodes.nic.semaphores import Semaphores
+from nodes.nic.sfp import Cage
 from nodes.nic.statistics import LOCAL_FAULTS, Statistics
 from nodes.nic.transmit import Transmit
 
@@ -55,24 +67,38 @@ class Outside(NamedTuple):
 
     message: Callable[[int], None]  # MSI-X vector
     line: Callable[[bool], None]  # INTx or MSI
+    mastering: Callable[[bool], None]  # messages may leave: bus mastering and no GIO_DIS
     unpend: Callable[[int], None]  # clear pending bits of these vectors
     wire: Callable[[bytes], None]  # a frame without FCS
     laser: Callable[[bool], None]
 
 
 class Device:
-    """One port. ``words`` is its page, ``dma`` its way into memory."""
+    """One port. ``words`` is its page, ``dma`` its way into memory, ``module`` what is in the
+    SFP+ cage, ``port`` its number on the chip, ``chip`` what the ports of a chip share."""
 
     def __init__(
-        self, words: memoryview, dma: Dma, recorder: Recorder, mac: bytes, outside: Outside
+        self,
+        words: memoryview,
+        dma: Dma,
+        recorder: Recorder,
+        mac: bytes,
+        outside: Outside,
+        module: str | None = "da",
+        port: int = 0,
+        chip: dict[int, int] | None = None,
     ) -> None:
         self.now = Now()
-        self.regs = RegisterFile()
+        self.regs = RegisterFile(chip)
         self.dma = dma
         self._words = words
         self._recorder = recorder
         self._outside = outside
         self._bus_master = False
+        self._no_dma = self._hung = 0
+        #: called when a reset of the port has put everything back
+        self.on_reset: Callable[[], None] = lambda: None
+        self._lan_id = port << 2
         now, regs = self.now, self.regs
         self.statistics = Statistics(regs)
         self.eeprom = Eeprom(regs, now, mac)
@@ -84,11 +110,16 @@ class Device:
         )
         self.receive = Receive(regs, now, words, dma, self.interrupts, self.statistics, recorder)
         self.interrupts.flush = self.transmit.flush
+        self.cage = Cage(regs, module, mac.hex().upper())
         self.link = Link(
-            regs, now, words, recorder, self.interrupts, self._link_changed, self._laser_changed
-        )
+            regs, now, words, recorder, self.interrupts, self.cage,
+            self._link_changed, self._laser_changed,
+        )  # fmt: skip
+        self.mdio = Mdio(regs)
+        self.semaphores = Semaphores(regs)
         regs.attach("CTRL", after=self._after_ctrl)
         regs.attach("STATUS", read=self._read_status)
+        regs.attach("FRTIMER", read=lambda i: now.ns // 1000 & 0xFFFF_FFFF)
         regs.attach("FDIRCTRL", after=self._after_fdirctrl)
         for name in ("RXCTRL", "DMATXCTL", "CTRL_EXT"):
             regs.attach(name, after=lambda i, value: self._publish_enables())
@@ -119,6 +150,8 @@ class Device:
 
     def next_ns(self) -> int | None:
         """When the device wants a turn by itself."""
+        if self.transmit.dirty:  # a pass that was cut short
+            return self.now.ns + 1
         timer = self.interrupts.next_ns()
         link = self.link.next_ns()
         if timer is None:
@@ -134,6 +167,10 @@ class Device:
             self._recorder.record(self.now.ns, trace.MMIO_READ, a=offset, b=value)
         return value
 
+    def peek32(self, offset: int) -> int:
+        """What a read would give, without its side effects: for whoever only looks."""
+        return self.regs.peek(offset & ~3) if offset < CSR_BYTES else 0xFFFF_FFFF
+
     def write32(self, offset: int, value: int) -> None:
         """A register write; accesses that are not 32-bit aligned are ignored."""
         if self.now.trace >> trace.MMIO_WRITE & 1:
@@ -142,7 +179,7 @@ class Device:
         if fast is not None:
             fast[0](fast[1], value & 0xFFFF)
         elif not offset & 3 and offset < CSR_BYTES:
-            self.regs.write(offset, value)
+            self.regs.write(offset, value & 0xFFFF_FFFF)
 
     def _after_ctrl(self, index: int, value: int) -> None:
         if value & (_RST | _LNK_RST):
@@ -152,7 +189,7 @@ class Device:
             self._allow()
 
     def _read_status(self, index: int) -> int:
-        return 0 if self.regs.get("CTRL") & _GIO_DIS else _STATUS_GIO
+        return self._lan_id | (0 if self.regs.get("CTRL") & _GIO_DIS else _STATUS_GIO)
 
     def _after_fdirctrl(self, index: int, value: int) -> None:
         self.regs.put("FDIRCTRL", 0, value | _INIT_DONE)
@@ -165,6 +202,12 @@ class Device:
 
     # -- resets and bus mastering
 
+    def power_on(self) -> None:
+        """Power has come, or PERST# has gone."""
+        self.regs.power_on()
+        self.semaphores.firmware_holds = False
+        self.reset(negotiate=True)
+
     def reset(self, negotiate: bool) -> None:
         """Everything back to its reset value; ``negotiate``: the link too."""
         self._words[_RESETS] += 1
@@ -176,8 +219,10 @@ class Device:
             self.regs.put(name, 0, value)
         self.receive.reset()
         self.eeprom.load()
+        self.cage.reset()
         self._publish_enables()
         self.link.reset(negotiate)
+        self.on_reset()
         self._allow()
 
     def set_bus_master(self, on: bool) -> None:
@@ -185,12 +230,19 @@ class Device:
         self._bus_master = on
         self._allow()
 
+    def stall(self, no_dma: int, hung: int) -> None:
+        """Broken parts: no way into memory at all, or the engines behind the rings stand still."""
+        self._no_dma, self._hung = no_dma, hung
+        self._allow()
+
     def _allow(self) -> None:
-        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS
-        self.transmit.allowed = allowed
-        self.receive.allowed = allowed
+        allowed = self._bus_master and not self.regs.get("CTRL") & _GIO_DIS and not self._no_dma
+        moving = allowed and not self._hung
+        self.transmit.allowed = moving
+        self.receive.allowed = moving
+        self._outside.mastering(allowed)
         self.interrupts.set_allowed(allowed)
-        if allowed:
+        if moving:
             self.transmit.resume()
             self.receive.drain()
 

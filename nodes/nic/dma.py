@@ -11,6 +11,8 @@ Everything a CPU may look at at the same time is stored as one aligned word.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bus.ram import Iommu, Ram, Window
 from nodes.nic.page import NIC_SCHEMA
 
@@ -50,6 +52,8 @@ class Dma:
         self._windows: list[Window] = []
         #: (begin, end, writable) of the window last used in each 4 KiB page
         self._near: dict[int, tuple[int, int, bool]] = {}
+        #: Told of each read that the root complex answered with Unsupported Request.
+        self.master_abort: Callable[[], None] = lambda: None
 
     def sync(self) -> None:
         """Take over a changed table. One that is being changed is taken over when it is done."""
@@ -86,6 +90,8 @@ class Dma:
                 self._near[address >> 12] = (window.address, end, window.writable)
                 return True
         self._page[_REFUSED] += 1
+        if not write:  # a posted write has no answer
+            self.master_abort()
         return False
 
     def read(self, address: int, size: int) -> bytes | None:

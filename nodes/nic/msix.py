@@ -1,11 +1,11 @@
-"""The MSI-X table and its pending bits: vector n becomes (address, data).
+"""The MSI-X table: vector n becomes (address, data).
 
 Source: PCI Local Bus 3.0 section 6.8.2, 82599 datasheet 9.3.8. A vector is masked by its own mask
-bit, by the function mask, or while MSI-X is disabled; a message to a masked vector becomes its
-pending bit (a second one merges into it) and leaves once when the mask goes. Address and data are
-taken at the moment of sending. Without bus mastering pending bits stay.
+bit, by the function mask, or while MSI-X is disabled. Address and data are taken at the moment of
+sending.
 
-BAR 4: the table at 0, the pending bit array (read only) at 0x2000.
+BAR 4: the table at 0, the pending bit array (read only) at 0x2000; accesses that are not 32 bits
+wide and aligned change nothing.
 """
 
 from __future__ import annotations
@@ -14,40 +14,29 @@ from collections.abc import Callable
 
 from bus.recorder import Recorder
 from nodes.nic import trace
-from nodes.nic.interrupts import Now, bits_of
 from nodes.nic.page import NIC_SCHEMA
+from nodes.nic.pending import PendingBits
 from nodes.nic.registers import VECTORS
 
-BAR4_BYTES = 0x4000
 PBA_OFFSET = 0x2000
 TABLE_BYTES = VECTORS * 16
 
-_RAISED = NIC_SCHEMA.index("msi_raised")
-_OUT = NIC_SCHEMA.index("msi_out")
-_MASKED = NIC_SCHEMA.index("msi_masked_pba")
-_MERGED = NIC_SCHEMA.index("msi_merged_pba")
-_PENDING = NIC_SCHEMA.index("msi_pending")
-_CLEARED = NIC_SCHEMA.index("msi_cleared")
 _BY_VECTOR = NIC_SCHEMA.index("msi_by_vector")
 _PBA = NIC_SCHEMA.index("pba")
 #: Copies of table words for whoever looks at the page, by their offset in an entry.
 _COPIES = {0x0: NIC_SCHEMA.index("msix_address"), 0x8: NIC_SCHEMA.index("msix_data")}
 
 
-class Msix:
+class Msix(PendingBits):
     """``write(address, data)`` takes the messages."""
 
     def __init__(
         self, words: memoryview, recorder: Recorder, write: Callable[[int, int], None]
     ) -> None:
-        self._words = words
-        self._recorder = recorder
+        super().__init__(words, recorder)
         self._write = write
-        self.now = Now()
         self.enabled = False
         self.function_masked = False
-        self.bus_master = False
-        self.pending = 0
         self._table = [0, 0, 0, 1] * VECTORS
 
     def reset(self) -> None:
@@ -56,64 +45,25 @@ class Msix:
         for copy in _COPIES.values():
             self._words[copy : copy + VECTORS] = memoryview(bytes(8 * VECTORS)).cast("Q")
         self.enabled = self.function_masked = False
-        self.clear((1 << VECTORS) - 1)
+        self.clear()
 
     def control(self, enabled: bool, function_masked: bool) -> None:
         """Bits 15 and 14 of the message control word."""
         self.enabled, self.function_masked = enabled, function_masked
         self.release()
 
-    def set_bus_master(self, on: bool) -> None:
-        self.bus_master = on
-        self.release()
+    def masked(self, vector: int) -> bool:
+        return bool(not self.enabled or self.function_masked or self._table[4 * vector + 3] & 1)
 
-    def message(self, vector: int) -> None:
-        """The device raises ``vector``."""
-        words = self._words
-        words[_RAISED] += 1
-        if self.enabled and not self.function_masked and not self._table[4 * vector + 3] & 1:
-            self._send(vector)
-            return
-        words[_MASKED] += 1
-        bit = 1 << vector
-        if self.pending & bit:
-            words[_MERGED] += 1
-            return
-        self.pending |= bit
-        self._publish()
-        if self.now.trace >> trace.MSI_PENDING & 1:
-            self._recorder.record(self.now.ns, trace.MSI_PENDING, a=vector)
-
-    def _send(self, vector: int) -> None:
+    def send(self, vector: int) -> None:
         low, high, data = self._table[4 * vector : 4 * vector + 3]
-        words = self._words
-        words[_OUT] += 1
-        words[_BY_VECTOR + vector] += 1
+        self._words[_BY_VECTOR + vector] += 1
         address = low & ~3 | high << 32
         if self.now.trace >> trace.MSI & 1:
             self._recorder.record(self.now.ns, trace.MSI, vector, address, data)
         self._write(address, data)
 
-    def release(self) -> None:
-        """Send what is pending and no longer masked."""
-        if not (self.pending and self.enabled and self.bus_master and not self.function_masked):
-            return
-        for vector in bits_of(self.pending):
-            if not self._table[4 * vector + 3] & 1:
-                self.pending &= ~(1 << vector)
-                self._publish()
-                self._send(vector)
-
-    def clear(self, vectors: int) -> None:
-        """Pending bits of these vectors go without a message."""
-        gone = self.pending & vectors
-        if gone:
-            self.pending &= ~gone
-            self._publish()
-            self._words[_CLEARED] += gone.bit_count()
-
-    def _publish(self) -> None:
-        self._words[_PENDING] = self.pending.bit_count()
+    def publish(self) -> None:
         self._words[_PBA] = self.pending
 
     # -- BAR 4

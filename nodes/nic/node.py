@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bus.faults import KINDS, NIC, UNTIL_RESET
 from bus.messages import (
     CfgRead,
     CfgWrite,
     Completion,
     EthFrame,
+    Fault,
+    IntxMessage,
     LinkState,
     MemRead,
     MemWrite,
@@ -23,18 +26,20 @@ from bus.messages import (
     PeerBack,
     PeerLost,
     PeerSilent,
+    SlotPower,
     Snapshot,
 )
 from bus.node import Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
+from nodes.faults import NEVER_NS, Faults
 from nodes.ledger import classify
-from nodes.machine import APIC, LAN, MachineSettings, NicSettings
+from nodes.machine import APIC, CONTROL, LAN, MachineSettings, NicSettings
+from nodes.nic import trace
 from nodes.nic.device import Device, Outside
 from nodes.nic.dma import Dma
-from nodes.nic.msix import Msix
 from nodes.nic.page import NIC_SCHEMA
-from nodes.nic.pcie import Function
+from nodes.nic.pcie import Bus, Function
 from nodes.nic.snapshot import SNAPSHOTS
 
 SPEED_MBPS = 10000
@@ -47,8 +52,16 @@ _UNEXPECTED = NIC_SCHEMA.index("unexpected")
 _COMPLETIONS_LOST = NIC_SCHEMA.index("completions_lost")
 _TX_LOST = {True: NIC_SCHEMA.index("tx_lost_peer_dead"),
             False: NIC_SCHEMA.index("tx_lost_peer_full")}  # fmt: skip
+_ALL_ONES = 0xFFFF_FFFF
+_INTX = {True: NIC_SCHEMA.index("intx_asserts"), False: NIC_SCHEMA.index("intx_deasserts")}
+_INTX_LOST = {True: NIC_SCHEMA.index("intx_lost_peer_dead"),
+              False: NIC_SCHEMA.index("intx_lost_peer_full")}  # fmt: skip
 _MSI_LOST = {True: NIC_SCHEMA.index("msi_lost_peer_dead"),
              False: NIC_SCHEMA.index("msi_lost_peer_full")}  # fmt: skip
+_LOST_FAULT = NIC_SCHEMA.index("msi_lost_fault")
+_DUP_FAULT = NIC_SCHEMA.index("msi_dup_fault")
+_LOSE_MSI, _DUP_MSI = KINDS["lose-msi"].number, KINDS["dup-msi"].number
+_NO_DMA, _HANG = KINDS["no-dma"].number, KINDS["hang"].number
 
 
 class NicNode(Node):
@@ -61,21 +74,22 @@ class NicNode(Node):
         words = self.page.words
         self._words = words
         self._switch_there = False
+        self._powered = True
         self._recorder = Recorder(self.ram.recorder_words(self.name))
         dma = Dma(self.ram, self.ram.iommu(nic.slot), words)
-        self.msix = Msix(words, self._recorder, self._msi)
-        self.function = Function(words, self.msix, nic.mac, self._msi)
+        self.function = Function(words, self._recorder, nic.mac, Bus(self._msi, self._intx))
+        self.msix = self.function.msix
         outside = Outside(
             message=self.msix.message,
             line=self.function.line,
+            mastering=self.function.mastering,
             unpend=self.msix.clear,
             wire=self._wire,
             laser=self._laser,
         )
         self.device = Device(words, dma, self._recorder, nic.mac, outside)
-        self.device.interrupts.slack_ns = around.timer_slack_ns
-        self.msix.now = self.device.now
-        self.function.device = self.device
+        self.device.interrupts.timers.slack_ns = around.timer_slack_ns
+        self.function.attach(self.device, self.device.now)
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
             MemRead: self._mem_read,
             CfgRead: self._cfg_read,
@@ -84,15 +98,25 @@ class NicNode(Node):
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
             PeerSilent: lambda sender, message: None,
+            SlotPower: self._slot_power,
             Snapshot: self._snapshot,
+            Fault: self._fault,
         }
+        self.faults = Faults(
+            words, NIC_SCHEMA.index("faults"), NIC, around.rng, self._fault_changed
+        )
+        self.device.on_reset = self._after_reset
         self.device.begin(self.clock(), self._recorder.mask)
-        self.device.reset(negotiate=True)
+        self.device.power_on()
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         device, words = self.device, self._words
-        device.begin(self.clock(), self._recorder.mask)
-        mem_write, frame = self.function.mem_write, device.frame
+        now_ns = self.clock()
+        device.begin(now_ns, self._recorder.mask)
+        if now_ns >= self.faults.until_ns:
+            self.faults.expire(now_ns)
+        frame = device.frame
+        mem_write = self.function.mem_write if self._powered else _nobody
         for sender, message in inbox:
             kind = type(message)
             if kind is MemWrite:
@@ -110,23 +134,36 @@ class NicNode(Node):
                 else:
                     handler(sender, message)
         self.steps = len(inbox) + device.finish()
-        return device.next_ns()
+        wanted = device.next_ns()
+        return self._sooner(wanted) if self.faults.on else wanted
+
+    def _sooner(self, wanted: int | None) -> int | None:
+        """With the end of a fault that has one."""
+        until = self.faults.until_ns
+        if until == NEVER_NS:
+            return wanted
+        return until if wanted is None else min(wanted, until)
 
     # -- what comes in
 
     def _mem_read(self, sender: str, message: MemRead) -> None:
         self._words[_MMIO_READS] += 1
-        value = self.function.mem_read(message.bar, message.offset)
+        value = _ALL_ONES
+        if self._powered:
+            value = self.function.mem_read(message.bar, message.offset)
         self.post(sender, Completion(message.tag, value))
 
     def _cfg_read(self, sender: str, message: CfgRead) -> None:
         self._words[_CONFIG_READS] += 1
-        value = self.function.config_read(message.offset, message.size_bytes)
+        value = _ALL_ONES >> 32 - 8 * message.size_bytes
+        if self._powered and not message.function:
+            value = self.function.config_read(message.offset, message.size_bytes)
         self.post(sender, Completion(message.tag, value))
 
     def _cfg_write(self, sender: str, message: CfgWrite) -> None:
         self._words[_CONFIG_WRITES] += 1
-        self.function.config_write(message.offset, message.size_bytes, message.value)
+        if self._powered and not message.function:
+            self.function.config_write(message.offset, message.size_bytes, message.value)
         self.post(sender, Completion(message.tag, 0))
 
     def _link_state(self, sender: str, message: LinkState) -> None:
@@ -145,20 +182,68 @@ class NicNode(Node):
             self._switch_there = False
             self.device.light(False)
 
+    def _slot_power(self, sender: str, message: SlotPower) -> None:
+        """Without power the card knows nothing, answers nothing and is dark."""
+        if sender != APIC:
+            self._words[_UNEXPECTED] += 1
+        elif self._powered != bool(message.on):
+            self._powered = bool(message.on)
+            self.function.power_on()
+            self._laser(self.device.link.laser)
+
     def _snapshot(self, sender: str, message: Snapshot) -> None:
         self.post(sender, answer(message, SNAPSHOTS, self))
+
+    # -- what is broken
+
+    def _fault(self, sender: str, message: Fault) -> None:
+        if sender == CONTROL:
+            self.post(sender, self.faults.take(message, self.device.now.ns))
+        else:
+            self._words[_UNEXPECTED] += 1
+
+    def _fault_changed(self, kind: int, on: bool) -> None:
+        device = self.device
+        self._recorder.record(device.now.ns, trace.FAULT, a=kind, b=int(on))
+        if kind in (_NO_DMA, _HANG):
+            device.stall(self.faults.on >> _NO_DMA & 1, self.faults.on >> _HANG & 1)
+
+    def _after_reset(self) -> None:
+        """The port was reset: a datapath that merely hung starts anew."""
+        if self.faults.on:
+            self.faults.end(_HANG, UNTIL_RESET)
+
+    def _hit(self, kind: int, message: MsiWrite) -> bool:
+        if not (self.faults.on >> kind & 1 and self.faults.hits(kind)):
+            return False
+        now = self.device.now
+        if now.trace >> trace.MSI_FAULT & 1:
+            self._recorder.record(now.ns, trace.MSI_FAULT, kind, message.address, message.data)
+        return True
 
     # -- what goes out
 
     def _msi(self, address: int, data: int) -> None:
-        self.post(APIC, MsiWrite(address, data))
+        message = MsiWrite(address, data)
+        if self.faults.on:
+            if self._hit(_LOSE_MSI, message):
+                self._words[_LOST_FAULT] += 1
+                return
+            if self._hit(_DUP_MSI, message):
+                self._words[_DUP_FAULT] += 1
+                self.post(APIC, message)
+        self.post(APIC, message)
+
+    def _intx(self, pin: int, asserted: bool) -> None:
+        self._words[_INTX[asserted]] += 1
+        self.post(APIC, IntxMessage(pin, int(asserted)))
 
     def _wire(self, frame: bytes) -> None:
         self.post(LAN, EthFrame(frame))
 
     def _laser(self, on: bool) -> None:
         if self._switch_there:  # told when it comes up
-            self.post(LAN, LinkState(int(on), SPEED_MBPS))
+            self.post(LAN, LinkState(int(on and self._powered), SPEED_MBPS))
 
     def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
         words = self._words
@@ -168,5 +253,11 @@ class NicNode(Node):
                 words[_TX_LOST[dead] + classify(message.frame)] += 1
             elif kind is MsiWrite:
                 words[_MSI_LOST[dead]] += 1
+            elif kind is IntxMessage:
+                words[_INTX_LOST[dead]] += 1
             elif kind is Completion:
                 words[_COMPLETIONS_LOST] += 1
+
+
+def _nobody(bar: int, offset: int, value: int) -> None:
+    """A posted write to a card without power."""

@@ -12,6 +12,7 @@ and for interrupts ``msi_raised = msi_out + msi_merged_pba + msi_cleared + msi_p
 from __future__ import annotations
 
 from bus.ram import Field, Schema
+from nodes.faults import FIELD as FAULTS
 
 QUEUE_ROWS = 16
 VECTOR_ROWS = 64
@@ -24,12 +25,12 @@ TX_DROPS = (
 RX_DROPS = (
     "rx_drop_link_down", "rx_drop_rx_off", "rx_drop_length", "rx_drop_filter", "rx_drop_vlan",
     "rx_drop_queue_off", "rx_drop_no_descriptor", "rx_drop_missed", "rx_drop_dma",
-    "rx_drop_reset",
+    "rx_drop_reset", "rx_drop_control",
 )  # fmt: skip
 
 _TX_DOC = {
     "tx_drop_descriptor": "not a descriptor the hardware knows, or one without data",
-    "tx_drop_offload": "wanted an offload that is not modelled (checksum, TSO, VLAN insertion)",
+    "tx_drop_offload": "its context descriptor does not fit the packet, or there is none",
     "tx_drop_oversize": "longer than the wire carries",
     "tx_drop_fcs": "IFCS off and the FCS in the buffer is wrong",
     "tx_drop_laser_off": "sent while the laser was off (ESDP.SDP3)",
@@ -37,7 +38,7 @@ _TX_DOC = {
 _RX_DOC = {
     "rx_drop_link_down": "arrived while LINKS.UP was 0",
     "rx_drop_rx_off": "RXCTRL.RXEN was 0",
-    "rx_drop_length": "shorter than 64 or longer than MAXFRS on the wire",
+    "rx_drop_length": "shorter than 64 or longer than MAXFRS on the wire, or an 802.3 length lies",
     "rx_drop_filter": "destination address: no RAL/RAH, MTA, FCTRL match",
     "rx_drop_vlan": "VLAN not in VFTA",
     "rx_drop_queue_off": "RXDCTL.ENABLE was 0",
@@ -45,6 +46,7 @@ _RX_DOC = {
     "rx_drop_missed": "packet buffer full (MPC)",
     "rx_drop_dma": "buffer or descriptor outside the mapped windows",
     "rx_drop_reset": "was in the packet buffer when the port was reset",
+    "rx_drop_control": "MAC control frame: pause with MFLCN.DPF, others without PMCF",
 }
 
 NIC_SCHEMA = Schema(
@@ -86,6 +88,8 @@ NIC_SCHEMA = Schema(
         Field("msi_cleared", "pending bits cleared by software or reset, never sent"),
         Field("msi_lost_peer_dead", "handed over, but the interrupt controller was dead"),
         Field("msi_lost_peer_full", "handed over, but its queue was full"),
+        Field("msi_lost_fault", "handed over, but lost on the way: fault lose-msi"),
+        Field("msi_dup_fault", "handed over once more: fault dup-msi"),
         Field("msi_by_vector", "messages handed over, by vector", VECTOR_ROWS),
         Field("causes", "causes by vector", VECTOR_ROWS),
         Field("moderated", "times a vector had to wait for its EITR", VECTOR_ROWS),
@@ -116,7 +120,15 @@ NIC_SCHEMA = Schema(
         Field("config_writes", ""),
         Field("config_reads", ""),
         Field("unsupported_requests", "memory accesses while decode was off, or to no BAR"),
+        Field("err_cor", "ERR_COR messages to the root port"),
+        Field("err_nonfatal", "ERR_NONFATAL messages to the root port"),
+        Field("err_fatal", "ERR_FATAL messages to the root port"),
+        Field("intx_asserts", "Assert_INTx handed to the interrupt controller"),
+        Field("intx_deasserts", "Deassert_INTx handed to the interrupt controller"),
+        Field("intx_lost_peer_dead", "handed over, but the interrupt controller was dead"),
+        Field("intx_lost_peer_full", "handed over, but its queue was full"),
         Field("completions_lost", "answers that the CPU did not take"),
         Field("unexpected", "messages that mean nothing to a NIC"),
+        FAULTS,
     )
 )  # fmt: skip

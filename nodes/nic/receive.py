@@ -1,4 +1,4 @@
-"""Receive: filter, queue choice, packet buffer, descriptor, write-back.
+"""Receive: checks of the MAC, filter, queue choice, packet buffer, delivery.
 
 Source: 82599 datasheet 7.1. A frame passes length check, address and VLAN filter, RSS; then it
 needs descriptors. Hardware owns RDH..RDT-1 and never uses the descriptor at the tail. The
@@ -8,13 +8,19 @@ then the head moves, then the queue's cause.
 
 No descriptor: with SRRCTL.DROP_EN the frame is dropped (QPRDC), without it the frame stays in the
 packet buffer and everything behind it waits; when RXPBSIZE is full, arrivals are missed (MPC,
-EICR.RX_MISS). A frame also waits there while the function may not master the bus.
+EICR.RX_MISS). A frame also waits there while the function may not master the bus. One that takes
+more descriptors than its ring can ever offer is dropped at once.
+
+Frames of a wrong length are dropped unless FCTRL.SBP wants them (RXE). With HLREG0.RXLNGTHERREN
+that goes for an 802.3 length field that lies, too (RLEC). MAC control frames end at the MAC unless
+PMCF passes them; pause frames pass unless DPF and flow control are on. RXDCTL.RLPML is stored
+only: other chips of the family have it.
 
 One deliberate difference: a real posted write that the IOMMU refuses is not noticed by the device.
 Here the frame is dropped by name and no descriptor is used up.
 
-Left out: header split and RSC (such queues work as one-buffer queues), TCP and UDP checksum status
-(L4CS stays 0, "not checked"), bad-CRC frames, flow control.
+Left out: RSC, bad-CRC frames (the bus carries none), extended VLAN, filters that choose queues
+other than RSS; received pause frames are counted, but do not stop the transmitter.
 """
 
 from __future__ import annotations
@@ -28,41 +34,32 @@ from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.filters import INEXACT, Filters
 from nodes.nic.interrupts import PCI_EXCEPTION, RX_MISS, Interrupts, Now
+from nodes.nic.macframe import FRAME_BYTES_MIN, MacFrames
 from nodes.nic.page import NIC_SCHEMA, QUEUE_ROWS, RX_DROPS
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.registers import QUEUES
-from nodes.nic.rss import Rss
+from nodes.nic.rss import NOT_HASHED, Rss
+from nodes.nic.rxdesc import PIF, RXE, Describer
+from nodes.nic.rxqueue import RxQueue, Waiting, cut, spread
 from nodes.nic.statistics import (
     BUCKET,
     RX_64,
     RX_ALL,
     RX_ALL_OCTETS,
     RX_BROADCAST,
-    RX_CHECKSUM,
     RX_DMA,
     RX_DMA_OCTETS,
     RX_MULTICAST,
     RX_OCTETS,
-    RX_OVERSIZE,
-    RX_UNDERSIZE,
-    RX_UNFILTERED,
     Statistics,
 )
 
 _ENABLE = 1 << 25
 _VME = 1 << 30
-_DROP_EN = 1 << 28
 _JUMBOEN, _RXCRCSTRP = 1 << 2, 1 << 1
 _CRCSTRIP = 1 << 1  # RDRXCTL
-_PCSD = 1 << 13  # RXCSUM
 _FCS = 4
-
-# status of a descriptor: bits 19:0 of the third word, errors from bit 20 on
-_DD, _EOP, _VP, _IPCS, _PIF = 1 << 0, 1 << 1, 1 << 3, 1 << 6, 1 << 7
-_IPE_ADVANCED = 1 << 31
-_LEGACY_PIF, _LEGACY_IPCS, _LEGACY_IPE = 1 << 7, 1 << 6, 1 << 15
-# packet type of the advanced descriptor, already shifted to bit 4
-_PTYPE_L4 = {6: 1 << 8, 17: 1 << 9, 132: 1 << 10}
+_IPV4 = b"\x08\x00"
 
 _DMA = NIC_SCHEMA.index("rx_dma")
 _BUFFERED = NIC_SCHEMA.index("rx_buffered")
@@ -73,49 +70,6 @@ _SIZE = NIC_SCHEMA.index("rx_size")
 _BASE = NIC_SCHEMA.index("rx_base")
 _PACKETS = NIC_SCHEMA.index("rx_packets")
 _NO_DESCRIPTOR = NIC_SCHEMA.index("rx_no_descriptor")
-
-
-class RxQueue:
-    """State of one queue; addresses are physical."""
-
-    __slots__ = (
-        "advanced", "base", "buffer_bytes", "drop_en", "enabled", "head", "number", "size", "strip",
-        "tail",
-    )  # fmt: skip
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.base = 0
-        self.size = 0
-        self.head = 0
-        self.tail = 0
-        self.enabled = False
-        self.strip = False  # VLAN tags
-        self.advanced = False
-        self.drop_en = False
-        self.buffer_bytes = 2048
-
-
-class Waiting:
-    """A frame in the packet buffer with what is known about it."""
-
-    __slots__ = ("frame", "hashed", "kind", "pif", "queue", "tag")
-
-    def __init__(
-        self,
-        frame: bytes,
-        kind: int,
-        queue: RxQueue,
-        hashed: tuple[int, int, int],
-        pif: bool,
-        tag: int | None,
-    ) -> None:
-        self.frame = frame
-        self.kind = kind
-        self.queue = queue
-        self.hashed = hashed
-        self.pif = pif
-        self.tag = tag
 
 
 class Receive:
@@ -140,6 +94,9 @@ class Receive:
         self._recorder = recorder
         self.filters = Filters(regs)
         self.rss = Rss(regs)
+        self._mac = MacFrames(regs, statistics)
+        self._describer = Describer(regs, statistics)
+        self._describe = self._describer.describe
         self.link_up = False
         self.allowed = False
         self._queues: list[RxQueue | None] = [None] * QUEUES
@@ -155,9 +112,9 @@ class Receive:
         for name in ("RDBAL", "RDBAH", "RDLEN", "SRRCTL"):
             attach(name, after=self._after_queue)
         attach("RXDCTL", after=self._after_rxdctl)
-        for name in ("RXCTRL", "HLREG0", "MAXFRS", "RXCSUM", "VLNCTRL", "RDRXCTL"):
+        for name in ("RXCTRL", "HLREG0", "MAXFRS", "VLNCTRL", "RDRXCTL", "RXPBSIZE",
+                     "PSRTYPE"):  # fmt: skip
             attach(name, after=self._configure)
-        attach("RXPBSIZE", after=self._configure)
 
     def reset(self) -> None:
         """CTRL.RST: queues off, packet buffer empty."""
@@ -173,6 +130,7 @@ class Receive:
                 words[at + q] = 0
         self.filters.reset()
         self.rss.reset()
+        self._describer.configure(0, 0)
         self._configure(0, 0)
 
     def queue(self, number: int) -> RxQueue:
@@ -188,10 +146,9 @@ class Receive:
         get = self._regs.get
         hlreg0 = get("HLREG0")
         self._rxen = bool(get("RXCTRL") & 1)
-        self._jumbo = bool(hlreg0 & _JUMBOEN)
-        self._frame_max = (get("MAXFRS") >> 16 if self._jumbo else 1518) - _FCS
+        self._frame_bytes_max = get("MAXFRS") >> 16 if hlreg0 & _JUMBOEN else 1518
         self._keep_fcs = not (hlreg0 & _RXCRCSTRP or get("RDRXCTL") & _CRCSTRIP)
-        self._hash_in_descriptor = bool(get("RXCSUM") & _PCSD)
+        self._psrtype = get("PSRTYPE")
         self._vet = (get("VLNCTRL") & 0xFFFF).to_bytes(2, "big")
         self._buffer_bytes_max = (get("RXPBSIZE") >> 10 & 0x3FF) * 1024
 
@@ -215,10 +172,7 @@ class Receive:
         get = self._regs.get
         queue.base = get("RDBAL", number) | get("RDBAH", number) << 32
         queue.size = get("RDLEN", number) >> 4
-        srrctl = get("SRRCTL", number)
-        queue.buffer_bytes = (srrctl & 0x1F) * 1024
-        queue.advanced = bool(srrctl >> 25 & 7)
-        queue.drop_en = bool(srrctl & _DROP_EN)
+        queue.configure(get("SRRCTL", number))
 
     def _after_rxdctl(self, number: int, value: int) -> None:
         queue = self.queue(number)
@@ -256,12 +210,13 @@ class Receive:
         if not self._rxen:
             self._drop("rx_drop_rx_off", kind, frame)
             return
-        tagged = frame[12:14] == self._vet
-        if size < 64 or size > self._frame_max + _FCS + 4 * tagged:
-            totals[RX_UNDERSIZE if size < 64 else RX_OVERSIZE] += 1
-            self._drop("rx_drop_length", kind, frame)
-            return
-        totals[RX_UNFILTERED] += 1
+        marks, good, tagged = 0, True, False
+        if frame[12:14] != _IPV4 or size < FRAME_BYTES_MIN or size > self._frame_bytes_max:
+            tagged = frame[12:14] == self._vet
+            reason, marks, good = self._mac.judge(frame, self._frame_bytes_max + 4 * tagged)
+            if reason:
+                self._drop(reason, kind, frame)
+                return
         verdict = self.filters.address(frame[:6])
         if not verdict:
             self._drop("rx_drop_filter", kind, frame)
@@ -272,20 +227,26 @@ class Receive:
             if not self.filters.vlan(tag):
                 self._drop("rx_drop_vlan", kind, frame)
                 return
-        totals[RX_64 + (BUCKET[size] if size < 1024 else 5)] += 1
-        totals[RX_OCTETS] += size
-        if frame[0] & 1:
-            totals[RX_BROADCAST if frame[:6] == b"\xff" * 6 else RX_MULTICAST] += 1
-        hashed = self.rss.queue(frame if tag is None else frame[:12] + frame[16:])
+        if verdict == INEXACT:
+            marks |= PIF
+        if good:
+            totals[RX_64 + (BUCKET[size] if size < 1024 else 5)] += 1
+            totals[RX_OCTETS] += size
+            if frame[0] & 1:
+                totals[RX_BROADCAST if frame[:6] == b"\xff" * 6 else RX_MULTICAST] += 1
+            hashed = self.rss.queue(frame if tag is None else frame[:12] + frame[16:])
+        else:
+            hashed = NOT_HASHED
         queue = self._queues[hashed[0]] or self.queue(hashed[0])
         if not queue.enabled:
             self._no_descriptor("rx_drop_queue_off", queue, kind, frame)
             return
-        if self._waiting or not self.allowed:
-            self._wait(Waiting(frame, kind, queue, hashed, verdict == INEXACT, tag))
-            return
-        if not self._deliver(frame, kind, queue, hashed, verdict == INEXACT, tag):
-            self._wait(Waiting(frame, kind, queue, hashed, verdict == INEXACT, tag))
+        if (
+            self._waiting
+            or not self.allowed
+            or not self._deliver(frame, kind, queue, hashed, marks, tag)
+        ):
+            self._wait(Waiting(frame, kind, queue, hashed, marks, tag))
 
     def _drop(self, reason: str, kind: int, frame: bytes) -> None:
         at, number = _DROP[reason]
@@ -321,7 +282,7 @@ class Receive:
             if not head.queue.enabled:
                 self._no_descriptor("rx_drop_queue_off", head.queue, head.kind, head.frame)
             elif not self._deliver(
-                head.frame, head.kind, head.queue, head.hashed, head.pif, head.tag
+                head.frame, head.kind, head.queue, head.hashed, head.marks, head.tag
             ):
                 self._words[_BUFFERED + head.kind] += 1
                 return
@@ -334,7 +295,7 @@ class Receive:
         kind: int,
         queue: RxQueue,
         hashed: tuple[int, int, int],
-        pif: bool,
+        marks: int,
         tag: int | None,
     ) -> bool:
         """Give the frame to memory or drop it; False when it has to wait for a descriptor."""
@@ -343,19 +304,27 @@ class Receive:
             data = frame[:12] + frame[16:]
         if self._keep_fcs:
             data += zlib.crc32(frame).to_bytes(4, "little")
-        length, room = len(data), queue.buffer_bytes
+        stored = length = len(data)
+        room = queue.buffer_bytes
+        simple = length <= room and not queue.split
+        if not simple:
+            header = first = late = 0
+            if queue.split:
+                tagged = tag is not None and not queue.strip
+                header, first, late = cut(queue, data, tagged, 0 if marks & RXE else self._psrtype)
+            length -= header
         size, head = queue.size, queue.head
-        needed = 1 if length <= room else -(-length // room) if room else size
+        needed = 1 if length <= room else -(-length // room)
         if (queue.tail - head) % size < needed if size else True:
-            if queue.drop_en:
+            if queue.drop_en or needed >= size > 0:
                 self._no_descriptor("rx_drop_no_descriptor", queue, kind, frame)
                 return True
             return False
         dma = self._dma
         dma.sync()
-        words = self._descriptor(frame, queue, hashed, pif, tag)
+        words = self._describe(frame, queue, hashed, marks, tag)
         self._words[_DMA + kind] += 1  # before the CPU can see DD: ``out`` is never behind
-        if needed == 1:
+        if simple:
             at = queue.base + head * 16
             found = dma.descriptor(at)
             done = (
@@ -368,14 +337,15 @@ class Receive:
                 )
             )
         else:
-            done = self._scatter(data, queue, words, needed)
+            words = (words[0] | first, words[1] | late)
+            done = spread(dma, queue, data, header, words, needed)
         if not done:
             self._words[_DMA + kind] -= 1
             self._interrupts.cause_other(PCI_EXCEPTION)
             self._drop("rx_drop_dma", kind, frame)
             return True
         queue.head = (head + needed) % size
-        self._delivered(length, frame, queue, head, hashed[1])
+        self._delivered(stored, frame, queue, head, hashed[1])
         return True
 
     def _delivered(self, length: int, frame: bytes, queue: RxQueue, head: int, value: int) -> None:
@@ -398,58 +368,3 @@ class Receive:
             )
         interrupts = self._interrupts
         interrupts.cause(interrupts.rx_vector[number])
-
-    def _descriptor(
-        self,
-        frame: bytes,
-        queue: RxQueue,
-        hashed: tuple[int, int, int],
-        pif: bool,
-        tag: int | None,
-    ) -> tuple[int, int]:
-        """First and second word of the last descriptor's write-back, without the length."""
-        checked = bad = False
-        ptype = 0
-        if tag is not None:
-            frame = frame[:12] + frame[16:]
-        if frame[12:14] == b"\x08\x00" and frame[14] >> 4 == 4:
-            header = (frame[14] & 0xF) * 4
-            checked = True
-            bad = int.from_bytes(frame[14 : 14 + header], "big") % 0xFFFF != 0
-            if bad:
-                self._statistics.totals[RX_CHECKSUM] += 1
-            ptype = (1 << 4 if header == 20 else 1 << 5) | _PTYPE_L4.get(frame[23], 0)
-        elif frame[12:14] == b"\x86\xdd":
-            ptype = 1 << 6 | _PTYPE_L4.get(frame[20], 0)
-        stripped = tag is not None and queue.strip
-        vlan = (tag or 0) << 48 if stripped else 0
-        if not queue.advanced:
-            status = _DD | _EOP | _VP * stripped | _LEGACY_PIF * pif
-            status |= _LEGACY_IPCS * checked | _LEGACY_IPE * bad
-            return 0, status << 32 | vlan
-        status = _DD | _EOP | _VP * stripped | _PIF * pif | _IPCS * checked | _IPE_ADVANCED * bad
-        value = hashed[1] << 32 if self._hash_in_descriptor else 0
-        return value | ptype | hashed[2], status | vlan
-
-    def _scatter(self, data: bytes, queue: RxQueue, words: tuple[int, int], needed: int) -> bool:
-        """A packet over several buffers: hash and type in the first descriptor, EOP in the last.
-
-        Buffers and descriptors are checked before the first store, so that a refusal leaves no
-        half-written packet."""
-        dma, room = self._dma, queue.buffer_bytes
-        plan = []
-        for i in range(needed):
-            at = queue.base + (queue.head + i) % queue.size * 16
-            found = dma.descriptor(at)
-            part = data[i * room : (i + 1) * room]
-            if found is None or not dma.writable(at, 16) or not dma.writable(found[0], len(part)):
-                return False
-            plan.append((at, found[0], part))
-        shift = 32 if queue.advanced else 0
-        not_last = _DD if queue.advanced else _DD << 32
-        for i, (at, address, part) in enumerate(plan):
-            dma.write(address, part)
-            first = (words[0] if i == 0 else 0) if queue.advanced else address
-            status = words[1] if i == needed - 1 else not_last
-            dma.write_back(at, first, status | len(part) << shift)
-        return True

@@ -23,6 +23,7 @@ def _state(nic: NicNode) -> dict[str, Any]:
         "link_up": device.link.up,
         "light": device.link.light,
         "laser": device.link.laser,
+        "module": device.cage.module,
         "msix_enabled": nic.msix.enabled,
         "msix": [list(entry) for entry in nic.msix.entries()],
         "pba": nic.msix.pending,
@@ -30,15 +31,15 @@ def _state(nic: NicNode) -> dict[str, Any]:
         "eims": interrupts.eims,
         "eicr_vectors": interrupts.pending,
         "eims_vectors": interrupts.enabled,
-        "itr_ns": {str(v): ns for v, ns in enumerate(interrupts.interval_ns) if ns},
+        "itr_ns": {str(v): ns for v, ns in enumerate(interrupts.timers.interval_ns) if ns},
         "windows": [list(window) for window in device.dma.windows()],
     }
 
 
 def _registers(nic: NicNode) -> dict[str, int]:
     """Every register that does not have its reset value, by name; no side effects."""
-    stored = nic.device.regs.stored()
-    return {name_of(offset): stored[offset] for offset in sorted(stored)}
+    differing = nic.device.regs.differing()
+    return {name_of(offset): differing[offset] for offset in sorted(differing)}
 
 
 SNAPSHOTS: dict[str, Callable[[NicNode], Any]] = {"state": _state, "registers": _registers}

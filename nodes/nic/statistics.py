@@ -23,12 +23,15 @@ SINGLES: dict[str, tuple[str, ...]] = {
     **{f"PRC{size}": (f"rx_{size}",) for size in _SIZES},
     **{f"PTC{size}": (f"tx_{size}",) for size in _SIZES},
     "GPRC": tuple(f"rx_{size}" for size in _SIZES),
-    "RXNFGPC": ("rx_unfiltered",),
+    "RXNFGPC": tuple(f"rx_{size}" for size in _SIZES),  # not filtered out
     "BPRC": ("rx_broadcast",),
     "MPRC": ("rx_multicast",),
     "TPR": ("rx_all",),
     "RUC": ("rx_undersize",),
     "ROC": ("rx_oversize",),
+    "RLEC": ("rx_length_error",),
+    "LXONRXCNT": ("rx_xon",),
+    "LXOFFRXCNT": ("rx_xoff",),
     "XEC": ("rx_checksum",),
     "RXDGPC": ("rx_dma",),
     "GPTC": tuple(f"tx_{size}" for size in _SIZES),
@@ -57,12 +60,11 @@ RX_64, TX_64 = _AT["rx_64"], _AT["tx_64"]
 assert TOTALS[RX_64 : RX_64 + 6] == tuple(f"rx_{size}" for size in _SIZES)
 assert TOTALS[TX_64 : TX_64 + 6] == tuple(f"tx_{size}" for size in _SIZES)
 RX_ALL, RX_ALL_OCTETS, RX_OCTETS = _AT["rx_all"], _AT["rx_all_octets"], _AT["rx_octets"]
-RX_UNFILTERED, RX_UNDERSIZE, RX_OVERSIZE = (
-    _AT["rx_unfiltered"], _AT["rx_undersize"], _AT["rx_oversize"],
-)  # fmt: skip
+RX_UNDERSIZE, RX_OVERSIZE = _AT["rx_undersize"], _AT["rx_oversize"]
 RX_BROADCAST, RX_MULTICAST, RX_CHECKSUM = (
     _AT["rx_broadcast"], _AT["rx_multicast"], _AT["rx_checksum"],
 )  # fmt: skip
+RX_LENGTH_ERROR, RX_XON, RX_XOFF = _AT["rx_length_error"], _AT["rx_xon"], _AT["rx_xoff"]
 RX_DMA, RX_DMA_OCTETS = _AT["rx_dma"], _AT["rx_dma_octets"]
 TX_DMA, TX_OCTETS = _AT["tx_dma"], _AT["tx_octets"]
 TX_BROADCAST, TX_MULTICAST = _AT["tx_broadcast"], _AT["tx_multicast"]
@@ -104,7 +106,9 @@ class Statistics:
         self._base.clear()
 
     def _attach(self) -> None:
-        attach = self._regs.attach
+        def attach(name: str, read: Callable[[int], int]) -> None:
+            self._regs.attach(name, read=read, peek=partial(self._peek, read))
+
         for name, totals in SINGLES.items():
             attach(name, read=partial(self._sum, name, [_AT[t] for t in totals]))
         for (low, high), total in PAIRS.items():
@@ -117,8 +121,16 @@ class Statistics:
             attach(low, read=partial(self._element, self._low, low, values))
             attach(high, read=partial(self._element, self._high, low, values))
         attach("MPC", read=lambda i: self._since("MPC", i, 0 if i else self.missed))
-        attach("RQSMR", after=partial(self._map, "RQSMR", self.rx_counter))
-        attach("TQSM", after=partial(self._map, "TQSM", self.tx_counter))
+        self._regs.attach("RQSMR", after=partial(self._map, "RQSMR", self.rx_counter))
+        self._regs.attach("TQSM", after=partial(self._map, "TQSM", self.tx_counter))
+
+    def _peek(self, read: Callable[[int], int], index: int) -> int:
+        """What ``read`` would give, cleared by nobody."""
+        base = dict(self._base)
+        value = read(index)
+        self._base.clear()
+        self._base.update(base)
+        return value
 
     def _sum(self, name: str, at: list[int], index: int) -> int:
         return self._since(name, index, sum([self.totals[t] for t in at]))

@@ -24,6 +24,8 @@ TRACEPOINTS = table(
     Tracepoint(13, "mmio_write", "a = offset, b = value"),
     Tracepoint(14, "mmio_read", "a = offset, b = value"),
     Tracepoint(15, "tx_drop", "frame dropped; b = index in TX_DROPS"),
+    Tracepoint(62, "fault", "a part broke or was mended; a = kind, b = 1 broke", always=True),
+    Tracepoint(61, "msi_fault", "fault met a message; context = kind, a = address, b = data"),
 )
 
 RESET = TRACEPOINTS["reset"].number
@@ -42,3 +44,5 @@ MSI_PENDING = TRACEPOINTS["msi_pending"].number
 MMIO_WRITE = TRACEPOINTS["mmio_write"].number
 MMIO_READ = TRACEPOINTS["mmio_read"].number
 TX_DROP = TRACEPOINTS["tx_drop"].number
+FAULT = TRACEPOINTS["fault"].number
+MSI_FAULT = TRACEPOINTS["msi_fault"].number

@@ -2,19 +2,24 @@
 
 Source: 82599 datasheet 7.2. Hardware owns TDH..TDT-1. A doorbell only moves the tail; the queues
 whose tail moved are worked off when the device has taken all its writes, so several doorbells in
-one inbox cost one pass. For each packet: fetch its descriptors, fetch the data, send, then write
-back the descriptors with RS, then raise the queue's Tx cause.
+one inbox cost one pass; a pass that has sent ``PASS_FRAMES`` frames goes on in another turn. For
+each packet: fetch its descriptors, fetch the data, send, then write back the descriptors with RS,
+then raise the queue's Tx cause. What a packet wants done to it is ``txoffload``'s work.
 
 Write-back (7.2.3.5): with TXDCTL.WTHRESH 0 or 1 each descriptor at once; with k > 1 when k are
 done, together with the next message of the queue's vector, or when that vector's EITR has run down;
 a vector without moderation has no timer, so then everything is written back when the pass ends.
-With TDWBAL.0 the head is stored instead of descriptors.
+With TDWBAL.0 the head is stored instead of descriptors. Context descriptors are never written back.
+A queue that is disabled writes back what it holds.
 
 While the link is down nothing is fetched: TDH stands still, the rings go on when it is up. With the
 laser off frames complete as usual and end on the fibre.
 
-Left out, dropped by name: checksum and segmentation offload, VLAN insertion. Context descriptors
-are consumed without effect.
+Descriptors that make no sense (unknown type, no data, legacy and advanced ones in one packet, more
+than a packet may have) cost their packet, by name, never the queue; a ring outside the mapped
+windows stops its queue until it is enabled again.
+
+Left out: DCB, rate limits, the limit of 40 descriptors a packet.
 """
 
 from __future__ import annotations
@@ -40,20 +45,28 @@ from nodes.nic.statistics import (
     TX_OCTETS,
     Statistics,
 )
+from nodes.nic.txoffload import FlagMasks, Settings, decode, transform
+from nodes.nic.txqueue import (
+    CONTEXT,
+    DD,
+    DEXT,
+    EOP,
+    IFCS,
+    NOT_DATA,
+    REFUSED,
+    RS,
+    Packet,
+    TxQueue,
+    is_plain,
+)
 
 MIN_FRAME = 60
+#: Frames of one queue in one pass; a ring full of the longest packets would be millions.
+PASS_FRAMES = 4096
 _ENABLE = 1 << 25
 _FLUSH = 1 << 26
 _TXPADEN = 1 << 10
-_LPBK = 1 << 15
-
-# dword 2 of a descriptor, legacy and advanced alike
-_EOP, _IFCS, _RS, _DEXT, _VLE, _TSE = 1 << 24, 1 << 25, 1 << 27, 1 << 29, 1 << 30, 1 << 31
-_LEGACY_IC = 1 << 26
-_DTYP = 0xF << 20
-_DTYP_CONTEXT, _DTYP_DATA = 2 << 20, 3 << 20
-_POPTS = 0x7 << 8  # dword 3
-_DD = 1
+_TXCRCEN, _LPBK = 1 << 0, 1 << 15
 
 _FETCHED = NIC_SCHEMA.index("tx_fetched")
 _REFUSED = NIC_SCHEMA.index("tx_dma_refused")
@@ -63,30 +76,6 @@ _TAIL = NIC_SCHEMA.index("tx_tail")
 _SIZE = NIC_SCHEMA.index("tx_size")
 _BASE = NIC_SCHEMA.index("tx_base")
 _PACKETS = NIC_SCHEMA.index("tx_packets")
-
-
-class TxQueue:
-    """State of one queue; addresses are physical."""
-
-    __slots__ = (
-        "base", "broken", "dirty", "enabled", "head", "head_writeback", "held", "number", "parts",
-        "reason", "size", "tail", "threshold",
-    )  # fmt: skip
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.base = 0
-        self.size = 0
-        self.head = 0
-        self.tail = 0
-        self.enabled = False
-        self.threshold = 0
-        self.head_writeback = 0
-        self.held: list[int] = []  # descriptors done, DD not yet written
-        self.parts: list[bytes] = []  # of a packet whose EOP has not come yet
-        self.reason = ""  # why the packet being gathered must be dropped
-        self.dirty = False
-        self.broken = False  # a descriptor could not be fetched; stays until disabled
 
 
 class Transmit:
@@ -115,7 +104,7 @@ class Transmit:
         self.allowed = False
         self.laser = True
         self._queues: list[TxQueue | None] = [None] * QUEUES
-        self._dirty: list[TxQueue] = []
+        self.dirty: list[TxQueue] = []  # a pass has something to look at
         self._configure(0, 0)
         self._attach()
 
@@ -126,8 +115,8 @@ class Transmit:
         attach("TXDCTL", after=self._after_txdctl)
         for name in ("TDBAL", "TDBAH", "TDLEN", "TDWBAL", "TDWBAH"):
             attach(name, after=self._after_base)
-        attach("DMATXCTL", after=self._configure)
-        attach("HLREG0", after=self._configure)
+        for name in ("DMATXCTL", "HLREG0", "DTXTCPFLGL", "DTXTCPFLGH"):
+            attach(name, after=self._configure)
 
     def _configure(self, index: int, value: int) -> None:
         """Registers that every frame needs, as plain values."""
@@ -135,11 +124,16 @@ class Transmit:
         hlreg0 = self._regs.get("HLREG0")
         self._padding = bool(hlreg0 & _TXPADEN)
         self._loopback = bool(hlreg0 & _LPBK)
+        self._ifcs = IFCS if hlreg0 & _TXCRCEN else 0
+        low, high = self._regs.get("DTXTCPFLGL"), self._regs.get("DTXTCPFLGH")
+        masks = FlagMasks(low & 0xFFF, low >> 16 & 0xFFF, high & 0xFFF)
+        vlan_type = (self._regs.get("DMATXCTL") >> 16).to_bytes(2, "big")
+        self._settings = Settings(self._ifcs, vlan_type, masks)
         self.resume()
 
     def reset(self) -> None:
         self._queues = [None] * QUEUES
-        self._dirty.clear()
+        self.dirty.clear()
         self._configure(0, 0)
         words = self._words
         for at in (_HEAD, _TAIL, _SIZE, _BASE):
@@ -165,7 +159,7 @@ class Transmit:
     def _mark(self, queue: TxQueue) -> None:
         if not queue.dirty:
             queue.dirty = True
-            self._dirty.append(queue)
+            self.dirty.append(queue)
 
     def _write_tdh(self, number: int, value: int) -> None:
         queue = self.queue(number)
@@ -187,13 +181,16 @@ class Transmit:
             value &= ~_ENABLE  # DMATXCTL.TE comes first
             self._regs.put("TXDCTL", number, self._regs.get("TXDCTL", number) & ~_ENABLE)
         queue.threshold = value >> 16 & 0x7F
-        if value & _FLUSH and self.allowed:
-            self._write_back(queue)
         enabled = bool(value & _ENABLE)
-        if enabled and not queue.enabled:
+        if self.allowed and (value & _FLUSH or not enabled):
+            self._dma.sync()
+            self._write_back(queue)
+        if not enabled:
+            queue.held.clear()
+        elif not queue.enabled:
             queue.broken = False
-            queue.parts.clear()
-            queue.reason = ""
+            queue.packet = None
+            queue.contexts = [None, None]
         queue.enabled = enabled
         self._mark(queue)
 
@@ -202,17 +199,13 @@ class Transmit:
     def resume(self) -> None:
         """Look at every queue: the link, the right to DMA or TE changed."""
         for queue in self._queues:
-            if queue is not None and queue.head != queue.tail:
+            if queue is not None and (queue.head != queue.tail or queue.held):
                 self._mark(queue)
-
-    @property
-    def dirty(self) -> bool:
-        return bool(self._dirty)
 
     def run(self) -> int:
         """Work off the queues whose tail moved; number of frames fetched."""
         frames = 0
-        dirty, self._dirty = self._dirty, []
+        dirty, self.dirty = self.dirty, []
         running = self.link_up and self.allowed and self._te
         for queue in dirty:
             queue.dirty = False
@@ -238,6 +231,9 @@ class Transmit:
         if queue.head >= size:
             return 0
         while queue.head != tail:
+            if frames >= PASS_FRAMES:
+                self._mark(queue)
+                break
             at = base + queue.head * 16
             found = dma.descriptor(at)
             if found is None:
@@ -245,7 +241,7 @@ class Transmit:
                 self._interrupts.cause_other(PCI_EXCEPTION)
                 break
             address, control = found
-            if control & _EOP and self._is_plain(control) and not queue.parts and not queue.reason:
+            if control & EOP and queue.packet is None and is_plain(control):
                 data = dma.read(address, control & 0xFFFF)
                 frames += 1
                 if data is None:
@@ -255,7 +251,7 @@ class Transmit:
             else:
                 frames += self._gather(queue, address, control)
             queue.head = queue.head + 1 if queue.head + 1 < size else 0
-            if control & _RS:
+            if control & RS and control & NOT_DATA != CONTEXT:
                 queue.held.append(at)
                 if len(queue.held) >= queue.threshold:
                     self._write_back(queue)
@@ -265,41 +261,41 @@ class Transmit:
             self._interrupts.cause(self._interrupts.tx_vector[queue.number])
         return frames
 
-    @staticmethod
-    def _is_plain(control: int) -> bool:
-        """A data descriptor without any offload?"""
-        if control & _DEXT:
-            wants = control & (_DTYP | _VLE | _TSE) != _DTYP_DATA or control >> 32 & _POPTS
-        else:
-            wants = control & (_LEGACY_IC | _VLE)
-        return not wants and control & 0xFFFF != 0
-
     def _gather(self, queue: TxQueue, address: int, control: int) -> int:
-        """A descriptor that is not a whole plain packet by itself; 1 if it ended one."""
-        if control & _DEXT and control & _DTYP == _DTYP_CONTEXT:
+        """A descriptor that is not a whole plain packet by itself; number of frames it ended."""
+        if control & NOT_DATA == CONTEXT:
+            slot, context = decode(address, control)
+            queue.contexts[slot] = context
             return 0
-        if not queue.reason and not self._is_plain(control):
-            known = not control & _DEXT or control & _DTYP == _DTYP_DATA
-            queue.reason = "tx_drop_offload" if known and control & 0xFFFF else "tx_drop_descriptor"
-        data = self._dma.read(address, control & 0xFFFF)
-        if data is None:
-            queue.reason = queue.reason or "refused"
-        else:
-            queue.parts.append(data)
-        if not control & _EOP:
+        packet = queue.packet
+        if packet is None:
+            packet = queue.packet = Packet(control, queue.contexts[control >> 36 & 1])
+        packet.add(self._dma, address, control)
+        if not control & EOP:
             return 0
-        frame, reason = b"".join(queue.parts), queue.reason
-        queue.parts.clear()
-        queue.reason = ""
-        if reason == "refused":
+        queue.packet = None
+        return self._packet(queue, packet, control)
+
+    def _packet(self, queue: TxQueue, packet: Packet, control: int) -> int:
+        """A packet is complete (``control`` of its last descriptor); number of frames."""
+        data, reason = b"".join(packet.parts), packet.reason
+        if reason == REFUSED:
             self._words[_REFUSED] += 1
-        elif reason:
-            kind = classify(frame)
+            return 1
+        frames = []
+        if not reason:
+            if packet.control & DEXT:
+                control = packet.control
+            frames = transform(data, control, packet.context, self._settings)
+            reason = "" if frames else "tx_drop_offload"
+        if reason:
+            kind = classify(data)
             self._words[_FETCHED + kind] += 1
-            self._drop(reason, kind, frame)
-        else:
+            self._drop(reason, kind, data)
+            return 1
+        for frame in frames:
             self._frame(queue, frame, control)
-        return 1
+        return len(frames)
 
     def _drop(self, reason: str, kind: int, frame: bytes) -> None:
         self._words[_DROP[reason] + kind] += 1
@@ -318,7 +314,7 @@ class Transmit:
                 self._now.ns, trace.TX_DMA, queue.number, packet_key(data),
                 queue.number << 32 | queue.head,
             )  # fmt: skip
-        if not control & _IFCS:  # the buffer holds the FCS
+        if not control & self._ifcs:  # the buffer holds the FCS
             if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
                 self._drop("tx_drop_fcs", kind, data)
                 return
@@ -363,7 +359,7 @@ class Transmit:
         else:
             store = self._dma.store32
             for at in held:
-                store(at + 12, _DD)
+                store(at + 12, DD)
         if self._now.trace >> trace.TX_WRITEBACK & 1:
             self._recorder.record(self._now.ns, trace.TX_WRITEBACK, a=len(held), b=queue.number)
         held.clear()
@@ -371,7 +367,8 @@ class Transmit:
     def flush(self, vector: int) -> bool:
         """Write back what waits for ``vector`` (its message goes out, or its EITR has run down)."""
         found = False
-        for queue in self._queues:
+        self._dma.sync()
+        for queue in self._queues if self.allowed else ():
             if (
                 queue is not None
                 and queue.held

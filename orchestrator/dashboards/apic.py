@@ -27,6 +27,7 @@ from orchestrator.dashboards.sentences import APIC, sentence
 
 KEYS = "Left Right other process   space hold view   k kill f freeze r restart   q quit"
 _COLUMNS = 60
+_MERGED = ("intx_repeated", "intx_shared", "ioapic_held")
 
 
 def render(view: MachineView, node: NodeView, size: Size = PLAIN) -> Frame:
@@ -36,6 +37,7 @@ def render(view: MachineView, node: NodeView, size: Size = PLAIN) -> Frame:
         Shelf((_cpus(view),)),
         Shelf((_routes(view), _sources(view))),
         Shelf((_ends(view), _kinds(node))),
+        Shelf((_pins(node),)),
     ]
     return compose(
         header(view, node, size),
@@ -131,11 +133,13 @@ def _sources(view: MachineView) -> Box:
 def _ends(view: MachineView) -> Box:
     """Where MSIs and IPIs ended."""
     apic = view.apic
-    routed = sum(apic.run("msi_routed")) + sum(apic.run("ipi_routed"))
+    routed = sum(sum(apic.run(f"{way}_routed")) for way in ("msi", "ipi", "ioapic"))
     rows: list[tuple[str, int]] = [
         ("handed over to a CPU", routed),
         ("merged: IRR bit was set", facts.merged(view)),
         ("masked: held by the NIC", sum(nic.get("msi_pending") for nic in view.nics)),
+        ("masked: held by the I/O APIC", apic.get("ioapic_masked")),
+        ("merged: line or remote IRR was set", sum(apic.get(name) for name in _MERGED)),
         *((words, number) for _, words, number in apicfacts.drops(apic)),
         ("CPU's process was dead", sum(apic.run("lost_dead"))),
         ("CPU's queue was full", sum(apic.run("lost_full"))),
@@ -163,3 +167,22 @@ def _kinds(node: NodeView) -> Box:
         return lines
 
     return Box("IPIs by kind", draw, 3, note="/s   total")
+
+
+def _pins(node: NodeView) -> Box:
+    """Redirection entries: PCI's level pins first, for the others are seldom looked at."""
+    found = sorted(apicfacts.pins(node), key=lambda pin: (pin.trigger == "edge", pin.number))
+
+    def draw(columns: int, height: int) -> Sequence[Line]:
+        if not found:
+            return [" no entry is routed"]
+        lines: list[Line] = []
+        for pin in found[:height]:
+            state = "masked" if pin.masked else "open"
+            level = "active" if pin.active else "-"
+            irr = "remote IRR" if pin.remote_irr else ""
+            way = f" {pin.number:>3} {pin.vector:#04x} {pin.trigger:<6}{pin.mode:<8}"
+            lines.append(f"{way}{pin.destination:<14}{state:<8}{level:<8}{irr}")
+        return lines
+
+    return Box("I/O APIC: pin, vector, trigger, delivery, destination", draw, 3, 1, grows=True)

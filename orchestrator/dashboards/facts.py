@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bus.faults import APIC, NIC
+from orchestrator import faults
 from orchestrator.dashboards.draw import duration
 from orchestrator.dashboards.model import (
     GAP_INTERVALS,
@@ -25,6 +27,8 @@ BOND_MODES = (
 #: Words of /proc/net/bonding for BOND_LINK_UP, FAIL, DOWN, BACK; word 0 of the page: no slave.
 LINK_WORDS = ("", "up", "going down", "down", "going back")
 CARRIER = 4  # of ``nic_flags`` (nodes/cpu/page.py)
+#: Faults that keep a NIC from carrying frames, as the middle of a sentence.
+STILL = {"hang": "hangs (fault hang)", "no-dma": "reaches no memory (fault no-dma)"}
 #: For how long a gap that is over is worth a sentence.
 GAP_NEWS_NS = 4 * SECOND_NS
 
@@ -72,6 +76,9 @@ class Break(NamedTuple):
     node: str
     what: str
     mend: str
+    fault: str = ""  # as one types it, if it is one of ``bottomhalf fault``
+    hits: int = 0
+    left_ns: int | None = None  # until it ends by itself
 
 
 def death(view: MachineView, node: NodeView) -> str:
@@ -152,8 +159,11 @@ def breaks(view: MachineView) -> list[Break]:
         state = node.state
         if not state.alive:
             how = f"killed ({state.cause})" if state.signal else "ended by itself"
+            if state.pulled:
+                how = state.cause
             what = f"{how} {duration(view.age_ns(state.since_ns))} ago"
-            found.append(Break(node.name, what, f"restart {node.name}"))
+            mend = f"card {node.name} in" if state.pulled else f"restart {node.name}"
+            found.append(Break(node.name, what, mend))
         elif state.frozen:
             found.append(Break(node.name, "frozen (SIGSTOP)", f"thaw {node.name}"))
         elif state.silent:
@@ -163,7 +173,28 @@ def breaks(view: MachineView) -> list[Break]:
         for nic in view.settings.nic_names
         if cable_out(view, nic)
     )
+    for node in view.nodes.values():
+        found.extend(_fault(view, node, fault) for fault in faults_of(node))
     return found
+
+
+def faults_of(node: NodeView) -> list[faults.Active]:
+    """Faults that a living device has now."""
+    if node.kind not in (NIC, APIC) or not node.alive:
+        return []
+    return faults.rows(node.run("faults"))
+
+
+def _age(view: MachineView, since_ns: int) -> str:
+    return duration(view.age_ns(since_ns))
+
+
+def _fault(view: MachineView, node: NodeView, fault: faults.Active) -> Break:
+    left = max(fault.until_ns - view.now_ns, 0) if fault.until_ns else None
+    when = f"{duration(left)} left" if left is not None else f"{_age(view, fault.since_ns)} ago"
+    what = f"fault {fault.text}{f' hit {fault.hits}' if fault.hits else ''}, {when}"
+    mend = f"fault clear {node.name} {fault.kind.name}"
+    return Break(node.name, what, mend, fault.text, fault.hits, left)
 
 
 def trouble(view: MachineView, nic: str) -> str:
@@ -175,6 +206,9 @@ def trouble(view: MachineView, nic: str) -> str:
         return f"{nic}'s process is frozen"
     if cable_out(view, nic):
         return f"{nic}'s cable is out"
+    for fault in faults_of(node):
+        if fault.kind.name in STILL:
+            return f"{nic} {STILL[fault.kind.name]}"
     return ""
 
 

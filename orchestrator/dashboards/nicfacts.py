@@ -15,7 +15,7 @@ BUS_MASTER = 4  # of the command register
 #: Where a frame can end in or at a NIC besides being delivered, with the words people read.
 DROP_WORDS = {
     "tx_drop_descriptor": "unknown descriptor",
-    "tx_drop_offload": "offload not modelled",
+    "tx_drop_offload": "offload does not fit",
     "tx_drop_oversize": "too long for the wire",
     "tx_drop_fcs": "wrong FCS",
     "tx_drop_laser_off": "laser is off",
@@ -32,6 +32,7 @@ DROP_WORDS = {
     "rx_drop_missed": "packet buffer full (MPC)",
     "rx_drop_dma": "DMA write refused",
     "rx_drop_reset": "port was reset",
+    "rx_drop_control": "MAC control frame",
 }
 #: Dword of a written-back descriptor that holds DD as bit 0.
 _STATUS = {"rx": 2, "tx": 3}

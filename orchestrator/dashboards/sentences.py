@@ -325,6 +325,20 @@ def _dma_refused(view: MachineView, node: NodeView) -> Words:
     return {"refused": plural(refused, "access", "accesses")} if refused else None
 
 
+def _standing_still(view: MachineView, node: NodeView) -> Words:
+    if node.running and any(f.kind.name in facts.STILL for f in facts.faults_of(node)):
+        return {"trouble": facts.trouble(view, node.name)}
+    return None
+
+
+def _msi_fault(view: MachineView, node: NodeView) -> Words:
+    texts = [f.text for f in facts.faults_of(node) if f.kind.name.endswith("-msi")]
+    if not texts:
+        return None
+    lost, doubled = node.get("msi_lost_fault"), node.get("msi_dup_fault")
+    return {"faults": " ".join(texts), "lost": lost, "doubled": doubled}
+
+
 def _apic_gone(view: MachineView, node: NodeView) -> Words:
     return {"lost": node.get("msi_lost_peer_dead")} if not view.apic.alive else None
 
@@ -354,12 +368,14 @@ NIC = (
     Row("Its laser is off (ESDP.SDP3), so the far end sees no link.", _laser_off),
     Row("No light from the switch ({why}), so the link is down.", _no_light),
     Row("Light comes in, but the link is not up yet (LINKS.UP is 0).", _link_down),
+    Row("{trouble}: descriptors stay where they are.", _standing_still),
     Row("Starved: the driver gives receive queue {queue} no descriptors, {lost} frames/s lost.",
         _starved),
     Row("Overrun: its packet buffer is full, {lost} frames/s lost (MPC).", _overrun),
     Row("DMA refused: {refused} outside of what the driver mapped in the last second.",
         _dma_refused),
     Row("The interrupt controller is dead: {lost} of its MSIs reached nobody.", _apic_gone),
+    Row("Its interrupt messages suffer {faults}: {lost} lost, {doubled} doubled.", _msi_fault),
     Row("Link up; {waiting} in its packet buffer for want of descriptors.", _buffered),
     Row("Link up at 10G{role}: in {came} frames/s, out {went}, {msi} MSIs/s.", _flowing),
     Row("Link up at 10G, and no frame passed for a second.", always),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from bus.faults import BY_NUMBER as FAULTS
 from bus.recorder import Record, Tracepoint
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
@@ -55,7 +56,9 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
                 "call_function_exit"),
         "apic": ("ipi",),
     },
+    "slot": {"apic": ("slot",)},
     "msi": {"nic": ("msi", "msi_pending"), "apic": ("msi", "route", "drop")},
+    "fault": {"nic": ("fault", "msi_fault"), "apic": ("fault",)},
     "flow": {
         "nic": ("cause", "msi", "msi_pending"),
         "apic": ("msi", "route"),
@@ -151,11 +154,15 @@ _SYMBOLS = {CPU_EVENTS[name].number: where for name, where in SYMBOLS.items()}
 APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
+    "fault": ("fault {fault} {broken}",),
+    "slot": ("slot {slot_number}: {slot_state}; SltSta {b:#06x}",),
 }
 NIC_TEXTS: dict[str, tuple[str, ...]] = {
     "cause": ("EICR bit of vector {a} set{held}",),
     "msi": ("MSI-X vector {context}: writes {b:#06x} to {a:#x}",),
     "msi_pending": ("MSI-X vector {a} is masked: its pending bit is set",),
+    "fault": ("fault {fault} {broken}",),
+    "msi_fault": ("message {b:#06x} to {a:#x} met fault {met_fault}",),
 }
 #: The group ``flow``: every step by name.
 FLOW_TEXTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -364,4 +371,14 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "gc_busy": lambda r, w: r.a >> 32,
     "gc_next": lambda r, w: f"; again in {r.b / w.params.hz:.3g} s" if r.b else "",
     "msi_fields": _msi_fields,
+    "fault": lambda r, w: FAULTS[r.a].name,
+    "met_fault": lambda r, w: FAULTS[r.context].name,
+    "broken": lambda r, w: "broken" if r.b else "mended",
+    "slot_number": lambda r, w: (r.context & 0xFF) + 1,
+    "slot_state": lambda r, w: ", ".join(
+        there if r.a >> bit & 1 else not_there
+        for bit, (there, not_there) in enumerate(
+            (("card", "no card"), ("link up", "link down"), ("power", "no power"))
+        )
+    ),
 }  # fmt: skip

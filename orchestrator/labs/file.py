@@ -53,6 +53,7 @@ DEFAULT_ERA = "6.1"
 #: Pages lie beside the packages, and so they do when installed.
 PAGES = Path(__file__).parent.parent.parent / "docs" / "labs"
 
+_STEP = re.compile(r"(?<=[\w)])@(\d+)")
 _DRAWN = re.compile(r"{([a-z]\w*)}")
 #: ``{softirq_order.first}``, ``{event(irq_handler_entry,b):#x}``
 ASKED = re.compile(r"{([^{}:]+)(?::([^{}]*))?}")
@@ -87,8 +88,10 @@ class LabFile(ScenarioFile):
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
     nodes: list[str] = Field([], description="whose events are printed; empty: everybody's")
-    pictures: list[Literal["contexts", "workers"]] = Field(
-        ["contexts"], min_length=1, description="what is drawn: who has each CPU; workers"
+    pictures: list[Literal["contexts", "workers", "registers"]] = Field(
+        ["contexts"],
+        min_length=1,
+        description="what is drawn: who has each CPU; workers; registers that were touched",
     )
     zoom: str = Field(
         "irq_handler_entry",
@@ -165,7 +168,7 @@ def load(
     name = re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1])
     draws, overrides = _draw(file, name, seed, settings)
     tomlfile.validate(LabFile, file)  # slips in the file as it stands
-    _insert(file.data.setdefault("step", []), before)
+    _insert(file.data, before)
     drawn = TomlFile(file.shown, file.text)
     drawn.data = _fill(file.data, draws)
     parsed = tomlfile.validate(LabFile, drawn)
@@ -206,11 +209,29 @@ def load(
     return lab
 
 
-def _insert(steps: list[Any], lines: Sequence[str]) -> None:
-    """Put command lines before the first step that is shown."""
+def _insert(data: dict[str, Any], lines: Sequence[str]) -> None:
+    """Put command lines before the first step that is shown; what refers to later steps by their
+    numbers goes on to mean them."""
+    steps = data.setdefault("step", [])
     loud = (n for n, step in enumerate(steps) if isinstance(step, dict) and not step.get("quiet"))
     at = next(loud, len(steps))
+    if lines:
+        for row in (*steps, *data.get("question", ())):
+            for key in ("expect", "answer", "by_era"):
+                if isinstance(row, dict) and key in row:
+                    row[key] = _shifted(row[key], at, len(lines))
     steps[at:at] = [{"do": line} for line in lines]
+
+
+def _shifted(value: Any, at: int, by: int) -> Any:
+    """``quantity@4`` as ``quantity@5``, in every text of a value; steps up to ``at`` stay."""
+    if isinstance(value, dict):
+        return {key: _shifted(item, at, by) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shifted(item, at, by) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _STEP.sub(lambda m: f"@{int(m[1]) + (by if int(m[1]) > at else 0)}", value)
 
 
 def _again(given: str, era: str, settings: Sequence[str], before: Sequence[str]) -> str:

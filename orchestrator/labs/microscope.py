@@ -15,7 +15,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from bus.messages import EthFrame, IcrWrite, Interrupt, MemRead, MemWrite, MsiWrite
+from bus.messages import (
+    EoiBroadcast,
+    EthFrame,
+    IcrWrite,
+    Interrupt,
+    IntxMessage,
+    MemRead,
+    MemWrite,
+    MsiWrite,
+)
 from nodes.cpu.core import CpuNode
 from nodes.cpu.kernel.percpu import CONTEXT_IDLE, Context, Cpu
 from orchestrator.simulated import SimulatedMachine
@@ -211,6 +220,8 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
     MemRead: lambda m: f"MemRead {m.offset:#07x}",
     MsiWrite: lambda m: f"MSI {m.address:#x} = {m.data:#06x}",
     Interrupt: lambda m: f"Interrupt vector {m.vector:#04x}",
+    IntxMessage: lambda m: f"{'Assert' if m.asserted else 'Deassert'}_INT{'ABCD'[m.pin - 1]}",
+    EoiBroadcast: lambda m: f"EOI, vector {m.vector:#04x}",
     IcrWrite: lambda m: f"ICR write, vector {m.icr & 0xFF:#04x}",
     EthFrame: lambda m: f"frame of {len(m.frame)} bytes",
 }

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ class Verb(NamedTuple):
     step: bool = False
     #: also a command of the machine's own prompt, beside those of the kernel layer
     shell: bool = False
+
+
+def _fault_kinds() -> str:
+    """The kinds as lines of help: each from the one table."""
+    lines = []
+    for kind in KINDS.values():
+        targets = " ".join(kind.targets)
+        lines += [f"{kind.name:<9} {targets:<8} {kind.doc}", f"{'':18} value: {kind.values}"]
+    return "\n".join(lines)
 
 
 _WHOLE = "orchestrator.verbs.whole"
@@ -89,6 +99,26 @@ TABLE: dict[str, Verb] = {
              f"{_PROCESS}:restart", step=True),
         Verb("cable", "hardware", "NIC... out|in", "pull or plug the cable at the switch",
              f"{_HARDWARE}:cable", step=True),
+        Verb("card", "hardware", "NIC... out|in",
+             "pull a NIC's card out of its slot while it runs (surprise removal), or put one in",
+             f"{_HARDWARE}:card", step=True),
+        Verb("fault", "hardware",
+             "TARGET KIND[=VALUE]... [--for 2s] | list | clear [TARGET [KIND]]",
+             "break a part of a device; what is broken; mend it\n\n"
+             "Faults add up, none resets another; the kernel has to notice by itself. With --for\n"
+             "the device mends itself after that time. list shows also what cable, kill and\n"
+             "freeze broke; clear mends faults alone.\n\n" + _fault_kinds(),
+             "orchestrator.verbs.fault:fault", step=True),
+        Verb("regs", "hardware", "NIC [NAME...] [--json]",
+             "registers by name: offset, value, fields, section of the datasheet\n\n"
+             "NAME in any case: a register, RDT[3], an offset (0x800), or how names begin;\n"
+             "without one all that differ from their reset value. Looking changes nothing: what\n"
+             "a read by the driver would clear keeps its value.",
+             "orchestrator.verbs.looking:regs", step=True),
+        Verb("ring", "hardware", "NIC rx|tx QUEUE [--all] [--json]",
+             "a descriptor ring: base, length, head, tail; whose, DD, EOP, length around both\n\n"
+             "Read where it lies, in RAM; a dead NIC's ring is shown as it was left.",
+             "orchestrator.verbs.looking:ring", step=True),
         Verb("ping", "kernel",
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
@@ -117,8 +147,14 @@ TABLE: dict[str, Verb] = {
              f"{_PROGRAMS}:chcpu", tool=True, step=True),
         Verb("iptables", "kernel", "[-t filter] -A|-D|-I|-L|-F|-Z ...", "netfilter's rules",
              f"{_PROGRAMS}:iptables", tool=True, step=True),
-        Verb("ip", "kernel", "route [show|add|del|get|flush cache] ...", "the routing table",
+        Verb("ip", "kernel",
+             "route [show|add|del|get|flush cache] ... | link set DEV up|down|mtu N",
+             "the routing table; devices up, down, with another MTU",
              f"{_PROGRAMS}:ip", tool=True, step=True),
+        Verb("ethtool", "kernel",
+             "[-i|-k|-g|-G|-c|-C|-S|-l|-L|-x|-d|-t] DEV ...",
+             "a port as its driver knows it: link, rings, moderation, queues, registers, self-test",
+             f"{_PROGRAMS}:ethtool", tool=True, step=True),
         Verb("sh", "kernel", "[-c LINE]",
              "a prompt on the machine: echo X > FILE, pipes to the host's tools, history",
              "orchestrator.verbs.shell:sh", tool=True, step=True),
@@ -128,7 +164,10 @@ TABLE: dict[str, Verb] = {
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
-             "net\n(these are shown without -e) cpuhp pool packet mmio dma msi wire lan",
+             "net\n(these are shown without -e) cpuhp pool packet mmio dma msi wire lan fault\n\n"
+             "mmio  register accesses as the CPU makes and the NIC takes them, fields decoded\n"
+             "dma   descriptors and frames that the NIC reads and writes in memory\n"
+             "msi   causes, messages of the NIC, their way through the interrupt controller",
              "orchestrator.tracing:trace"),
         Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
              "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
@@ -160,13 +199,13 @@ REFUSED = {
     "start": (
         "thaw eth0 (SIGCONT: it goes on) · restart eth0 (a new process) · up (a whole machine)"
     ),
-    "plug": "cable eth0 in (the cable) · restart eth0 (a new card in the slot)",
-    "unplug": "cable eth0 out (the cable) · kill eth0 (the card is gone)",
+    "plug": "cable eth0 in (the cable) · card eth0 in (a new card in the slot)",
+    "unplug": "cable eth0 out (the cable) · card eth0 out (the card)",
 }
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "fault", "regs", "ring", "arping", "ip", "ethtool", "guest",
+    "report", "arping", "guest",
 )  # fmt: skip
 
 

@@ -120,8 +120,13 @@ def iptables(session: Session, argv: Sequence[str]) -> Steps:
 
 
 def ip(session: Session, argv: Sequence[str]) -> Steps:
-    """Routes are the boot CPU's."""
+    """Routes and devices are the boot CPU's."""
     return _run(session, ("ip", *argv), session.machine.settings.cpu_names[0])
+
+
+def ethtool(session: Session, argv: Sequence[str]) -> Steps:
+    """The driver is the boot CPU's."""
+    return _run(session, ("ethtool", *argv), session.machine.settings.cpu_names[0])
 
 
 def lsmod(session: Session, argv: Sequence[str]) -> Steps:

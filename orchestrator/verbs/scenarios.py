@@ -136,10 +136,12 @@ def _on(
     opening: bool,
 ) -> int:
     from orchestrator import result  # noqa: PLC0415
+    from orchestrator.dashboards import facts  # noqa: PLC0415
     from orchestrator.ledger import settled  # noqa: PLC0415
     from orchestrator.play import Player  # noqa: PLC0415
     from orchestrator.ready import wait_until_ready  # noqa: PLC0415
     from orchestrator.report import Report  # noqa: PLC0415
+    from orchestrator.verbs.process import view_of  # noqa: PLC0415
 
     quiet = as_json
     if not wait_until_ready(machine):
@@ -157,13 +159,14 @@ def _on(
     played = player.play()
     ledger = settled(machine)
     tables = _tables(machine)
+    broken = [b._asdict() for b in facts.breaks(view_of(machine))]
     if report is not None:
         report.end(player.lines)
     width = shutil.get_terminal_size((result.WIDTH, 24)).columns
     machine.close()
     nodes = result.nodes_json(machine.settings, played.buried, machine.states())
     artefacts = dict(report.artefacts) if report is not None else {}
-    value = result.as_json(played, ledger, nodes, artefacts)
+    value = result.as_json(played, ledger, nodes, artefacts, broken)
     text = result.as_text(played, ledger, tables, str(directory or ""), artefacts, width)
     if report is not None:
         report.keep_result(value, text)

@@ -16,6 +16,7 @@ from bus.messages import (
     Between,
     EthFrame,
     Interrupt,
+    IntxMessage,
     MemWrite,
     Message,
     MsiWrite,
@@ -183,6 +184,6 @@ def test_events_of_the_runtime_cannot_come_from_the_wire() -> None:
 
 def test_numbers_on_the_wire_are_fixed() -> None:
     """A change of these would make two versions misunderstand each other."""
-    assert {MemWrite: 1, MsiWrite: 6, Interrupt: 17, EthFrame: 32}.items() <= {
+    assert {MemWrite: 1, MsiWrite: 6, IntxMessage: 7, Interrupt: 17, EthFrame: 32}.items() <= {
         message: code for code, message in WIRE.items()
     }.items()

@@ -125,6 +125,11 @@ class FakeMachine(Machine):
             self.fail_over_from(nic, after_ns=102_000_000)
         return request
 
+    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
+        self.calls.append(("fault", node, kind, value, for_ns, on))
+        self._number += 1
+        return Request(node, self._number, done=True, ok=True, value=0)
+
     def fail_over_from(self, nic: str, after_ns: int) -> None:
         """``nic`` is lost: nothing comes back until the kernel notices."""
         others = [name for name in self.settings.nic_names if name != nic]
@@ -180,6 +185,11 @@ class FakeMachine(Machine):
         self._change(node, alive=False, frozen=False, signal=9, since_ns=self.now)
         if node in self.settings.nic_names:
             self.fail_over_from(node, after_ns=2_000_000_000)
+
+    def pull(self, nic: str) -> None:
+        self.calls.append(("pull", nic))
+        self._change(nic, alive=False, frozen=False, signal=9, since_ns=self.now, pulled=True)
+        self.fail_over_from(nic, after_ns=2_000_000_000)
 
     def freeze(self, node: str) -> None:
         self.calls.append(("freeze", node))

@@ -190,3 +190,17 @@ def test_a_page_is_rewritten_between_its_marks_only(tmp_path: Path, tiny: str) -
 
 def test_sheet_lines_fit_a_page(tiny: str) -> None:
     assert all(len(line) <= 80 for line in questions.sheet(file.load(tiny), 1).splitlines())
+
+
+def test_a_command_ahead_leaves_references_to_steps_what_they_mean(tmp_path: Path) -> None:
+    path = tmp_path / "refers.toml"
+    path.write_text(
+        TINY.replace(
+            "[[question]]",
+            '[[step]]\ndo = "ping -c 1 gateway"\n'
+            'expect = "seen(sys_sendmsg) < seen(sys_sendmsg)@1"\n[[question]]',
+        ).replace("{seen(sys_sendmsg)}, in", "{seen(sys_sendmsg)@1} then {seen(sys_sendmsg)@2}, in")
+    )
+    lab = file.load(str(path), seed=3, before=["cable eth1 out", "cable eth1 in"])
+    assert lab.scenario.steps[3].expect[0].text == "seen(sys_sendmsg) < seen(sys_sendmsg)@3"
+    assert "{seen(sys_sendmsg)@3} then {seen(sys_sendmsg)@4}" in lab.questions[0].answer

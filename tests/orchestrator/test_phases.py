@@ -97,3 +97,19 @@ def test_requests_after_the_end_are_nobodys_losses() -> None:
     times = PingTimes((10, 20, 30), {1: 12, 2: 22})
     assert times.until(25) == PingTimes((10, 20), {1: 12, 2: 22})
     assert times.until(None) is times
+
+
+def test_round_trips_belong_to_the_phase_in_which_the_request_left():
+    slow = times(20, {3})
+    slow.received[7] += 40 * MS  # type: ignore[index]
+    first, second = compute([("ping", BOOT), ("later", BOOT + 100 * MS)], slow, [], BOOT)
+    assert first.measure("rtt_max") == 40.4
+    assert first.measure("rtt") == round((9 * 0.4 + 40) / 9, 3)
+    assert (second.measure("rtt"), second.measure("rtt_max")) == (0.4, 0.4)
+    assert first.as_json()["rtt_max_ms"] == 40.4
+
+
+def test_without_a_reply_there_is_no_round_trip():
+    (phase,) = compute([("ping", BOOT)], times(3, {1, 2, 3}), [], BOOT)
+    assert phase.measure("rtt") is None
+    assert phase.measure("rtt_max") is None

@@ -27,7 +27,7 @@ GUARD_S = 20
 #: What a script would use that knows ftrace and not us.
 ENTRY = {
     count: re.compile(
-        rf"^ *(.{{1,16}}?)-(\d+) +\[(\d{{3}})\] ({flags}) +(\d+\.\d{{6}}): (\w+): (.+)$"
+        rf"^ *(.{{1,16}}?)-(\d+) +\[(\d{{3}}|---)\] ({flags}) +(\d+\.\d{{6}}): (\w+): (.+)$"
     )
     for count, flags in (
         (4, "[d.][N.][Hhs.][0-9a-f.]"),
@@ -407,3 +407,57 @@ def test_a_running_machine_is_traced_and_ctrl_c_ends_it(tmp_path: Path):
         ping.communicate(timeout=GUARD_S)
     finally:
         run("down")
+
+
+# ---------------------------------------------------------------- the device
+
+
+def test_a_ping_at_the_device_is_one_kind_of_line_from_doorbell_to_vector():
+    """mmio, dma and msi of all nodes: registers by name, fields and messages decoded."""
+    traced = traced_ping("6.1", "mmio,dma,msi", count=1)
+    by_node: dict[str, list[tuple[str, str]]] = {}
+    for entry in traced.entries():
+        by_node.setdefault(entry[0], []).append((entry[5], entry[6]))
+    nic = by_node["eth0"]
+    assert any(re.fullmatch(r"TDT\[0\]=0x0000000[1-9]", t) for e, t in nic if e == "mmio_write")
+    order = [event for event, _ in nic]
+    assert order.index("mmio_write") < order.index("tx_dma") < order.index("rx_dma")
+    assert order.index("rx_dma") < order.index("msi")
+    sent = next(text for event, text in nic if event == "msi")
+    assert re.fullmatch(
+        r"vector=\d address=0xfee0[0-9a-f]00[04] data=0x00(..) \(fixed 0x\1 to (logical|physical)"
+        r" 0x0[0-9a-f]\)",
+        sent,
+    )
+    taken = [text for event, text in by_node["apic"] if event == "msi"]
+    assert sent.partition(" ")[2] in [text.partition(" ")[2] for text in taken]
+    assert any(event == "route" for event, _ in by_node["apic"])
+
+
+def test_a_register_write_names_its_fields_on_both_sides():
+    """The posted write of the CPU and what the NIC takes are the same text."""
+    machine = booted()
+    Traced(machine, "-e mmio --for 1ms")
+    traced = Traced(machine, "-e mmio_write --for 2500ms")  # the service task kicks by EICS
+    written = [(e[0], e[6]) for e in traced.entries() if "EICS" in e[6]]
+    by_cpu = [text for comm, text in written if comm not in ("eth0", "eth1")]
+    by_nic = [text for comm, text in written if comm == "eth0"]
+    assert by_nic
+    assert f"dev=eth0 {by_nic[0]}" in by_cpu
+    machine.cable("eth0", False)
+    machine.pump(machine.now_ns() + 500_000_000)
+    machine.cable("eth0", True)
+    traced = Traced(machine, "eth0 -e mmio_read --for 2500ms")
+    links = [entry[6] for entry in traced.entries() if entry[6].startswith("LINKS=0x7")]
+    assert re.fullmatch(r"LINKS=0x7\w{7} \(UP=0x1 SPEED=10G.*\)", links[-1])
+
+
+def test_a_fault_and_what_it_hits_stand_in_the_trace():
+    machine = booted()
+    assert drive(Session(machine, out=lambda t: None), verbs.start(
+        Session(machine, out=lambda t: None), ["fault", "eth0", "lose-msi=1"])) == 0  # fmt: skip
+    machine.spawn("cpu0", ("ping", "-c", "1", "192.168.1.1"))
+    traced = Traced(machine, "eth0 -e msi,fault --for 20ms")
+    events = [(entry[5], entry[6]) for entry in traced.entries()]
+    assert ("fault", "lose-msi mended") in events  # the one was used up
+    assert any(e == "msi_fault" and t.startswith("lose-msi address=0xfee") for e, t in events)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SPURIOUS_APIC_VECTOR, ERROR_APIC_VECTOR = 0xFF, 0xFE
 DIVIDE_BY_16 = 0x3
 DRAIN_MAX = 512
+#: Up to here the flat logical model has a bit for each CPU, and every era drives it.
+FLAT_CPUS_MAX = 8
 _EXTINT, _NMI = 0x700, 0x400
 
 _ARCH = CPU_SCHEMA.index("arch_irqs")
@@ -38,8 +40,7 @@ def setup_local_apic(cpu: Cpu) -> None:
     """setup_local_APIC and the timer's entry, register by register."""
     read, write = cpu.apic.read, cpu.apic.write
     write(OFFSET["SVR"], read(OFFSET["SVR"]) & ~SVR_ENABLE)
-    flat = cpu.params.msi_destination == "logical" and cpu.number < 8
-    if flat:
+    if cpu.machine.cpus <= FLAT_CPUS_MAX:
         write(OFFSET["DFR"], 0xFFFF_FFFF)
         write(OFFSET["LDR"], 1 << cpu.number << 24)
     write(OFFSET["TPR"], 0x10)

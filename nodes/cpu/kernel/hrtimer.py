@@ -11,7 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
-from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, TASK_RUNNING, Task, wake_up_process
+from nodes.cpu.kernel.sched import (
+    TASK_INTERRUPTIBLE,
+    TASK_RUNNING,
+    TASK_UNINTERRUPTIBLE,
+    Task,
+    wake_up_process,
+)
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
@@ -131,4 +137,12 @@ def nanosleep(cpu: Cpu, duration_ns: int) -> Context:
     end = cpu.now() + duration_ns
     while cpu.now() < end and not cpu.current.signals:
         cpu.current.state = TASK_INTERRUPTIBLE
+        yield from schedule_hrtimeout(cpu, end)
+
+
+def usleep_range(cpu: Cpu, least_us: int, _most_us: int) -> Context:
+    """Sleep at least ``least_us``; the rest of the range is for power management."""
+    end = cpu.now() + least_us * 1_000
+    while cpu.now() < end:
+        cpu.current.state = TASK_UNINTERRUPTIBLE
         yield from schedule_hrtimeout(cpu, end)

@@ -41,6 +41,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "rescuer": ("once", "again"),
     "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
+    "pciehp_thread": ("event-thread", "workqueue", "irq-thread"),
+    "pciehp_events": ("presence", "presence+link"),
+    "removed_config": ("asked", "marked"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
@@ -88,6 +91,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "offline_drain": ("irqs-on", "irr"),
     "affinity_busy": ("dropped", "kept-pending"),
     "msi_destination": ("physical", "logical"),
+    "ioapic_delivery": ("lowest", "fixed"),
+    "msix_setup": ("table-first", "used-masked", "all-masked"),
+    "pci_msi": ("on", "off"),
     "route_cache": ("hash", "nexthop"),
     "dst_gc": ("timer", "work", "rcu"),
     "dst_without_device": ("loopback", "blackhole_netdev"),
@@ -101,6 +107,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
     "bond_stats": ("sum", "since-enslaved"),
     "reta_order": ("reversed", "straight"),
+    "master_disable": ("if-enabled", "always", "with-readback"),
+    "ixgbe_reset": ("mac", "link-if-down"),
+    "autoc_write": ("plain", "pipeline"),
+    "msix_other": ("whole", "cause-bits"),
+    "ixgbe_health_checks": ("off", "on"),
+    "tx_watchdog_text": ("device", "queue"),
+    "tx_timeout_text": ("none", "warning"),
+    "nvm_version": ("word-29", "etrack-id"),
+    "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
+    "mtu_check": ("errno", "extack"),
     "receive_batching": ("one-by-one", "list"),
     "bond_mac_before_slaves": ("zero", "random"),
     "slave_priority": ("one", "kept"),
@@ -123,6 +139,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "unknown_module_parameter": ("refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
+    "ethtool_text": ("6", "3.8", "6.1"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
 }
 
@@ -179,6 +196,9 @@ class Params(NamedTuple):
     offline_drain: str  # how a dying CPU gets rid of what is latched: fixup_irqs
     cpumask_bits: int  # printed of a CPU mask: NR_CPUS; 0: as many as there are CPUs
     msi_destination: str
+    ioapic_delivery: str  # of a pin to its CPUs
+    msix_setup: str  # what is masked while the table is written
+    pci_msi: str  # off: the kernel was booted with pci=nomsi
     timer_wheel: str
     timer_softirq: str
     timer_slack: str  # how late mod_timer may make a timer of its own accord
@@ -271,8 +291,23 @@ class Params(NamedTuple):
     softnet_columns: int
     # ixgbe and bonding
     removed_device: str
+    pciehp_thread: str  # who removes and adds the device of a hot-plug slot
+    pciehp_events: str  # what makes it do so: presence if SltCap has surprise; since 3.15 the link
+    removed_config: str  # is a device that was pulled still asked for its configuration: 4.12
     bond_stats: str  # of its slaves: /proc/net/dev
     reta_order: str  # within each group of four entries
+    master_disable: str  # before a reset
+    ixgbe_reset: str  # what a reset resets
+    autoc_write: str
+    msix_other: str  # what the handler of other causes clears and enables again
+    ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
+    tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
+    tx_timeout_text: str  # does ixgbe say that it resets itself for that
+    eitr_start: int  # EITR of a queue's vector while the driver chooses
+    nvm_version: str  # where ethtool -i's firmware-version is read
+    mtu_check: str  # how an MTU out of range is refused
+    ixgbe_stats: str  # which statistics the driver has: since which of its versions
+    phy_sfp_passive: int  # number of enum ixgbe_phy_sfp_passive_unknown
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
@@ -291,6 +326,7 @@ class Params(NamedTuple):
     unknown_module_parameter: str
     proc_format: str
     log_format: str
+    ethtool_text: str  # release of the ethtool that is typed
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
     def system_vector(self, name: str) -> int:
@@ -365,6 +401,9 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "offline_drain": ("irqs-on", "irr", "irr"),
     "cpumask_bits": (255, 0, 0),
     "msi_destination": ("physical", "logical", "logical"),
+    "ioapic_delivery": ("lowest", "lowest", "fixed"),
+    "msix_setup": ("table-first", "used-masked", "all-masked"),
+    "pci_msi": ("on", "on", "on"),
     "timer_wheel": ("cascading", "cascading", "hierarchical"),
     "timer_softirq": ("every-tick", "every-tick", "when-due"),
     "timer_slack": ("none", "256th", "none"),
@@ -457,8 +496,23 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "softnet_columns": (9, 10, 13),
     # ixgbe and bonding
     "removed_device": ("not-recognised", "not-recognised", "all-ones"),
+    "pciehp_thread": ("event-thread", "workqueue", "irq-thread"),
+    "pciehp_events": ("presence", "presence", "presence+link"),
+    "removed_config": ("asked", "asked", "marked"),
     "bond_stats": ("sum", "sum", "since-enslaved"),
     "reta_order": ("reversed", "reversed", "straight"),
+    "master_disable": ("if-enabled", "always", "with-readback"),
+    "ixgbe_reset": ("mac", "link-if-down", "link-if-down"),
+    "autoc_write": ("plain", "pipeline", "pipeline"),
+    "msix_other": ("whole", "cause-bits", "cause-bits"),
+    "ixgbe_health_checks": ("off", "off", "on"),
+    "tx_watchdog_text": ("device", "queue", "queue"),
+    "tx_timeout_text": ("none", "warning", "warning"),
+    "eitr_start": (0xC3, 0xC8, 0xC8),
+    "nvm_version": ("word-29", "etrack-id", "etrack-id"),
+    "mtu_check": ("errno", "errno", "extack"),
+    "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
+    "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
@@ -477,6 +531,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "unknown_module_parameter": ("refused", "refused", "ignored"),
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
+    "ethtool_text": ("6", "3.8", "6.1"),
     "ftrace_format": ("none", "3.10", "6.1"),
 }
 
@@ -486,17 +541,19 @@ PRESETS: dict[str, Params] = {
 }
 
 
+_HINTS = get_type_hints(Params)
+
+
 def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:
     """``params`` with single behaviours replaced; ValueError says what is allowed."""
-    hints = get_type_hints(Params)
     changes: dict[str, Any] = {}
     for name, text in overrides:
-        if name not in hints:
+        if name not in _HINTS:
             raise ValueError(f"there is no behaviour {name}")
         allowed = CHOICES.get(name)
         if allowed is not None and text not in allowed:
             raise ValueError(f"{name} is one of {', '.join(allowed)}")
-        if hints[name] is int:
+        if _HINTS[name] is int:
             low, high = _RANGES.get(name, (0, 0x7FFF_FFFF))
             try:
                 changes[name] = int(text, 0)
@@ -504,7 +561,7 @@ def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Pa
                 raise ValueError(f"{name} is a whole number") from None
             if not low <= changes[name] <= high:
                 raise ValueError(f"{name} is {low} to {high}")
-        elif hints[name] is str:
+        elif _HINTS[name] is str:
             changes[name] = text
         else:
             raise ValueError(f"{name} cannot be set by itself")

@@ -79,6 +79,7 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             (desc.irq, desc.hwirq, desc.chip_name, [action.name for action in desc.actions])
             for _, desc in sorted(cpu.irq.desc.items())
         ],
+        "irq_flows": {desc.irq: desc.name for _, desc in sorted(cpu.irq.desc.items())},
         "devices": [
             (dev.name, device_stats(cpu, dev)) for _, dev in sorted(cpu.net.devices.items())
         ],

@@ -1,7 +1,7 @@
-"""ip, of iproute2, as far as routes go: ``ip route show|add|del|get|flush cache``.
+"""ip, of iproute2: ``ip route show|add|del|get|flush cache`` and ``ip link set DEV up|down|mtu N``.
 
 Words may be shortened as iproute2 allows it. Texts are those of a late version; one of 2006 put two
-blanks before some words. Other objects (link, addr, neigh) are not built."""
+blanks before some words. Other objects (addr, neigh) and what else a link has are not built."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from nodes.cpu.kernel.net.fib import (
 from nodes.cpu.kernel.net.netdevice import IFF_UP
 from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.percpu import USER, Context
-from nodes.cpu.programs.libc import strerror
+from nodes.cpu.programs import iplink
+from nodes.cpu.programs.iperror import IpError, answers
 from nodes.cpu.programs.run import STDERR, Process, program
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ _COMMANDS = ("add", "append", "change", "delete", "flush", "get", "list", "lst",
 _METRIC_MAX = 0xFFFF_FFFF
 
 
-class IpError(Exception):
-    """What ip prints on stderr, and its exit code: 1 its own, 2 the kernel's, 255 a command."""
-
-    def __init__(self, text: str, code: int = 1) -> None:
-        super().__init__(text)
-        self.text = text
-        self.code = code
-
-
 @program("ip")
 def ip(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """main() of ip."""
@@ -50,11 +42,14 @@ def ip(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         return 2
     words = [word for word in argv[1:] if word != "-4"]
     try:
-        if not words or not "route".startswith(words[0]):
+        yield USER
+        if words and "route".startswith(words[0]):
+            yield from _route(cpu, process, words[1:])
+        elif words and "link".startswith(words[0]):
+            yield from iplink.do_iplink(cpu, words[1:])
+        else:
             name = words[0] if words else ""
             raise IpError(f'Object "{name}" is unknown, try "ip help".')
-        yield USER
-        yield from _route(cpu, process, words[1:])
     except IpError as error:
         process.write(f"{error.text}\n", STDERR)
         return error.code
@@ -146,15 +141,11 @@ def _parse(cpu: Cpu, words: list[str]) -> FibRoute:
 # ---------------------------------------------------------------- what it does
 
 
-def _answers(error: int) -> IpError:
-    return IpError(f"RTNETLINK answers: {strerror(error)}", 2)
-
-
 def _modify(cpu: Cpu, command: str, words: list[str]) -> Context:
     """iproute_modify, and what fib_check_nh says about the gateway."""
     route = _parse(cpu, words)
     if not words:
-        raise _answers(ENODEV if command == "add" else ESRCH)
+        raise answers(ENODEV if command == "add" else ESRCH)
     yield from cpu.net.rtnl.lock(cpu)
     if command == "delete":
         error: int = yield from fib_table_delete(
@@ -166,7 +157,7 @@ def _modify(cpu: Cpu, command: str, words: list[str]) -> Context:
             error = yield from fib_table_insert(cpu, route._replace(ifindex=error))
     cpu.net.rtnl.unlock(cpu)
     if error:
-        raise _answers(error)
+        raise answers(error)
 
 
 def _check_nh(cpu: Cpu, route: FibRoute) -> int:
@@ -192,7 +183,7 @@ def _get(cpu: Cpu, words: list[str]) -> str:
     oif = _ifindex(cpu, words[2]) if words[1:2] in (["oif"], ["dev"]) and words[2:] else 0
     rt = ip_route_output(cpu, daddr, oif=oif)
     if rt is None:
-        raise _answers(ENETUNREACH)
+        raise answers(ENETUNREACH)
     via = f"via {ipaddress.IPv4Address(rt.rt_gateway)} " if rt.rt_gateway else ""
     source = ipaddress.IPv4Address(rt.source)
     text = (

@@ -23,6 +23,7 @@ _TEXTS = {
     errno.ETIMEDOUT: "Connection timed out",
     errno.ESRCH: "No such process",
     errno.ENETDOWN: "Network is down",
+    errno.EOPNOTSUPP: "Operation not supported",
     errno.ENOBUFS: "No buffer space available",
     errno.ENETUNREACH: "Network is unreachable",
 }

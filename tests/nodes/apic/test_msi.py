@@ -20,6 +20,9 @@ WORKED = [
     (0xFEE00000, 0x00008041, (0x00, False, 0x41, msi.FIXED, 1, False)),
     (0xFEE03000, 0x00004041, (0x03, False, 0x41, msi.FIXED, 0, False)),
     (0xFEE0300C, 0x00000141, (0x03, True, 0x41, msi.LOWEST, 0, True)),
+    (0xFEE01000, 0x00000200, (0x01, False, 0x00, msi.SMI, 0, False)),
+    (0xFEE01000, 0x00000500, (0x01, False, 0x00, msi.INIT, 0, False)),
+    (0xFEE01000, 0x00000700, (0x01, False, 0x00, msi.EXTINT, 0, False)),
 ]
 
 
@@ -46,8 +49,6 @@ def test_worked_decodes(
         (0, 0, "msi_drop_window"),
         (0xFEE00000, 0x0341, "msi_drop_mode"),
         (0xFEE00000, 0x0641, "msi_drop_mode"),
-        (0xFEE00000, 0x0200, "msi_drop_mode"),
-        (0xFEE00000, 0x0700, "msi_drop_mode"),
     ],
 )
 def test_what_is_not_an_interrupt_has_a_reason(address: int, data: int, drop: str) -> None:
@@ -93,7 +94,8 @@ def test_destination_match(
         (0x0007 | 0x600 | 1 << 56, ipi.Command(7, msi.STARTUP, 0, 1, False)),
         (0x400 | 1 << 56, ipi.Command(0, msi.NMI, 0, 1, False)),
         (0x0F | 1 << 56, ipi.Command(drop="ipi_drop_vector")),
-        (0x200 | 1 << 56, ipi.Command(drop="ipi_drop_mode")),
+        (0x200 | 1 << 56, ipi.Command(0, msi.SMI, 0, 1, False)),
+        (0x700 | 1 << 56, ipi.Command(drop="ipi_drop_mode")),
         (0x300 | 1 << 56, ipi.Command(drop="ipi_drop_mode")),
         (0x400 | 2 << 18, ipi.Command(drop="ipi_drop_shorthand")),
         (0x400 | 3 << 18, ipi.Command(0, msi.NMI, ipi.OTHERS, 0, False)),

@@ -13,7 +13,10 @@ from bus.messages import (
     EthFrame,
     IcrWrite,
     Interrupt,
+    IntxMessage,
+    LocalApicId,
     MemRead,
+    MemWrite,
     MsiWrite,
     PeerBack,
     PeerLost,
@@ -160,6 +163,78 @@ def test_icr_of_somebody_who_is_no_cpu_means_nothing() -> None:
     assert apic.page["unexpected"] == 1
 
 
+# -- how messages find a local APIC
+
+
+def learn(apic: Bench, cpu: int, *, ldr: int, flat: int = 1, x2: int = 0, enabled: int = 1) -> None:
+    assert apic.give((f"cpu{cpu}", LocalApicId(cpu, ldr, flat, x2, enabled))) == []
+
+
+def reached(said: list[tuple[str, Any]]) -> list[str]:
+    return [peer for peer, _ in said]
+
+
+def test_flat_destinations_follow_the_ldr_that_software_wrote() -> None:
+    apic = bench()
+    assert reached(msi(apic, 0xFEE01004, 0x41)) == ["cpu0"]
+    learn(apic, 0, ldr=0x80 << 24)
+    learn(apic, 3, ldr=0x01 << 24)
+    assert reached(msi(apic, 0xFEE01004, 0x41)) == ["cpu3"]
+    assert reached(msi(apic, 0xFEE80004, 0x41)) == ["cpu0"]
+
+
+def test_cluster_destinations() -> None:
+    """CPUs 0 and 1 in cluster 0, 2 and 3 in cluster 1."""
+    apic = bench()
+    for cpu in range(4):
+        learn(apic, cpu, ldr=(cpu // 2 << 4 | 1 << cpu % 2) << 24, flat=0)
+    assert reached(msi(apic, 0xFEE02004, 0x41)) == ["cpu1"]
+    assert reached(msi(apic, 0xFEE13004, 0x41)) == ["cpu2", "cpu3"]
+    assert reached(msi(apic, 0xFEEF1004, 0x41)) == ["cpu0", "cpu2"]
+    assert reached(msi(apic, 0xFEEFF004, 0x41)) == ["cpu0", "cpu1", "cpu2", "cpu3"]
+    assert reached(msi(apic, 0xFEE14004, 0x41)) == []
+    assert apic.page["msi_drop_no_target"] == 1
+    balanced(apic)
+
+
+def test_an_ldr_of_zero_is_never_matched() -> None:
+    apic = bench()
+    learn(apic, 1, ldr=0)
+    assert reached(msi(apic, 0xFEEFF004, 0x41)) == ["cpu0", "cpu2", "cpu3"]
+
+
+def test_lowest_priority_passes_over_those_whom_software_disabled() -> None:
+    apic = bench()
+    learn(apic, 0, ldr=1 << 24, enabled=0)
+    said = [msi(apic, 0xFEE0300C, 0x0161) for _ in range(3)]
+    assert [reached(each) for each in said] == [["cpu1"]] * 3
+    learn(apic, 1, ldr=2 << 24, enabled=0)
+    assert msi(apic, 0xFEE0300C, 0x0161) == []
+    assert reached(msi(apic, 0xFEE0300C & ~8, 0x61)) == ["cpu0", "cpu1"]
+    balanced(apic)
+
+
+def test_an_x2apic_is_sent_32_bit_destinations_and_found_by_8_bits_too() -> None:
+    apic = bench(cpus=20)
+    for cpu in range(20):
+        learn(apic, cpu, ldr=cpu >> 4 << 16 | 1 << (cpu & 15), flat=0, x2=1)
+    assert reached(icr(apic, 0x40 | 17 << 32)) == ["cpu17"]
+    assert reached(icr(apic, 0x40 | 1 << 11 | 0x1_0006 << 32)) == ["cpu17", "cpu18"]
+    assert len(icr(apic, 0x40 | 0xFFFF_FFFF << 32)) == 20
+    assert icr(apic, 0x40 | 0xFF << 32) == []
+    assert reached(msi(apic, 0xFEE13000, 0x41)) == ["cpu19"]
+    assert reached(msi(apic, 0xFEE06004, 0x41)) == ["cpu1", "cpu2"]
+    balanced(apic)
+
+
+def test_smi_init_and_extint_are_passed_on() -> None:
+    apic = bench()
+    for mode in (2, 5, 7):
+        assert msi(apic, 0xFEE01000, mode << 8) == [("cpu1", Interrupt(0, mode, 0))]
+    assert icr(apic, 0x200 | 2 << 56) == [("cpu2", Interrupt(0, 2, 0))]
+    balanced(apic)
+
+
 # -- losses, looks, garbage
 
 
@@ -205,7 +280,17 @@ MESSAGES = st.one_of(
         st.integers(0, 0xFFFFFFFF),
     ),
     st.builds(IcrWrite, st.integers(0, (1 << 64) - 1)),
-    st.builds(MemRead, st.just(1), st.just(0), st.just(0)),
+    st.builds(MemRead, st.just(1), st.integers(0, 1), st.sampled_from([0, 0x10, 0x40])),
+    st.builds(MemWrite, st.just(0), st.sampled_from([0, 0x10, 0x40]), st.integers(0, 0xFFFFFFFF)),
+    st.builds(IntxMessage, st.integers(1, 4), st.integers(0, 1)),
+    st.builds(
+        LocalApicId,
+        st.integers(0, 3),
+        st.integers(0, 0xFFFFFFFF),
+        st.integers(0, 1),
+        st.integers(0, 1),
+        st.integers(0, 1),
+    ),
     st.builds(EthFrame, st.binary(max_size=8)),
     st.builds(Snapshot, st.just(1), st.text(max_size=6)),
     st.just(PeerLost(1)),
@@ -219,5 +304,5 @@ def test_any_messages_leave_balanced_accounts(messages: list[tuple[str, Any]]) -
     apic = bench()
     said = apic.give(*messages)
     balanced(apic)
-    routed = sum(apic.page.run("msi_routed")) + sum(apic.page.run("ipi_routed"))
+    routed = sum(sum(apic.page.run(f"{way}_routed")) for way in ("msi", "ipi", "ioapic"))
     assert sum(isinstance(m, Interrupt) for _, m in said) == routed

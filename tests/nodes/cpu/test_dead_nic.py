@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.nodes.cpu.captures import kernel_log
-from tests.nodes.cpu.harness import ERAS, GATEWAY, Box, gaps_ms
+from tests.nodes.cpu.harness import ERAS, GATEWAY, MS, Box, gaps_ms
 from tests.nodes.cpu.test_failover import bond_said, pinging, to_next_tick
 
 REMOVED = "ixgbe 0000:01:00.0: Adapter removed"
@@ -162,7 +162,8 @@ def test_the_monitor_waits_for_rtnl_while_a_nic_is_removed(era: str, switched_by
     later = box.now_s
     box.live(300)
     assert bond_said(box, later) == []
-    assert box.pages["cpu0"]["bond_next_mii_ns"] > box.machine.now_ns()  # it looks on
+    tick_ns = 4 * MS  # its timer may be late by one
+    assert box.pages["cpu0"]["bond_next_mii_ns"] + tick_ns > box.machine.now_ns()  # it looks on
 
 
 def test_log_of_a_release_is_that_of_a_real_kernel() -> None:

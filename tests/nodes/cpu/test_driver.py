@@ -195,14 +195,44 @@ def test_the_backups_receive_counters_count_what_bonding_drops(era: str) -> None
 # ---------------------------------------------------------------- probe
 
 
-def test_probing_logs_what_the_driver_says() -> None:
-    said = [line for line in Box(cpus=4, nics=1).said() if line.startswith("ixgbe")]
-    assert said[:3] == [
-        "ixgbe 0000:01:00.0: Multiqueue Enabled: Rx Queue count = 4, Tx Queue count = 4",
-        "ixgbe 0000:01:00.0: 00:1b:21:00:00:01",
-        "ixgbe 0000:01:00.0: Intel(R) 10 Gigabit Network Connection",
-    ]
-    assert said[3] == "ixgbe 0000:01:00.0 eth0: NIC Link is Up 10 Gbps, Flow Control: RX/TX"
+@pytest.mark.parametrize(
+    ("era", "lines"),
+    [
+        (
+            "2.6.18",
+            [
+                "Multiqueue Enabled: Rx Queue count = 4, Tx Queue count = 4",
+                "(PCI Express:5.0Gb/s:Width x8) 00:1b:21:00:00:01",
+                "MAC: 2, PHY: 9, SFP+: 3, PBA No: BH8259-001",
+                "Intel(R) 10 Gigabit Network Connection",
+                "eth0: NIC Link is Up 10 Gbps, Flow Control: RX/TX",
+            ],
+        ),
+        (
+            "3.10",
+            [
+                "Multiqueue Enabled: Rx Queue count = 4, Tx Queue count = 4",
+                "(PCI Express:5.0GT/s:Width x8) 00:1b:21:00:00:01",
+                "MAC: 2, PHY: 9, SFP+: 3, PBA No: BH8259-001",
+                "Intel(R) 10 Gigabit Network Connection",
+            ],
+        ),
+        (
+            "6.1",
+            [
+                "Multiqueue Enabled: Rx Queue count = 4, Tx Queue count = 4 XDP Queue count = 0",
+                "32.000 Gb/s available PCIe bandwidth (5.0 GT/s PCIe x8 link)",
+                "MAC: 2, PHY: 14, SFP+: 3, PBA No: BH8259-001",
+                "00:1b:21:00:00:01",
+                "Intel(R) 10 Gigabit Network Connection",
+            ],
+        ),
+    ],
+)
+def test_probing_logs_what_the_driver_says(era: str, lines: list[str]) -> None:
+    prefix = "ixgbe 0000:01:00.0: "
+    said = [line for line in Box(era, cpus=4, nics=1).said() if line.startswith(prefix)]
+    assert [line.removeprefix(prefix) for line in said] == lines
 
 
 def test_a_dead_slot_is_not_probed_and_the_machine_boots_without_it() -> None:

@@ -759,7 +759,8 @@ def test_a_nic_entry_is_unmasked_at_request_and_masked_at_free(era: str) -> None
     controls = vector_controls(writes)
     for entry in (0, 1):
         mine = [value for number, value in controls if number == entry]
-        assert mine[:2] == [1, 0]
+        first = [0] if era == "2.6.18" else [1, 0]  # it trusts in the mask of the reset
+        assert mine[: len(first)] == first
         assert mine[-1] == 0
     before = len(writes)
     assert box.run("pci-remove", "eth0").code == 0

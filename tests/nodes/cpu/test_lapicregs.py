@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.messages import IcrWrite, Interrupt
+from bus.messages import EoiBroadcast, IcrWrite, Interrupt, LocalApicId
 from bus.ram import Layout, Ram
 from nodes.cpu import lapic as modes
 from nodes.cpu.kernel.apic import setup_local_apic
@@ -37,7 +37,10 @@ class Apic:
         self.lapic = LocalApic(ram.page("cpu0", CPU_SCHEMA))
         self.ns = 1000
         self.sent: list[int] = []
-        self.registers = LocalApicRegisters(self.lapic, apic_id, self.sent.append, lambda: self.ns)
+        self.told: list[LocalApicId] = []
+        self.registers = LocalApicRegisters(
+            self.lapic, apic_id, self.sent.append, lambda: self.ns, self.told.append
+        )
 
     def write(self, name: str, value: int) -> None:
         self.registers.write(OFFSET[name], value)
@@ -276,6 +279,66 @@ def test_the_eoi_of_a_level_vector_is_told_to_the_io_apics(apic: Apic) -> None:
         apic.lapic.ack()
         apic.write("EOI", 0)
     assert heard == [0x41]
+
+
+def test_svr_bit_12_keeps_the_eoi_of_a_level_vector_to_itself(apic: Apic) -> None:
+    heard: list[int] = []
+    apic.lapic.level_eoi = heard.append
+    assert apic.read("VERSION") >> 24 & 1
+    apic.write("SVR", 0x11FF)
+    apic.lapic.accept(0x41, level=True)
+    apic.lapic.ack()
+    apic.write("EOI", 0)
+    assert (heard, apic.lapic.isr) == ([], 0)
+    apic.enable()
+    apic.lapic.accept(0x41, level=True)
+    apic.lapic.ack()
+    apic.write("EOI", 0)
+    assert heard == [0x41]
+
+
+def test_the_eoi_of_a_level_vector_is_a_message_to_the_interrupt_controller() -> None:
+    bench = BareCpu()
+    bench.cpu.lapic.accept(0x41, level=True)
+    bench.cpu.lapic.ack()
+    bench.cpu.lapic.accept(0x51)
+    bench.cpu.lapic.ack()
+    bench.cpu.lapic.eoi()
+    bench.cpu.lapic.eoi()
+    bench.turn()
+    assert bench.outbox["apic"] == [EoiBroadcast(0x41)]
+    assert bench["eoi_sent"] == 1
+
+
+def test_what_finds_this_apic_is_told_when_it_is_written_and_new(apic: Apic) -> None:
+    apic.enable()
+    apic.write("LDR", 2 << 24)
+    apic.write("LDR", 2 << 24)
+    apic.write("DFR", 0)
+    apic.write("SVR", 0xFF)
+    assert apic.told == [
+        LocalApicId(0, 0, 1, 0, 1),
+        LocalApicId(0, 2 << 24, 1, 0, 1),
+        LocalApicId(0, 2 << 24, 0, 0, 1),
+        LocalApicId(0, 2 << 24, 0, 0, 0),
+    ]
+
+
+def test_x2apic_computes_its_logical_id_and_sends_32_bit_destinations() -> None:
+    apic = Apic(0x23)
+    apic.enable()
+    apic.x2()
+    assert apic.told[-1] == LocalApicId(0x23, 2 << 16 | 8, 0, 1, 1)
+    apic.registers.wrmsr(0x830, 0x12345 << 32 | 0x41)
+    assert apic.sent == [0x12345 << 32 | 0x41]
+    assert apic.registers.rdmsr(0x830) == 0x12345 << 32 | 0x41
+
+
+@pytest.mark.parametrize("mode", [2, 7])
+def test_smi_and_extint_find_nobody_who_would_act_on_them(mode: int) -> None:
+    bench = BareCpu()
+    bench.turn(("apic", Interrupt(0, mode, 0)))
+    assert (bench["lapic_in"], bench["lapic_other"], bench.cpu.lapic.irr) == (1, 1, 0)
 
 
 @pytest.mark.conformance("A6.14-1")

@@ -97,6 +97,7 @@ def test_an_answer_to_another_read_is_ignored(bench: BareCpu) -> None:
 
 
 @pytest.mark.conformance("A11.3-3")
+@pytest.mark.conformance("H15-1")
 def test_with_the_link_lost_a_read_is_all_ones_at_once(bench: BareCpu) -> None:
     got: list[int] = []
     bench.turn(("eth0", PeerLost(2)))

@@ -68,10 +68,8 @@ def rendered(path: str, snapshot: dict[str, Any], page: dict[str, Page] | None =
 
 @pytest.mark.parametrize("folder", [*FOLDERS, OFFLINE])
 def test_interrupts_as_a_real_kernel_prints_them(folder: str) -> None:
-    """All rows but those of other flow handlers than edge, which this kernel has none of."""
-    text = captured(f"{folder}/proc-interrupts.txt")
-    lines = [line for line in text.splitlines() if "fasteoi" not in line]
-    cpus, irqs, page = len(lines[0].split()), [], pages()
+    lines = captured(f"{folder}/proc-interrupts.txt").splitlines()
+    cpus, irqs, flows, page = len(lines[0].split()), [], {}, pages()
     for line in lines[1:]:
         label, rest = line.strip().split(":", 1)
         fields = rest.split()
@@ -82,9 +80,9 @@ def test_interrupts_as_a_real_kernel_prints_them(folder: str) -> None:
             else:
                 fill(page[f"cpu{number}"], "arch_irqs", {ARCH_IRQS.index(label): count})
         if label.isdigit():
-            chip, hwirq = fields[cpus], int(fields[cpus + 1].split("-")[0])
-            irqs.append((int(label), hwirq, chip, " ".join(fields[cpus + 2 :]).split(", ")))
-    snapshot = boot(online=list(range(cpus)), irqs=irqs)
+            chip, (hwirq, flows[int(label)]) = fields[cpus], fields[cpus + 1].split("-")
+            irqs.append((int(label), int(hwirq), chip, " ".join(fields[cpus + 2 :]).split(", ")))
+    snapshot = boot(online=list(range(cpus)), irqs=irqs, irq_flows=flows)
     assert rendered("/proc/interrupts", snapshot, page) == "\n".join(lines) + "\n"
 
 
@@ -93,6 +91,11 @@ OLD_ROWS = {
     "2.6.18": " 58:        100          5       PCI-MSI-X  eth0-TxRx-0",
     "3.10": " 44:        100          5   PCI-MSI-edge      eth0-TxRx-0",
     "6.1": " 24:        100          5   PCI-MSI 524288-edge      eth0-TxRx-0",
+}
+LEVEL_ROWS = {
+    "2.6.18": "169:        100          5   IO-APIC-level  eth0, eth1",
+    "3.10": " 18:        100          5   IO-APIC-fasteoi   eth0, eth1",
+    "6.1": " 18:        100          5   IO-APIC  18-fasteoi   eth0, eth1",
 }
 
 
@@ -103,9 +106,24 @@ def test_a_device_row_of_each_era(era: str) -> None:
     fill(page["cpu0"], "irqs", {irq: 100})
     fill(page["cpu1"], "irqs", {irq: 5})
     chip = "PCI-MSI-X" if era == "2.6.18" else "PCI-MSI"
-    text = render_interrupts(boot(era, irqs=[(irq, 524288, chip, ["eth0-TxRx-0"])]), page)
+    irqs = [(irq, 524288, chip, ["eth0-TxRx-0"])]
+    text = render_interrupts(boot(era, irqs=irqs, irq_flows={irq: "edge"}), page)
     assert text.splitlines()[0] == "           CPU0       CPU1       "
     assert text.splitlines()[1] == OLD_ROWS[era]
+
+
+@pytest.mark.parametrize("era", list(LEVEL_ROWS))
+def test_a_shared_level_row_of_each_era(era: str) -> None:
+    page = pages()
+    irq = int(LEVEL_ROWS[era].split(":")[0])
+    fill(page["cpu0"], "irqs", {irq: 100})
+    fill(page["cpu1"], "irqs", {irq: 5})
+    chip = "IO-APIC-level" if era == "2.6.18" else "IO-APIC"
+    irqs = [(irq, 18, chip, ["eth0", "eth1"]), (irq + 1, 19, chip, [])]
+    flows = {irq: "fasteoi", irq + 1: "fasteoi"}
+    rows = render_interrupts(boot(era, irqs=irqs, irq_flows=flows), page).splitlines()
+    assert rows[1] == LEVEL_ROWS[era]
+    assert not rows[2].strip().startswith(str(irq + 1))
 
 
 LABELS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bus.messages import Interrupt
+from bus.messages import IcrWrite, Interrupt
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.timer import Timer
 from nodes.cpu.kernel.timer_shared import (
@@ -82,6 +82,8 @@ class Two:
         bench.turn(budget=1)
         rig.ns = max(rig.ns, bench.ns)
         for message in bench.outbox.pop("apic", ()):
+            if not isinstance(message, IcrWrite):
+                continue
             target = rig.benches[message.icr >> 56]
             vector = Interrupt(message.icr & 0xFF, message.icr >> 8 & 7, 0)
             target.node.turn([("apic", vector)], 0)

@@ -9,12 +9,14 @@ from bus.messages import (
     CfgWrite,
     Completion,
     EthFrame,
+    IntxMessage,
     LinkState,
     MemRead,
     MemWrite,
     MsiWrite,
     PeerBack,
 )
+from bus.ram import Ram
 from nodes.nic.node import NicNode
 from nodes.nic.registers import KEYS
 from tests.nodes.harness import Bench, machine
@@ -33,10 +35,10 @@ def frame(size: int = 60, destination: bytes = MAC, fill: int = 0x5A) -> bytes:
 class Rig(Bench):
     """``eth0`` of a small machine; ``up`` does what a driver does until traffic can flow."""
 
-    def __init__(self, cpus: int = 2) -> None:
+    def __init__(self, cpus: int = 2, ram: Ram | None = None) -> None:
         settings = machine(cpus)
         super().__init__(
-            settings, "eth0", lambda around: NicNode(around, settings, settings.nics[0])
+            settings, "eth0", lambda around: NicNode(around, settings, settings.nics[0]), ram
         )
         self.nic = self.node
         assert isinstance(self.nic, NicNode)
@@ -82,6 +84,10 @@ class Rig(Bench):
     def msis(self, said: list[tuple[str, Any]]) -> list[tuple[int, int]]:
         """(address, data) of the interrupt messages."""
         return [tuple(m) for peer, m in said if isinstance(m, MsiWrite) and peer == "apic"]
+
+    def wires(self, said: list[tuple[str, Any]]) -> list[tuple[int, int]]:
+        """(pin, asserted) of the INTx messages."""
+        return [tuple(m) for peer, m in said if isinstance(m, IntxMessage) and peer == "apic"]
 
     def vectors(self, said: list[tuple[str, Any]]) -> list[int]:
         """Vectors of the interrupt messages, as ``program_msix`` numbered them."""
@@ -180,6 +186,14 @@ class Rig(Bench):
     def wire(self, *frames: bytes) -> list[tuple[str, Any]]:
         """Frames from the switch, in one inbox."""
         return self.give(*(("lan", EthFrame(f)) for f in frames))
+
+    def inbox_with_read(self, *frames: bytes) -> None:
+        """Frames, and behind them a register read, in one inbox."""
+        self._tag += 1
+        self.give(
+            *(("lan", EthFrame(f)) for f in frames),
+            ("cpu0", MemRead(self._tag, 0, KEYS["STATUS"][0])),
+        )
 
     # -- descriptors
 

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import msgpack
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ from bus.messages import (
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.nic import trace
 from nodes.nic.page import RX_DROPS, TX_DROPS
-from nodes.nic.registers import DECODE
+from nodes.nic.registers import DECODE, name_of
 from tests.nodes.nic.rig import Rig, frame
 
 
@@ -66,6 +67,26 @@ def test_losses_at_the_hand_over_have_names() -> None:
     assert rig.page.run("tx_lost_peer_full") == [2, 0, 0]
     assert rig.page["msi_lost_peer_dead"] == 1
     assert rig.page["completions_lost"] == 1
+
+
+@pytest.mark.conformance("H15-1")
+def test_card_that_comes_back_knows_nothing_of_before() -> None:
+    """That reads of a card that is away give ones is the bus's doing: ``test_mmio``."""
+    before = Rig()
+    before.up()
+    ring = before.tx_queue()
+    after = Rig(ram=before.ram)
+    assert after.read("STATUS") == 0xFFFFFFFF  # no decode yet: its configuration is new too
+    assert after.write("RDBAL", 0x10000) == []
+    after.enable()
+    offsets = [offset for offset, slot in DECODE.items() if slot.register.name != "FRTIMER"]
+    fresh = Rig()
+    fresh.enable()
+    for offset in offsets:
+        assert after.device.peek32(offset) == fresh.device.peek32(offset), name_of(offset)
+    before.ram.words64[ring // 8 + 1] = 0
+    assert after.frames(after.write("TDT", 1)) == []
+    assert after.config(0x10) == fresh.config(0x10)
 
 
 def test_snapshots() -> None:

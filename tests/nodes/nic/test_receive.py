@@ -8,6 +8,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from nodes.ledger import OTHER, REPLY
 from nodes.nic.page import RX_DROPS
+from nodes.nic.registers import KEYS
 from tests.nodes.nic.rig import MAC, PEER, Rig, frame
 
 SRRCTL_DROP = 0x12000402
@@ -173,6 +174,16 @@ def test_disabled_queue_drops_and_counts() -> None:
     assert rig.read("MPC") == 0
 
 
+@pytest.mark.conformance("H9.6-11")
+def test_value_wider_than_a_register_is_cut_to_its_low_dword() -> None:
+    """As a driver does that writes a whole bus address to RDBAL and lets the bus cut it."""
+    rig = Rig()
+    rig.enable()
+    rig.device.write32(KEYS["RDBAL"][0], 0x5_1234_5680)
+    assert rig.read("RDBAL") == 0x1234_5680
+    assert rig.read("RDBAH") == 0
+
+
 @pytest.mark.conformance("H9.6-12")
 def test_receiver_off_takes_nothing_and_keeps_the_link() -> None:
     rig, ring, _ = rig_with()
@@ -328,6 +339,7 @@ def test_vlan_filter_and_stripping() -> None:
     rig.write("VLNCTRL", 1 << 30 | 0x8100)
     rig.wire(tagged)
     assert drops(rig) == {"rx_drop_vlan": 1}
+    assert rig.read("RXNFGPC") == 2  # the one that was filtered out is not there
     rig.write("VFTA", 1 << 5)
     rig.wire(tagged)
     assert rig.dwords(ring, 2)[2] & 1

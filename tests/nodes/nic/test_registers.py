@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from bus.messages import LinkState
 from nodes.nic import registers
+from nodes.nic.device import Device, Outside
 from nodes.nic.eeprom import checksum_sum, make_image
 from nodes.nic.registers import ACCESS, DECODE, TABLE
+from tests.nodes.nic.hands import eeprom_word, give, take
 from tests.nodes.nic.rig import MAC, MS, Rig, frame
 
 
@@ -15,18 +18,6 @@ def rig() -> Rig:
     rig = Rig()
     rig.enable()
     return rig
-
-
-def eeprom_word(rig: Rig, word: int) -> int:
-    """As the driver reads one: write EERD, poll DONE."""
-    rig.write("EERD", word << 2 | 1)
-    for _ in range(10):
-        value = rig.read("EERD")
-        if value & 2:
-            assert value >> 2 & 0x3FFF == word
-            return value >> 16
-        rig.advance(1000)
-    raise AssertionError("EERD never got DONE")
 
 
 def test_table_has_no_overlap_and_only_known_access_rules() -> None:
@@ -157,7 +148,7 @@ def test_eeprom_is_loaded_some_time_after_a_reset(rig: Rig) -> None:
 @pytest.mark.conformance("H4.3-3")
 def test_checksum_read_through_eerd_is_what_linux_wants(rig: Rig) -> None:
     words = {w: eeprom_word(rig, w) for w in range(0x80)}
-    assert words[0x2C] == 0x81
+    assert words[0x2C] & 1
     total = sum(words[w] for w in range(0x40))
     for pointer in range(3, 0x0F):
         section = words[pointer]
@@ -181,7 +172,7 @@ def test_second_eeprom_read_drops_done_first(rig: Rig) -> None:
     assert not rig.read("EERD") & 2
     rig.advance(1000)
     assert rig.read("EERD") & 2
-    assert rig.read("EERD") >> 16 != 0x81
+    assert rig.read("EERD") >> 16 != 1
 
 
 @pytest.mark.conformance("H5-1")
@@ -195,15 +186,222 @@ def test_software_semaphore_is_taken_by_reading(rig: Rig) -> None:
     assert rig.read("SWSM") & 2
 
 
-def test_absent_phy_module_and_firmware_look_absent(rig: Rig) -> None:
-    rig.write("MSCA", 0x4C010008)
-    assert not rig.read("MSCA") & 1 << 30
-    assert rig.read("MSRWD") == 0xFFFF0000
-    assert rig.read("I2CCTL") == 0xF
-    rig.write("I2CCTL", 0x8)  # clock low, data released
-    assert rig.read("I2CCTL") == 0xC
+@pytest.mark.conformance("H5-4")
+def test_resource_that_firmware_owns_cannot_be_had_until_it_lets_go(rig: Rig) -> None:
+    rig.device.semaphores.firmware_takes(1)
+    assert rig.read("GSSR") == 1 << 5
+    assert not take(rig, 1)
+    assert take(rig, 2)  # another resource is free
+    rig.device.semaphores.firmware_takes(0)
+    assert take(rig, 1)
+    assert rig.read("GSSR") == 3
+    give(rig, 3)
+    assert rig.read("GSSR") == 0
+
+
+@pytest.mark.conformance("H3-1")
+@pytest.mark.conformance("H5-3")
+def test_ports_of_one_chip_share_its_semaphores_and_nothing_else(rig: Rig) -> None:
+    chip: dict[int, int] = {}
+    nowhere = Outside(*[lambda *_: None] * len(Outside._fields))
+    words, recorder = memoryview(bytearray(16384)).cast("Q"), rig.device._recorder
+    first, second = (
+        Device(words, rig.device.dma, recorder, MAC, nowhere, port=port, chip=chip)
+        for port in (0, 1)
+    )
+    gssr, status, gpie = (registers.address_of(name) for name in ("GSSR", "STATUS", "GPIE"))
+    first.write32(gssr, 3)
+    first.write32(gpie, 0x10)
+    assert second.read32(gssr) == 3
+    assert second.read32(gpie) == 0
+    assert [port.read32(status) & 0xC for port in (first, second)] == [0, 4]
+    second.write32(registers.address_of("CTRL"), 1 << 26)
+    assert first.read32(gssr) == 3
+
+
+def test_semaphore_that_firmware_holds_does_not_show_software_its_bit(rig: Rig) -> None:
+    rig.device.semaphores.firmware_holds = True
+    assert not take(rig, 1)
+    rig.device.semaphores.firmware_holds = False
+    assert take(rig, 1)
+
+
+def test_semaphores_survive_a_port_reset_but_not_power_on(rig: Rig) -> None:
+    take(rig, 2)
+    rig.read("SWSM")
+    rig.write("CTRL", 1 << 26)
+    rig.set_config(0xA8, 0x8000)  # function level reset
+    rig.enable()
+    assert rig.read("GSSR") == 2
+    assert rig.read("SWSM") == 1
+    rig.device.power_on()
+    assert rig.read("GSSR") == 0
+
+
+def test_firmware_looks_absent(rig: Rig) -> None:
     assert rig.read("FWSM") == 0x8000
-    assert rig.read("HICR") == 0
+    for name in ("HICR", "MANC", "FACTPS", "MMNGC"):
+        rig.write(name, 0xFFFFFFFF)
+        assert rig.read(name) == 0
+
+
+def mdio(rig: Rig, operation: int, port: int, device: int, address: int) -> None:
+    rig.write("MSCA", 1 << 30 | operation << 26 | port << 21 | device << 16 | address)
+    assert not rig.read("MSCA") & 1 << 30
+
+
+@pytest.mark.conformance("H7.6-6")
+def test_mdio_reads_what_a_phy_has_and_ones_where_there_is_none(rig: Rig) -> None:
+    mdio(rig, 0, 3, 1, 8)
+    mdio(rig, 3, 3, 1, 8)
+    assert rig.read("MSRWD") >> 16 == 0xFFFF  # bits 15:14 are not 10b: nobody
+    rig.device.mdio.phys[3, 1] = {8: 0x8000}
+    mdio(rig, 0, 3, 1, 8)
+    mdio(rig, 3, 3, 1, 8)
+    assert rig.read("MSRWD") >> 16 == 0x8000
+    mdio(rig, 3, 3, 2, 8)
+    assert rig.read("MSRWD") >> 16 == 0xFFFF
+    rig.write("MSRWD", 0x1234)
+    mdio(rig, 0, 3, 1, 9)
+    mdio(rig, 1, 3, 1, 9)
+    mdio(rig, 0, 3, 1, 8)
+    mdio(rig, 2, 3, 1, 8)  # reads 8, goes on to 9
+    mdio(rig, 3, 3, 1, 8)
+    assert rig.read("MSRWD") >> 16 == 0x1234
+
+
+def test_part_number_is_a_string_block(rig: Rig) -> None:
+    assert eeprom_word(rig, 0x15) == 0xFAFA
+    block = eeprom_word(rig, 0x16)
+    length = eeprom_word(rig, block)
+    words = [eeprom_word(rig, block + 1 + i) for i in range(length - 1)]
+    assert b"".join(w.to_bytes(2, "big") for w in words) == b"BH8259-001"
+
+
+@pytest.mark.parametrize("kind", [3, 4, 5, 6])
+def test_each_kind_of_module_has_its_initialisation_words(rig: Rig, kind: int) -> None:
+    at = eeprom_word(rig, 0x2B) + 1
+    while (found := eeprom_word(rig, at)) != kind:
+        assert found != 0xFFFF, "the list ended"
+        at += 2
+    words = eeprom_word(rig, at + 1) + 1
+    sent = 0
+    while (word := eeprom_word(rig, words + sent)) != 0xFFFF:
+        rig.write("CORECTL", word)
+        sent += 1
+    assert sent
+    assert rig.read("CORECTL") == 0
+
+
+def test_firmware_version_is_no_preproduction_one_and_there_is_no_lesm(rig: Rig) -> None:
+    firmware = eeprom_word(rig, 0x0F)
+    assert eeprom_word(rig, eeprom_word(rig, firmware + 4) + 7) > 5
+    assert eeprom_word(rig, firmware + 2) == 0xFFFF
+
+
+def test_eeprom_is_granted_and_a_word_can_be_written(rig: Rig) -> None:
+    assert not rig.read("EEC") & 1 << 7
+    rig.write("EEC", 1 << 6)
+    assert rig.read("EEC") & 1 << 7
+    rig.write("EEC", 0)
+    assert not rig.read("EEC") & 1 << 7
+    rig.write("EEWR", 0xBEEF << 16 | 0x200 << 2 | 1)
+    assert rig.read("EEWR") & 2
+    assert eeprom_word(rig, 0x200) == 0xBEEF
+
+
+#: (register, elements, bits written, bits that must read back) of ``ethtool -t``'s register test.
+ETHTOOL = [
+    ("FCRTL", 1, 0x8007FFF0, 0x8007FFF0), ("FCRTH", 1, 0x8007FFF0, 0x8007FFF0),
+    ("PFCTOP", 1, 0xFFFFFFFF, 0xFFFFFFFF), ("VLNCTRL", 1, 0, 0),
+    ("RDBAL", 4, 0xFFFFFF80, 0xFFFFFF80), ("RDBAH", 4, 0xFFFFFFFF, 0xFFFFFFFF),
+    ("RDLEN", 4, 0x000FFFFF, 0x000FFF80), ("RDT", 4, 0x0000FFFF, 0x0000FFFF),
+    ("TDBAL", 4, 0xFFFFFFFF, 0xFFFFFF80), ("TDBAH", 4, 0xFFFFFFFF, 0xFFFFFFFF),
+    ("TDLEN", 4, 0x000FFF80, 0x000FFF80), ("RXCTRL", 1, 1, 1),
+    ("RAL", 16, 0xFFFFFFFF, 0xFFFFFFFF), ("RAH", 16, 0x800CFFFF, 0x8001FFFF),
+    ("MTA", 128, 0xFFFFFFFF, 0xFFFFFFFF),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count", "write", "mask"), ETHTOOL)
+def test_ethtool_register_test(rig: Rig, name: str, count: int, write: int, mask: int) -> None:
+    """Queues are enabled while tails are tried; the device must bear the garbage in their bases."""
+    for q in range(4):
+        rig.write("RXDCTL", 1 << 25, q)
+    for index in range(count):
+        before = rig.read(name, index)
+        for pattern in (0x5A5A5A5A, 0xA5A5A5A5, 0x00000000, 0xFFFFFFFF):
+            rig.write(name, pattern & write, index)
+            assert rig.read(name, index) == pattern & write & mask
+            rig.write(name, before, index)
+
+
+def test_ethtool_toggles_status_in_vain(rig: Rig) -> None:
+    before = rig.read("STATUS")
+    rig.write("STATUS", 0xFFFFFFFF)
+    assert rig.read("STATUS") == before
+
+
+@pytest.mark.parametrize("how", ["CTRL.RST", "CTRL.LNK_RST", "FLR", "D3hot"])
+def test_after_any_reset_every_register_reads_as_after_power_on(rig: Rig, how: str) -> None:
+    rig.link()
+    rig.advance(100 * MS)
+    rig.read("EICR")
+    passing = ("FRTIMER", "LINKS")
+    offsets = [o for o, slot in DECODE.items() if slot.register.name not in passing]
+    expected = {o: rig.device.peek32(o) for o in offsets if not DECODE[o].register.survives}
+    for offset in expected:
+        if DECODE[offset].register.name not in ("CTRL", "EEWR"):
+            rig.write_at(offset, 0xA5A5_A5A5)
+    changed = sum(rig.device.peek32(o) != v for o, v in expected.items())
+    assert changed > len(expected) // 2
+    if how.startswith("CTRL"):
+        rig.write("CTRL", 1 << (26 if how == "CTRL.RST" else 3))
+    elif how == "FLR":
+        rig.set_config(0xA8, 0x8000)
+    else:
+        rig.set_config(0x44, 3)
+        rig.set_config(0x44, 0)
+    rig.enable()
+    rig.give()
+    rig.advance(100 * MS)
+    for name in ("EICR", "MLFC"):  # the link may have gone and come
+        rig.read(name)
+    for offset, value in expected.items():
+        assert rig.device.peek32(offset) == value, registers.name_of(offset)
+
+
+def test_looking_changes_nothing(rig: Rig) -> None:
+    rig.link()
+    rig.give(("lan", LinkState(0, 10000)))
+    before = {offset: rig.device.peek32(offset) for offset in DECODE}
+    assert {offset: rig.device.peek32(offset) for offset in DECODE} == before
+    assert before[registers.address_of("eicr")] == 1 << 20
+    assert before[registers.address_of("MLFC")] == 1
+    assert rig.read("MLFC") == 1
+    assert rig.device.peek32(registers.address_of("MLFC")) == 0
+
+
+def test_names_and_fields_of_a_register() -> None:
+    assert registers.address_of("RDT[3]") == 0x10D8
+    assert registers.address_of("0x42a0") == 0x42A0
+    with pytest.raises(KeyError):
+        registers.address_of("RDT[128]")
+    fields = registers.decode(registers.address_of("LINKS"), 0x70000080)
+    assert [(f.name, value, text) for f, value, text in fields] == [
+        ("UP", 1, ""), ("SPEED", 3, "10G"), ("UP_COPY", 1, ""),
+    ]  # fmt: skip
+    assert registers.decode(0x08F00, 1) == []
+
+
+def test_fields_do_not_overlap() -> None:
+    for register in TABLE:
+        used = 0
+        for field in register.fields:
+            bits = (1 << field.high + 1) - (1 << field.low)
+            assert 0 <= field.low <= field.high <= 31
+            assert not used & bits, f"{register.name}.{field.name}"
+            used |= bits
 
 
 @pytest.mark.conformance("H18-1")

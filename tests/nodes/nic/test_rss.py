@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.inet6 import (
+    HAO,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    PadN,
+)
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Packet
 
 from tests.nodes.nic.rig import MAC, PEER, Rig
 
@@ -118,6 +127,91 @@ def test_tcp_with_only_the_address_field_enabled_reports_type_2() -> None:
     assert where(rig, rings) == ((pair & 127) % 4, pair, 2)
 
 
+UDP4, TCP6_EXT, IP6_EXT, UDP6, UDP6_EXT = 1 << 22, 1 << 18, 1 << 19, 1 << 23, 1 << 24
+
+
+@pytest.mark.parametrize("vector", V4)
+def test_udp_is_hashed_over_its_ports_when_the_field_says_so(
+    vector: tuple[str, int, str, int, int, int],
+) -> None:
+    source, sport, target, dport, pair, ports = vector
+    head = Ether(src=PEER, dst=MAC) / IP(src=source, dst=target)
+    packet = head / UDP(sport=sport, dport=dport) / (b"x" * 40)
+    rig, rings = rig_with(mrqc=1 | ALL_FIELDS | UDP4)
+    rig.wire(bytes(packet))
+    assert where(rig, rings) == ((ports & 127) % 4, ports, 7)
+    packet[IP].flags = "MF"
+    rig, rings = rig_with(mrqc=1 | ALL_FIELDS | UDP4)
+    rig.wire(bytes(packet))
+    assert where(rig, rings) == ((pair & 127) % 4, pair, 2)
+
+
+def hashed6(
+    mrqc: int, extensions: Packet | None, l4: Packet, inside: bool = False
+) -> tuple[int, int]:
+    """(hash, type); ``inside``: the vector's addresses stand in extensions, not in the header."""
+    source, _, target, _, _, _ = V6[0]
+    outer = IPv6(src="fe80::5", dst="fe80::6") if inside else IPv6(src=source, dst=target)
+    head = Ether(src=PEER, dst=MAC) / outer
+    if inside:
+        head = head / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\x02\x02"), HAO(hoa=source)])
+        head = head / IPv6ExtHdrRouting(type=2, addresses=[target], segleft=1)
+    elif extensions is not None:
+        head = head / extensions
+    rig, rings = rig_with(mrqc=1 | mrqc)
+    rig.wire(bytes(head / l4 / (b"x" * 40)))
+    return where(rig, rings)[1:]
+
+
+@pytest.mark.parametrize("extensions", [None, IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt()])
+@pytest.mark.parametrize(
+    ("l4", "plain", "extended", "types"),
+    [(TCP, 1 << 21, TCP6_EXT, (3, 6)), (UDP, UDP6, UDP6_EXT, (8, 9))],
+)
+def test_ipv6_ports_behind_extensions(
+    extensions: Packet | None,
+    l4: type[Packet],
+    plain: int,
+    extended: int,
+    types: tuple[int, int],
+) -> None:
+    _, sport, _, dport, pair, ports = V6[0]
+    packet = l4(sport=sport, dport=dport)
+    assert hashed6(plain, extensions, packet) == (ports, types[0])
+    assert hashed6(plain | extended, extensions, packet) == (ports, types[0])
+    assert hashed6(extended, extensions, packet) == (ports, types[1])
+    assert hashed6(1 << 20, extensions, packet) == (pair, 5)
+    assert hashed6(IP6_EXT, extensions, packet) == (pair, 4)
+    assert hashed6(0, extensions, packet) == (0, 0)
+
+
+def test_home_address_and_routing_header_are_what_the_extension_fields_hash() -> None:
+    _, sport, _, dport, pair, ports = V6[0]
+    tcp = TCP(sport=sport, dport=dport)
+    everything = 1 << 20 | 1 << 21 | TCP6_EXT | IP6_EXT
+    assert hashed6(everything, None, tcp, inside=True) == (ports, 6)
+    assert hashed6(1 << 20 | IP6_EXT, None, tcp, inside=True) == (pair, 4)
+    assert hashed6(1 << 20, None, tcp, inside=True)[1] == 5
+
+
+def test_ipv6_fragment_is_hashed_over_the_address_pair() -> None:
+    pair = V6[0][4]
+    fragment = IPv6ExtHdrFragment(m=1)
+    assert hashed6(ALL_FIELDS, fragment, TCP()) == (pair, 5)
+
+
+def test_tagged_packet_is_hashed_like_an_untagged_one() -> None:
+    source, sport, target, dport, _, ports = V4[3]
+    rig, rings = rig_with()
+    rig.wire(
+        bytes(
+            Ether(src=PEER, dst=MAC) / Dot1Q(vlan=7) / IP(src=source, dst=target)
+            / TCP(sport=sport, dport=dport) / (b"x" * 40)
+        )
+    )  # fmt: skip
+    assert where(rig, rings) == ((ports & 127) % 4, ports, 1)
+
+
 def test_fragment_falls_back_to_the_address_pair() -> None:
     rig, rings = rig_with()
     source, sport, target, dport, pair, _ = V4[1]
@@ -171,7 +265,7 @@ def test_hash_is_left_out_of_the_descriptor_without_pcsd() -> None:
     rig, rings = rig_with()
     rig.write("RXCSUM", 0)
     rig.wire(bytes(Ether(src=PEER, dst=MAC) / IP(src=V4[0][0], dst=V4[0][2]) / UDP() / (b"x" * 40)))
-    assert where(rig, rings)[1] == 0
+    assert where(rig, rings)[1] == 1  # the IP identification of scapy's packets
 
 
 def test_interrupts_follow_the_queue() -> None:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
+from nodes.nic.registers import STATISTICS
 from nodes.nic.statistics import RX_64, RX_OCTETS
-from tests.nodes.nic.rig import Rig, frame
+from tests.nodes.nic.offloads import (
+    ALL,
+    IXSM,
+    TSE,
+    TXSM,
+    partial,
+    put_context,
+    put_data,
+    rig_with,
+)
+from tests.nodes.nic.rig import MAC, PEER, Rig, frame
 
 
 @pytest.fixture
@@ -100,3 +113,46 @@ def test_dma_counters_see_what_crossed_to_and_from_memory(rig: Rig) -> None:
     rig.wire(frame(100), frame(100))
     names = ("TXDGPC", "RXDGPC", "RXDGBCL", "RXDGBCH")
     assert [rig.read(name) for name in names] == [1, 2, 200, 0]
+
+
+def all_counters(rig: Rig) -> dict[str, int]:
+    """Every statistics register that is not 0, read once each."""
+    values = {}
+    for register in STATISTICS:
+        for index in range(register.elements):
+            value = rig.read(register.name, index)
+            if value:
+                values[f"{register.name}[{index}]" if index else register.name] = value
+    return values
+
+
+def test_every_counter_after_mixed_traffic_and_none_after_reading() -> None:
+    rig, ring, buffers = rig_with()
+    rig.rx_queue(0)
+    rig.write("RQSMR", 0x2)
+    group = bytes.fromhex("01005e000001")
+    rig.write("FCTRL", 0x500)
+    tcp = Ether(src=PEER, dst=MAC) / IP(dst="10.0.0.1", chksum=1) / TCP() / bytes(200)
+    rig.wire(
+        frame(60), frame(300), frame(1514), frame(60, b"\xff" * 6), frame(100, group),
+        frame(60, PEER), frame(40), frame(1515), bytes(tcp),
+        MAC + PEER + b"\x05\x00" + bytes(46),
+    )  # fmt: skip
+    packet = Ether(src=MAC, dst=PEER) / IP(dst="10.0.0.1") / TCP() / bytes(2500)
+    put_context(rig, ring, 0, 20, 20, mss=1000)
+    put_data(rig, ring, 1, buffers, partial(packet, False), IXSM | TXSM, ALL | TSE, 2500)
+    put_data(rig, ring, 2, buffers + 8192, frame(60, b"\xff" * 6))
+    put_data(rig, ring, 3, buffers + 16384, frame(10, group))
+    rig.write("TDT", 4)
+    good = [64, 304, 1518, 64, 104, len(tcp) + 4]
+    sent = [1058, 1058, 558, 64, 64]
+    assert all_counters(rig) == {
+        "RLEC": 1, "ROC": 1, "RUC": 1, "XEC": 1,
+        "PRC64": 2, "PRC127": 1, "PRC511": 2, "PRC1522": 1,
+        "GPRC": 6, "RXNFGPC": 6, "BPRC": 1, "MPRC": 1, "TPR": 10,
+        "GORCL": sum(good), "TORL": sum(good) + 64 + 44 + 1519 + 64,
+        "RXDGPC": 6, "RXDGBCL": sum(good) - 24, "QPRC[2]": 6, "QBRC_L[2]": sum(good) - 24,
+        "PTC64": 2, "PTC1023": 1, "PTC1522": 2, "GPTC": 5, "TPT": 5, "BPTC": 1, "MPTC": 1,
+        "GOTCL": sum(sent), "TXDGPC": 5, "QPTC": 5, "QBTC_L": sum(sent),
+    }  # fmt: skip
+    assert all_counters(rig) == {}

@@ -228,14 +228,16 @@ def test_frame_that_brings_its_own_fcs() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "reason"),
     [
-        (60 | 3 << 20 | 0xAB << 24, 60 << 14, "tx_drop_offload"),  # TSE
-        (60 | 3 << 20 | 0x2B << 24, 60 << 14 | 1 << 8, "tx_drop_offload"),  # IXSM
-        (60 | 3 << 20 | 0x6B << 24, 60 << 14, "tx_drop_offload"),  # VLE
+        (60 | 3 << 20 | 0xAB << 24, 60 << 14, "tx_drop_offload"),  # TSE without a context
+        (60 | 3 << 20 | 0x2B << 24, 60 << 14 | 1 << 8, "tx_drop_offload"),  # IXSM, the same
+        (60 | 3 << 20 | 0x6B << 24, 60 << 14, "tx_drop_offload"),  # VLE, the same
         (60 | 7 << 20 | 0x2B << 24, 60 << 14, "tx_drop_descriptor"),  # unknown type
         (0 | 3 << 20 | 0x2B << 24, 0, "tx_drop_descriptor"),  # no data
     ],
 )
-def test_what_is_not_modelled_is_dropped_by_name(low: int, high: int, reason: str) -> None:
+def test_descriptor_that_cannot_be_obeyed_is_dropped_by_name(
+    low: int, high: int, reason: str
+) -> None:
     rig, ring, buffer = rig_with()
     rig.ram.words64[ring // 8] = buffer
     rig.ram.words64[ring // 8 + 1] = low | high << 32

@@ -535,3 +535,14 @@ def test_a_node_as_json_has_its_sentence_and_its_whole_page(bench, node):
     assert set(value["page"]) == {
         field.name for field in bench.view[node.partition(":")[0]].schema.fields
     }
+
+
+def test_the_interrupt_controllers_redirection_entries(bench):
+    level, edge = 1 << 56 | 0x1A821 | 1 << 14, 2 << 56 | 0x10930
+    bench.set("apic", redirection={17: level & ~(1 << 16), 2: edge}, lines=1 << 17, ioapic_masked=3)
+    lines = screen(bench, "apic", height=40)
+    pins = box(lines, "I/O APIC: pin, vector")
+    assert "|  17 0x21 level fixed   logical 0x01  open    active  remote IRR" in pins
+    assert "|   2 0x30 edge  lowest  logical 0x02  masked  -" in pins
+    assert pins.index("0x21") < pins.index("0x30")
+    assert "| masked: held by the I/O APIC         3 |" in box(lines, "where they ended")

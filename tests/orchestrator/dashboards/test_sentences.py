@@ -357,6 +357,16 @@ def nic_starved(bench):
     bench.now += SECOND // 2
 
 
+@case("NIC", "eth0 hangs (fault hang): descriptors stay where they are.")
+def nic_hangs(bench):
+    bench.set("eth0", faults={0: 4, 1: 1, 2: bench.now})
+
+
+@case("NIC", "Its interrupt messages suffer lose-msi=1/100: 3 lost, 0 doubled.")
+def nic_loses_messages(bench):
+    bench.set("eth0", faults={0: 1, 1: 1 << 32 | 100, 2: bench.now}, msi_lost_fault=3)
+
+
 @case("NIC", "Overrun: its packet buffer is full, 6 frames/s lost (MPC).")
 def nic_overrun(bench):
     bench.add("eth0", "rx_drop_missed", 6, 2)

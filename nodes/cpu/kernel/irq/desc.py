@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.irq.gsi import GsiUse
     from nodes.cpu.kernel.irq.migration import Motion
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.kernel.sched import Task
@@ -188,6 +189,7 @@ class IrqTable:
         self.vector_irq: list[IrqDesc | None] = [None] * 256
         self.system_entry: dict[int, SystemEntry] = {}  # by vector: not for devices
         self.cleanup_list: list[tuple[int, int]] = []  # (irq, serial) that have moved away
+        self.gsi: dict[int, GsiUse] = {}  # on the boot CPU
         self.resend_list: list[IrqDesc] = []  # irqs_resend
         self.resend_tasklet: Tasklet | None = None
         self.poll_timer: Timer | None = None  # poll_spurious_irq_timer

@@ -79,6 +79,11 @@ class VectorSpace(ABC):
         and vectors apart."""
         return lowest_free
 
+    def pin_irq(self, gsi: int) -> int:
+        """Number for the irq of an I/O APIC pin: the pin's own, where numbers and vectors are
+        apart."""
+        return gsi
+
     @abstractmethod
     def assign(self, irq: int, mask: int, online: int) -> bool:
         """Map ``irq`` for a CPU of ``mask``; True if its vector or the CPUs that know it changed.

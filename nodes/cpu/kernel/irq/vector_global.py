@@ -67,6 +67,9 @@ class GlobalVectors(VectorSpace):
                 self.log(f"GSI {gsi} sharing vector 0x{vector:02X} and IRQ {owner}")
                 return owner
 
+    def pin_irq(self, gsi: int) -> int:
+        return self.assign_pin(gsi)
+
     def assign_msi_vector(self) -> int:
         """A vector of its own, never one that is taken."""
         if self._new_vector_avail:

@@ -9,6 +9,7 @@ the others, so its EOI goes to the local APIC.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.ipi import ICR_ASSERT, write_icr
@@ -154,6 +155,15 @@ PCI_MSIX_18 = IrqChip(
     irq_unmask=unmask,
     irq_set_affinity=msi_set_affinity,
 )
+
+
+#: MSI with a mask bit has the same operations.
+PCI_MSI_MASKBIT_18 = replace(PCI_MSIX_18, name="PCI-MSI")
+
+
+def msi_chip(cpu: Cpu) -> IrqChip:
+    """Of an MSI interrupt that can be masked in the device, in this kernel."""
+    return PCI_MSI_MASKBIT_18 if cpu.params.irq_flow == "do_irq" else PCI_MSI
 
 
 def msix_chip(cpu: Cpu) -> IrqChip:

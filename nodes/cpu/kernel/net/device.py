@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
-from nodes.cpu.kernel.drivers.ixgbe.hw import set_rx_mode
+from nodes.cpu.kernel.drivers.ixgbe.configure import write_fctrl
 from nodes.cpu.kernel.net.dst import netdev_refcnt_read
 from nodes.cpu.kernel.net.fib import fib_add_ifaddr, fib_disable_ip
 from nodes.cpu.kernel.net.netdevice import (
@@ -24,6 +24,7 @@ from nodes.cpu.kernel.net.netdevice import (
     NetDevice,
     call_netdevice_notifiers,
 )
+from nodes.cpu.kernel.net.watchdog import netdev_watchdog_down, netdev_watchdog_up
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_EMERG, printk
 from nodes.cpu.kernel.rcu import synchronize_net
@@ -157,17 +158,26 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     if error:
         return error
     dev.flags |= IFF_UP
-    dev.qdisc_active = dev.carrier
+    _activate(cpu, dev, dev.carrier)
     yield from changed(cpu, dev)
     yield from fib_add_ifaddr(cpu, dev)
     return 0
+
+
+def _activate(cpu: Cpu, dev: NetDevice, active: bool) -> None:
+    """dev_activate and dev_deactivate: a real queueing discipline or noop, and the watchdog."""
+    dev.qdisc_active = active
+    if active:
+        netdev_watchdog_up(cpu, dev)
+    else:
+        netdev_watchdog_down(cpu, dev)
 
 
 def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Context:
     """ip link set down: dev_deactivate empties the queue on every CPU, then ndo_stop."""
     if not dev.flags & IFF_UP:
         return
-    dev.qdisc_active = False
+    _activate(cpu, dev, False)
     dev.flags &= ~IFF_UP
     yield from changed(cpu, dev)
     yield from fib_disable_ip(cpu, dev)
@@ -186,7 +196,7 @@ def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
     dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
     printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
     if dev.adapter is not None:
-        set_rx_mode(dev.adapter)
+        write_fctrl(dev.adapter)
     if dev.bonding is not None and dev.bonding.active is not None:
         dev_set_promiscuity(cpu, dev.bonding.active, change)
 
@@ -235,7 +245,7 @@ def _linkwatch_event(cpu: Cpu) -> Context:
     for dev in pending:
         active = dev.carrier and bool(dev.flags & IFF_UP)
         if active != dev.qdisc_active:
-            dev.qdisc_active = active
+            _activate(cpu, dev, active)
             yield from changed(cpu, dev)
         if dev.flags & IFF_UP:
             yield from call_netdevice_notifiers(cpu, dev, NETDEV_CHANGE)  # netdev_state_change

@@ -33,7 +33,7 @@ def device_stats(cpu: Cpu, dev: NetDevice) -> list[int]:
     stats = dict.fromkeys(COLUMNS, 0)
     if dev.adapter is not None:
         words = cpu.ram.words64
-        for ring in dev.adapter.rings:
+        for ring in dev.adapter.all_rings:
             for name, word in _RING_WORDS:
                 stats[name] += words[ring.state + word]
     slot = 0 if dev.nic is None else dev.nic + 1

@@ -47,12 +47,12 @@ def _precision(nr_irqs: int) -> int:
     return max(3, len(str(nr_irqs)) if nr_irqs >= 1000 else 0)
 
 
-def _chip(era: str, hwirq: int, chip: str, prec: int) -> str:
+def _chip(era: str, hwirq: int, chip: str, flow: str, prec: int) -> str:
     if era == "2.6.18":
         return f" {chip:>14}"
     if era == "3.10":
-        return f" {chip:>8}-{'edge':<8}"
-    return f" {chip:>8} {hwirq:{prec}d}-{'edge':<8}"
+        return f" {chip:>8}-{flow:<8}"
+    return f" {chip:>8} {hwirq:{prec}d}-{flow:<8}"
 
 
 def render_interrupts(boot: Mapping[str, Any], pages: Mapping[str, Page]) -> str:
@@ -64,7 +64,10 @@ def render_interrupts(boot: Mapping[str, Any], pages: Mapping[str, Page]) -> str
     lines = [" " * (prec + 8) + "".join(f"CPU{number:<8d}" for number in online)]
     for irq, hwirq, chip, names in boot["irqs"]:
         row = f"{irq:{prec}d}: " + "".join(f"{count[irq]:10d} " for count in counts)
-        lines.append(row + _chip(era, hwirq, chip, prec) + "  " + ", ".join(names))
+        if not names and (era == "2.6.18" or not any(count[irq] for count in counts)):
+            continue
+        flow = boot["irq_flows"][irq]
+        lines.append(row + _chip(era, hwirq, chip, flow, prec) + "  " + ", ".join(names))
     arch = [page.run("arch_irqs") for page in columns]
     for label in _ROWS[era]:
         at = ARCH_IRQS.index(label)

@@ -1,18 +1,31 @@
-"""Life of an adapter on the boot CPU: probe, open, down, remove (ixgbe_main.c).
+"""Life of an adapter on the boot CPU between probe and remove: open, down, reset (ixgbe_main.c).
 
 The boot CPU talks to the hardware and owns the netdev; the other CPUs get a replica that is enough
-to transmit, to take their queue's interrupt and to poll it. Order of the steps is that of the real
-driver; SFP, MDIO, flow director, DCB and SR-IOV come with the hardware issue.
+to transmit, to take their queue's interrupt and to poll it. The order of the steps, register by
+register, is that of the real driver's log. Left out: DCB, SR-IOV, XDP, PTP, IPsec's tables, whose
+fuse is blown here.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel import pci
-from nodes.cpu.kernel.drivers.ixgbe import hw, regs, watchdog
+from nodes.cpu.kernel import pcimsi
+from nodes.cpu.kernel.drivers.ixgbe import (
+    common,
+    configure,
+    hw,
+    mac82599,
+    regs,
+    watchdog,
+)
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
-from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
+from nodes.cpu.kernel.drivers.ixgbe.txrx import (
+    ixgbe_poll,
+    msix_clean_rings,
+    netif_tx_wake_queue,
+)
+from nodes.cpu.kernel.hrtimer import usleep_range
 from nodes.cpu.kernel.irq.affinity import (
     forget_affinity,
     online_mask,
@@ -25,38 +38,46 @@ from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
-from nodes.cpu.kernel.net.netdevice import NetDevice
-from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.percpu import ALL_ONES, Context
+from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.tables import publish, replica
-from nodes.machine import QUEUE_DMA_BYTES
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-VENDOR_INTEL, DEVICE_82599 = 0x8086, 0x10FB
 
 
 # ---------------------------------------------------------------- replicas
 
 
 @replica("adapter")
-def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool] | None) -> None:
-    """(ifindex, down) of the adapter in slot ``nic``; None: there is none any more."""
+def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool, int, int, int] | None) -> None:
+    """(ifindex, down, queue pairs, transmit and receive ring entries) of the adapter in slot
+    ``nic``; None: there is none any more."""
     name = cpu.machine.nics[nic].name
     if value is None:
         cpu.net.adapters.pop(name, None)
         return
-    ifindex, down = value
+    ifindex, down, queues, tx_count, rx_count = value
     adapter = cpu.net.adapters.get(name)
     if adapter is None:
         netdev = cpu.net.devices[ifindex]
         adapter = Adapter(cpu, nic, netdev, ixgbe_poll)
         netdev.adapter = adapter
         cpu.net.adapters[name] = adapter
+    if adapter.down and not down:
+        netif_tx_wake_queue(cpu, adapter.netdev)  # its rings are empty
     adapter.down = down
-    for napi in adapter.napi:
-        napi.enabled = not down
+    adapter.resize(queues, tx_count, rx_count)
+    for napi in adapter.all_napi:
+        napi.enabled = not down and napi.queue < queues
+
+
+def publish_adapter(cpu: Cpu, adapter: Adapter, down: bool, *sizes: int) -> Context:
+    """Tell every CPU. ``sizes``: queue pairs, transmit and receive entries, if they change."""
+    ring = adapter.rings[0]
+    sizes = sizes or (len(adapter.rings), ring.tx_count, ring.rx_count)
+    value = (adapter.netdev.ifindex, down, *sizes)
+    yield from publish(cpu, "adapter", adapter.nic, value)
 
 
 @replica("irq")
@@ -77,7 +98,7 @@ def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
     desc = irq_alloc_desc(cpu, irq, hwirq, vector, target)
     if domain >> cpu.number & 1:
         cpu.irq.vector_irq[vector] = desc
-    entry = pci.MsixEntry(nic, adapter.name, index)
+    entry = pcimsi.MsixEntry(nic, adapter.name, index)
     irq_set_chip_and_handler(cpu, desc, msix_chip(cpu), "edge", entry)
     handler: Handler
     if queue >= 0:
@@ -93,103 +114,6 @@ def apply_irq(cpu: Cpu, irq: int, value: tuple[Any, ...] | None) -> None:
         printk(cpu, f"{hw.driver_prefix(cpu, adapter)}: request_irq failed, Error: {error}")
 
 
-# ---------------------------------------------------------------- probe and remove
-
-
-def probe(cpu: Cpu, nic: int) -> Context:
-    """ixgbe_probe: bring one adapter up to a registered netdev; returns 0 or a negative errno."""
-    vendor = yield from pci.read_config(cpu, nic, pci.PCI_VENDOR_ID, 2)
-    model = yield from pci.read_config(cpu, nic, pci.PCI_DEVICE_ID, 2)
-    if (vendor, model) != (VENDOR_INTEL, DEVICE_82599):
-        return -hw.ENODEV
-    yield from pci.enable_device(cpu, nic)
-    settings = cpu.machine.nics[nic]
-    ifindex = device.new_ifindex(cpu)
-    yield from device.register_netdevice(cpu, NetDevice(ifindex, settings.name, bytes(6), nic))
-    yield from publish(cpu, "adapter", nic, (ifindex, True))
-    adapter = cpu.net.adapters[settings.name]
-    error = yield from _probe_hw(cpu, adapter)
-    if error:
-        yield from publish(cpu, "adapter", nic, None)
-        yield from device.unregister_netdevice(cpu, adapter.netdev)
-        return error
-    for ring in adapter.rings:
-        ring.clear_counters(cpu)
-    _map_dma(cpu, adapter)
-    adapter.write_reg(regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
-    adapter.write_reg(
-        regs.ESDP, regs.ESDP_SDP3_DIR | regs.ESDP_SDP3
-    )  # laser off until it is opened
-    watchdog.init_service(cpu, adapter)
-    _log_probe(cpu, adapter)
-    return 0
-
-
-def _probe_hw(cpu: Cpu, adapter: Adapter) -> Context:
-    prefix = hw.driver_prefix(cpu, adapter)
-    eec = yield from hw.read_reg(cpu, adapter, regs.EEC)
-    if adapter.removed or not eec & regs.EEC_PRES:
-        return -hw.EIO
-    error = yield from hw.reset_hw(cpu, adapter)
-    if error:
-        printk(cpu, f"{prefix}: HW Init failed: {error}", KERN_ERR)
-        return error
-    valid = yield from hw.validate_eeprom(cpu, adapter)
-    if not valid:
-        printk(cpu, f"{prefix}: The EEPROM Checksum Is Not Valid", KERN_ERR)
-        return -hw.EIO
-    mac = yield from hw.read_mac(cpu, adapter)
-    if mac[0] & 1 or mac == bytes(6):
-        printk(cpu, f"{prefix}: invalid MAC address", KERN_ERR)
-        return -hw.EIO
-    adapter.netdev.dev_addr = mac
-    yield from device.changed(cpu, adapter.netdev)
-    return 0
-
-
-def _log_probe(cpu: Cpu, adapter: Adapter) -> None:
-    prefix = hw.driver_prefix(cpu, adapter)
-    queues = len(adapter.rings)
-    enabled = "Enabled" if queues > 1 else "Disabled"
-    printk(
-        cpu,
-        f"{prefix}: Multiqueue {enabled}: Rx Queue count = {queues}, Tx Queue count = {queues}",
-    )
-    printk(cpu, f"{prefix}: {adapter.netdev.dev_addr.hex(':')}")
-    printk(cpu, f"{prefix}: Intel(R) 10 Gigabit Network Connection")
-
-
-def _map_dma(cpu: Cpu, adapter: Adapter) -> None:
-    """dma_map: the NIC may reach its rings and buffers, nothing else."""
-    iommu = cpu.ram.iommu(adapter.nic)
-    for window in iommu.windows():
-        iommu.unmap(window.address)
-    for ring in adapter.rings:
-        iommu.map(ring.tx_desc, QUEUE_DMA_BYTES)
-
-
-def remove(cpu: Cpu, nic: int) -> Context:
-    """ixgbe_remove: unregister; the hardware may be gone already."""
-    adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
-    if adapter is None:
-        return
-    if cpu.lost_nics[nic]:
-        adapter.removed = True
-    yield from watchdog.stop_service(cpu, adapter)
-    netdev = adapter.netdev
-    yield from cpu.net.rtnl.lock(cpu)
-    irqs = tuple(adapter.irqs)
-    yield from device.dev_close(cpu, netdev, lambda: close(cpu, adapter))
-    for irq in irqs:
-        forget_affinity(cpu, irq)
-    yield from publish(cpu, "adapter", nic, None)
-    yield from device.unregister_netdevice(cpu, netdev)
-    cpu.net.rtnl.unlock(cpu)
-    iommu = cpu.ram.iommu(nic)
-    for window in iommu.windows():
-        iommu.unmap(window.address)
-
-
 # ---------------------------------------------------------------- open and close
 
 
@@ -200,18 +124,12 @@ def open_(cpu: Cpu, adapter: Adapter) -> Context:
         cpu.ram.atomics.store(ring.lock_word, 0)
     for napi in adapter.napi:
         cpu.ram.atomics.store(napi.word, 0)
-    yield from _configure(cpu, adapter)
+    yield from configure.configure(cpu, adapter)
     error: int = yield from _request_irqs(cpu, adapter)
     if error:
         return error
     yield from _up_complete(cpu, adapter)
     return hw.EIO * -1 if adapter.removed else 0
-
-
-def _configure(cpu: Cpu, adapter: Adapter) -> Context:
-    hw.set_mac(adapter, adapter.netdev.dev_addr)
-    yield from hw.configure_tx(cpu, adapter)
-    yield from hw.configure_rx(cpu, adapter)
 
 
 def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
@@ -221,8 +139,10 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     lines: list[tuple[int, tuple[Any, ...]]] = []
     nic = adapter.nic
     last = len(adapter.rings)
+    ports = len(cpu.machine.hotplug_slots)  # whose numbers come first
+    first = FIRST_MSI_IRQ + ports + nic * (cpu.machine.queues + 1)
     for index in range(last + 1):
-        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (last + 1) + index)
+        irq = cpu.vectors.msi_irq(first + index)
         hint = 1 << index if index < last else 0
         state = setup_affinity(cpu, irq, hint or None, hint=hint)
         try:
@@ -242,57 +162,109 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
         lines.append((irq, (hwirq, vector, target, cfg.domain, name, nic, queue)))
         adapter.irqs.append(irq)
         entries.append((target, vector))
-    yield from pci.enable_msix(cpu, nic, adapter.name, entries)
+    yield from pcimsi.enable_msix(cpu, nic, adapter.name, entries)
     for irq, line in lines:
         yield from publish(cpu, "irq", irq, line)
     return 0
 
 
 def _up_complete(cpu: Cpu, adapter: Adapter) -> Context:
-    adapter.write_reg(regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS | regs.CTRL_EXT_DRV_LOAD)
-    hw.configure_interrupts(adapter)
-    adapter.write_reg(regs.ESDP, regs.ESDP_SDP3_DIR)  # laser on
-    yield from publish(cpu, "adapter", adapter.nic, (adapter.netdev.ifindex, False))
-    yield from hw.read_reg(cpu, adapter, regs.EICR)
-    hw.irq_enable(adapter)
-    watchdog.start_service(cpu, adapter)
-    control = regs.CTRL_EXT_NS_DIS | regs.CTRL_EXT_DRV_LOAD | regs.CTRL_EXT_PFRSTD
+    """ixgbe_up_complete: interrupts, light, and the search for the link."""
+    control = yield from hw.known(cpu, adapter, regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
+    control |= regs.CTRL_EXT_DRV_LOAD
     adapter.write_reg(regs.CTRL_EXT, control)
+    yield from configure.configure_interrupts(cpu, adapter)
+    yield from mac82599.enable_tx_laser(cpu, adapter)
+    yield from publish_adapter(cpu, adapter, False)
+    yield from hw.read_reg(cpu, adapter, regs.EICR)
+    yield from configure.irq_enable(cpu, adapter)
+    watchdog.start_service(cpu, adapter)
+    adapter.write_reg(regs.CTRL_EXT, control | regs.CTRL_EXT_PFRSTD)
 
 
 def close(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_close: down, and the interrupts are given back."""
     yield from down(cpu, adapter)
+    yield from _free_irqs(cpu, adapter)
+    yield from release_hw_control(cpu, adapter)
+
+
+def _free_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     for irq in adapter.irqs:
         yield from publish(cpu, "irq", irq, None)
         release_irq(cpu, irq)
     adapter.irqs.clear()
     if not adapter.removed:
-        yield from pci.disable_msix(cpu, adapter.nic)
-        adapter.write_reg(regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
+        yield from pcimsi.disable_msix(cpu, adapter.nic)
+
+
+def release_hw_control(cpu: Cpu, adapter: Adapter) -> Context:
+    """Let the firmware take the port again."""
+    control = yield from hw.known(cpu, adapter, regs.CTRL_EXT, regs.CTRL_EXT_NS_DIS)
+    adapter.write_reg(regs.CTRL_EXT, control & ~regs.CTRL_EXT_DRV_LOAD)
 
 
 def down(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_down: nothing moves any more; what was not sent is lost by name."""
     if adapter.down:
         return
-    yield from publish(cpu, "adapter", adapter.nic, (adapter.netdev.ifindex, True))
+    yield from publish_adapter(cpu, adapter, True)
     watchdog.stop_timer(cpu, adapter)
+    yield from _disable_rx(cpu, adapter)
     yield from device.carrier_off(cpu, adapter.netdev)
-    hw.irq_disable(adapter)
+    yield from configure.irq_disable(cpu, adapter)
+    yield from _disable_tx(cpu, adapter)
     if not adapter.removed:
-        adapter.write_reg(regs.RXCTRL, 0)
-        for ring in adapter.rings:
-            adapter.write_reg(regs.tx_queue(ring.queue) + 0x28, regs.DCTL_SWFLSH)
-        for ring in adapter.rings:
-            head = yield from hw.read_reg(cpu, adapter, regs.tx_queue(ring.queue) + 0x10)
-            if not adapter.removed:
-                adapter.count_unsent(cpu, ring, head)
-        adapter.write_reg(regs.DMATXCTL, 0)
-        yield from hw.reset_hw(cpu, adapter)
-        adapter.write_reg(regs.ESDP, regs.ESDP_SDP3_DIR | regs.ESDP_SDP3)
+        yield from reset(cpu, adapter)
+        yield from mac82599.disable_tx_laser(cpu, adapter)
     for ring in adapter.rings:
         ring.reset(cpu)
+
+
+def _disable_rx(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_disable_rx: the unit, then each queue until it says that it is off."""
+    yield from common.disable_rx(cpu, adapter)
+    for ring in adapter.rings:
+        register = regs.rx_queue(ring.queue) + 0x28
+        control = yield from hw.known(cpu, adapter, register, regs.RXDCTL_VME)
+        adapter.write_reg(register, control & ~regs.DCTL_ENABLE | regs.DCTL_SWFLSH)
+    yield from _wait_off(cpu, adapter, [regs.rx_queue(r.queue) + 0x28 for r in adapter.rings])
+
+
+def _disable_tx(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_disable_tx. The heads are read for the account of what was lost."""
+    for ring in adapter.rings:
+        adapter.write_reg(regs.tx_queue(ring.queue) + 0x28, regs.DCTL_SWFLSH)
+    links = yield from hw.read_reg(cpu, adapter, regs.LINKS)
+    if links & regs.LINKS_UP:
+        yield from _wait_off(cpu, adapter, [regs.tx_queue(r.queue) + 0x28 for r in adapter.rings])
+    for ring in adapter.rings:
+        head = yield from hw.read_reg(cpu, adapter, regs.tx_queue(ring.queue) + 0x10)
+        if head != ALL_ONES:  # of a card that is gone nobody knows; its own books tell
+            adapter.count_unsent(cpu, ring, head)
+    control = yield from hw.known(cpu, adapter, regs.DMATXCTL, 0x8100_0001)
+    adapter.write_reg(regs.DMATXCTL, control & ~regs.DMATXCTL_TE)
+
+
+def _wait_off(cpu: Cpu, adapter: Adapter, registers: list[int]) -> Context:
+    for _ in range(configure.MAX_RX_DESC_POLL):
+        on = 0
+        for register in registers:
+            on |= yield from hw.known(cpu, adapter, register, 0)
+        if not on & regs.DCTL_ENABLE or adapter.removed:
+            return
+        yield from usleep_range(cpu, 1000, 2000)
+
+
+def reset(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_reset: the hardware from the beginning, and our address in it again."""
+    adapter.hw.addr = adapter.netdev.dev_addr
+    error: int = yield from mac82599.reset_hw(cpu, adapter)
+    if error and not adapter.removed:
+        hw.e_err(cpu, adapter, f"Hardware Error: {error}")
+    yield from common.start_hw(cpu, adapter)
+    yield from hw.known(cpu, adapter, regs.LEDCTL, 0)
+    yield from configure.sync_mac_table(cpu, adapter)
 
 
 def reinit(cpu: Cpu, adapter: Adapter) -> Context:
@@ -300,5 +272,36 @@ def reinit(cpu: Cpu, adapter: Adapter) -> Context:
     yield from down(cpu, adapter)
     if adapter.removed:
         return
-    yield from _configure(cpu, adapter)
+    yield from up(cpu, adapter)
+
+
+def up(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_up."""
+    yield from configure.configure(cpu, adapter)
     yield from _up_complete(cpu, adapter)
+
+
+def reopen(cpu: Cpu, adapter: Adapter, queues: int, tx_count: int, rx_count: int) -> Context:
+    """What ixgbe_setup_tc and ixgbe_set_ringparam do to a port that is up: everything is given
+    back, the sizes change, and it is opened again; returns 0 or a negative errno."""
+    running = not adapter.down
+    if running:
+        yield from down(cpu, adapter)
+        irqs = tuple(adapter.irqs)
+        yield from _free_irqs(cpu, adapter)
+        if queues != len(adapter.rings):
+            for irq in irqs:
+                forget_affinity(cpu, irq)
+    yield from publish_adapter(cpu, adapter, True, queues, tx_count, rx_count)
+    if not running:
+        return 0
+    return (yield from open_(cpu, adapter))
+
+
+def change_mtu(cpu: Cpu, adapter: Adapter, mtu: int) -> Context:
+    """ixgbe_change_mtu: a port that is up starts anew with the larger frames."""
+    hw_text = f"changing MTU from {adapter.netdev.mtu} to {mtu}"
+    adapter.netdev.mtu = mtu
+    hw.e_info(cpu, adapter, hw_text)
+    if not adapter.down:
+        yield from reinit(cpu, adapter)

@@ -1,8 +1,9 @@
 """The other-cause interrupt, the service timer and the service task (ixgbe_main.c).
 
 The timer runs every 2 s, every 100 ms while the link is being looked for, and only schedules the
-work; the work reads LINKS when it was told to, updates statistics, kicks the queue vectors, resets
-what must be reset, and takes a removed adapter down.
+work; the work resets what must be reset, looks for a module in the cage and sets it up, reads LINKS
+when it was told to, updates statistics, kicks the queue vectors, asks each ring whether it hangs,
+and takes a removed adapter down.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
-from nodes.cpu.kernel.drivers.ixgbe import hw, main, regs
-from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
+from nodes.cpu.kernel.drivers.ixgbe import common, configure, hw, mac82599, main, phy, regs, stats
+from nodes.cpu.kernel.drivers.ixgbe.adapter import CHECK_FOR_TX_HANG, Adapter
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.smp import call_function_single, remote_function
 from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import INIT_WORK, cancel_work, schedule_work
@@ -26,16 +26,9 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 CHECK_LSC = 39  # record: the interrupt for other causes came on another CPU
+TX_TIMEOUT = 149  # record: another CPU found a ring that hangs
 SERVICE_MS, LINK_SEARCH_MS = 2000, 100
-TRY_LINK_MS = 4000
-
-#: What one pass over the statistics reads here (the full list comes with the hardware issue).
-_STATISTICS = (
-    ("crcerrs", regs.CRCERRS), ("mpc", regs.mpc(0)), ("qprdc", regs.qprdc(0)),
-    ("gprc", regs.GPRC), ("gorc", regs.GORCL), ("gorc_high", regs.GORCH),
-    ("gotc", regs.GOTCL), ("gotc_high", regs.GOTCH), ("bprc", regs.BPRC), ("mprc", regs.MPRC),
-    ("rlec", regs.RLEC), ("gptc", regs.GPTC), ("tpr", regs.TPR),
-)  # fmt: skip
+TRY_LINK_MS, SFP_POLL_MS = 4000, 2000
 
 
 class Service:
@@ -46,8 +39,11 @@ class Service:
         self.link_check_timeout = 0
         self.reset_requested = False
         self.link_up = False
+        self.link_speed = 0
         self.lsc_int = 0
-        self.statistics: dict[str, int] = {name: 0 for name, _ in _STATISTICS}
+        self.sfp_needs_reset = True  # IXGBE_FLAG2_SEARCH_FOR_SFP and _SFP_NEEDS_RESET
+        self.sfp_poll_time = 0
+        self.need_link_config = False
         self.timer = timer_setup(
             cpu, lambda cpu: _service_timer(cpu, adapter), 0, "ixgbe_service_timer"
         )
@@ -65,47 +61,51 @@ def init_service(cpu: Cpu, adapter: Adapter) -> None:
 
 def start_service(cpu: Cpu, adapter: Adapter) -> None:
     """End of ixgbe_up_complete: look for the link."""
-    service = _service(adapter)
+    service = adapter.service
     service.need_link_update = True
     service.link_check_timeout = cpu.jiffies()
+    service.sfp_needs_reset = True
+    service.sfp_poll_time = 0
     cpu.timers.mod_timer(service.timer, cpu.jiffies())
 
 
 def stop_timer(cpu: Cpu, adapter: Adapter) -> None:
-    cpu.timers.del_timer(_service(adapter).timer)
+    cpu.timers.del_timer(adapter.service.timer)
 
 
 def stop_service(cpu: Cpu, adapter: Adapter) -> Context:
-    service = _service(adapter)
+    service = adapter.service
     cpu.timers.del_timer(service.timer)
     yield from cancel_work(cpu, service.work)
 
 
-def _service(adapter: Adapter) -> Service:
-    assert isinstance(adapter.service, Service)
-    return adapter.service
-
-
 def service_event_schedule(cpu: Cpu, adapter: Adapter) -> Context:
-    return schedule_work(cpu, _service(adapter).work)
+    return schedule_work(cpu, adapter.service.work)
 
 
 def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
-    """Handler of the last vector: reads EICS (not EICR), clears what it saw."""
+    """Handler of the last vector: reads EICS (not EICR), clears what it saw.
+
+    Behaviour ``msix_other``: the driver of 2.6.18 clears queue bits with the rest and enables only
+    the summary bit again; the link's cause comes back with the watchdog."""
 
     def ixgbe_msix_other(_irq: int, _dev: object) -> Context:
         eicr = yield from hw.read_reg(cpu, adapter, regs.EICS)
-        eicr &= 0xFFFF_0000
+        by_cause = cpu.params.msix_other == "cause-bits"
+        if by_cause:
+            eicr &= 0xFFFF_0000
         adapter.write_reg(regs.EICR, eicr)
         if eicr & regs.EICR_LSC and not adapter.removed:
             if not adapter.down:
                 adapter.write_reg(regs.EIMC, regs.EICR_LSC)
+                yield from hw.flush(cpu, adapter)
             if cpu.boot:
                 yield from check_lsc(cpu, adapter)
             else:
                 yield from call_function_single(cpu, 0, [CHECK_LSC, adapter.nic])
         if not adapter.down:
-            adapter.write_reg(regs.EIMS, regs.EIMS_OTHER & ~regs.EICR_LSC)
+            again = configure.irq_mask(adapter) & ~regs.EICR_LSC if by_cause else regs.EICR_OTHER
+            adapter.write_reg(regs.EIMS, again)
         return IRQ_HANDLED
 
     return ixgbe_msix_other
@@ -113,7 +113,7 @@ def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
 
 def check_lsc(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_check_lsc on the CPU that has the service's state: the link is to be looked at."""
-    service = _service(adapter)
+    service = adapter.service
     service.lsc_int += 1
     service.need_link_update = True
     service.link_check_timeout = cpu.jiffies()
@@ -128,84 +128,171 @@ def _remote_check_lsc(cpu: Cpu, _source: int, record: list[int]) -> Context | No
 
 
 def _service_timer(cpu: Cpu, adapter: Adapter) -> Context:
-    service = _service(adapter)
+    service = adapter.service
     wait_ms = LINK_SEARCH_MS if service.need_link_update else SERVICE_MS
     cpu.timers.mod_timer(service.timer, cpu.jiffies() + msecs_to_jiffies(cpu, wait_ms))
     yield from service_event_schedule(cpu, adapter)
 
 
 def _service_task(cpu: Cpu, adapter: Adapter) -> Context:
-    service = _service(adapter)
+    """ixgbe_service_task."""
+    service = adapter.service
     if cpu.net.adapters.get(adapter.name) is not adapter:
         return
+    if not adapter.removed:
+        yield from hw.check_fw_error(cpu, adapter)
     if not adapter.removed and not adapter.down:
         if service.reset_requested:
             service.reset_requested = False
-            printk(cpu, f"{hw.netdev_prefix(cpu, adapter)}: Reset adapter")
+            hw.e_err(cpu, adapter, "Reset adapter")
+            adapter.tx_timeout_count += 1
             yield from main.reinit(cpu, adapter)
+        yield from _sfp_detection(cpu, adapter, service)
+        yield from _sfp_link_config(cpu, adapter, service)
         yield from _watchdog(cpu, adapter, service)
     if adapter.removed and not adapter.down:
         yield from main.down(cpu, adapter)
 
 
+def _sfp_detection(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
+    """ixgbe_sfp_detection_subtask: is there a module, a new one? Every 2 s, until one is set up.
+    With ``fast_probe`` the one that is known is taken to be set up: its link need not restart."""
+    if not service.sfp_needs_reset or adapter.fast or adapter.down or adapter.removed:
+        return
+    if service.sfp_poll_time and cpu.jiffies() < service.sfp_poll_time:
+        return
+    service.sfp_poll_time = cpu.jiffies() + msecs_to_jiffies(cpu, SFP_POLL_MS) - 1
+    before = adapter.hw.sfp_type
+    error = yield from phy.identify_sfp_module(cpu, adapter)
+    yield from hw.known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)  # ixgbe_mng_enabled
+    if error == -hw.EOPNOTSUPP:
+        for line in _UNSUPPORTED:
+            hw.e_err(cpu, adapter, line)
+        return
+    if error == -hw.ENOENT or adapter.removed:
+        return
+    error = yield from mac82599.setup_sfp_modules(cpu, adapter)
+    if error == -hw.EOPNOTSUPP:
+        for line in _UNSUPPORTED:
+            hw.e_err(cpu, adapter, line)
+        return
+    service.sfp_needs_reset = False
+    service.need_link_config = True
+    if before is not adapter.hw.sfp_type:
+        number = adapter.hw.sfp_type.value + adapter.hw.lan_id
+        hw.e_info(cpu, adapter, f"detected SFP+: {number}")
+
+
+_UNSUPPORTED = (
+    "failed to initialize because an unsupported SFP+ module type was detected.",
+    "Reload the driver after installing a supported module.",
+)
+
+
+def _sfp_link_config(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
+    """ixgbe_sfp_link_config_subtask: the MAC is told which speed is wanted."""
+    if not service.need_link_config or adapter.down or adapter.removed:
+        return
+    service.need_link_config = False
+    yield from mac82599.setup_mac_link(cpu, adapter)
+    service.need_link_update = True
+    service.link_check_timeout = cpu.jiffies()
+
+
 def _watchdog(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
+    """ixgbe_watchdog_subtask and ixgbe_check_hang_subtask."""
     if adapter.down or adapter.removed:
         return
     if service.need_link_update:
         yield from _update_link(cpu, adapter, service)
     if service.link_up:
-        yield from _link_is_up(cpu, adapter)
+        yield from _link_is_up(cpu, adapter, service)
     else:
         yield from _link_is_down(cpu, adapter)
-    yield from update_statistics(cpu, adapter)
+    yield from stats.update_stats(cpu, adapter)
     if not adapter.netdev.carrier and adapter.pending_tx():
-        text = "initiating reset to clear Tx work after link loss"
-        printk(cpu, f"{hw.netdev_prefix(cpu, adapter)}: {text}")
+        hw.e_info(cpu, adapter, "initiating reset to clear Tx work after link loss")
         service.reset_requested = True
         yield from service_event_schedule(cpu, adapter)
+    if adapter.netdev.carrier:
+        for ring in adapter.rings:
+            cpu.ram.words64[ring.state + CHECK_FOR_TX_HANG] = 1
     kick = (1 << len(adapter.rings)) - 1
     adapter.write_reg(regs.eics_ex(0), kick)  # a lost queue interrupt costs 2 s at most
+    adapter.write_reg(regs.eics_ex(1), 0)
 
 
 def _update_link(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
-    yield from hw.read_reg(cpu, adapter, regs.LINKS)  # the first is history
-    links = yield from hw.read_reg(cpu, adapter, regs.LINKS)
+    """ixgbe_watchdog_update_link."""
+    up, speed = yield from mac82599.check_link(cpu, adapter)
     if adapter.removed:
         return
-    service.link_up = bool(links & regs.LINKS_UP)
+    service.link_up, service.link_speed = up, speed
+    if up:
+        yield from common.fc_enable(cpu, adapter)
+        for ring in adapter.rings:  # ixgbe_set_rx_drop_en: with flow control nothing is dropped
+            control = yield from hw.known(
+                cpu, adapter, regs.srrctl(ring.queue), regs.SRRCTL_ONE_BUFFER
+            )
+            adapter.write_reg(regs.srrctl(ring.queue), control & ~regs.SRRCTL_DROP_EN)
     waited = cpu.jiffies() - service.link_check_timeout
     if service.link_up or waited > msecs_to_jiffies(cpu, TRY_LINK_MS):
         service.need_link_update = False
         adapter.write_reg(regs.EIMS, regs.EICR_LSC)
+        yield from hw.flush(cpu, adapter)
 
 
-def _link_is_up(cpu: Cpu, adapter: Adapter) -> Context:
+_SPEEDS = {10_000: "10 Gbps", 1_000: "1 Gbps", 100: "100 Mbps"}
+
+
+def _link_is_up(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
+    """ixgbe_watchdog_link_is_up."""
     if adapter.netdev.carrier:
         return
-    text = "NIC Link is Up 10 Gbps, Flow Control: RX/TX"
-    printk(cpu, f"{hw.netdev_prefix(cpu, adapter)}: {text}")
+    yield from hw.known(cpu, adapter, regs.MFLCN, 0)
+    yield from hw.known(cpu, adapter, regs.FCCFG, 0)
+    speed = _SPEEDS.get(service.link_speed, "unknown speed")
+    hw.e_info(cpu, adapter, f"NIC Link is Up {speed}, Flow Control: RX/TX")
     yield from device.carrier_on(cpu, adapter.netdev)
 
 
 def _link_is_down(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_watchdog_link_is_down."""
     if not adapter.netdev.carrier:
         return
-    printk(cpu, f"{hw.netdev_prefix(cpu, adapter)}: NIC Link is Down")
+    hw.e_info(cpu, adapter, "NIC Link is Down")
     yield from device.carrier_off(cpu, adapter.netdev)
 
 
-def update_statistics(cpu: Cpu, adapter: Adapter) -> Context:
-    """ixgbe_update_stats: add what the clear-on-read counters hold."""
-    service = _service(adapter)
-    for name, register in _STATISTICS:
-        value = yield from hw.read_reg(cpu, adapter, register)
-        if adapter.removed:
-            return
-        service.statistics[name] += value
+def tx_timeout_reset(cpu: Cpu, adapter: Adapter, queue: int) -> Context:
+    """ixgbe_tx_timeout_reset, on whatever CPU polls the ring; the boot CPU counts resets."""
+    if not cpu.boot:
+        yield from call_function_single(cpu, 0, [TX_TIMEOUT, adapter.nic, queue])
+    elif not adapter.down:
+        count = adapter.tx_timeout_count + 1
+        text = f"tx hang {count} detected on queue {queue}, resetting adapter"
+        hw.e_info(cpu, adapter, text)
+        yield from tx_timeout(cpu, adapter)
+
+
+def tx_timeout(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_tx_timeout, ndo_tx_timeout: the service task is to reset the adapter. Behaviour
+    ``tx_timeout_text``: whether that is said."""
+    if not adapter.down:
+        adapter.service.reset_requested = True
+        if cpu.params.tx_timeout_text == "warning":
+            hw.e_warn(cpu, adapter, "initiating reset due to tx timeout")
+        yield from service_event_schedule(cpu, adapter)
+
+
+@remote_function(TX_TIMEOUT)
+def _remote_tx_timeout(cpu: Cpu, _source: int, record: list[int]) -> Context | None:
+    adapter = cpu.net.adapters.get(cpu.machine.nics[record[1]].name)
+    return tx_timeout_reset(cpu, adapter, record[2]) if adapter is not None else None
 
 
 def on_removal(cpu: Cpu, nic: int) -> Context:
     """ixgbe_remove_adapter: the service task takes it down."""
     adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
-    if adapter is not None and isinstance(adapter.service, Service):
+    if adapter is not None and adapter.probed:
         yield from service_event_schedule(cpu, adapter)

@@ -1,0 +1,372 @@
+"""``fault``: parts of devices break, add up, are seen and mended; the ledger balances with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bus import faults
+from bus.faults import KINDS, parse, show
+from nodes.apic.page import APIC_SCHEMA
+from nodes.nic.page import NIC_SCHEMA
+from orchestrator import config, verbs
+from orchestrator.completing import candidates
+from orchestrator.errors import BottomhalfError
+from orchestrator.ledger import read, settled
+from orchestrator.ready import wait_until_ready
+from orchestrator.scenario import command
+from orchestrator.session import Session, drive
+from orchestrator.simulated import SimulatedMachine
+from tools import faults as tool
+from tools import labs
+
+ROOT = Path(__file__).parents[2]
+MS = 1_000_000
+SECOND = 1000 * MS
+
+
+@pytest.fixture
+def simulated() -> SimulatedMachine:
+    machine = SimulatedMachine(config.load()._replace(name="m1"), seed=7)
+    assert wait_until_ready(machine)
+    return machine
+
+
+class Said:
+    def __init__(self, machine: SimulatedMachine, line: str) -> None:
+        out: list[str] = []
+        session = Session(machine, out=out.append, err=out.append)
+        self.code = drive(session, verbs.start(session, line.split()))
+        self.text = "".join(out)
+
+
+def ping(machine: SimulatedMachine, options: str = "-c 10 -i 0.01") -> str:
+    job = machine.spawn("cpu0", ("ping", "-q", *options.split(), "192.168.1.1"))
+    assert machine.wait(lambda: job.done, 60_000)
+    return "".join(text for _, text in job.take())
+
+
+def interrupts(machine: SimulatedMachine) -> dict[str, dict[str, int]]:
+    ledger = settled(machine)
+    assert ledger.balanced, ledger.text()
+    return ledger.as_json()["interrupts"]
+
+
+# ---------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("lose-msi", "lose-msi"),
+        ("lose-msi=all", "lose-msi"),
+        ("lose-msi=next", "lose-msi=1"),
+        ("lose-msi=12", "lose-msi=12"),
+        ("lose-msi=2/200", "lose-msi=1/100"),
+        ("dup-msi=2.5%", "dup-msi=1/40"),
+        ("no-dma", "no-dma"),
+        ("hang", "hang"),
+        ("hang=hard", "hang=hard"),
+    ],
+)
+def test_a_value_is_one_number_and_prints_as_it_was_typed(text: str, shown: str) -> None:
+    name, equals, value = text.partition("=")
+    kind = KINDS[name]
+    assert show(kind, parse(kind, value if equals else None)) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["lose-msi=0", "lose-msi=", "lose-msi=3/2", "lose-msi=0%", "lose-msi=-1",
+             "lose-msi=101%", "no-dma=1", "hang=soft"],
+)  # fmt: skip
+def test_other_values_are_refused(text: str) -> None:
+    name, _, value = text.partition("=")
+    with pytest.raises(ValueError, match=r"\w"):
+        parse(KINDS[name], value)
+
+
+def test_help_and_completion_come_from_the_table() -> None:
+    page = verbs.TABLE["fault"].help
+    for kind in KINDS.values():
+        assert kind.doc in page
+        assert kind.name in candidates("fault")
+
+
+def test_the_page_of_the_docs_has_the_table() -> None:
+    text = tool.PAGE.read_text()
+    assert tool.rewritten(text) == text, "run: python -m tools.faults"
+
+
+# ---------------------------------------------------------------- interrupts
+
+
+def test_lost_msis_are_lost_once_and_named(simulated: SimulatedMachine) -> None:
+    """One of the queue that sent, one of the queue that received."""
+    ping(simulated)
+    said = Said(simulated, "fault eth0 lose-msi=2")
+    assert said.text == "eth0 has fault lose-msi=2\n  mend: bottomhalf fault clear eth0 lose-msi\n"
+    assert "0 received" in ping(simulated, "-c 1 -W 1")
+    assert interrupts(simulated)["ends"]["lost: fault lose-msi"] == 2
+    assert Said(simulated, "fault list").text == "nothing is broken\n"  # the one is used up
+
+
+def test_the_driver_survives_a_lost_msi_by_the_kick_of_its_service_task(
+    simulated: SimulatedMachine,
+) -> None:
+    ping(simulated)
+    Said(simulated, "fault eth0 lose-msi=2")
+    text = ping(simulated, "-c 40 -i 0.1")
+    received = int(text.split(" received")[0].rsplit(" ", 1)[-1])
+    assert received == 40  # late, but the ring kept them
+    slowest_ms = float(text.rsplit("= ", 1)[-1].split("/")[2])
+    assert 50 < slowest_ms <= 2100  # the service task comes every 2 s
+    assert interrupts(simulated)["ends"]["lost: fault lose-msi"] == 2
+
+
+def test_a_share_of_msis_lost_in_the_interrupt_controller(simulated: SimulatedMachine) -> None:
+    Said(simulated, "fault apic lose-msi=1/4")
+    ping(simulated, "-c 50 -i 0.1")
+    lost = interrupts(simulated)["ends"]["lost: fault lose-msi"]
+    assert lost == simulated.ram.page("apic", APIC_SCHEMA).as_dict()["msi_lost_fault"]
+    assert lost > 3
+    listed = Said(simulated, "fault list").text
+    assert listed.startswith(f"apic   fault lose-msi=1/4 hit {lost}, ")
+    assert listed.endswith(" ago  mend: bottomhalf fault clear apic lose-msi\n")
+
+
+@pytest.mark.parametrize("where", ["eth0", "apic"])
+def test_a_doubled_msi_harms_nobody(simulated: SimulatedMachine, where: str) -> None:
+    Said(simulated, f"fault {where} dup-msi")
+    text = ping(simulated, "-c 20 -i 0.01")
+    assert "20 received" in text
+    assert "duplicates" not in text
+    book = interrupts(simulated)
+    assert book["sources"]["doubled: fault dup-msi"] > 10
+    assert book["ends"].get("copies", 0) == 0
+
+
+def test_faults_of_one_kind_add_up(simulated: SimulatedMachine) -> None:
+    Said(simulated, "fault eth0 lose-msi=1/100")
+    Said(simulated, "fault eth0 lose-msi=2 dup-msi=1")
+    Said(simulated, "fault eth0 lose-msi=1")
+    rows = json.loads(Said(simulated, "fault list --json").text)
+    assert sorted(row["fault"] for row in rows) == ["dup-msi=1", "lose-msi=1/100", "lose-msi=3"]
+    Said(simulated, "fault eth0 lose-msi=1/100")  # it is so already
+    assert len(json.loads(Said(simulated, "fault list --json").text)) == 3
+    assert Said(simulated, "fault clear eth0 lose-msi").text == (
+        "eth0: mended lose-msi=1/100 lose-msi=3\n"
+    )
+    rows = json.loads(Said(simulated, "fault list --json").text)
+    assert [row["fault"] for row in rows] == ["dup-msi=1"]
+
+
+def test_the_row_above_the_last_is_refused(simulated: SimulatedMachine) -> None:
+    for n in range(faults.ROWS):
+        Said(simulated, f"fault eth0 lose-msi=1/{1000 + n}")
+    with pytest.raises(BottomhalfError, match="8 faults"):
+        Said(simulated, "fault eth0 hang")
+
+
+# ---------------------------------------------------------------- memory and the datapath
+
+
+@pytest.mark.parametrize("kind", ["hang", "no-dma"])
+def test_descriptors_stay_and_go_on_when_it_is_mended(
+    simulated: SimulatedMachine, kind: str
+) -> None:
+    ping(simulated)
+    page = simulated.ram.page("eth0", NIC_SCHEMA)
+    Said(simulated, f"fault eth0 {kind}")
+    before = page.run("tx_head"), page["dma_reads"], page["dma_writes"]
+    assert "0 received" in ping(simulated, "-c 2 -i 0.1 -W 0.2")
+    assert (page.run("tx_head"), page["dma_reads"], page["dma_writes"]) == before
+    assert sum(page.run("tx_tail")) > sum(page.run("tx_head"))
+    simulated.pump(simulated.now_ns() + 50 * MS)
+    ledger = read(simulated)
+    assert not ledger.faults, ledger.text()
+    assert f"waiting: fault {kind} of eth0" in ledger.text()
+    assert Said(simulated, f"fault clear eth0 {kind}").text == f"eth0: mended {kind}\n"
+    assert "5 received" in ping(simulated, "-c 5 -i 0.01")
+    assert page.run("tx_tail") == page.run("tx_head")
+    interrupts(simulated)
+
+
+def test_registers_of_a_hung_nic_answer_and_a_reset_mends_it(simulated: SimulatedMachine) -> None:
+    device = simulated.simulation.node("eth0").device
+    Said(simulated, "fault eth0 hang")
+    assert not device.transmit.allowed
+    assert device.interrupts.allowed
+    assert device.read32(0x8) == 0x80000
+    device.write32(0x0, 1 << 26)  # CTRL.RST
+    assert device.transmit.allowed
+    assert Said(simulated, "fault list").text == "nothing is broken\n"
+
+
+def test_a_hard_hang_outlives_a_reset(simulated: SimulatedMachine) -> None:
+    device = simulated.simulation.node("eth0").device
+    Said(simulated, "fault eth0 hang=hard")
+    device.write32(0x0, 1 << 26)
+    assert not device.transmit.allowed
+    Said(simulated, "fault clear")
+    assert device.transmit.allowed
+
+
+def test_the_device_ends_a_fault_with_a_time_by_itself(simulated: SimulatedMachine) -> None:
+    said = Said(simulated, "fault eth0 hang --for 200ms")
+    assert said.text.startswith("eth0 has fault hang for 0.2 s\n")
+    assert "ms left" in Said(simulated, "fault list").text
+    simulated.pump(simulated.now_ns() + 150 * MS)
+    assert "hang" in Said(simulated, "fault list").text
+    simulated.pump(simulated.now_ns() + 60 * MS)
+    assert Said(simulated, "fault list").text == "nothing is broken\n"
+    assert "3 received" in ping(simulated, "-c 3 -i 0.01")
+
+
+def test_a_new_process_is_a_new_part(simulated: SimulatedMachine) -> None:
+    Said(simulated, "fault eth0 hang=hard lose-msi")
+    Said(simulated, "kill eth0")
+    assert "hang" not in Said(simulated, "fault list").text
+    Said(simulated, "restart eth0")
+    assert Said(simulated, "fault list").text == "nothing is broken\n"
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def test_the_list_shows_what_other_verbs_broke(say, machine) -> None:
+    say("freeze eth1")
+    assert "frozen (SIGSTOP)" in say("fault list").out
+    assert "mend: bottomhalf thaw eth1" in say("fault list").out
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("fault", "fault in what?"),
+        ("fault eth0", "fault eth0: which one?"),
+        ("fault eth0 lose-msy", "no fault `lose-msy`; did you mean `lose-msi`?"),
+        ("fault eth0 lose-msi=0", "allowed behind `lose-msi=` is next, N"),
+        ("fault apic hang", "this device cannot suffer `hang`"),
+        ("fault cpu0 hang", "there is no fault for cpu0 yet"),
+        ("fault eth0 hang --for soon", "`soon` is not a length of time"),
+        ("fault list --for 2s", "fault list takes no --for"),
+        ("fault clear eth0 hung", "no fault `hung`; did you mean `hang`?"),
+        ("fault eht0 hang", "no node `eht0`"),
+    ],
+)
+def test_slips_get_their_message(say, machine, line: str, what: str) -> None:
+    said = say(line)
+    assert said.code == 2
+    assert what in said.err
+    assert not [call for call in machine.calls if call[0] == "fault"]
+
+
+def test_dead_and_frozen_devices_take_no_fault(say, machine) -> None:
+    say("kill eth0")
+    assert "eth0 is dead" in say("fault eth0 hang").err
+    say("freeze eth1")
+    assert "eth1 is frozen" in say("fault eth1 hang").err
+
+
+def test_active_is_what_the_bond_says(say, machine) -> None:
+    machine.set_active("eth1")
+    assert say("fault active hang --for 2s").code == 0
+    assert ("fault", "eth1", "hang", faults.UNTIL_RESET, 2 * SECOND, True) in machine.calls
+
+
+def test_steps_of_scenarios_are_checked_before_anything_runs() -> None:
+    settings = config.load()
+    good = ["fault", "active", "lose-msi=1/100", "--for", "2s"]
+    assert command(good, settings) == (good, "", False)
+    for bad in (["fault", "active", "lose"], ["fault", "eth7", "hang"], ["fault", "eth0"]):
+        with pytest.raises(BottomhalfError):
+            command(bad, settings)
+
+
+def test_the_box_on_top_names_the_fault_and_its_mend(simulated: SimulatedMachine) -> None:
+    Said(simulated, "fault eth0 hang=hard")
+    text = Said(simulated, "top --once").text
+    assert re.search(r"\| eth0  fault hang=hard, .* ago +mend: fault clear eth0 hang *\|", text)
+    world = json.loads(Said(simulated, "top --json").text)
+    assert [row["fault"] for row in world["broken"]] == ["hang=hard"]
+    screen = Said(simulated, "top eth0 --once").text
+    assert "eth0 hangs (fault hang): descriptors stay where they are." in screen
+
+
+def test_a_scenario_breaks_and_its_result_says_what_stayed_broken(tmp_path) -> None:
+    """The device ends the fault with a time by itself; the others stay in the result."""
+    path = tmp_path / "hang.toml"
+    path.write_text(
+        """ping = "-i 0.01 gateway"
+until = "1s"
+[[step]]
+at = "200ms"
+do = "fault active hang --for 100ms"
+expect = ["gap <= 150ms", "active == eth0"]
+[[step]]
+at = "600ms"
+do = "fault backup lose-msi=1/2 no-dma"
+expect = "lost == 0"
+"""
+    )
+    code, text = labs.run(("run", str(path), "--seed", "7", "--json"))
+    result = json.loads(text)
+    assert code == 0, text
+    assert result["phases"][1]["rtt_max_ms"] >= 90
+    assert [(row["node"], row["fault"]) for row in result["broken"]] == [
+        ("eth1", "lose-msi=1/2"), ("eth1", "no-dma"),
+    ]  # fmt: skip
+
+
+def test_tcpdump_names_the_faults_at_its_end(simulated: SimulatedMachine) -> None:
+    Said(simulated, "fault eth1 no-dma")
+    err: list[str] = []
+    session = Session(simulated, out=lambda text: None, err=err.append, terminal=True)
+    simulated.spawn("cpu0", ("ping", "-c", "1", "192.168.1.1"))
+    assert drive(session, verbs.start(session, ["tcpdump", "-i", "bond0", "-c", "1"])) == 0
+    assert "hint: faults at the end: eth1 no-dma (bottomhalf fault list)" in "".join(err)
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.mark.processes
+def test_a_running_machine_is_broken_seen_and_mended(tmp_path) -> None:
+    environment = os.environ | {"BOTTOMHALF_RUN_DIR": str(tmp_path / "r"), "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert run("up", "-d").returncode == 0
+    try:
+        assert "2 received" in run("ping", "-c", "2", "-i", "0.1", "gateway").stdout
+        said = run("fault", "eth0", "hang")
+        assert said.stdout.startswith("eth0 has fault hang\n  mend: bottomhalf fault clear eth0")
+        assert run("ping", "-c", "2", "-i", "0.1", "-W", "0.3", "gateway").returncode == 1
+        ring = json.loads(run("ring", "eth0", "tx", "0", "--json").stdout)
+        assert ring["nic"] >= 2
+        shown = run("regs", "eth0", "tdh[0]", "tdt[0]", "--json")
+        heads = {row["name"]: row["value"] for row in json.loads(shown.stdout)}
+        assert (heads["TDH[0]"], heads["TDT[0]"]) == (ring["head"], ring["tail"])
+        assert "fault hang" in run("fault", "list").stdout
+        assert run("fault", "clear").stdout == "eth0: mended hang\n"
+        assert "2 received" in run("ping", "-c", "2", "-i", "0.1", "gateway").stdout
+        run("fault", "eth0", "no-dma", "--for", "300ms")
+        time.sleep(0.4)
+        assert run("fault", "list").stdout == "nothing is broken\n"
+        run("kill", "eth0")
+        last = run("regs", "eth0", "TDT")
+        assert "is dead" in last.stderr
+        assert "TDT[0]" in last.stdout
+    finally:
+        run("down")
