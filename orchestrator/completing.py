@@ -51,7 +51,8 @@ def candidates(verb: str) -> list[str]:
     if verb == "ping":
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":
-        return ["-i", "bond0", *settings.nic_names, "any"]
+        ports = [f"lan:{number}" for number in range(1, len(settings.nics) + 1)]
+        return ["-i", "bond0", *settings.nic_names, "any", *ports, "lan:gateway"]
     if verb in ("cat", "ls"):
         return _files()
     if verb in ("insmod", "modinfo"):

@@ -45,7 +45,7 @@ def stdout(text: str) -> None:
     sys.stdout.flush()
 
 
-def _stderr(text: str) -> None:
+def stderr(text: str) -> None:
     sys.stderr.write(text)
     sys.stderr.flush()
 
@@ -61,7 +61,7 @@ class Session:
 
     machine: Machine
     out: Callable[[str], None] = stdout
-    err: Callable[[str], None] = _stderr
+    err: Callable[[str], None] = stderr
     json: bool = False
     terminal: bool = False  # hints of kernel-layer commands are shown only there
     cpu: str = "cpu0"  # where programs of the emulated machine run

@@ -120,8 +120,13 @@ TABLE: dict[str, Verb] = {
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
              f"{_KERNEL}:ping", tool=True, step=True),
-        Verb("tcpdump", "kernel", "-i IF [-c N] [-w FILE|-] [-n] [-e] [-tttt] [-p]",
-             "what the taps of a device see, as text or pcap",
+        Verb("tcpdump", "kernel",
+             "-i IF [-i IF]... [-c N] [-w FILE|-] [-r FILE] [-s N] [-Q in|out] [-ADelnpqtvxX#] "
+             "[EXPRESSION]",
+             "what the taps of a device see, as text or pcapng\n\n"
+             "IF is a device, any, or a port of the switch: lan:1, lan:gateway, lan (all of them).\n"
+             "Several -i: a column for each. -w - | wireshark -k -i - shows it live. EXPRESSION is\n"
+             "libpcap's (man 7 pcap-filter); gateway and the machine's name are hosts in it.",
              "orchestrator.tcpdump:tcpdump", tool=True),
         Verb("cat", "kernel", "FILE...", "/proc and /sys of the emulated machine",
              f"{_FILES}:cat", tool=True, step=True),
