@@ -124,8 +124,8 @@ TABLE: dict[str, Verb] = {
              "-i IF [-i IF]... [-c N] [-w FILE|-] [-r FILE] [-s N] [-Q in|out] [-ADelnpqtvxX#] "
              "[EXPRESSION]",
              "what the taps of a device see, as text or pcapng\n\n"
-             "IF is a device, any, or a port of the switch: lan:1, lan:gateway, lan (all of them).\n"
-             "Several -i: a column for each. -w - | wireshark -k -i - shows it live. EXPRESSION is\n"
+             "IF: a device, any, or a port of the switch: lan:1, lan:gateway, lan (all of them).\n"
+             "Several -i: a column each. -w - | wireshark -k -i - shows it live. EXPRESSION is\n"
              "libpcap's (man 7 pcap-filter); gateway and the machine's name are hosts in it.",
              "orchestrator.tcpdump:tcpdump", tool=True),
         Verb("cat", "kernel", "FILE...", "/proc and /sys of the emulated machine",
