@@ -72,6 +72,8 @@ class Session:
     cwd: str = "/"  # of the emulated machine, where names that begin with no slash are looked up
     pump_ns: int = PUMP_NS  # between two calls of ``tick`` at the most
     width: int = ENDLESS  # columns of the terminal; a pipe has as many as it takes
+    #: what a verb measured, by its name: quantities of steps (``taps.frames``)
+    figures: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def hint(self, text: str) -> None:
         """A word of ours beside a kernel-layer command's own output."""

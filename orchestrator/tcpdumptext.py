@@ -81,20 +81,32 @@ class Row:
         return [packet for number, packet in self.sightings if number == column]
 
 
-def side_by_side(sightings: Iterable[tuple[int, TapPacket]], many: Sequence[int] = ()) -> list[Row]:
+def side_by_side(
+    sightings: Iterable[tuple[int, TapPacket]],
+    many: Sequence[int] = (),
+    together_ns: int = SAME_NS,
+) -> list[Row]:
     """Rows from sightings in the order of time; a column shows a frame once in a row, those in
     ``many`` (``any``) as often as it comes."""
     rows: list[Row] = []
     for column, packet in sightings:
-        for row in reversed(rows):
-            if packet.time_ns - row.first.time_ns > SAME_NS:
-                break  # the ones before it are older still
-            if _same(row.first, packet) and (column in many or not row.of(column)):
-                row.sightings.append((column, packet))
-                break
-        else:
-            rows.append(Row(packet, [(column, packet)]))
+        row = _row_of(rows, column, packet, column in many, together_ns)
+        if row is None:
+            row = Row(packet)
+            rows.append(row)
+        row.sightings.append((column, packet))
     return rows
+
+
+def _row_of(
+    rows: Sequence[Row], column: int, packet: TapPacket, again: bool, together_ns: int
+) -> Row | None:
+    for row in reversed(rows):
+        if packet.time_ns - row.first.time_ns > together_ns:
+            return None  # the ones before it are older still
+        if _same(row.first, packet) and (again or not row.of(column)):
+            return row
+    return None
 
 
 def leaves(packet: TapPacket) -> bool:

@@ -163,6 +163,10 @@ TABLE: dict[str, Verb] = {
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
              "orchestrator.follow:follow", tool=True, step=True),
+        Verb("taps", "across", "COMMAND",
+             "run a command, capture everywhere: who saw each frame, and by what rule\n\n"
+             "Taps on the bond, each NIC and any; the switch's ports say what was on the wires.",
+             "orchestrator.taps:taps", tool=True, step=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
