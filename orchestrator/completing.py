@@ -67,7 +67,7 @@ def candidates(verb: str) -> list[str]:
         return ["-d", "-e", *map(str, range(1, settings.cpus))]
     if verb == "sh":
         return ["-c"]
-    if verb in ("follow", "taps"):
+    if verb in ("follow", "taps", "drops"):
         return ["ping"]
     if verb == "trace":
         from orchestrator.ftracetable import GROUPS  # noqa: PLC0415

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bus.ram import TapPacket
 from nodes.cpu.kernel.params import PRESETS, with_overrides
@@ -115,7 +115,8 @@ def taps(session: Session, argv: Sequence[str]) -> Steps:
             tap = yield from open_tap(session, name, promiscuous=False)
             opened.append(tap)
         # no promiscuous mode: with it a flooded frame for others would be shown as well
-        job = yield from session.program(resolve_hosts(session, tuple(argv)), show=False)
+        hearing = replace(session, out=lambda text: None)
+        job = yield from hearing.program(resolve_hosts(session, tuple(argv)))
         yield from session.sleep(_REST_NS + SETTLE_NS)
         packets = reader.rest()
         sightings = [
@@ -127,9 +128,6 @@ def taps(session: Session, argv: Sequence[str]) -> Steps:
     finally:
         for tap in opened:
             yield from close_tap(session, tap)
-    said = "".join(text for stream, text in job.take() if stream == 2)
-    if said:
-        session.err(said)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1)
     frames = _frames(session, world, sightings, len(names) - 1)
@@ -239,7 +237,7 @@ def _print(session: Session, world: World, frames: Sequence[Frame]) -> None:
         shown = tuple(_cell(frame, device) for device in world.devices)
         cases.setdefault((world.case(frame), tuple(frame.nics), reasons, shown), []).append(frame)
     for same in cases.values():
-        session.out("\n" + _why(world, same))
+        session.out(_why(world, same))
 
 
 def _short(text: str) -> str:

@@ -68,8 +68,8 @@ TABLE: dict[str, Verb] = {
              "orchestrator.verbs.scenarios:demo"),
         Verb("lab", "whole",
              "list | show NAME | run NAME | sheet NAME [--era E] [--seed N] [--step [N]] "
-             "[--from N] [--answers] [--set KEY=VALUE] [--before 'COMMAND'] [--simulate] "
-             "[--processes] [--json]",
+             "[--from N] [--answers] [--compare ERA,ERA] [--set KEY=VALUE] "
+             "[--before 'COMMAND'] [--simulate] [--processes] [--json]",
              "labs: a question, a run that shows the answer, a page that says why",
              "orchestrator.verbs.labs:lab"),
         Verb("check", "whole", "FILE... | --keys [TABLE]",
@@ -167,6 +167,9 @@ TABLE: dict[str, Verb] = {
              "run a command, capture everywhere: who saw each frame, and by what rule\n\n"
              "Taps on the bond, each NIC and any; the switch's ports say what was on the wires.",
              "orchestrator.taps:taps", tool=True, step=True),
+        Verb("drops", "across", "COMMAND",
+             "run a command, then say which counters of lost packets moved, and where",
+             "orchestrator.drops:drops", tool=True, step=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
