@@ -115,11 +115,13 @@ RULES: dict[str, dict[str, dict[str, Reason]]] = {
     },
 }
 _NO_SLAVE = {
+    BOND: Reason(0, "{nic} is no slave of {bond}"),
     HERE: Reason(1, "ptype_all is walked with skb->dev = {nic}; it has no master"),
     ELSEWHERE: _NOT_THERE,
     ANY: Reason(1, "ptype_all is walked once"),
 }
 _OUT_ALONE = {
+    BOND: Reason(0, "it was not sent through {bond}: no pass with skb->dev = {bond}"),
     HERE: Reason(1, "dev_hard_start_xmit({nic}): dev_queue_xmit_nit gives it to the taps"),
     ELSEWHERE: Reason(0, "dev_hard_start_xmit never ran with skb->dev = {tap}"),
     ANY: Reason(1, "an entry without a device matches"),
@@ -129,9 +131,5 @@ _OUT_ALONE = {
 def reason(rule: str, way: str, place: str, bonded: bool, by_bond: bool = True) -> Reason:
     """The row; ``by_bond``: the frame went through the bond and was not sent on a slave itself."""
     if way == OUT:
-        if not bonded or (not by_bond and place != BOND):
-            return _OUT_ALONE[place]
-        if not by_bond:
-            return Reason(0, "bonding sent it on the slave itself: no pass with skb->dev = {bond}")
-        return _OUT[place]
+        return (_OUT if bonded and by_bond else _OUT_ALONE)[place]
     return _NO_SLAVE[place] if way == ALONE else RULES[rule][way][place]

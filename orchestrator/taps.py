@@ -82,7 +82,9 @@ class World:
         """Which way of the table a frame took."""
         if frame.out:
             return OUT
-        if not frame.nics or frame.nics[0] not in self.slaves:
+        if not frame.nics:
+            return ACTIVE if self.bond else ALONE  # the switch's ring lost it
+        if frame.nics[0] not in self.slaves:
             return ALONE
         lively = self.mode in _ALL_ACTIVE or frame.nics[0] == self.active
         return ACTIVE if lively else INACTIVE
