@@ -55,7 +55,7 @@ def describe_cooked(packet: bytes, length: int, detail: Detail = PLAIN) -> str:
     head = f"ifindex {ifindex} {packet[12:18].hex(':')} {kind}"
     text = _payload(ethertype, body, length - _SLL2_BYTES, detail)
     if text is None:
-        shown = (head if detail.link else kind) + _hex(body)
+        shown = head + _default(body, detail)
     else:
         shown = (head + text[1]) if detail.link else text[0] + text[1]
     return shown + dump(packet, _SLL2_BYTES, detail)
@@ -84,7 +84,7 @@ def _packet(frame: bytes, length: int, detail: Detail) -> str:
     text = _payload(ethertype, body, rest, detail)
     if text is None:
         known = ethertype in ETHERTYPES or ethertype < 1536
-        rest_of_it = "(not decoded here)" if known else "" if detail.quiet else _hex(body)
+        rest_of_it = "(not decoded here)" if known else _default(body, detail)
         return head + (tags if detail.link else "") + rest_of_it
     return (head + tags + text[1]) if detail.link else text[0] + text[1]
 
@@ -106,6 +106,12 @@ def dump(frame: bytes, skip: int, detail: Detail) -> str:
         if given:
             return form(frame if given > 1 else frame[skip:])
     return ""
+
+
+def _default(body: bytes, detail: Detail) -> str:
+    """What is shown of a payload that is not known, unless another dump or -q was asked for."""
+    dumped = detail.hexadecimal or detail.both or detail.quiet
+    return "" if dumped else _hex(body)
 
 
 def _rows(data: bytes) -> list[tuple[int, bytes, str]]:
