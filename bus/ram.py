@@ -9,7 +9,7 @@ The file is laid out once, from the list of nodes (``Layout``); every section is
     atomics     words that several CPUs change: locks, PENDING and SCHED bits
     csd         one record ring for each ordered pair of CPUs
     handover    packet buffers of each CPU for skbs that it hands to another
-    taps        one packet ring for each CPU
+    taps        one packet ring for each CPU, and one for the LAN
     iommu       for each NIC the windows its driver mapped
     last        the boot CPU's last snapshot of its tables, for when it is dead
     dma         descriptor rings and packet buffers, handed out by the kernel
@@ -90,7 +90,7 @@ class Layout(NamedTuple):
 
     @property
     def iommu(self) -> int:
-        return self.taps + self.cpus * _TAP_BYTES
+        return self.taps + (self.cpus + 1) * _TAP_BYTES
 
     @property
     def last(self) -> int:
@@ -432,6 +432,7 @@ class TapPacket(NamedTuple):
     length: int
     sessions: int  # bit n: session n wanted it
     data: bytes
+    other_host: bool = False  # unicast, but not to the address of the device that took it
 
 
 class TapRing:
@@ -442,14 +443,21 @@ class TapRing:
         self._data = data
 
     def append(
-        self, time_ns: int, ifindex: int, outgoing: bool, sessions: int, frame: bytes, snaplen: int
+        self,
+        time_ns: int,
+        ifindex: int,
+        outgoing: bool,
+        sessions: int,
+        frame: bytes,
+        snaplen: int,
+        other_host: bool = False,
     ) -> None:
         count: int = self._words[0]
         at = count % TAP_SLOTS * TAP_SLOT_BYTES
         data = frame[: min(snaplen, TAP_SLOT_BYTES - 32)]
         head = (
             time_ns.to_bytes(8, "little")
-            + (ifindex | (outgoing << 16) | (sessions << 32)).to_bytes(8, "little")
+            + (ifindex | outgoing << 16 | other_host << 17 | sessions << 32).to_bytes(8, "little")
             + (len(frame) | len(data) << 32).to_bytes(8, "little")
             + count.to_bytes(8, "little")
         )
@@ -484,9 +492,52 @@ class TapRing:
                     sizes & 0xFFFF_FFFF,
                     meta >> 32,
                     slot[32 : 32 + (sizes >> 32)],
+                    bool(meta >> 17 & 1),
                 )
             )
         return packets, count, lost
+
+    # The LAN's ring: which ports are tapped is said here, by who captures.
+
+    @property
+    def ports(self) -> int:
+        """Bit n: somebody captures at port n."""
+        value: int = self._words[1]
+        return value
+
+    def claim(self, ports: int, owner: int) -> int | None:
+        """Capture at these ports; the claim's number, or None when all are taken. ``owner`` is a
+        process: what a dead one left is cleared away by the next that claims."""
+        words = self._words
+        for number in range(2, 8):
+            if words[number] and not _alive(words[number] >> 32):
+                words[number] = 0
+        for number in range(2, 8):
+            if not words[number]:
+                words[number] = owner << 32 | ports
+                self._publish_ports()
+                return number
+        return None
+
+    def release(self, claim: int) -> None:
+        self._words[claim] = 0
+        self._publish_ports()
+
+    def _publish_ports(self) -> None:
+        ports = 0
+        for number in range(2, 8):
+            ports |= self._words[number] & 0xFFFF_FFFF
+        self._words[1] = ports
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class Window(NamedTuple):
@@ -720,7 +771,7 @@ class Ram:
         return pool
 
     def tap(self, cpu: int) -> TapRing:
-        """Packet ring of CPU ``cpu``."""
+        """Packet ring of CPU ``cpu``; one further than the CPUs go: the LAN's."""
         at = self.layout.taps + cpu * _TAP_BYTES
         return TapRing(self._section(at, 8), self.bytes[at + _whole_pages(64) : at + _TAP_BYTES])
 

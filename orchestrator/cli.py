@@ -173,6 +173,12 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
     if verb.tool and argv == ["--help"]:
         click.echo(_help_page(verb), nl=False)
         return OK
+    if verb.name == "tcpdump":
+        from orchestrator import tcpdumpread  # noqa: PLC0415
+
+        wish = tcpdumpread.offline(argv)
+        if wish is not None:
+            return tcpdumpread.read_file(wish)
     from orchestrator import running  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 

@@ -51,7 +51,8 @@ def candidates(verb: str) -> list[str]:
     if verb == "ping":
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":
-        return ["-i", "bond0", *settings.nic_names, "any"]
+        ports = [f"lan:{number}" for number in range(1, len(settings.nics) + 1)]
+        return ["-i", "bond0", *settings.nic_names, "any", *ports, "lan:gateway"]
     if verb in ("cat", "ls"):
         return _files()
     if verb in ("insmod", "modinfo"):
@@ -66,7 +67,7 @@ def candidates(verb: str) -> list[str]:
         return ["-d", "-e", *map(str, range(1, settings.cpus))]
     if verb == "sh":
         return ["-c"]
-    if verb == "follow":
+    if verb in ("follow", "taps", "drops"):
         return ["ping"]
     if verb == "trace":
         from orchestrator.ftracetable import GROUPS  # noqa: PLC0415

@@ -39,6 +39,7 @@ from nodes.lan.page import (
     PORTS,
 )
 from nodes.lan.switch import MacTable
+from nodes.lan.taps import PortTaps
 from nodes.ledger import classify, packet_key
 from nodes.machine import MachineSettings
 
@@ -78,6 +79,7 @@ class LanNode(Node):
         self._number = {name: n for n, name in enumerate(self.names)}
         self._gateway = Gateway(machine.gateway.mac, machine.gateway.addresses)
         self.table = MacTable(self._words)
+        self._taps = PortTaps(self.ram.tap(self.ram.layout.cpus))
         self._cable = [True] * PORTS
         self._light = [False] * PORTS
         self._there = [False] * PORTS
@@ -98,6 +100,7 @@ class LanNode(Node):
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         self._now_ns = self.clock()
         self._trace = self._recorder.mask
+        self._taps.look()
         number = self._number
         for sender, message in inbox:
             kind = type(message)
@@ -177,6 +180,8 @@ class LanNode(Node):
         kind = classify(frame)
         words = self._words
         words[_IN + 3 * port + kind] += 1
+        if self._taps.ports:
+            self._taps.see(self._now_ns, port, frame, outgoing=False)
         if self._trace >> trace.IN & 1:
             self._recorder.record(self._now_ns, trace.IN, a=packet_key(frame), b=port)
         if not self.link[port]:
@@ -230,6 +235,8 @@ class LanNode(Node):
 
     def _out(self, port: int, kind: int, frame: bytes) -> None:
         self._words[_OUT + 3 * port + kind] += 1
+        if self._taps.ports:
+            self._taps.see(self._now_ns, port, frame, outgoing=True)
         if port != GATEWAY_PORT:
             self.post(self.names[port], EthFrame(frame))
         else:

@@ -43,6 +43,7 @@ from pydantic import Field
 
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from orchestrator import expect, scenario, tomlfile
+from orchestrator.eras import STAND_INS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.labs.eventtable import check_show
 from orchestrator.scenario import Scenario, ScenarioFile
@@ -164,6 +165,10 @@ def load(
 ) -> Lab:
     """A bundled lab or a file. ``settings`` are KEY=VALUE: a draw, or a behaviour of the kernel;
     ``before`` are command lines that run ahead of its first step that is not quiet."""
+    asked = era
+    if era in STAND_INS:
+        stand_in = STAND_INS[era]
+        era, settings = stand_in.era, [*stand_in.settings, *settings]
     file = tomlfile.read("labs", given)
     name = re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1])
     draws, overrides = _draw(file, name, seed, settings)
@@ -201,7 +206,10 @@ def load(
         zoom_gap_us=parsed.zoom_gap_us,
         look=parsed.look + len(before),
         next=parsed.next,
-        questions=tuple(Question(q.ask, q.by_era.get(era, q.answer)) for q in parsed.question),
+        questions=tuple(
+            Question(q.ask, q.by_era.get(asked or era, q.by_era.get(era, q.answer)))
+            for q in parsed.question
+        ),
         page=_page(given, name),
         again=_again(given, era if era != DEFAULT_ERA else "", settings, before),
     )

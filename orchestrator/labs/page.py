@@ -93,7 +93,7 @@ def _sections(output: str, wanted: list[str]) -> str:
     if not wanted:
         return output.rstrip("\n") + "\n"
     parts = _SECTION.split(output.strip("\n"))
-    kept = [p for p in parts if any(p.startswith(word) for word in wanted)]
+    kept = [p for p in parts if any(p.lstrip().startswith(word) for word in wanted)]
     return "...\n\n" + "\n\n".join(kept) + "\n"
 
 

@@ -68,8 +68,8 @@ TABLE: dict[str, Verb] = {
              "orchestrator.verbs.scenarios:demo"),
         Verb("lab", "whole",
              "list | show NAME | run NAME | sheet NAME [--era E] [--seed N] [--step [N]] "
-             "[--from N] [--answers] [--set KEY=VALUE] [--before 'COMMAND'] [--simulate] "
-             "[--processes] [--json]",
+             "[--from N] [--answers] [--compare ERA,ERA] [--set KEY=VALUE] "
+             "[--before 'COMMAND'] [--simulate] [--processes] [--json]",
              "labs: a question, a run that shows the answer, a page that says why",
              "orchestrator.verbs.labs:lab"),
         Verb("check", "whole", "FILE... | --keys [TABLE]",
@@ -123,8 +123,13 @@ TABLE: dict[str, Verb] = {
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
              f"{_KERNEL}:ping", tool=True, step=True),
-        Verb("tcpdump", "kernel", "-i IF [-c N] [-w FILE|-] [-n] [-e] [-tttt] [-p]",
-             "what the taps of a device see, as text or pcap",
+        Verb("tcpdump", "kernel",
+             "-i IF [-i IF]... [-c N] [-w FILE|-] [-r FILE] [-s N] [-Q in|out] [-ADelnpqtvxX#] "
+             "[EXPRESSION]",
+             "what the taps of a device see, as text or pcapng\n\n"
+             "IF: a device, any, or a port of the switch: lan:1, lan:gateway, lan (all of them).\n"
+             "Several -i: a column each. -w - | wireshark -k -i - shows it live. EXPRESSION is\n"
+             "libpcap's (man 7 pcap-filter); gateway and the machine's name are hosts in it.",
              "orchestrator.tcpdump:tcpdump", tool=True),
         Verb("cat", "kernel", "FILE...", "/proc and /sys of the emulated machine",
              f"{_FILES}:cat", tool=True, step=True),
@@ -161,6 +166,13 @@ TABLE: dict[str, Verb] = {
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
              "orchestrator.follow:follow", tool=True, step=True),
+        Verb("taps", "across", "COMMAND",
+             "run a command, capture everywhere: who saw each frame, and by what rule\n\n"
+             "Taps on the bond, each NIC and any; the switch's ports say what was on the wires.",
+             "orchestrator.taps:taps", tool=True, step=True),
+        Verb("drops", "across", "COMMAND",
+             "run a command, then say which counters of lost packets moved, and where",
+             "orchestrator.drops:drops", tool=True, step=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "

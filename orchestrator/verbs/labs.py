@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.machine import Machine
 
 _FLAGS = ("--json", "--simulate", "--processes", "--answers")
-_VALUES = ("--era", "--seed", "--set", "--before", "--step", "--from")
+_VALUES = ("--era", "--seed", "--set", "--before", "--step", "--from", "--compare")
 _ACTIONS = ("list", "show", "run", "sheet")
 _TERMINAL_WIDTH_MAX = 100
 
@@ -57,12 +57,12 @@ def _with_step_value(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _load(given: Given, seed: int | None = None) -> Lab:
+def _load(given: Given, seed: int | None = None, era: str | None = None) -> Lab:
     from orchestrator.labs import file  # noqa: PLC0415
 
     return file.load(
         given.words[1],
-        era=given.value("--era"),
+        era=era or given.value("--era"),
         seed=seed,
         settings=given.values.get("--set", []),
         before=given.values.get("--before", []),
@@ -150,7 +150,32 @@ def _sheet(given: Given, as_json: bool) -> int:
 # ---------------------------------------------------------------- run
 
 
+def _compare(given: Given, as_json: bool) -> int:
+    """The lab in several eras; simulated unless --processes is said."""
+    from orchestrator.labs import compare  # noqa: PLC0415
+    from orchestrator.labs.output import opening  # noqa: PLC0415
+
+    seed = seed_of(given.value("--seed"), simulate=False)
+    columns: list[compare.Column] = []
+    for era in [word.strip() for word in (given.value("--compare") or "").split(",")]:
+        one = _load(given, seed, era)
+        if "--processes" not in given.flags:
+            seed = one.seed if seed is None else seed
+        if not columns and not as_json:
+            _say(opening(one, "processes" if seed is None else "simulation", seed).split("\n\n")[0])
+            _say("\n\n")
+        columns.append(compare.Column(era, _perform(one, seed, None)))
+    if as_json:
+        print(json.dumps(compare.as_json(columns)))
+    else:
+        _say("\n".join(compare.table(columns)) + "\n")
+    passed = all(column.performance.passed for column in columns)
+    return OK if passed else EXPECTATION_FAILED
+
+
 def _run(given: Given, as_json: bool) -> int:
+    if "--compare" in given.values:
+        return _compare(given, as_json)
     stepping = "--step" in given.values
     simulate = stepping or "--simulate" in given.flags
     if "--processes" in given.flags and (simulate or "--seed" in given.values):

@@ -15,7 +15,7 @@ from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_queue_rcv
 from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.percpu import SCHEDULE, Context, Cpu
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE, kthread_run
-from nodes.cpu.programs import ping as ping_module
+from nodes.cpu.programs import pingrun as ping_module
 from nodes.cpu.programs.migrate import migrate_tasks
 from nodes.cpu.programs.run import PROGRAMS, Process, program
 from orchestrator import ledger

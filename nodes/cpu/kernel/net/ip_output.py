@@ -1,7 +1,7 @@
 """IPv4 output: headers, LOCAL_OUT and POST_ROUTING, after net/ipv4/ip_output.c.
 
-Every packet carries DF and no options; fragmentation comes with the network issue, so what does not
-fit the device's MTU is refused with EMSGSIZE, as with ``ping -M do``.
+Packets carry DF (but with IP_PMTUDISC_DONT) and no options; fragmentation comes with the network
+issue, so what does not fit the device's MTU is refused with EMSGSIZE, as with ``ping -M do``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 EMSGSIZE = 90
+IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IP_PMTUDISC_DO = 0, 1, 2
 IPPROTO_ICMP = 1
 DEFAULT_TTL = 64
 #: Room for the Ethernet header; its type is already right.
@@ -50,6 +51,7 @@ def ip_send_icmp(
     ttl: int = DEFAULT_TTL,
     tos: int = 0,
     sock: bool,
+    pmtudisc: int = IP_PMTUDISC_WANT,
 ) -> Context:
     """Put an IPv4 header before an ICMP message and send it; ``sock``: a socket asked for it.
     The caller's reference to ``rt`` becomes the packet's. Returns 0 or a negative errno."""
@@ -62,8 +64,16 @@ def ip_send_icmp(
     else:
         ident = cpu.net.ip_id = cpu.net.ip_id % 0xFFFF + 1
     head = (
-        b"\x45%c%c%c%c%c\x40\x00%c\x01\x00\x00"
-        % (tos, total >> 8, total & 0xFF, ident >> 8, ident & 0xFF, ttl)
+        b"\x45%c%c%c%c%c%c\x00%c\x01\x00\x00"
+        % (
+            tos,
+            total >> 8,
+            total & 0xFF,
+            ident >> 8,
+            ident & 0xFF,
+            0 if pmtudisc == IP_PMTUDISC_DONT else 0x40,
+            ttl,
+        )
         + saddr
         + daddr
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from nodes.cpu.kernel.net.skbuff import SkBuff
+from nodes.cpu.kernel.net.skbuff import PACKET_OTHERHOST, SkBuff
 from nodes.cpu.kernel.tables import replica
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -67,5 +67,6 @@ def _copy(
             snaplen = max(snaplen, tap.snaplen)
     if bits:
         stamp = cpu.now()
-        cpu.tap.append(stamp, ifindex, outgoing, bits, skb.frame, snaplen)
+        other_host = not outgoing and skb.pkt_type == PACKET_OTHERHOST
+        cpu.tap.append(stamp, ifindex, outgoing, bits, skb.frame, snaplen, other_host)
         cpu.trace(_TRANSMIT if outgoing else _RECEIVE, skb.key, ifindex)
