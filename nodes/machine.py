@@ -58,6 +58,27 @@ class BondSettings(NamedTuple):
     address: str = "192.168.1.10/24"
 
 
+class LacpSettings(NamedTuple):
+    """LACP of a port-channel of the switch: ``activity`` active or passive, ``rate`` slow or fast
+    (how often it wants to hear from the other end). ``keys`` and ``wrong`` are of single ports, by
+    name of the NIC: another key than the channel's, a way to speak wrongly."""
+
+    activity: str = "active"
+    rate: str = "slow"
+    key: int = 1
+    system: bytes = bytes.fromhex("020000000002")
+    system_priority: int = 32768
+    port_priority: int = 32768
+    keys: tuple[tuple[str, int], ...] = ()
+    wrong: tuple[tuple[str, str], ...] = ()
+
+    def port_key(self, name: str) -> int:
+        return dict(self.keys).get(name, self.key)
+
+    def port_wrong(self, name: str) -> str:
+        return dict(self.wrong).get(name, "")
+
+
 class GatewaySettings(NamedTuple):
     """The host behind the switch that answers ARP and ICMP echo."""
 

@@ -45,6 +45,21 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "inactive-first"),
+    "xmit_hash": ("bond-mac", "source-mac", "flow"),
+    "ad_speed_key": ("bitmask", "number"),
+    "ad_expired_partner": ("timeout", "timeout+activity"),
+    "ad_attached_sync": ("always", "if-active"),
+    "ad_candidates": ("any-port", "enabled-port"),
+    "ad_link_change": ("begin", "reselect"),
+    "ad_carrier": ("partner", "active", "attached-ports", "enabled-ports"),
+    "ad_selection_wait": ("timer", "none"),
+    "ad_matched_again": ("yes", "no"),
+    "ad_churn": ("none", "60s"),
+    "ad_open": ("nothing", "one-tick"),
+    "ad_set_carrier": ("tells-change", "tells-always"),
+    "tlb_hash": ("dest-ip", "policy"),
+    "rlb_request": ("on-active", "on-assigned"),
+    "lp_frame": ("burst", "once", "loopback"),
     "irq_flow": ("do_irq", "handlers"),
     "handlers_irqs_on": ("unless-IRQF_DISABLED", "never"),
     "irq_count_position": ("before-check", "after-check"),
@@ -149,6 +164,7 @@ _RANGES = {
     "nr_irqs_base": (16, 4096),
     "work_nr_colors": (2, 16),
     "cpumask_bits": (0, 8192),
+    "ad_partner_default": (0, 255),
 }
 
 
@@ -302,6 +318,22 @@ class Params(NamedTuple):
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
     release_role: str  # what a leaving active slave is called in the log
+    xmit_hash: str  # the formulas of xmit_hash_policy
+    ad_speed_key: str  # 802.3ad: how a port's key says its speed
+    ad_partner_default: int  # port state that a partner has until it speaks
+    ad_expired_partner: str  # bits of the partner that EXPIRED sets
+    ad_attached_sync: str  # is a port of an aggregator that is not active in sync?
+    ad_candidates: str  # what may become the active aggregator
+    ad_link_change: str  # the machines begin anew, or the aggregator is chosen again
+    ad_carrier: str  # when the bond has its carrier
+    ad_selection_wait: str  # must agg_select_timer run out before an aggregator becomes active?
+    ad_matched_again: str  # CURRENT looks twice whether the port is matched
+    ad_churn: str
+    ad_open: str  # what bond_open does to agg_select_timer
+    ad_set_carrier: str  # bond_3ad_set_carrier says that the carrier changed
+    tlb_hash: str  # balance-tlb: what picks an entry of the hash table
+    rlb_request: str  # balance-alb: the slave that sends an ARP request
+    lp_frame: str  # learning packets: three of type 0x60, one, one of type 0x9000
     bond_mac_before_slaves: str
     bonding_version: str
     ixgbe_version: str
@@ -502,6 +534,22 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "failure_count": ("at-fail", "at-commit", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "as-it-was", "inactive-first"),
+    "xmit_hash": ("bond-mac", "source-mac", "flow"),
+    "ad_speed_key": ("bitmask", "bitmask", "number"),
+    "ad_partner_default": (1, 1, 0),
+    "ad_expired_partner": ("timeout", "timeout", "timeout+activity"),
+    "ad_attached_sync": ("always", "always", "if-active"),
+    "ad_candidates": ("any-port", "enabled-port", "enabled-port"),
+    "ad_link_change": ("begin", "begin", "reselect"),
+    "ad_carrier": ("partner", "attached-ports", "enabled-ports"),
+    "ad_selection_wait": ("timer", "none", "none"),
+    "ad_matched_again": ("yes", "no", "no"),
+    "ad_churn": ("none", "none", "60s"),
+    "ad_open": ("nothing", "one-tick", "one-tick"),
+    "ad_set_carrier": ("tells-change", "tells-change", "tells-always"),
+    "tlb_hash": ("dest-ip", "dest-ip", "policy"),
+    "rlb_request": ("on-active", "on-active", "on-assigned"),
+    "lp_frame": ("burst", "once", "loopback"),
     "bond_mac_before_slaves": ("zero", "random", "random"),
     "bonding_version": ("v3.0.3 (March 23, 2006)", "v3.7.1 (April 27, 2011)", "v6.1.0"),
     "ixgbe_version": ("3.2.9-k2", "3.13.10-k", "6.1.0"),
