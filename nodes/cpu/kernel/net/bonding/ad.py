@@ -117,9 +117,9 @@ class Port:
         self.sm_vars = BEGIN | LACP_ENABLED
         self.is_enabled = False
         self.aggregator: Aggregator | None = None
-        self.rx_state = "initialize"
+        self.rx_state = "dummy"
         self.rx_timer = 0
-        self.periodic_state = "no_periodic"
+        self.periodic_state = "dummy"
         self.periodic_timer = 0
         self.mux_state = "dummy"
         self.mux_timer = 0
