@@ -56,6 +56,27 @@ class BondSettings(NamedTuple):
     primary: str = ""
     num_grat_arp: int = 1
     address: str = "192.168.1.10/24"
+    primary_reselect: str = "always"
+    fail_over_mac: str = "none"
+    arp_interval: int = 0
+    arp_ip_target: tuple[str, ...] = ()
+    arp_validate: str = "none"
+    arp_all_targets: str = "any"
+    arp_missed_max: int = 2
+    peer_notif_delay: int = 0
+    resend_igmp: int = 1
+    all_slaves_active: int = 0
+    min_links: int = 0
+    packets_per_slave: int = 1
+    xmit_hash_policy: str = "layer2"
+    lacp_rate: str = "slow"
+    lacp_active: str = "on"
+    ad_select: str = "stable"
+    ad_actor_sys_prio: int = 65535
+    ad_user_port_key: int = 0
+    ad_actor_system: str = "00:00:00:00:00:00"
+    lp_interval: int = 1
+    tlb_dynamic_lb: int = 1
 
 
 class LacpSettings(NamedTuple):

@@ -44,6 +44,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
+    "enslave_order": ("select-first", "carrier-first"),
+    "best_slave": ("running-primary", "reselect", "list-order"),
+    "rr_start": ("curr-active", "counter", "per-cpu"),
+    "hash_over": ("slaves", "usable"),
+    "xmit_hash_layer2": ("bond-mac", "source-mac", "with-ethertype"),
+    "slave_mtu": ("own", "forced"),
+    "arp_first_link": ("up", "carrier"),
+    "new_active_time": ("kept", "now"),
     "release_role": ("as-it-was", "inactive-first"),
     "xmit_hash": ("bond-mac", "source-mac", "flow"),
     "ad_speed_key": ("bitmask", "number"),
@@ -317,6 +325,14 @@ class Params(NamedTuple):
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
+    enslave_order: str  # the active slave is chosen, the carrier set
+    best_slave: str  # bond_find_best_slave: who is preferred, and where the search begins
+    rr_start: str  # balance-rr: the slave of the first packet
+    hash_over: str  # what a hash chooses from: all slaves, or those that can send
+    xmit_hash_layer2: str  # terms of the layer2 policy besides the destination
+    arp_first_link: str  # link of a new slave when only the ARP monitor runs
+    new_active_time: str  # does a new active slave's time of coming up begin anew?
+    slave_mtu: str  # does enslaving give it the bond's MTU?
     release_role: str  # what a leaving active slave is called in the log
     xmit_hash: str  # the formulas of xmit_hash_policy
     ad_speed_key: str  # 802.3ad: how a port's key says its speed
@@ -532,6 +548,14 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),
+    "enslave_order": ("select-first", "select-first", "carrier-first"),
+    "best_slave": ("running-primary", "reselect", "list-order"),
+    "rr_start": ("curr-active", "counter", "per-cpu"),
+    "hash_over": ("slaves", "slaves", "usable"),
+    "xmit_hash_layer2": ("bond-mac", "source-mac", "with-ethertype"),
+    "arp_first_link": ("up", "carrier", "carrier"),
+    "new_active_time": ("kept", "now", "now"),
+    "slave_mtu": ("own", "forced", "forced"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "as-it-was", "inactive-first"),
     "xmit_hash": ("bond-mac", "source-mac", "flow"),

@@ -19,8 +19,8 @@ class LOG:
     6.1 names the slave in the prefix instead."""
 
     enslaving = (
-        "enslaving {dev} as a backup interface with {state} link.",
-        "Enslaving as a backup interface with {state} link",
+        "enslaving {dev} as {role} interface with {state} link.",
+        "Enslaving as {role} interface with {state} link",
     )
     releasing = ("releasing {role} interface {dev}", "Releasing {role} interface")
     hwaddr_in_use = (
@@ -30,8 +30,8 @@ class LOG:
         "set the HWaddr of slave to a different address to avoid conflicts",
     )
     down_start = (
-        "link status down for {role} interface {dev}, disabling it in {ms} ms.",
-        "link status down for {role} interface, disabling it in {ms} ms",
+        "link status down for {role}interface {dev}, disabling it in {ms} ms.",
+        "link status down for {role}interface, disabling it in {ms} ms",
     )
     up_again = (
         "link status up again after {ms} ms for interface {dev}.",
@@ -53,6 +53,7 @@ class LOG:
         "link status definitely up for interface {dev}{speed_text}",
         "link status definitely up, {speed} Mbps full duplex",
     )
+    no_speed = ("", "failed to get link speed/duplex")
     new_active = (
         "making interface {dev} the new active one.",
         "making interface the new active one",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.files import kstrtoint, store
 from nodes.cpu.kernel.net import device
-from nodes.cpu.kernel.net.bonding import main, monitor
+from nodes.cpu.kernel.net.bonding import main, monitor, select
 from nodes.cpu.kernel.net.bonding.bond import BOND_LINK_UP, Bonding, Slave
 from nodes.cpu.kernel.net.bonding.log import bond_log
 from nodes.cpu.kernel.net.netdevice import IFF_SLAVE, IFF_UP, NetDevice
@@ -116,7 +116,7 @@ def store_miimon(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
             yield from queue_delayed_work(cpu, bond.wq, bond.work, 0)
         else:
             yield from cancel_delayed_work(cpu, bond.work)
-        main.show(cpu, bond)
+        select.show(cpu, bond)
     cpu.net.rtnl.unlock(cpu)
     return -EINVAL if value is None else 0
 
@@ -181,7 +181,7 @@ def _set_active(cpu: Cpu, bond: Bonding, name: str) -> Context:
     if not name:
         _say(cpu, bond, _CLEARING)
         bond.curr_active = None
-        yield from main.bond_select_active_slave(cpu, bond)
+        yield from select.bond_select_active_slave(cpu, bond)
         return 0
     dev, slave = cpu.net.device(name), _slave(bond, name)
     if dev is None:
@@ -201,7 +201,7 @@ def _set_active(cpu: Cpu, bond: Bonding, name: str) -> Context:
         _say(cpu, bond, _BAD_ACTIVE, text=name)
         return -EINVAL
     _say(cpu, bond, _SETTING_ACTIVE, dev)
-    yield from main.bond_change_active_slave(cpu, bond, slave)
+    yield from select.bond_change_active_slave(cpu, bond, slave)
     return 0
 
 
