@@ -48,7 +48,6 @@ class Wire:
         self.muxes: list[tuple[float, int, bool, bool]] = []
         for n in range(ports):
             port = Port(self.ad, n + 1, f"eth{n}")
-            port.link_up = False
             self.ad.ports.append(port)
             self.ad.aggregators.append(Aggregator(n + 1, BOND_MAC))
         self.partners: dict[int, Partner] = {}
@@ -81,14 +80,16 @@ class Wire:
     def link(self, n: int, up: bool) -> None:
         self.cables[n] = up
         port = self.ad.ports[n]
-        port.link_up = up
+        port.link_up = port.device_up = up
+        if not up:
+            port.active = False  # the core does that
         handle_link_change(port, up, 10000 if up else 0, duplex=up)
         if n in self.partners:
             self.partners[n].link(n, up, self.now_ns)
         self._outside()
 
     def _outside(self) -> None:
-        self.said += [line for line, _ in self.ad.lines]
+        self.said += [event[1] for event, _, _ in self.ad.lines]
         self.ad.lines.clear()
         while self.ad.sends:
             port, pdu = self.ad.sends.pop(0)
@@ -101,7 +102,7 @@ class Wire:
         end = self.now_ns + round(seconds * 1e9)
         while self.now_ns < end:
             self.now_ns += TICK_NS
-            for partner in {id_: p for id_, p in enumerate(self.partners.values())}.values():
+            for partner in dict(enumerate(self.partners.values())).values():
                 due = partner.next_ns()
                 if due is not None and due <= self.now_ns:
                     partner.tick(self.now_ns)

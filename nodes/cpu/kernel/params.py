@@ -48,7 +48,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "best_slave": ("running-primary", "reselect", "list-order"),
     "rr_start": ("curr-active", "counter", "per-cpu"),
     "hash_over": ("slaves", "usable"),
-    "xmit_hash_layer2": ("bond-mac", "source-mac", "with-ethertype"),
     "slave_mtu": ("own", "forced"),
     "arp_first_link": ("up", "carrier"),
     "new_active_time": ("kept", "now"),
@@ -329,7 +328,6 @@ class Params(NamedTuple):
     best_slave: str  # bond_find_best_slave: who is preferred, and where the search begins
     rr_start: str  # balance-rr: the slave of the first packet
     hash_over: str  # what a hash chooses from: all slaves, or those that can send
-    xmit_hash_layer2: str  # terms of the layer2 policy besides the destination
     arp_first_link: str  # link of a new slave when only the ARP monitor runs
     new_active_time: str  # does a new active slave's time of coming up begin anew?
     slave_mtu: str  # does enslaving give it the bond's MTU?
@@ -552,7 +550,6 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "best_slave": ("running-primary", "reselect", "list-order"),
     "rr_start": ("curr-active", "counter", "per-cpu"),
     "hash_over": ("slaves", "slaves", "usable"),
-    "xmit_hash_layer2": ("bond-mac", "source-mac", "with-ethertype"),
     "arp_first_link": ("up", "carrier", "carrier"),
     "new_active_time": ("kept", "now", "now"),
     "slave_mtu": ("own", "forced", "forced"),

@@ -65,6 +65,7 @@ class NetDevice:
         self.probed = False  # slave of a bond that looks at each frame (``BondPort.recv_probe``)
         self.arpmon = False  # slave of a bond with the ARP monitor: note when it sends
         self.promiscuity = 0
+        self.mc_list: list[bytes] = []  # of the boot CPU
         self.refcnt = 0  # references of this CPU's dst entries
         self.slot = 0 if nic is None else nic + 1  # of its words in the page
         # transmit queue of this CPU

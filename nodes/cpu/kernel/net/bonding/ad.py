@@ -56,6 +56,10 @@ class AdRules(NamedTuple):
     churn: str
 
 
+#: (text up to 3.10, text of 6.1), as ``bond_log`` wants them.
+Event = tuple[str, str]
+
+
 class AdParams(NamedTuple):
     """The bond's parameters that the machines look at."""
 
@@ -108,6 +112,7 @@ class Port:
         self.actor_port_priority = 255
         self.actor_system = ad.system
         self.actor_system_priority = ad.system_priority
+        self.user_key = ad.user_key
         self.actor_oper_port_key = ad.user_key << 6
         self.actor_oper_port_state = ACTIVITY | AGGREGATION
         if ad.params.lacp_rate == "fast":
@@ -115,7 +120,7 @@ class Port:
         self.partner_admin = PortParams(0xFFFF, NULL_MAC, 1, 255, 1, ad.rules.default_partner_state)
         self.partner_oper = self.partner_admin
         self.sm_vars = BEGIN | LACP_ENABLED
-        self.is_enabled = False
+        self.is_enabled = True
         self.aggregator: Aggregator | None = None
         self.rx_state = "dummy"
         self.rx_timer = 0
@@ -129,7 +134,9 @@ class Port:
         self.churn_timer = {"actor": 0, "partner": 0}
         self.churn_count = {"actor": 0, "partner": 0}
         self.active = False
-        self.link_up = False  # the device runs and has its carrier
+        # what the bond tells it of its slave
+        self.device_up = False  # it runs and has its carrier
+        self.link_up = False  # and bonding has committed that
 
     @property
     def actor(self) -> PortParams:
@@ -152,6 +159,10 @@ class Port:
         """Mbps, as its key has it."""
         codes = _MBPS[self.ad.rules.speed_key]
         return codes.get((self.actor_oper_port_key & SPEED_KEY) >> 1, 0)
+
+    def enable(self) -> None:
+        """__enable_port: not while its link is down."""
+        self.active = self.active or self.link_up
 
     def has(self, variable: int) -> bool:
         return bool(self.sm_vars & variable)
@@ -190,7 +201,7 @@ class AdBond:
         self.agg_select_timer = 0
         # what is to be done outside
         self.sends: list[tuple[Port, Lacpdu]] = []
-        self.lines: list[tuple[str, Port | None]] = []
+        self.lines: list[tuple[Event, Port | None, int]] = []  # what, of whom, a number in it
         self.carrier_due = False
 
     def active_aggregator(self) -> Aggregator | None:

@@ -54,11 +54,15 @@ from nodes.slowproto import (
     PortParams,
 )
 
-LOOPBACK = (
-    "An illegal loopback occurred on {where}\n"
-    "Check the configuration to verify that all {adapters} are connected to 802.3ad compliant "
+_CHECK = (
+    "\nCheck the configuration to verify that all adapters are connected to 802.3ad compliant "
     "switch ports"
 )
+LOOPBACK = (
+    "An illegal loopback occurred on adapter ({dev})." + _CHECK,
+    "An illegal loopback occurred on slave" + _CHECK,
+)
+SPEED_ZERO = ("", "speed changed to 0 on port {number}")
 
 # ---------------------------------------------------------------- receive
 
@@ -157,7 +161,7 @@ def _rx_defaulted(port: Port, pdu: Lacpdu | None) -> None:
 def _rx_current(port: Port, pdu: Lacpdu | None) -> None:
     assert pdu is not None
     if pdu.actor.system == port.actor_system:
-        port.ad.lines.append((LOOPBACK, port))
+        port.ad.lines.append((LOOPBACK, port, 0))
         return
     if not _same(pdu.actor, port.partner_oper, AGGREGATION):
         port.set(SELECTED, False)
@@ -171,7 +175,7 @@ def _rx_current(port: Port, pdu: Lacpdu | None) -> None:
         _choose_matched(port, pdu)
         agg = port.aggregator
         if agg is not None and agg.is_active and port.mux_state == "collecting_distributing":
-            port.active = True
+            port.enable()
 
 
 _RX_ENTRY = {
@@ -274,7 +278,7 @@ def _mux_next(port: Port) -> str:
     if not port.has(SELECTED) or not in_sync or not ours:
         return "attached"
     if agg is not None and agg.is_active:
-        port.active = True
+        port.enable()
     return state
 
 
@@ -292,7 +296,7 @@ def mux_machine(port: Port) -> None:
         if port.ad.rules.attached_sync == "if-active":
             port.set_state(SYNCHRONIZATION)
         if agg is not None and agg.is_active:
-            port.active = True
+            port.enable()
     else:
         attached = port.mux_state == "attached"
         follows = port.ad.rules.attached_sync == "if-active"
@@ -368,7 +372,7 @@ def update_actor_keys(port: Port, speed: int, *, duplex: bool, reset: bool = Fal
     if reset:
         return
     if not code:
-        ad.lines.append((f"speed changed to 0 on port {port.actor_port_number}", port))
+        ad.lines.append((SPEED_ZERO, port, port.actor_port_number))
     elif full and (old & SPEED_KEY) >> 1 != code:
         port.set(BEGIN)  # another speed: begin anew
 
@@ -379,3 +383,27 @@ def handle_link_change(port: Port, up: bool, speed: int, *, duplex: bool) -> Non
     update_actor_keys(port, speed, duplex=duplex, reset=not up)
     if port.ad.rules.link_change == "reselect":
         agg_selection_logic(port.ad)
+
+
+def initialize_key(port: Port, speed: int, *, duplex: bool) -> None:
+    """bond_3ad_bind_slave: the first key; who is not full duplex takes no part in LACP."""
+    code = SPEED_CODES[port.ad.rules.speed_key].get(speed, 0)
+    port.actor_oper_port_key = port.ad.user_key << 6 | code << 1 | duplex
+    port.set(LACP_ENABLED, duplex)
+
+
+def adapter_speed_changed(port: Port, speed: int, *, duplex: bool) -> None:
+    """bond_3ad_adapter_speed_duplex_changed: the device says something else than its key."""
+    code = SPEED_CODES[port.ad.rules.speed_key].get(speed, 0)
+    same = port.actor_oper_port_key & (SPEED_KEY | DUPLEX_KEY) == code << 1 | duplex
+    if not same:
+        update_actor_keys(port, speed, duplex=duplex)
+
+
+def update_actor(port: Port) -> None:
+    """bond_3ad_update_ad_actor_settings: another system or user key; the port begins anew."""
+    ad = port.ad
+    port.actor_system, port.actor_system_priority = ad.system, ad.system_priority
+    port.actor_oper_port_key = port.actor_oper_port_key & (SPEED_KEY | DUPLEX_KEY)
+    port.actor_oper_port_key |= ad.user_key << 6
+    port.ntt = True

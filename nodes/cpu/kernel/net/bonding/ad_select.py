@@ -20,8 +20,14 @@ from nodes.cpu.kernel.net.bonding.ad import (
 )
 from nodes.slowproto import SYNCHRONIZATION
 
-NO_RESPONSE = "Warning: No 802.3ad response from the link partner for any adapters in the bond"
-NO_AGGREGATOR = "Port {port} did not find a suitable aggregator"
+NO_RESPONSE = (
+    "Warning: No 802.3ad response from the link partner for any adapters in the bond",
+) * 2
+NO_AGGREGATOR = (
+    "Port {number} (on {dev}) did not find a suitable aggregator",
+    "Port {number} did not find a suitable aggregator",
+)
+REMOVING_ACTIVE = ("Removing an active aggregator",) * 2
 
 
 def set_ready(agg: Aggregator) -> None:
@@ -42,7 +48,7 @@ def port_selection_logic(port: Port) -> None:
     if agg is None:
         agg = next((agg for agg in ad.aggregators if not agg.lag_ports), None)
         if agg is None:
-            ad.lines.append((NO_AGGREGATOR.format(port=port.actor_port_number), port))
+            ad.lines.append((NO_AGGREGATOR, port, port.actor_port_number))
             return
         agg.is_individual = not port.actor_oper_port_key & DUPLEX_KEY
         agg.actor_oper_aggregator_key = port.actor_oper_port_key
@@ -87,7 +93,7 @@ def _candidate(agg: Aggregator) -> bool:
         return False
     if agg.lag_ports[0].ad.rules.candidates == "any-port":
         return True
-    return bool(agg.active_ports) and agg.lag_ports[0].link_up
+    return bool(agg.active_ports) and agg.lag_ports[0].device_up
 
 
 def _bandwidth(agg: Aggregator) -> int:
@@ -137,12 +143,12 @@ def agg_selection_logic(ad: AdBond) -> None:
         for port in active.lag_ports if active is not None else ():
             port.active = False
         if best.is_individual:
-            ad.lines.append((NO_RESPONSE, None))
+            ad.lines.append((NO_RESPONSE, None, 0))
         best.is_active = True
     chosen = ad.active_aggregator()
     if chosen is not None and not chosen.has_partner:
         for port in chosen.lag_ports:
-            port.active = True
+            port.enable()
     ad.carrier_due = True
 
 
@@ -182,6 +188,6 @@ def unbind_port(ad: AdBond, port: Port, own: Aggregator) -> None:
         ad.aggregators.remove(own)
     ad.ports.remove(port)
     if removed_active:
-        ad.lines.append(("Removing an active aggregator", port))
+        ad.lines.append((REMOVING_ACTIVE, port, 0))
         agg_selection_logic(ad)
     port.active = False

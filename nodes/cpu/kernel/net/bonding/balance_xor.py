@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.bonding.bond import BondPort
+from nodes.cpu.kernel.net.bonding.hash import xmit_hash
 from nodes.cpu.kernel.net.bonding.mode import Mode, bonding_mode
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.net.skbuff import SkBuff
@@ -27,12 +28,11 @@ class XorPort(BondPort):
         number = self.xmit_hash(cpu, skb) % len(over)
         return over[number] if over is self.usable else self.first_usable(number)
 
+    def configure(self, cpu: Cpu) -> None:
+        self.hash_of = xmit_hash(cpu.params.xmit_hash, self.settings.xmit_hash_policy)
+
     def xmit_hash(self, cpu: Cpu, skb: SkBuff) -> int:
-        """Behaviour ``xmit_hash_layer2``: what stands beside the last byte of the destination."""
-        frame, how = skb.frame, cpu.params.xmit_hash_layer2
-        source = self.dev.dev_addr[5] if how == "bond-mac" else frame[11]
-        protocol = frame[12] << 8 | frame[13] if how == "with-ethertype" else 0
-        return frame[5] ^ source ^ protocol
+        return self.hash_of(skb.frame, self.dev.dev_addr)
 
 
 @bonding_mode(XorPort)

@@ -75,6 +75,10 @@ class Mode:
         """bond_set_carrier: does the bond have its carrier?"""
         return any(slave.link == BOND_LINK_UP for slave in self.bond.slaves)
 
+    def tells_carrier(self, cpu: Cpu) -> bool:
+        """bond_set_carrier found nothing to change: does it say all the same that it did?"""
+        return False
+
     # -- the bond itself
 
     def open(self, cpu: Cpu) -> Context:

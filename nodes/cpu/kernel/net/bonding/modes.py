@@ -6,5 +6,6 @@ from nodes.cpu.kernel.net.bonding import (  # noqa: F401
     active_backup,
     balance_rr,
     balance_xor,
+    bond_3ad,
     broadcast,
 )

@@ -154,7 +154,7 @@ def bond_set_carrier(cpu: Cpu, bond: Bonding) -> Context:
     """Carrier of the bond, as its mode has it. Returns whether it changed."""
     up = bool(bond.slaves) and bond.mode.has_carrier(cpu)
     if up == bond.dev.carrier:
-        return False
+        return bond.mode.tells_carrier(cpu)
     if up:
         yield from device.carrier_on(cpu, bond.dev)
     else:
