@@ -62,9 +62,10 @@ def balanced(lan: Bench) -> None:
         def total(name: str, kind: int = kind) -> int:
             return sum(page.run(name)[kind::3])
 
-        assert total("frames_in") + page.run("flood_copies")[kind] == total("frames_out") + sum(
-            total(name) for name in IN_DROPS
-        )
+        sources = ("frames_in", "fault_dup", "slow_sent")
+        ends = ("frames_out", "fault_held", "slow_taken", *IN_DROPS)
+        taken = sum(total(name) for name in sources) + page.run("flood_copies")[kind]
+        assert taken == sum(total(name) for name in ends)
         to_gateway = page.run("frames_out")[3 * GATEWAY_PORT + kind]
         assert to_gateway == page.run("gw_answered")[kind] + sum(
             page.run(name)[kind] for name in GW_DROPS
@@ -286,7 +287,7 @@ def test_table_shows_in_the_page_and_in_the_snapshot() -> None:
     assert rows[3] == lan.clock.ns
     ((_, reply),) = lan.give(("ctl", Snapshot(1, "state")))
     state = msgpack.unpackb(reply.value)
-    assert state["macs"] == [[MACS[0].hex(":"), "eth0", 0], [MACS[1].hex(":"), "eth1", 2000]]
+    assert state["macs"] == [[MACS[0].hex(":"), "eth0", 0, 0], [MACS[1].hex(":"), "eth1", 2000, 0]]
     assert state["ports"][-1] == ["gateway", True]
 
 
