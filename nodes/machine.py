@@ -81,6 +81,23 @@ class BondSettings(NamedTuple):
     tlb_dynamic_lb: int = 1
 
 
+class GatewaySettings(NamedTuple):
+    """The host behind the switch that answers ARP and ICMP echo."""
+
+    mac: bytes = bytes.fromhex("020000000001")
+    addresses: tuple[str, ...] = GATEWAY_ADDRESSES
+    #: addresses that it has in tagged VLANs, as (VLAN, addresses)
+    vlans: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+class PortSettings(NamedTuple):
+    """VLANs of one switch port: ``native`` without a tag (0: none), ``trunk`` with one."""
+
+    port: str  # a NIC, a channel's member, or "gateway"
+    native: int
+    trunk: tuple[int, ...] = ()
+
+
 class LacpSettings(NamedTuple):
     """LACP of a port-channel of the switch: ``activity`` active or passive, ``rate`` slow or fast
     (how often it wants to hear from the other end). ``keys`` and ``wrong`` are of single ports, by
@@ -102,29 +119,13 @@ class LacpSettings(NamedTuple):
         return dict(self.wrong).get(name, "")
 
 
-class GatewaySettings(NamedTuple):
-    """The host behind the switch that answers ARP and ICMP echo."""
-
-    mac: bytes = bytes.fromhex("020000000001")
-    addresses: tuple[str, ...] = GATEWAY_ADDRESSES
-    #: addresses that it has in tagged VLANs, as (VLAN, addresses)
-    vlans: tuple[tuple[int, tuple[str, ...]], ...] = ()
-
-
-class PortSettings(NamedTuple):
-    """VLANs of one switch port: ``native`` without a tag (0: none), ``trunk`` with one."""
-
-    port: str  # a NIC, a channel's member, or "gateway"
-    native: int
-    trunk: tuple[int, ...] = ()
-
-
 class ChannelSettings(NamedTuple):
     """A port-channel: its members in order, "static" or "lacp"."""
 
     name: str
     members: tuple[str, ...]
     mode: str = "static"
+    lacp: LacpSettings = LacpSettings()
 
 
 class LanSettings(NamedTuple):

@@ -73,7 +73,7 @@ class Host:
                 self._recorder.record(now_ns, trace.GATEWAY, a=packet_key(frame), b=how)
             if outcome in _UDP:
                 words[_UDP[outcome]] += 1
-            elif outcome == ARP_ANSWER or outcome == ARP_TAKEN:
+            elif outcome in (ARP_ANSWER, ARP_TAKEN):
                 words[_NEIGHBOURS] = len(self.gateway.neighbours)
                 words[_MOVED] = self.gateway.moved
         if reply is not None:

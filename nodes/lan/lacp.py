@@ -16,9 +16,8 @@ Left out: standby links (more members than a channel may have), the churn machin
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from nodes.machine import LacpSettings
+from nodes.lan.channel import PARTNERS, Channel, Lan
+from nodes.machine import LacpSettings, MachineSettings
 from nodes.slowproto import (
     ACTIVITY,
     AGGREGATION,
@@ -60,14 +59,6 @@ WRONG = {
 
 _NOBODY = PortParams(0, bytes(6), 0, 0, 0, 0)
 _IDENTITY = ACTIVITY | TIMEOUT | SYNCHRONIZATION | AGGREGATION
-
-
-class Switch(Protocol):
-    """What a partner asks of its switch."""
-
-    def mux(self, port: int, collecting: bool, distributing: bool) -> None: ...
-
-    def emit(self, port: int, frame: bytes) -> None: ...
 
 
 class Member:
@@ -116,7 +107,7 @@ class Member:
 class Partner:
     """LACP for one channel. ``ports`` are its members, (port, name)."""
 
-    def __init__(self, ports: list[tuple[int, str]], settings: LacpSettings, lan: Switch) -> None:
+    def __init__(self, ports: list[tuple[int, str]], settings: LacpSettings, lan: Lan) -> None:
         self.settings = settings
         self.members = {number: Member(number, name, settings) for number, name in ports}
         self._lan = lan
@@ -318,3 +309,13 @@ class Partner:
         if wrong == "bad-tlv":
             return frame[:16] + b"\x7f" + frame[17:]
         return frame[:60] if wrong == "short" else frame
+
+
+def _partner(channel: Channel, lan: Lan, machine: MachineSettings) -> Partner:
+    """The partner of one of the machine's channels."""
+    settings = next(c.lacp for c in machine.lan.channels if c.name == channel.name)
+    ports = [(port, machine.nic_names[port]) for port in channel.members]
+    return Partner(ports, settings, lan)
+
+
+PARTNERS["lacp"] = _partner

@@ -36,7 +36,7 @@ from bus.node import IDLE, Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
 from nodes.faults import NEVER_NS, Faults
-from nodes.lan import trace
+from nodes.lan import lacp, trace
 from nodes.lan.cable import DOWN, FaultyCable
 from nodes.lan.channel import PARTNERS, Channel, Partner
 from nodes.lan.host import Host
@@ -57,6 +57,8 @@ from nodes.machine import CONTROL, GATEWAY, MachineSettings
 SPEED_MBPS = 10000
 MIN_FRAME = 60
 _RESERVED = bytes.fromhex("0180c20000")
+assert lacp  # its partners register themselves
+
 _SLOW_PROTOCOLS = bytes.fromhex("0180c2000002")
 _SLOW_TYPE = b"\x88\x09"
 

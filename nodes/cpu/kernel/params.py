@@ -62,6 +62,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ad_selection_wait": ("timer", "none"),
     "ad_matched_again": ("yes", "no"),
     "ad_churn": ("none", "60s"),
+    "ad_num_ports": ("attached", "enabled"),
     "ad_open": ("nothing", "one-tick"),
     "ad_set_carrier": ("tells-change", "tells-always"),
     "tlb_hash": ("dest-ip", "policy"),
@@ -343,6 +344,7 @@ class Params(NamedTuple):
     ad_selection_wait: str  # must agg_select_timer run out before an aggregator becomes active?
     ad_matched_again: str  # CURRENT looks twice whether the port is matched
     ad_churn: str
+    ad_num_ports: str  # ports that /proc and /sys count in the active aggregator
     ad_open: str  # what bond_open does to agg_select_timer
     ad_set_carrier: str  # bond_3ad_set_carrier says that the carrier changed
     tlb_hash: str  # balance-tlb: what picks an entry of the hash table
@@ -566,6 +568,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "ad_selection_wait": ("timer", "none", "none"),
     "ad_matched_again": ("yes", "no", "no"),
     "ad_churn": ("none", "none", "60s"),
+    "ad_num_ports": ("attached", "attached", "enabled"),
     "ad_open": ("nothing", "one-tick", "one-tick"),
     "ad_set_carrier": ("tells-change", "tells-change", "tells-always"),
     "tlb_hash": ("dest-ip", "dest-ip", "policy"),

@@ -1,4 +1,4 @@
-"""xmit_hash_policy by era, with numbers worked out by hand from the formulas; scapy makes frames."""
+"""xmit_hash_policy by era: numbers worked out by hand from the formulas; scapy makes frames."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ class Ieee8023ad(Mode):
         return True
 
     def _look(self, slave: Slave) -> None:
-        info: AdInfo | None = slave.mode_info
+        info: AdInfo = slave.mode_info
         info.port.device_up = is_up(slave)
         info.port.link_up = info.port.device_up and slave.link == BOND_LINK_UP
 
@@ -345,11 +345,11 @@ class Ieee8023ad(Mode):
         system = {"system_priority": ad.system_priority, "system": ad.system}
         if agg is None:
             return system
-        ports = agg.num_of_ports if ad.rules.churn == "none" else agg.active_ports
+        enabled = cpu.params.ad_num_ports == "enabled"
         return {
             **system,
             "ad_aggregator": agg.aggregator_identifier,
-            "ad_num_ports": ports,
+            "ad_num_ports": agg.active_ports if enabled else agg.num_of_ports,
             "ad_actor_key": agg.actor_oper_aggregator_key,
             "ad_partner_key": agg.partner_oper_aggregator_key,
             "ad_partner_mac": agg.partner_system,
