@@ -39,6 +39,11 @@ RX, TX = 1, 2
 WAYS = ("", "rx", "tx")
 WAY_SHIFT = 62
 NUMBER = (1 << WAY_SHIFT) - 1
+#: Ways to speak LACP wrongly (``nodes.lan.lacp`` says what each is).
+LACP_WRONG = (
+    "silent", "deaf", "loopback", "not-yours", "out-of-sync", "individual", "restless-key",
+    "bad-tlv", "short",
+)  # fmt: skip
 #: What a number means.
 SHARE, NONE, WORD, TIME, RATE = "share", "none", "word", "time", "rate"
 TIME_NS_MAX = 3_600_000_000_000
@@ -112,6 +117,10 @@ KINDS: dict[str, Kind] = {
         Kind("down", 13, (PORT,), "none", "down",
              "the port is shut at the switch: no light either way",
              "the NIC's carrier goes; ledger `lan in_drop_port_down`", measure=NONE),
+        Kind("lacp", 14, (PORT,), ", ".join(LACP_WRONG), "lacp=silent",
+             "the switch speaks LACP wrongly at a member of a port-channel, or not at all",
+             "`cat /proc/net/bonding/bond0`: states of both ends; `dmesg`",
+             words=LACP_WRONG, measure=WORD),
     )
 }  # fmt: skip
 BY_NUMBER: dict[int, Kind] = {kind.number: kind for kind in KINDS.values()}

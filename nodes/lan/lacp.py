@@ -66,6 +66,7 @@ class Member:
 
     def __init__(self, number: int, name: str, settings: LacpSettings) -> None:
         self.number = number
+        self.name = name
         self.key = settings.port_key(name)
         self.wrong = settings.port_wrong(name)
         self.port_state = AGGREGATION | DEFAULTED
@@ -113,6 +114,11 @@ class Partner:
         self._lan = lan
 
     # -- what happens
+
+    def speak(self, port: int, wrong: str) -> None:
+        """Wrongly from now on; "": as it is configured."""
+        member = self.members[port]
+        member.wrong = wrong or self.settings.port_wrong(member.name)
 
     def link(self, port: int, up: bool, now_ns: int) -> None:
         """The member's link changed."""

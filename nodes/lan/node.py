@@ -17,7 +17,7 @@ from typing import Any
 
 import msgpack
 
-from bus.faults import PORT, ROW_WORDS, ROWS, RX, TX
+from bus.faults import KINDS, LACP_WRONG, PORT, ROW_WORDS, ROWS, RX, TX
 from bus.messages import (
     BadFrame,
     Cable,
@@ -59,6 +59,7 @@ MIN_FRAME = 60
 _RESERVED = bytes.fromhex("0180c20000")
 assert lacp  # its partners register themselves
 
+_LACP = KINDS["lacp"].number
 _SLOW_PROTOCOLS = bytes.fromhex("0180c2000002")
 _SLOW_TYPE = b"\x88\x09"
 
@@ -308,6 +309,9 @@ class LanNode(Node):
             self._look(port)
             if port != GATEWAY_PORT:
                 self._shine(port)
+        elif kind == _LACP and port in self._partners:
+            value = self._cables[port].faults.value(_LACP)
+            self._partners[port].speak(port, LACP_WRONG[value - 1] if value else "")
 
     def _spawn(self, sender: str, message: Spawn) -> None:
         if sender == CONTROL:
