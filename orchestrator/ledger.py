@@ -36,6 +36,9 @@ _TX_RESET = DROP_REASONS.index("TX_RING_RESET")
 _RX_RESET = DROP_REASONS.index("RX_RING_RESET")
 _DROP_WORDS = 3 * len(DROP_REASONS)
 
+#: What enters the switch, and where it goes; frames that wait in its cables are a gauge.
+_LAN_SOURCES = ("frames_in", "fault_dup", "slow_sent")
+_LAN_ENDS = ("frames_out", "fault_held", "slow_taken", *IN_DROPS)
 #: Faults that leave descriptors where they are.
 _STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
@@ -323,8 +326,9 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             "within lan (switch)",
             (LAN,),
             name,
-            _over_ports(counts, "frames_in", kind) + counts.get(LAN, "flood_copies", kind),
-            sum(_over_ports(counts, end, kind) for end in ("frames_out", *IN_DROPS)),
+            sum(_over_ports(counts, source, kind) for source in _LAN_SOURCES)
+            + counts.get(LAN, "flood_copies", kind),
+            sum(_over_ports(counts, end, kind) for end in _LAN_ENDS),
         )
         yield Edge(
             "within lan (gateway)",
@@ -339,6 +343,8 @@ def _requests(counts: Counts, edges: list[Edge]) -> Account:
     book = Account()
     book.source("sent", _over_cpus(counts, "icmp_sent", REQUEST))
     book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REQUEST))
+    book.source("sent by gateway", counts.get(LAN, "gw_generated", REQUEST))
+    book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REQUEST))
     book.source("flood copies", counts.get(LAN, "flood_copies", REQUEST))
     book.source("bond copies", _over_cpus(counts, "bond_copies", REQUEST))
     book.end("answered", counts.get(LAN, "gw_answered", REQUEST))
@@ -352,6 +358,7 @@ def _replies(counts: Counts, edges: list[Edge]) -> Account:
     book = Account()
     book.source("sent by gateway", counts.get(LAN, "gw_generated", REPLY))
     book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REPLY))
+    book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REPLY))
     book.source("flood copies", counts.get(LAN, "flood_copies", REPLY))
     book.source("bond copies", _over_cpus(counts, "bond_copies", REPLY))
     book.end("delivered", _over_cpus(counts, "delivered", REPLY))
@@ -378,6 +385,8 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
     for port, name in ports:
         for reason in (*IN_DROPS, "lost_dead", "lost_full"):
             book.end(f"lan {reason} ({name})", counts.get(LAN, reason, 3 * port + kind))
+        book.end(f"lan fault_held ({name})", counts.now(LAN, "fault_held", 3 * port + kind))
+        book.end(f"lost: killed {LAN}", counts.left(LAN, "fault_held", 3 * port + kind))
     for reason in GW_DROPS:
         book.end(f"lan {reason}", counts.get(LAN, reason, kind))
 

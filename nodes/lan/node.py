@@ -419,7 +419,11 @@ class LanNode(Node):
     def _out(self, port: int, kind: int, frame: bytes, vid: int = 0) -> None:
         """A frame leaves by a port or a port-channel."""
         if port >= PORTS:
-            port = self.channels[port].pick(frame)
+            channel = self.channels[port]
+            if not channel.active:  # it collects, but does not distribute (yet)
+                self._drop("out_drop_no_link", channel.members[0], kind, frame)
+                return
+            port = channel.pick(frame)
         if vid and self._vlans is not None:
             frame = self._vlans.leave(port, vid, frame)
         if self._broken and self._cables[port].busy:

@@ -43,7 +43,7 @@ _IN_DOC = {
     "in_drop_port_down": "the port is shut (fault down)",
     "in_drop_vlan": "its VLAN is not one of the port's",
     "in_drop_not_collecting": "came by a member of a port-channel that takes no data",
-    "out_drop_no_link": "waited in a cable, and the link went",
+    "out_drop_no_link": "waited in a cable and the link went, or no member distributes",
     "fault_loss": "lost by fault loss",
     "fault_silent": "lost by fault silent",
     "fault_one_way": "lost by fault one-way",
