@@ -221,16 +221,22 @@ class Partner:
             self._transmit(member, now_ns)
 
     def _select(self) -> None:
-        """Members that agree with those already selected, else with the first that has a
-        partner."""
-        known = [m for m in self.members.values() if m.rx == "current" or m.selected]
-        chosen = next((m.identity for m in known if m.selected), None)
+        """The members that agree with those already attached; before any is, with the lowest port
+        that has a partner."""
+        current = [m for m in self.members.values() if m.rx == "current"]
+        known = [m for m in self.members.values() if m.selected or m in current]
+        attached = [m for m in known if m.mux in ("attached", "distributing") and m.selected]
+        first = next(iter(attached or current), None)
         for member in known:
-            if member.rx == "current" and not member.selected:
-                if not member.partner.port_state & AGGREGATION and chosen is not None:
-                    continue  # an individual link is alone
-                chosen = chosen or member.identity
-                member.selected = member.identity == chosen
+            if first is None or member is first:
+                continue
+            alone = not (member.partner.port_state & first.partner.port_state & AGGREGATION)
+            if alone or member.identity != first.identity:
+                member.selected = False
+            elif member in current:
+                member.selected = True
+        if first in current:
+            first.selected = True
 
     def _run_mux(self, member: Member, now_ns: int) -> None:
         in_sync = bool(member.partner.port_state & SYNCHRONIZATION)

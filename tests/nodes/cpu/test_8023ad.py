@@ -12,6 +12,7 @@ from scapy.contrib.lacp import LACP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
+from bus.faults import LACP_WRONG
 from bus.messages import EthFrame, Fault
 from nodes.lan.lacp import Partner
 from nodes.machine import ChannelSettings, LacpSettings, LanSettings
@@ -23,7 +24,10 @@ from tests.nodes.cpu.harness import ERAS, Box, gaps_ms
 CAPTURES = "e1000e-msi-smp2/mode-802.3ad"
 
 
-def _box(era: str, *, lacp: LacpSettings | None = LacpSettings(rate="fast"), **more: Any) -> Box:
+FAST = LacpSettings(rate="fast")
+
+
+def _box(era: str, *, lacp: LacpSettings | None = FAST, **more: Any) -> Box:
     channels = ()
     if lacp is not None:
         channels = (ChannelSettings("po1", ("eth0", "eth1"), "lacp", lacp),)
@@ -54,8 +58,6 @@ def _partner(box: Box) -> Partner:
 
 
 def _fault(box: Box, nic: str, word: str, *, on: bool = True) -> None:
-    from bus.faults import LACP_WRONG
-
     lan: Any = box.machine.simulation.node("lan")
     lan._fault("ctl", Fault(1, "lacp", LACP_WRONG.index(word) + 1, 0, int(on), nic))
 
@@ -69,7 +71,8 @@ def test_both_ends_agree_and_frames_pass(era: str) -> None:
     _up(box)
     assert 8.0 <= box.now_s <= 8.6
     bond = box.kernel()["bonds"]["bond0"]
-    assert bond["carrier"] and bond["info"]["ad_num_ports"] == 2
+    assert bond["carrier"]
+    assert bond["info"]["ad_num_ports"] == 2
     assert bytes(bond["info"]["ad_partner_mac"]) == LacpSettings().system
     assert [_info(box, n)["ad_actor_oper_port_state"] for n in (0, 1)] == [0x3F, 0x3F]
     assert box.ping("-c", "3").lines[-2].startswith("3 packets transmitted, 3 received")
@@ -116,10 +119,10 @@ def test_a_partner_that_stops_talking_is_left_after_three_seconds(era: str) -> N
     assert box.kernel()["bonds"]["bond0"]["slaves"][0]["backup"]
     box.live(3_000)
     assert _info(box, 0)["machines"][0] == "defaulted"
+    box.live(4_000)  # the switch had been heard: it takes its own 3 s to leave the port
     assert box.ping("-c", "3").lines[-2].startswith("3 packets transmitted, 3 received")
     _fault(box, "eth0", "silent", on=False)
-    box.live(6_000)
-    _up(box)
+    _up(box, 40_000)  # both ends send slowly to somebody whom they do not know
     assert ledger.settled(box.machine).balanced
 
 
@@ -141,7 +144,7 @@ def test_a_switch_that_does_not_speak_lacp(era: str) -> None:
 def test_proc_is_what_a_real_6_1_printed_with_a_switch_that_is_silent() -> None:
     """But for address, speed and key of another NIC."""
     box = _box("6.1", lacp=None)
-    box.live(3_000)
+    box.live(8_000)
     theirs = captured(f"{CAPTURES}/1-proc-net-bonding-bond0.txt")
     for old, new in (
         ("52:54:00:00:00:10", "00:1b:21:00:00:01"),
@@ -298,7 +301,8 @@ def test_a_loopback_is_told_in_the_log() -> None:
     _fault(box, "eth1", "loopback")
     box.live(5_000)
     box.when("bond0: (slave eth1): An illegal loopback occurred on slave")
-    assert _muxes(box)[1] == "attached"
+    # such a PDU stops the receive timer and changes nothing else, so the port goes on as it was
+    assert _info(box, 1)["machines"] == ["current", "fast", "collecting_distributing"]
 
 
 @pytest.mark.conformance("N3.4")
@@ -308,8 +312,6 @@ def test_two_pings_over_layer3_and_4(era: str) -> None:
     _up(box)
     used = set()
     for _ in range(6):
-        before = [box.total("tx_posted"), None]
-        del before
         taps = [box.capture(f"eth{n}") for n in (0, 1)]
         box.ping("-c", "1")
         used |= {n for n, tap in enumerate(taps) if tap.kinds()["request"]}
