@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+import nodes.lan.lacp  # noqa: F401  (it makes partners)
+from bus.faults import LACP_WRONG
 from nodes.lan.channel import PARTNERS
 from nodes.lan.page import CHANNELS_MAX
 from nodes.machine import (
@@ -15,6 +17,7 @@ from nodes.machine import (
     GATEWAY_ADDRESSES,
     ChannelSettings,
     GatewaySettings,
+    LacpSettings,
     LanSettings,
     PortSettings,
 )
@@ -30,6 +33,19 @@ _TRUNK = re.compile(r"trunk (\d{1,4}(?:,\d{1,4})*)(?: native (\d{1,4}))?")
 
 def _allowed(text: str) -> dict[str, Any]:
     return {"allowed": text}
+
+
+class Lacp(BaseModel):
+    """LACP of a port-channel, as the switch speaks it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    activity: Literal["active", "passive"] = "active"
+    rate: Literal["slow", "fast"] = "slow"
+    priority: int = Field(32768, ge=1, le=65535)
+    key: int = Field(1, ge=1, le=65535)
+    keys: dict[str, int] = {}
+    wrong: dict[str, str] = {}
 
 
 class Lan(BaseModel):
@@ -75,6 +91,12 @@ class Lan(BaseModel):
             f'at most {CHANNELS_MAX} lists of at least one NIC, {{ po1 = ["eth0", "eth1"] }}'
         ),
     )
+    lacp: dict[str, Lacp] = Field(
+        {},
+        description="how the switch speaks LACP on a port-channel: activity (active, passive), "
+        "rate (slow, fast), priority, key, keys of single ports, wrong at single ports",
+        json_schema_extra=_allowed('a table of channels, { po1 = { rate = "fast" } }'),
+    )
 
 
 def gateway(file: TomlFile, lan: Lan) -> GatewaySettings:
@@ -115,8 +137,35 @@ def switch(file: TomlFile, lan: Lan, nics: list[str]) -> LanSettings:
         if not members:
             raise _wrong(file, "channels", f"{name} has no member", _CHANNEL_EXAMPLE)
         _alike(file, name, members, ports)
-        channels.append(ChannelSettings(name, members, mode))
+        lacp = _lacp(file, name, lan.lacp.get(name, Lacp()), members)
+        channels.append(ChannelSettings(name, members, mode, lacp))
+    for name in lan.lacp:
+        if name not in [c.name for c in channels if c.mode == "lacp"]:
+            text = f"`{name}` is no port-channel that speaks LACP"
+            raise _wrong(file, "lacp", text, 'channels = { po1 = ["lacp", "eth0", "eth1"] }')
     return LanSettings(lan.ageing, ports, tuple(channels))
+
+
+def _lacp(file: TomlFile, name: str, lacp: Lacp, members: tuple[str, ...]) -> LacpSettings:
+    """Keys and ways to be wrong are of members."""
+    for member in (*lacp.keys, *lacp.wrong):
+        if member not in members:
+            raise _wrong(file, "lacp", f"`{member}` is no member of {name}", words(members))
+    for member, key in lacp.keys.items():
+        if not 1 <= key <= 65535:
+            raise _wrong(file, "lacp", f"{member} has key {key}", "1 to 65535")
+    for member, way in lacp.wrong.items():
+        if way not in LACP_WRONG:
+            text = f"{member} cannot be wrong like `{way}`{did_you_mean(way, LACP_WRONG)}"
+            raise _wrong(file, "lacp", text, words(LACP_WRONG))
+    return LacpSettings(
+        activity=lacp.activity,
+        rate=lacp.rate,
+        key=lacp.key,
+        system_priority=lacp.priority,
+        keys=tuple(lacp.keys.items()),
+        wrong=tuple(lacp.wrong.items()),
+    )
 
 
 def _alike(
@@ -179,7 +228,33 @@ def to_toml(gateway: GatewaySettings, lan: LanSettings) -> list[str]:
             for c in lan.channels
         )
         lines.append(f"channels = {{ {rows} }}")
+        rows = ", ".join(
+            f"{c.name} = {{ {_lacp_text(c.lacp)} }}"
+            for c in lan.channels
+            if c.lacp != LacpSettings()
+        )
+        if rows:
+            lines.append(f"lacp = {{ {rows} }}")
     return lines
+
+
+def _lacp_text(lacp: LacpSettings) -> str:
+    """What is not as it is by itself."""
+    usual, parts = LacpSettings(), []
+    for key, value, default in (
+        ("activity", f'"{lacp.activity}"', f'"{usual.activity}"'),
+        ("rate", f'"{lacp.rate}"', f'"{usual.rate}"'),
+        ("priority", str(lacp.system_priority), str(usual.system_priority)),
+        ("key", str(lacp.key), str(usual.key)),
+    ):
+        if value != default:
+            parts.append(f"{key} = {value}")
+    if lacp.keys:
+        parts.append(f"keys = {{ {', '.join(f'{n} = {k}' for n, k in lacp.keys)} }}")
+    if lacp.wrong:
+        rows = ", ".join(f'{name} = "{way}"' for name, way in lacp.wrong)
+        parts.append(f"wrong = {{ {rows} }}")
+    return ", ".join(parts)
 
 
 def _port_text(port: PortSettings) -> str:

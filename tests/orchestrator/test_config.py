@@ -133,7 +133,8 @@ def test_preset_that_does_not_exist():
             "did you mean `active-backup`?",
         ),
         ('"active-backup"', "4", "my.toml:7: bonding mode 802.3ad is not built yet"),
-        ("miimon  = 100", "lacp_rate = 1", "my.toml:8: bonding's `lacp_rate` is not built yet"),
+        ("miimon  = 100", "lacp_rate = 1", "my.toml:8: Linux refuses this bond: option lacp_rate: mode dependency failed, not supported in mode active-backup(1)"),  # noqa: E501
+            ("miimon  = 100", "tx_queues = 1", "my.toml:8: bonding's `tx_queues` is not built yet"),
         (
             "miimon  = 100",
             "miimon = 0\nupdelay = 100",

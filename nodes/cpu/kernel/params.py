@@ -50,6 +50,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hash_over": ("slaves", "usable"),
     "slave_mtu": ("own", "forced"),
     "arp_first_link": ("up", "carrier"),
+    "enslave_bond_down": ("refused", "allowed"),
+    "bond_close": ("releases", "keeps"),
+    "arp_monitor": ("one-pass", "committed"),
+    "arp_half_interval": ("active-backup", "always"),
+    "arp_probe_failed": ("kept", "committed"),
+    "arp_last_tx": ("trans_start", "probe"),
+    "arp_no_route": ("always", "validated"),
+    "arp_validate_reply": ("active-only", "any-slave"),
     "new_active_time": ("kept", "now"),
     "release_role": ("as-it-was", "inactive-first"),
     "xmit_hash": ("bond-mac", "source-mac", "flow"),
@@ -329,6 +337,14 @@ class Params(NamedTuple):
     best_slave: str  # bond_find_best_slave: who is preferred, and where the search begins
     rr_start: str  # balance-rr: the slave of the first packet
     hash_over: str  # what a hash chooses from: all slaves, or those that can send
+    enslave_bond_down: str  # to a bond that is down
+    bond_close: str  # what it does with its slaves
+    arp_monitor: str  # of active-backup
+    arp_half_interval: str  # who has half an interval of grace (not 2.6.18's active-backup)
+    arp_probe_failed: str  # is a slave that was tried in vain set to FAIL and inactive?
+    arp_last_tx: str  # what counts as sending: anything, or a probe
+    arp_no_route: str  # when a target without a route is worth a line
+    arp_validate_reply: str  # on which slaves an answer to the one that is tried counts
     arp_first_link: str  # link of a new slave when only the ARP monitor runs
     new_active_time: str  # does a new active slave's time of coming up begin anew?
     slave_mtu: str  # does enslaving give it the bond's MTU?
@@ -552,6 +568,14 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "best_slave": ("running-primary", "reselect", "list-order"),
     "rr_start": ("curr-active", "counter", "per-cpu"),
     "hash_over": ("slaves", "slaves", "usable"),
+    "enslave_bond_down": ("refused", "allowed", "allowed"),
+    "bond_close": ("releases", "keeps", "keeps"),
+    "arp_monitor": ("one-pass", "committed", "committed"),
+    "arp_half_interval": ("active-backup", "active-backup", "always"),
+    "arp_probe_failed": ("kept", "kept", "committed"),
+    "arp_last_tx": ("trans_start", "trans_start", "probe"),
+    "arp_no_route": ("always", "validated", "validated"),
+    "arp_validate_reply": ("active-only", "active-only", "any-slave"),
     "arp_first_link": ("up", "carrier", "carrier"),
     "new_active_time": ("kept", "now", "now"),
     "slave_mtu": ("own", "forced", "forced"),

@@ -123,6 +123,7 @@ def _bond(cpu: Cpu, bond: Bonding) -> dict[str, Any]:
         **settings._asdict(),
         "updelay": bond.updelay_ticks * settings.miimon,
         "downdelay": bond.downdelay_ticks * settings.miimon,
+        "peer_notif_delay": bond.peer_notif_ticks * settings.miimon,
         "number": bond.mode.number,
         "long_name": bond.mode.long_name,
         "uses_primary": bond.mode.uses_primary,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nodes.cpu.kernel.net.bonding.arprcv import bond_rcv_validate
+from nodes.cpu.kernel.net.bonding.arpstate import remap_targets
 from nodes.cpu.kernel.net.netdevice import IFF_UP, NetDevice
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.percpu import Context
@@ -46,6 +48,8 @@ class BondPort:
         self.usable: list[NetDevice] = []  # link UP and state ACTIVE
         self.settings = BondSettings()
         self.extra: Any = ()  # what ``Mode.extra`` published
+        self.backups: list[NetDevice] = []  # state BACKUP
+        self.targets: list[bytes] = []  # arp_ip_target
         self.is_arp_slave: NetDevice | None = None  # current_arp_slave
 
     def configure(self, cpu: Cpu) -> None:
@@ -64,7 +68,9 @@ class BondPort:
         return False
 
     def recv_probe(self, cpu: Cpu, skb: SkBuff, slave: NetDevice) -> int:
-        """A frame of ``slave``, before it becomes the bond's (``probes``)."""
+        """A frame of ``slave``, before it becomes the bond's (``probes``, or the ARP monitor)."""
+        if self.settings.arp_interval:
+            bond_rcv_validate(cpu, self, skb, slave)
         return PROBE_PASS
 
     def note_rx(self, cpu: Cpu, slave: NetDevice) -> None:
@@ -107,16 +113,40 @@ def apply_bond(cpu: Cpu, ifindex: int, value: tuple[Any, ...]) -> None:
     port.settings = BondSettings(*settings)
     port.active = devices.get(active)
     port.is_arp_slave = devices.get(arp_slave)
-    port.slaves = [devices[n] for n, _ in slaves if n in devices]
-    port.usable = [devices[n] for n, usable in slaves if usable and n in devices]
+    present = [(devices[n], state) for n, state in slaves if n in devices]
+    port.slaves = [slave for slave, _ in present]
+    port.usable = [slave for slave, state in present if state & _USABLE]
+    port.backups = [slave for slave, state in present if state & _BACKUP]
     port.extra = extra
+    _set_targets(cpu, port)
     port.configure(cpu)
+    arp = port.settings.arp_interval > 0
     for slave in port.slaves:
-        slave.arpmon = port.settings.arp_interval > 0
-        slave.probed = port.probes or slave.arpmon
+        slave.arpmon = arp and cpu.params.arp_last_tx == "trans_start"
+        slave.probed = port.probes or arp
 
 
+def _set_targets(cpu: Cpu, port: BondPort) -> None:
+    targets = [packed_address(target) for target in port.settings.arp_ip_target]
+    if targets != port.targets:
+        for slave in port.slaves:
+            remap_targets(cpu, slave, port.targets, targets)
+        port.targets = targets
+
+
+def packed_address(text: str) -> bytes:
+    """A dotted IPv4 address that was checked."""
+    return bytes(int(octet) for octet in text.split("."))
+
+
+_USABLE, _BACKUP = 1, 2
 _MODE = BondSettings._fields.index("mode")
+
+
+def _state(slave: Slave) -> int:
+    if slave.backup:
+        return _BACKUP
+    return _USABLE if slave.link == BOND_LINK_UP else 0
 
 
 def bond_publish(cpu: Cpu, bond: Bonding) -> Context:
@@ -126,7 +156,7 @@ def bond_publish(cpu: Cpu, bond: Bonding) -> Context:
         tuple(bond.settings),
         active.dev.ifindex if active is not None else 0,
         arp_slave.dev.ifindex if arp_slave is not None else 0,
-        tuple((s.dev.ifindex, s.link == BOND_LINK_UP and not s.backup) for s in bond.slaves),
+        tuple((s.dev.ifindex, _state(s)) for s in bond.slaves),
         bond.mode.extra(),
     )
     yield from publish(cpu, "bond", bond.dev.ifindex, value)
@@ -172,6 +202,7 @@ class Bonding:
         miimon = settings.miimon
         self.updelay_ticks = settings.updelay // miimon if miimon else 0
         self.downdelay_ticks = settings.downdelay // miimon if miimon else 0
+        self.peer_notif_ticks = settings.peer_notif_delay // miimon if miimon else 0
 
     def primary(self) -> Slave | None:
         return next((s for s in self.slaves if s.dev.name == self.settings.primary), None)

@@ -62,6 +62,23 @@ class LOG:
         "making interface {dev} the new active one {ms} ms earlier.",
         "making interface the new active one {ms} ms earlier",
     )
+    no_route = ("no route to arp_ip_target {target}",
+                "no route to arp_ip_target {target} and arp_validate is set")  # fmt: skip
+    no_path = ("no path to arp_ip_target {target} via rt.dev {via}",) * 2
+    arp_first_up = ("link status definitely up for interface {dev}, ", "link status definitely up")
+    arp_up = ("interface {dev} is now up", "interface is now up")
+    arp_down = ("interface {dev} is now down.", "interface is now down")
+    arp_definitely_up = (
+        "link status definitely up for interface {dev}.",
+        "link status definitely up",
+    )
+    arp_backup_down = ("backup interface {dev} is now down.", "backup interface is now down")
+    # 2.6.18's
+    old_active_up = ("{dev} is up and now the active interface", "")
+    old_backup_up = ("backup interface {dev} is now up", "")
+    old_backup_down = ("backup interface {dev} is now down", "")
+    old_active_down = ("link status down for active interface {dev}, disabling it", "")
+    old_to_primary = ("changing from interface {dev} to primary interface {primary}", "")
     carrier_on = ("first active interface up!", "active interface up!")
     carrier_off = (
         "now running without any active interface !",

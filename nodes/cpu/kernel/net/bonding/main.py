@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.net import device
-from nodes.cpu.kernel.net.bonding import arpstate, modes, monitor
+from nodes.cpu.kernel.net.bonding import arpmon, arpstate, modes, monitor
 from nodes.cpu.kernel.net.bonding.bond import (
     BOND_LINK_BACK,
     BOND_LINK_DOWN,
@@ -73,11 +73,14 @@ def bond_open(cpu: Cpu, bond: Bonding) -> Context:
     yield from bond.mode.open(cpu)
     if bond.settings.miimon:
         yield from monitor.start(cpu, bond)
+    if bond.settings.arp_interval:
+        yield from arpmon.start(cpu, bond)
 
 
 def bond_close(cpu: Cpu, bond: Bonding) -> Context:
     """bond_work_cancel_all."""
     yield from monitor.stop(cpu, bond)
+    yield from arpmon.stop(cpu, bond)
     yield from bond.mode.close(cpu)
 
 

@@ -219,16 +219,10 @@ def _announce(cpu: Cpu, bond: Bonding) -> Context:
     if cpu.params.peer_notification == "reply-on-slave":
         bond.peer_notifications = 1
     else:
-        bond.peer_notifications = settings.num_grat_arp * max(1, peer_delay_ticks(bond))
+        bond.peer_notifications = settings.num_grat_arp * max(1, bond.peer_notif_ticks)
     if should_notify_peers(cpu, bond):
         bond.peer_notifications -= 1
         yield from notify_peers(cpu, bond)
-
-
-def peer_delay_ticks(bond: Bonding) -> int:
-    """peer_notif_delay in looks of the monitor."""
-    miimon = bond.settings.miimon
-    return bond.settings.peer_notif_delay // miimon if miimon else 0
 
 
 def should_notify_peers(cpu: Cpu, bond: Bonding) -> bool:
@@ -247,7 +241,7 @@ def should_notify_peers(cpu: Cpu, bond: Bonding) -> bool:
 
 def peer_notification_waits(bond: Bonding) -> bool:
     """Between two announcements that peer_notif_delay keeps apart."""
-    return bool(bond.peer_notifications % max(1, peer_delay_ticks(bond)))
+    return bool(bond.peer_notifications % max(1, bond.peer_notif_ticks))
 
 
 def notify_peers(cpu: Cpu, bond: Bonding) -> Context:
