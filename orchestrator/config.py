@@ -39,7 +39,15 @@ LIMITS = "docs/limitations.md"
 
 #: Bonding's modes, by number; only those in MODES_BUILT run.
 MODES = MODE_NAMES
-MODES_BUILT = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad")
+MODES_BUILT = (
+    "balance-rr",
+    "active-backup",
+    "balance-xor",
+    "broadcast",
+    "802.3ad",
+    "balance-tlb",
+    "balance-alb",
+)
 
 #: Options of the bonding driver that are not built.
 BOND_NOT_BUILT = ("max_bonds", "ns_ip6_target", "tx_queues")

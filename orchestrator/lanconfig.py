@@ -42,8 +42,8 @@ class Lacp(BaseModel):
 
     activity: Literal["active", "passive"] = "active"
     rate: Literal["slow", "fast"] = "slow"
-    priority: int = Field(32768, ge=1, le=65535)
-    key: int = Field(1, ge=1, le=65535)
+    priority: int = Field(default=32768, ge=1, le=65535)
+    key: int = Field(default=1, ge=1, le=65535)
     keys: dict[str, int] = {}
     wrong: dict[str, str] = {}
 
