@@ -5,7 +5,8 @@ slave that the client was given; ARP replies of the bond carry that slave's addr
 (two unasked-for ARP replies) move a client to another slave. Only the boot CPU has it: every ARP
 packet leaves there.
 
-Left out: clients of VLANs, bridges above the bond.
+Left out: clients of VLANs, bridges above the bond. A client that loses its entry to another one is
+told at the next tick, not at once.
 """
 
 from __future__ import annotations
@@ -29,22 +30,6 @@ ARP_BURST = 2
 UPDATE_RETRY = 3
 
 
-class Client:
-    """struct rlb_client_info: one that talks to the bond."""
-
-    def __init__(self, ip_src: bytes, ip_dst: bytes, mac_dst: bytes, slave: Slave | None) -> None:
-        self.ip_src = ip_src  # of the bond
-        self.ip_dst = ip_dst  # its own
-        self.mac_dst = mac_dst
-        self.slave = slave
-        self.ntt = False  # it needs to be told
-
-    @property
-    def known(self) -> bool:
-        """Its address is: neither broadcast nor zero."""
-        return not self.mac_dst[0] & 1 and any(self.mac_dst)
-
-
 class Arp:
     """The fields of an ARP packet in a frame."""
 
@@ -52,6 +37,21 @@ class Arp:
         self.op_code = frame[20] << 8 | frame[21]
         self.mac_src, self.ip_src = frame[22:28], frame[28:32]
         self.mac_dst, self.ip_dst = frame[32:38], frame[38:42]
+
+
+class Client:
+    """struct rlb_client_info: one that talks to the bond."""
+
+    def __init__(self, arp: Arp, slave: Slave | None) -> None:
+        self.ip_src, self.mac_src = arp.ip_src, arp.mac_src  # of the bond
+        self.ip_dst, self.mac_dst = arp.ip_dst, arp.mac_dst  # its own; zero until it answers
+        self.slave = slave
+        self.ntt = False  # it needs to be told
+
+    @property
+    def known(self) -> bool:
+        """Its address is: neither broadcast nor zero."""
+        return not self.mac_dst[0] & 1 and any(self.mac_dst)
 
 
 class Rlb:
@@ -65,6 +65,7 @@ class Rlb:
         self.update_delay = 0
         self.update_retry = 0
         self.rebalance_due = False
+        self._evicted: list[Client] = []  # moved to the active slave, to be told at the next tick
 
     # -- which slave
 
@@ -80,27 +81,27 @@ class Rlb:
         self.rx_slave = next(s for s in order if s in able and s.speed == fastest)
         return self.rx_slave
 
-    def choose_channel(self, arp: Arp) -> tuple[Slave | None, Client | None]:
-        """rlb_choose_channel; a client that loses its entry to another one is to be told that it is
-        the active slave's now."""
+    def choose_channel(self, arp: Arp) -> Slave | None:
+        """rlb_choose_channel. A client that loses its entry to another one is the active slave's
+        from now on."""
         index = simple_hash(arp.ip_dst)
-        client, active, evicted = self.table.get(index), self.mode.bond.curr_active, None
+        client, active = self.table.get(index), self.mode.bond.curr_active
         if client is not None:
             if (client.ip_src, client.ip_dst) == (arp.ip_src, arp.ip_dst):
                 if arp.mac_dst != BROADCAST_MAC:
                     client.mac_dst = arp.mac_dst
+                client.mac_src = arp.mac_src
                 if client.slave is not None:
-                    return client.slave, None
+                    return client.slave
             elif active is not None and client.slave is not active:
                 client.slave = active
-                evicted = client
+                self._evicted.append(client)
         slave = self.next_slave()
         if slave is not None:
-            new = Client(arp.ip_src, arp.ip_dst, arp.mac_dst, slave)
+            new = self.table[index] = Client(arp, slave)
             if new.known:
                 new.ntt = self.rx_ntt = True
-            self.table[index] = new
-        return slave, evicted
+        return slave
 
     # -- ARP packets that leave and arrive
 
@@ -113,17 +114,14 @@ class Rlb:
         if arp.mac_src not in known:
             return None, frame
         if arp.op_code == ARPOP_REPLY:
-            slave, _ = self.choose_channel(arp)
+            slave = self.choose_channel(arp)
             if slave is not None:
                 frame = frame[:22] + slave.dev.dev_addr + frame[28:]
             return slave, frame
         if arp.op_code == ARPOP_REQUEST:
             # a request tells every client of the subnet the sender's address: tell them the one
             # that they were given again, but after the answers to it
-            placeholder = Arp(frame)
-            if not any(placeholder.mac_dst):
-                placeholder.mac_dst = BROADCAST_MAC
-            slave, _ = self.choose_channel(placeholder)
+            slave = self.choose_channel(arp)
             self.update_delay = UPDATE_DELAY_TICKS
             self.request_subnet(arp.ip_src)
             return slave, frame
@@ -133,22 +131,17 @@ class Rlb:
         """rlb_arp_recv: the client's address, once it says it; an address of ours that somebody
         else says is his is forgotten."""
         arp = Arp(frame)
-        for index, client in list(self.table.items()):
-            if client.ip_src == arp.ip_src and arp.mac_src not in self._macs():
+        for index, known in list(self.table.items()):
+            if known.ip_src == arp.ip_src and known.mac_src != arp.mac_src:
                 del self.table[index]  # rlb_purge_src_ip
         if arp.op_code != ARPOP_REPLY:
             return
-        client_or_none = self.table.get(simple_hash(arp.ip_src))
-        if client_or_none is None:
+        client = self.table.get(simple_hash(arp.ip_src))
+        if client is None or (client.ip_src, client.ip_dst) != (arp.ip_dst, arp.ip_src):
             return
-        client = client_or_none
-        ours = (client.ip_src, client.ip_dst) == (arp.ip_dst, arp.ip_src)
-        if ours and client.mac_dst != arp.mac_src:
+        if client.mac_dst != arp.mac_src:
             client.mac_dst = arp.mac_src
             client.ntt = self.rx_ntt = True
-
-    def _macs(self) -> list[bytes]:
-        return [slave.dev.dev_addr for slave in self.mode.bond.slaves]
 
     # -- who is to be told
 
@@ -195,6 +188,9 @@ class Rlb:
     def tick(self, cpu: Cpu) -> Context:
         if self.rebalance_due:
             self.rebalance()
+        evicted, self._evicted = self._evicted, []
+        for client in evicted:
+            yield from self.update_client(cpu, client)
         if not self.rx_ntt:
             return
         if self.update_delay:
