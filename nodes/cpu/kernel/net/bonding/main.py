@@ -142,17 +142,31 @@ def bond_enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
     yield from bond_publish(cpu, bond)
     if bond.dev.flags & IFF_PROMISC and not bond.mode.uses_primary:
         device.dev_set_promiscuity(cpu, dev, 1)
-    first = bond.mode.uses_primary and cpu.params.enslave_order == "select-first"
-    if first:
-        yield from bond_select_active_slave(cpu, bond)
-    yield from bond_set_carrier(cpu, bond)
-    if bond.mode.uses_primary and not first:
-        yield from bond_select_active_slave(cpu, bond)
+    yield from _settle_new_slave(cpu, bond, slave)
     state = "a down" if slave.link == BOND_LINK_DOWN else "an up"
     role = "a backup" if slave.backup else "an active"
     bond_log(cpu, bond, LOG.enslaving, slave.dev, role=role, state=state)
     show(cpu, bond)
     return 0
+
+
+def _settle_new_slave(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
+    """The active slave and the carrier. 2.6.18 does not choose: the first whose link is not DOWN is
+    the active one (*at-once*), and in active-backup it says so whatever the carrier was."""
+    if not bond.mode.uses_primary or cpu.params.enslave_order == "carrier-first":
+        yield from bond_set_carrier(cpu, bond)
+        if bond.mode.uses_primary:
+            yield from bond_select_active_slave(cpu, bond)
+        return
+    active = bond.curr_active
+    if cpu.params.enslave_order == "select-first":
+        yield from bond_select_active_slave(cpu, bond)
+        yield from bond_set_carrier(cpu, bond)
+    elif slave.link != BOND_LINK_DOWN and (active is None or active.dev.inactive):
+        yield from bond_change_active_slave(cpu, bond, slave)
+        if bond.settings.mode == "active-backup":
+            bond_log(cpu, bond, LOG.carrier_on, None)
+        yield from device.carrier_on(cpu, bond.dev)
 
 
 def keeps_address(bond: Bonding) -> bool:
