@@ -8,6 +8,7 @@ under RTNL; what other CPUs need is published. Behaviours: ``enslave_order``, ``
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
@@ -28,6 +29,7 @@ from nodes.cpu.kernel.net.bonding.select import (
     bond_select_active_slave,
     bond_set_carrier,
     bond_slave_netdev_event,
+    set_state,
     show,
     update_speed_duplex,
 )
@@ -82,6 +84,38 @@ def bond_close(cpu: Cpu, bond: Bonding) -> Context:
     yield from monitor.stop(cpu, bond)
     yield from arpmon.stop(cpu, bond)
     yield from bond.mode.close(cpu)
+
+
+def bond_up(cpu: Cpu, bond: Bonding) -> Context:
+    """dev_open of the bond: its slaves get the state that their mode gives them."""
+
+    def ndo_open() -> Context:
+        for slave in bond.slaves:
+            if bond.mode.uses_primary and slave is not bond.curr_active:
+                yield from set_state(cpu, bond, slave, active=False)
+            elif bond.mode.starts_active or slave is bond.curr_active:
+                yield from set_state(cpu, bond, slave, active=True)
+        yield from bond_publish(cpu, bond)
+        return 0
+
+    if bond.dev.flags & IFF_UP:
+        return
+    yield from device.dev_open(cpu, bond.dev, ndo_open)
+    bond.dev.qdisc_active = True  # noqueue: with or without a carrier
+    yield from device.changed(cpu, bond.dev)
+    yield from bond_open(cpu, bond)
+
+
+def bond_down(cpu: Cpu, bond: Bonding) -> Context:
+    """dev_close of the bond. Behaviour ``bond_close``: 2.6.18 lets its slaves go."""
+    yield from device.dev_close(cpu, bond.dev, lambda: bond_close(cpu, bond))
+    if cpu.params.bond_close == "releases":
+        for slave in list(bond.slaves):
+            adapter = slave.dev.adapter
+            yield from bond_release(cpu, bond, slave)
+            if adapter is not None:
+                yield from device.dev_close(cpu, slave.dev, partial(ixgbe.close, cpu, adapter))
+    show(cpu, bond)
 
 
 def bond_set_mode(cpu: Cpu, bond: Bonding, name: str) -> Context:
