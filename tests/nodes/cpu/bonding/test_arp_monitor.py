@@ -29,10 +29,10 @@ def silence(box: Box, nic: str, *, towards: str = "both") -> list[tuple[int, str
     push = simulation._push
 
     def cut(time_ns: int, receiver: str, sender: str, message: Any) -> None:
-        if isinstance(message, EthFrame) and nic in (receiver, sender):
-            if towards in ("both", receiver):
-                taken.append((time_ns, sender))
-                return
+        ours = isinstance(message, EthFrame) and nic in (receiver, sender)
+        if ours and towards in ("both", receiver):
+            taken.append((time_ns, sender))
+            return
         push(time_ns, receiver, sender, message)
 
     simulation._push = cut  # type: ignore[method-assign]
@@ -105,7 +105,7 @@ def test_how_long_the_active_slave_may_be_silent(era: str, at_least: int, interv
     """It goes down at the first look after the window; each look before found it up."""
     box = arp_box(era, interval)
     box.live(1000)
-    words = [page for page in box.pages.values()]
+    words = list(box.pages.values())
     heard: list[int] = []
     taken = silence(box, "eth0", towards="eth0")
     began = box.now_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ def test_round_robin_alternates(era: str) -> None:
     box = Box(era, mode="balance-rr")
     senders = sent_by(box, 10)
     assert Counter(senders) == {"eth0": 5, "eth1": 5}
-    assert all(a != b for a, b in zip(senders, senders[1:], strict=False))
+    assert all(a != b for a, b in pairwise(senders))
 
 
 @pytest.mark.parametrize(("era", "first"), [("2.6.18", 0), ("3.10", 0), ("6.1", 1)])
@@ -120,7 +121,7 @@ def test_the_first_packet_of_round_robin(era: str, first: int) -> None:
 
     def watch(_now: int, sender: str, receiver: str, message: Any) -> None:
         if isinstance(message, EthFrame) and receiver == "lan":
-            order.append(sender.split("/")[-1])
+            order.append(sender.rsplit("/", maxsplit=1)[-1])
 
     box.machine.simulation.watch = watch
     box.boot()

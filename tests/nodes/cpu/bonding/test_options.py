@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -69,7 +70,8 @@ def test_what_the_table_takes() -> None:
         ("miimon", "soon", EINVAL,
          ["option miimon: invalid value (soon)", "option miimon: allowed values 0 - 2147483647"]),
         ("num_grat_arp", "256", EINVAL,
-         ["option num_grat_arp: invalid value (256)", "option num_grat_arp: allowed values 0 - 255"]),
+         ["option num_grat_arp: invalid value (256)",
+          "option num_grat_arp: allowed values 0 - 255"]),
         ("arp_missed_max", "0", EINVAL,
          ["option arp_missed_max: invalid value (0)",
           "option arp_missed_max: allowed values 1 - 255"]),
@@ -385,7 +387,7 @@ def test_peer_notif_delay_keeps_announcements_apart(delay: int, apart_ms: int) -
     box.live(1500)
     times = [p.time_ns for p in tap.packets() if kind(p.data) == "arp-request"]
     assert len(times) == 3
-    gaps = [(b - a) / 1e6 for a, b in zip(times, times[1:], strict=False)]
+    gaps = [(b - a) / 1e6 for a, b in pairwise(times)]
     assert gaps == pytest.approx([apart_ms] * 2, abs=5)
 
 
