@@ -44,7 +44,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
-    "enslave_order": ("select-first", "carrier-first"),
+    "enslave_order": ("at-once", "select-first", "carrier-first"),
     "best_slave": ("running-primary", "reselect", "list-order"),
     "rr_start": ("curr-active", "counter", "per-cpu"),
     "hash_over": ("slaves", "usable"),
@@ -333,7 +333,7 @@ class Params(NamedTuple):
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
-    enslave_order: str  # the active slave is chosen, the carrier set
+    enslave_order: str  # when a new slave may become the active one, and the carrier is set
     best_slave: str  # bond_find_best_slave: who is preferred, and where the search begins
     rr_start: str  # balance-rr: the slave of the first packet
     hash_over: str  # what a hash chooses from: all slaves, or those that can send
@@ -564,7 +564,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),
-    "enslave_order": ("select-first", "select-first", "carrier-first"),
+    "enslave_order": ("at-once", "select-first", "carrier-first"),
     "best_slave": ("running-primary", "reselect", "list-order"),
     "rr_start": ("curr-active", "counter", "per-cpu"),
     "hash_over": ("slaves", "slaves", "usable"),

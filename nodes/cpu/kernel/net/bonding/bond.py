@@ -37,6 +37,7 @@ _XMIT = TRACEPOINTS["bond_xmit"].number
 class BondPort:
     """What one CPU knows of a bond; the base has no slave to send on."""
 
+    uses_primary: ClassVar[bool] = False  # its mode's
     clones: ClassVar[bool] = False  # some frames leave through several slaves: see ``others``
     #: Does the CPU look at each frame of a slave? Modes that do, and the ARP monitor, set it.
     probes: bool = False
@@ -77,6 +78,12 @@ class BondPort:
         """A frame came for ``slave``: its last_rx, which the ARP monitor reads."""
         assert slave.nic is not None
         cpu.words[_LAST_RX + slave.nic] = cpu.jiffies()
+
+    def promiscuous(self) -> list[NetDevice]:
+        """bond_set_promiscuity: the active slave in modes with a primary, else all slaves."""
+        if not self.uses_primary:
+            return self.slaves
+        return [self.active] if self.active is not None else []
 
     def can_send(self, slave: NetDevice) -> bool:
         """bond_slave_is_up: running, with carrier."""

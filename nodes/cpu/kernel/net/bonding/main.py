@@ -8,6 +8,7 @@ under RTNL; what other CPUs need is published. Behaviours: ``enslave_order``, ``
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
@@ -28,6 +29,7 @@ from nodes.cpu.kernel.net.bonding.select import (
     bond_select_active_slave,
     bond_set_carrier,
     bond_slave_netdev_event,
+    set_state,
     show,
     update_speed_duplex,
 )
@@ -82,6 +84,38 @@ def bond_close(cpu: Cpu, bond: Bonding) -> Context:
     yield from monitor.stop(cpu, bond)
     yield from arpmon.stop(cpu, bond)
     yield from bond.mode.close(cpu)
+
+
+def bond_up(cpu: Cpu, bond: Bonding) -> Context:
+    """dev_open of the bond: its slaves get the state that their mode gives them."""
+
+    def ndo_open() -> Context:
+        for slave in bond.slaves:
+            if bond.mode.uses_primary and slave is not bond.curr_active:
+                yield from set_state(cpu, bond, slave, active=False)
+            elif bond.mode.starts_active or slave is bond.curr_active:
+                yield from set_state(cpu, bond, slave, active=True)
+        yield from bond_publish(cpu, bond)
+        return 0
+
+    if bond.dev.flags & IFF_UP:
+        return
+    yield from device.dev_open(cpu, bond.dev, ndo_open)
+    bond.dev.qdisc_active = True  # noqueue: with or without a carrier
+    yield from device.changed(cpu, bond.dev)
+    yield from bond_open(cpu, bond)
+
+
+def bond_down(cpu: Cpu, bond: Bonding) -> Context:
+    """dev_close of the bond. Behaviour ``bond_close``: 2.6.18 lets its slaves go."""
+    yield from device.dev_close(cpu, bond.dev, lambda: bond_close(cpu, bond))
+    if cpu.params.bond_close == "releases":
+        for slave in list(bond.slaves):
+            adapter = slave.dev.adapter
+            yield from bond_release(cpu, bond, slave)
+            if adapter is not None:
+                yield from device.dev_close(cpu, slave.dev, partial(ixgbe.close, cpu, adapter))
+    show(cpu, bond)
 
 
 def bond_set_mode(cpu: Cpu, bond: Bonding, name: str) -> Context:
@@ -142,17 +176,31 @@ def bond_enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
     yield from bond_publish(cpu, bond)
     if bond.dev.flags & IFF_PROMISC and not bond.mode.uses_primary:
         device.dev_set_promiscuity(cpu, dev, 1)
-    first = bond.mode.uses_primary and cpu.params.enslave_order == "select-first"
-    if first:
-        yield from bond_select_active_slave(cpu, bond)
-    yield from bond_set_carrier(cpu, bond)
-    if bond.mode.uses_primary and not first:
-        yield from bond_select_active_slave(cpu, bond)
+    yield from _settle_new_slave(cpu, bond, slave)
     state = "a down" if slave.link == BOND_LINK_DOWN else "an up"
     role = "a backup" if slave.backup else "an active"
     bond_log(cpu, bond, LOG.enslaving, slave.dev, role=role, state=state)
     show(cpu, bond)
     return 0
+
+
+def _settle_new_slave(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
+    """The active slave and the carrier. 2.6.18 does not choose: the first whose link is not DOWN is
+    the active one (*at-once*), and in active-backup it says so whatever the carrier was."""
+    if not bond.mode.uses_primary or cpu.params.enslave_order == "carrier-first":
+        yield from bond_set_carrier(cpu, bond)
+        if bond.mode.uses_primary:
+            yield from bond_select_active_slave(cpu, bond)
+        return
+    active = bond.curr_active
+    if cpu.params.enslave_order == "select-first":
+        yield from bond_select_active_slave(cpu, bond)
+        yield from bond_set_carrier(cpu, bond)
+    elif slave.link != BOND_LINK_DOWN and (active is None or active.dev.inactive):
+        yield from bond_change_active_slave(cpu, bond, slave)
+        if bond.settings.mode == "active-backup":
+            bond_log(cpu, bond, LOG.carrier_on, None)
+        yield from device.carrier_on(cpu, bond.dev)
 
 
 def keeps_address(bond: Bonding) -> bool:

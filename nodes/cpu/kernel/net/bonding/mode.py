@@ -124,6 +124,7 @@ def bonding_mode(port: type[BondPort]) -> Callable[[type[Mode]], type[Mode]]:
 
     def register(mode: type[Mode]) -> type[Mode]:
         mode.port = port
+        port.uses_primary = mode.uses_primary
         MODES[mode.name] = mode
         PORTS[mode.name] = port
         return mode
