@@ -94,7 +94,8 @@ class LanNode(Node):
         self.names = machine.nic_names
         self._number = {name: n for n, name in enumerate(self.names)}
         self._ports = {**self._number, GATEWAY: GATEWAY_PORT}
-        self.host = Host(machine, words, self._recorder, self._from_gateway, self.post)
+        from_gateway = partial(self._frame, GATEWAY_PORT)
+        self.host = Host(machine, words, self._recorder, from_gateway, self.post)
         self.table = MacTable(words, machine.lan.ageing_s * 1_000_000_000)
         words[LAN_SCHEMA.index("ageing_s")] = machine.lan.ageing_s
         vlans = {self._ports[port.port]: port for port in machine.lan.ports}
@@ -153,7 +154,7 @@ class LanNode(Node):
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         self._now_ns = self.clock()
-        self._trace = self._recorder.mask
+        self._trace = self.host.trace = self._recorder.mask
         if self._timed:
             self._tick()
         number = self._number
@@ -428,9 +429,6 @@ class LanNode(Node):
             self.post(self.names[port], EthFrame(frame))
         else:
             self.host.take(kind, frame, self._now_ns)
-
-    def _from_gateway(self, frame: bytes) -> None:
-        self._frame(GATEWAY_PORT, frame)
 
     def _arrive(self, port: int, way: int, kind: int, frame: bytes, bad: bool) -> None:
         """A frame came through the faulty cable of ``port``."""

@@ -243,7 +243,7 @@ def test_the_switch_and_its_text_read_back(tmp_path: Path):
     [
         ("ageing = 20", "ageing = 0", "[lan] ageing = 0: allowed is 1 to 1000000"),
         ("10 = [", "5000 = [", "`5000` is no VLAN: 1 to 4094"),
-        ("192.168.10.1", "x", "[lan] gateway_vlans holds \"x\", which is no IPv4 address"),
+        ("192.168.10.1", "x", '[lan] gateway_vlans holds "x", which is no IPv4 address'),
         ("ports = { eth0", "ports = { eth7", "[lan] ports: no port `eth7`; did you mean `eth"),
         ('"trunk 10,20 native 1", eth1', '"trnk 1", eth1', "is neither access nor trunk"),
         ('"trunk 10,20 native 1", eth1', '"access 5", eth1', "members of po1 have different VLANs"),
