@@ -94,15 +94,15 @@ class Host:
     def spawn(self, sender: str, message: Spawn, now_ns: int) -> None:
         """Run a program: ``ping`` is all there is."""
         if message.argv[:1] != ("ping",):
-            self._refuse(sender, message, f"{' '.join(message.argv[:1])}: command not found", 127)
+            self.refuse(sender, message, f"{' '.join(message.argv[:1])}: command not found", 127)
             return
         try:
             options = Options(message.argv[1:], self._hosts)
         except UsageError as error:
-            self._refuse(sender, message, str(error), _USAGE_EXIT)
+            self.refuse(sender, message, str(error), _USAGE_EXIT)
             return
         if len(self.pings) >= PINGS_MAX:
-            self._refuse(sender, message, "ping: too many run here", _USAGE_EXIT)
+            self.refuse(sender, message, "ping: too many run here", _USAGE_EXIT)
             return
         request = message.request
 
@@ -114,7 +114,8 @@ class Host:
         self._callers[request] = sender
         self._tidy()
 
-    def _refuse(self, sender: str, message: Spawn, text: str, code: int) -> None:
+    def refuse(self, sender: str, message: Spawn, text: str, code: int) -> None:
+        """End a program before it began."""
         self._post(sender, TaskOutput(message.request, _STDERR, text + "\n"))
         self._post(sender, TaskExit(message.request, code))
 
