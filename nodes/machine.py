@@ -16,6 +16,10 @@ APIC = "apic"
 LAN = "lan"
 #: Name of the gateway's port of the switch; no node, but faults may befall its cable.
 GATEWAY = "gateway"
+#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK`` is what is
+#: behind the last port, others are machines that joined (``@m2``).
+OUTSIDE = "@"
+UPLINK = "@uplink"
 
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
@@ -134,6 +138,10 @@ class LanSettings(NamedTuple):
     ageing_s: int = 300
     ports: tuple[PortSettings, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
+    #: what is behind the last port: "" the gateway of the node itself, "tap" a kernel's TAP device,
+    #: "join" the switch of the machine ``join``
+    uplink: str = ""
+    join: str = ""
 
 
 class MachineSettings(NamedTuple):

@@ -142,7 +142,11 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 @click.command(PROGRAM, cls=_Grammar, invoke_without_command=True)
-@click.option("--on", metavar="NAME", help="machine to talk to, when several run")
+@click.option(
+    "--on",
+    metavar="NAME",
+    help="machine to talk to, when several run; gateway: the host behind its switch",
+)
 @click.option("--json", "as_json", is_flag=True, help="the answer as JSON")
 @click.option("--cpu", metavar="CPU", help="where a program of the machine runs")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
@@ -176,7 +180,8 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
     from orchestrator import running  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
-    with running.connect(options.on) as machine:
+    name, host = _where(options.on)
+    with running.connect(name) as machine:
         cpu = options.cpu or machine.settings.cpu_names[0]
         if cpu.isdecimal():
             cpu = f"cpu{cpu}"
@@ -184,11 +189,32 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
             raise BottomhalfError(
                 f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
             )
+        if host:
+            cpu = _of_host(host, verb)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
         session.on = f"--on {options.on} " if options.on else ""
         machine.catch_signals(session.signals, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
         return drive(session, verbs.start(session, [verb.name, *argv]))
+
+
+def _where(on: str | None) -> tuple[str | None, str]:
+    """Machine and host behind its switch: ``gateway``, ``m2/gateway``, or a machine alone."""
+    from nodes.machine import GATEWAY  # noqa: PLC0415
+
+    machine, _, host = (on or "").rpartition("/")
+    return (machine or None, host) if host == GATEWAY else (on, "")
+
+
+def _of_host(host: str, verb: Verb) -> str:
+    """The node that runs the programs of that host."""
+    from nodes.machine import LAN  # noqa: PLC0415
+
+    if verb.name != "ping":
+        raise BottomhalfError(
+            f"the {host} has no `{verb.name}`", f"it runs ping: bottomhalf --on {host} ping m1"
+        )
+    return LAN
 
 
 def run(argv: Sequence[str]) -> int:

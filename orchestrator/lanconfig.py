@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import zlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,10 +16,12 @@ from nodes.lan.page import CHANNELS_MAX
 from nodes.machine import (
     GATEWAY,
     GATEWAY_ADDRESSES,
+    BondSettings,
     ChannelSettings,
     GatewaySettings,
     LacpSettings,
     LanSettings,
+    MachineSettings,
     PortSettings,
 )
 from orchestrator import tomlfile
@@ -82,6 +85,16 @@ class Lan(BaseModel):
             'a table of NICs (and gateway), "access N" or "trunk N,N native N"'
         ),
     )
+    uplink: Literal["none", "tap"] = Field(
+        "none",
+        description="tap: behind the switch is a real kernel, in a network namespace of its own "
+        "(needs root)",
+    )
+    join: str = Field(
+        "",
+        description="name of a running machine: the last port leads to its switch",
+        json_schema_extra=_allowed("a machine's name"),
+    )
     channels: dict[str, list[str]] = Field(
         {},
         max_length=CHANNELS_MAX,
@@ -97,6 +110,23 @@ class Lan(BaseModel):
         "rate (slow, fast), priority, key, keys of single ports, wrong at single ports",
         json_schema_extra=_allowed('a table of channels, { po1 = { rate = "fast" } }'),
     )
+
+
+def joined(settings: MachineSettings, host: str) -> MachineSettings:
+    """The machine with its switch on another machine's: MAC addresses of its own, and an address
+    of its own if it has the default one (the number in its name decides: m2 has 192.168.1.12)."""
+    digits = re.sub(r"\D", "", settings.name)
+    number = int(digits) % 200 if digits else zlib.crc32(settings.name.encode()) % 200
+    nics = tuple(
+        nic._replace(mac=nic.mac[:4] + bytes((number or 1,)) + nic.mac[5:]) for nic in settings.nics
+    )
+    address = f"192.168.1.{10 + number}/24"
+    changed = settings._replace(nics=nics, lan=settings.lan._replace(uplink="join", join=host))
+    if changed.bond is not None and changed.bond.address == BondSettings().address:
+        return changed._replace(bond=changed.bond._replace(address=address))
+    if changed.bond is None and changed.address == BondSettings().address:
+        return changed._replace(address=address)
+    return changed
 
 
 def gateway(file: TomlFile, lan: Lan) -> GatewaySettings:
@@ -143,7 +173,10 @@ def switch(file: TomlFile, lan: Lan, nics: list[str]) -> LanSettings:
         if name not in [c.name for c in channels if c.mode == "lacp"]:
             text = f"`{name}` is no port-channel that speaks LACP"
             raise _wrong(file, "lacp", text, 'channels = { po1 = ["lacp", "eth0", "eth1"] }')
-    return LanSettings(lan.ageing, ports, tuple(channels))
+    if lan.uplink == "tap" and lan.join:
+        raise _wrong(file, "join", "there is one way out of the switch", "uplink or join")
+    uplink = "join" if lan.join else lan.uplink.replace("none", "")
+    return LanSettings(lan.ageing, ports, tuple(channels), uplink, lan.join)
 
 
 def _lacp(file: TomlFile, name: str, lacp: Lacp, members: tuple[str, ...]) -> LacpSettings:
@@ -222,6 +255,8 @@ def to_toml(gateway: GatewaySettings, lan: LanSettings) -> list[str]:
     if lan.ports:
         rows = ", ".join(f'{port.port} = "{_port_text(port)}"' for port in lan.ports)
         lines.append(f"ports = {{ {rows} }}")
+    lines += ['uplink = "tap"'] if lan.uplink == "tap" else []
+    lines += [f'join = "{lan.join}"'] if lan.join else []
     if lan.channels:
         rows = ", ".join(
             f"{c.name} = {_list(c.members if c.mode == 'static' else (c.mode, *c.members))}"

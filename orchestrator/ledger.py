@@ -10,7 +10,9 @@ The books are then compared:
   difference, and that difference *is* the named loss ``lost: killed NODE``;
 * for each class of packets, and for interrupts, sources must equal ends.
 
-Echo requests go from sockets to the gateway, replies from the gateway to sockets. The switch may
+Echo requests go from sockets to the gateway, replies from the gateway to sockets, or both ways
+between machines: each has its own books, what came from and went to others is named there. The
+switch may
 flood a frame whose destination it has not learned; the copies are a source, and end at a filter.
 """
 
@@ -26,7 +28,7 @@ from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
 from nodes.ledger import OTHER, REPLY, REQUEST
-from nodes.machine import APIC, CLASSES, LAN
+from nodes.machine import APIC, CLASSES, GATEWAY, LAN
 from nodes.nic.page import RX_DROPS, TX_DROPS
 from orchestrator.counts import Counts
 from orchestrator.machine import Machine
@@ -330,6 +332,8 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             + counts.get(LAN, "flood_copies", kind),
             sum(_over_ports(counts, end, kind) for end in _LAN_ENDS),
         )
+        if counts.settings.lan.uplink:
+            continue  # what is behind the last port is another machine's
         yield Edge(
             "within lan (gateway)",
             (LAN,),
@@ -337,6 +341,17 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             counts.get(LAN, "frames_out", 3 * GATEWAY_PORT + kind),
             sum(counts.get(LAN, end, kind) for end in ("gw_answered", *GW_DROPS)),
         )
+
+
+def _outside(counts: Counts, book: Account, kind: int) -> None:
+    """Frames that came from other machines and went there, by guests' ports and the uplink."""
+    settings = counts.settings
+    ports = [*range(len(settings.nics), GATEWAY_PORT)]
+    for port in (*ports, GATEWAY_PORT) if settings.lan.uplink else ports:
+        at = 3 * port + kind
+        book.source("from outside", counts.get(LAN, "frames_in", at))
+        lost = counts.get(LAN, "lost_dead", at) + counts.get(LAN, "lost_full", at)
+        book.end("to outside", counts.get(LAN, "frames_out", at) - lost)
 
 
 def _requests(counts: Counts, edges: list[Edge]) -> Account:
@@ -347,6 +362,7 @@ def _requests(counts: Counts, edges: list[Edge]) -> Account:
     book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REQUEST))
     book.source("flood copies", counts.get(LAN, "flood_copies", REQUEST))
     book.source("bond copies", _over_cpus(counts, "bond_copies", REQUEST))
+    _outside(counts, book, REQUEST)
     book.end("answered", counts.get(LAN, "gw_answered", REQUEST))
     book.end("delivered", _over_cpus(counts, "delivered", REQUEST))
     _named_ends(counts, book, REQUEST)
@@ -361,6 +377,7 @@ def _replies(counts: Counts, edges: list[Edge]) -> Account:
     book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REPLY))
     book.source("flood copies", counts.get(LAN, "flood_copies", REPLY))
     book.source("bond copies", _over_cpus(counts, "bond_copies", REPLY))
+    _outside(counts, book, REPLY)
     book.end("delivered", _over_cpus(counts, "delivered", REPLY))
     book.end("gw_answered", counts.get(LAN, "gw_answered", REPLY))
     _named_ends(counts, book, REPLY)
@@ -381,7 +398,8 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
             book.end(f"{nic} {name}", counts.get(nic, name, kind))
         book.end(f"{nic} rx_buffered", counts.now(nic, "rx_buffered", kind))
         book.end(f"lost: killed {nic}", counts.left(nic, "rx_buffered", kind))
-    ports = [*enumerate(settings.nic_names), (GATEWAY_PORT, "gateway")]
+    guests = [(port, f"port {port + 1}") for port in range(len(settings.nics), GATEWAY_PORT)]
+    ports = [*enumerate(settings.nic_names), *guests, (GATEWAY_PORT, GATEWAY)]
     for port, name in ports:
         for reason in (*IN_DROPS, "lost_dead", "lost_full"):
             book.end(f"lan {reason} ({name})", counts.get(LAN, reason, 3 * port + kind))

@@ -10,7 +10,15 @@ from typing import Any
 
 import msgpack
 
-from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
+from nodes.machine import (
+    BondSettings,
+    ChannelSettings,
+    GatewaySettings,
+    LanSettings,
+    MachineSettings,
+    NicSettings,
+    PortSettings,
+)
 from orchestrator.client import RemoteMachine
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.launch import RAM_FILE
@@ -108,4 +116,13 @@ def unpack_settings(data: bytes) -> MachineSettings:
     row["nics"] = tuple(NicSettings(*nic) for nic in row["nics"])
     row["bond"] = None if row["bond"] is None else BondSettings(*row["bond"])
     row["gateway"] = GatewaySettings(*row["gateway"])
+    row["lan"] = _lan(*row["lan"])
     return MachineSettings(**row)
+
+
+def _lan(*row: Any) -> LanSettings:
+    lan = LanSettings(*row)
+    return lan._replace(
+        ports=tuple(PortSettings(*port) for port in lan.ports),
+        channels=tuple(ChannelSettings(*channel) for channel in lan.channels),
+    )

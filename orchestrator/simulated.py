@@ -64,6 +64,8 @@ class SimulatedMachine(LocalMachine):
         seats = known_places.places(settings) if places is None else places
         self.simulation = Simulation(settings.layout(), seats, link_latency(settings), seed)
         self.ram = self.simulation.ram
+        #: how time passes; machines on one LAN share it (``orchestrator.joined``)
+        self.run: Callable[[int, Callable[[], bool]], None] = self.simulation.run_until
 
     def now_ns(self) -> int:
         return self.simulation.now_ns
@@ -78,7 +80,7 @@ class SimulatedMachine(LocalMachine):
                 self._file(*said.popleft())
             return stop is not None and stop()
 
-        self.simulation.run_until(until_ns, after_turn)
+        self.run(until_ns, after_turn)
 
     # -- life and death
 

@@ -18,6 +18,7 @@ from nodes.machine import MachineSettings
 PINGS_MAX = 16
 _STDOUT, _STDERR = 1, 2
 _USAGE_EXIT = 2
+_SIGQUIT = 3
 
 _ANSWERED = LAN_SCHEMA.index("gw_answered")
 _GENERATED = LAN_SCHEMA.index("gw_generated")
@@ -29,6 +30,7 @@ _UDP = {
     UDP_ECHO: LAN_SCHEMA.index("gw_udp_echoed"),
     UDP_DISCARD: LAN_SCHEMA.index("gw_udp_discarded"),
 }
+_ARP = (ARP_ANSWER, ARP_TAKEN)
 _DROP = {name: (LAN_SCHEMA.index(name), i) for i, name in enumerate(GW_DROPS)}
 
 
@@ -52,6 +54,7 @@ class Host:
         address = machine.address if machine.bond is None else machine.bond.address
         self._hosts = {machine.hostname: address.partition("/")[0]}
         self._hosts["gateway"] = settings.addresses[0]
+        self.trace = 0  # the recorder's mask, as of this turn
         self.pings: dict[int, HostPing] = {}
         self._callers: dict[int, str] = {}
 
@@ -59,7 +62,7 @@ class Host:
         """A frame arrives, already counted as handed over."""
         words = self._words
         reply, outcome = self.gateway.take(frame)
-        mask = self._recorder.mask
+        mask = self.trace
         if type(outcome) is str:
             at, number = _DROP[outcome]
             words[at + kind] += 1
@@ -73,11 +76,12 @@ class Host:
                 self._recorder.record(now_ns, trace.GATEWAY, a=packet_key(frame), b=how)
             if outcome in _UDP:
                 words[_UDP[outcome]] += 1
-            elif outcome in (ARP_ANSWER, ARP_TAKEN):
+            elif outcome in _ARP:
                 words[_NEIGHBOURS] = len(self.gateway.neighbours)
                 words[_MOVED] = self.gateway.moved
         if reply is not None:
-            self._send(reply)
+            words[_GENERATED + classify(reply)] += 1
+            self._emit(reply)
         if self.pings:
             self._tell_pings(now_ns)
 
@@ -90,15 +94,15 @@ class Host:
     def spawn(self, sender: str, message: Spawn, now_ns: int) -> None:
         """Run a program: ``ping`` is all there is."""
         if message.argv[:1] != ("ping",):
-            self._refuse(sender, message, f"{' '.join(message.argv[:1])}: command not found", 127)
+            self.refuse(sender, message, f"{' '.join(message.argv[:1])}: command not found", 127)
             return
         try:
             options = Options(message.argv[1:], self._hosts)
         except UsageError as error:
-            self._refuse(sender, message, str(error), _USAGE_EXIT)
+            self.refuse(sender, message, str(error), _USAGE_EXIT)
             return
         if len(self.pings) >= PINGS_MAX:
-            self._refuse(sender, message, "ping: too many run here", _USAGE_EXIT)
+            self.refuse(sender, message, "ping: too many run here", _USAGE_EXIT)
             return
         request = message.request
 
@@ -110,14 +114,15 @@ class Host:
         self._callers[request] = sender
         self._tidy()
 
-    def _refuse(self, sender: str, message: Spawn, text: str, code: int) -> None:
+    def refuse(self, sender: str, message: Spawn, text: str, code: int) -> None:
+        """End a program before it began."""
         self._post(sender, TaskOutput(message.request, _STDERR, text + "\n"))
         self._post(sender, TaskExit(message.request, code))
 
     def signal(self, message: Signal) -> None:
-        """Any signal ends a ping as SIGINT does."""
+        """Any signal but SIGQUIT ends a ping as SIGINT does."""
         ping = self.pings.get(message.request)
-        if ping is not None:
+        if ping is not None and message.signo != _SIGQUIT:
             ping.finish()
             self._tidy()
 

@@ -325,9 +325,9 @@ class Partner:
 
 def _partner(channel: Channel, lan: Lan, machine: MachineSettings) -> Partner:
     """The partner of one of the machine's channels."""
-    settings = next(c.lacp for c in machine.lan.channels if c.name == channel.name)
-    ports = [(port, machine.nic_names[port]) for port in channel.members]
-    return Partner(ports, settings, lan)
+    settings = next(c for c in machine.lan.channels if c.name == channel.name)
+    ports = list(zip(channel.members, settings.members, strict=True))
+    return Partner(ports, settings.lacp, lan)
 
 
 PARTNERS["lacp"] = _partner

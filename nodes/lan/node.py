@@ -6,7 +6,10 @@ cable that is in. Cables are pulled and plugged by ``Cable`` messages of the orc
 that is on its way then ends at the switch, by name. ``Fault`` messages break ports and cables
 (``nodes.lan.cable``).
 
-Left out: further machines, the uplink.
+Behind the last port there is the node's own gateway (``nodes.lan.host``), or an *uplink*: a frame's
+way out of the machine, to a kernel's TAP device or to the switch of another machine. A machine
+whose switch joined ours is a guest: its cable is in a port that no NIC needs. Both are peers on the
+bus with names that begin with ``@``, and the runtime carries their frames.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ from nodes.lan.snapshot import SNAPSHOTS
 from nodes.lan.switch import MacTable
 from nodes.lan.vlan import Vlans
 from nodes.ledger import classify, packet_key
-from nodes.machine import CONTROL, GATEWAY, MachineSettings
+from nodes.machine import CONTROL, GATEWAY, OUTSIDE, UPLINK, MachineSettings
 
 SPEED_MBPS = 10000
 MIN_FRAME = 60
@@ -94,10 +97,16 @@ class LanNode(Node):
         self._recorder = Recorder(self.ram.recorder_words(self.name))
         self._trace = 0
         self._now_ns = self.clock()
-        self.names = machine.nic_names
-        self._number = {name: n for n, name in enumerate(self.names)}
+        #: who is behind each port, by its name on the bus
+        self.names = [*machine.nic_names, *[""] * (PORTS - len(machine.nics))]
+        self._number = {name: n for n, name in enumerate(machine.nic_names)}
         self._ports = {**self._number, GATEWAY: GATEWAY_PORT}
-        self.host = Host(machine, words, self._recorder, self._from_gateway, self.post)
+        self._own_gateway = not machine.lan.uplink
+        if machine.lan.uplink:
+            self.names[GATEWAY_PORT] = UPLINK
+            self._number[UPLINK] = GATEWAY_PORT
+        from_gateway = partial(self._frame, GATEWAY_PORT)
+        self.host = Host(machine, words, self._recorder, from_gateway, self.post)
         self.table = MacTable(words, machine.lan.ageing_s * 1_000_000_000)
         words[LAN_SCHEMA.index("ageing_s")] = machine.lan.ageing_s
         vlans = {self._ports[port.port]: port for port in machine.lan.ports}
@@ -110,11 +119,12 @@ class LanNode(Node):
         self._broken = False  # has any cable a fault, or frames in it?
         self._timed = False  # is there anything to wake up for?
         self._channels(machine)
-        words[LAN_SCHEMA.index("ports")] = len(self.names)
-        self._light[GATEWAY_PORT] = True
-        for port in (*range(len(self.names)), GATEWAY_PORT):
+        words[LAN_SCHEMA.index("ports")] = len(machine.nics)
+        self._light[GATEWAY_PORT] = self._own_gateway
+        for port in (*range(len(machine.nics)), GATEWAY_PORT):
             self._look(port)
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
+            BadFrame: self._bad_frame,
             LinkState: self._link_state,
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
@@ -156,7 +166,7 @@ class LanNode(Node):
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         self._now_ns = self.clock()
-        self._trace = self._recorder.mask
+        self._trace = self.host.trace = self._recorder.mask
         if self._timed:
             self._tick()
         number = self._number
@@ -261,6 +271,8 @@ class LanNode(Node):
         self._look(port)
 
     def _peer_back(self, sender: str, message: PeerBack) -> None:
+        if sender not in self._number and sender[:1] == OUTSIDE:
+            self._welcome(sender)
         port = self._number.get(sender)
         if port is not None:
             self._there[port] = True
@@ -275,12 +287,22 @@ class LanNode(Node):
             self._light[port] = False
             self._look(port)
 
+    def _welcome(self, guest: str) -> None:
+        """A machine joins: its cable goes into the first port that is free, and stays its own."""
+        port = next((n for n in range(NICS_MAX) if not self.names[n]), None)
+        if port is not None:
+            self.names[port] = guest
+            self._number[guest] = self._ports[guest[1:]] = port
+            guests = [f"{n}:{name[1:]}" for n, name in enumerate(self.names[:NICS_MAX])
+                      if name[:1] == OUTSIDE]  # fmt: skip
+            self.page.set_text("guests", " ".join(guests))
+
     # -- what the orchestrator asks for
 
     def _hand(self, sender: str, message: Cable) -> None:
-        port = self._number.get(message.port)
-        if port is None:
-            text = f"the switch has no port for {message.port}; ports: {', '.join(self.names)}"
+        port = self._ports.get(message.port)
+        if port is None or port == GATEWAY_PORT:
+            text = f"the switch has no port for {message.port}; ports: {', '.join(self._ports)}"
             self.post(sender, Reply(message.request, 0, msgpack.packb(text)))
             return
         if self._cable[port] != bool(message.inserted):
@@ -307,14 +329,15 @@ class LanNode(Node):
         self._recorder.record(self._now_ns, trace.FAULT, port, kind, int(on))
         if kind == DOWN:
             self._look(port)
-            if port != GATEWAY_PORT:
-                self._shine(port)
+            self._shine(port)
         elif kind == _LACP and port in self._partners:
             value = self._cables[port].faults.value(_LACP)
             self._partners[port].speak(port, LACP_WRONG[value - 1] if value else "")
 
     def _spawn(self, sender: str, message: Spawn) -> None:
-        if sender == CONTROL:
+        if sender == CONTROL and not self._own_gateway:
+            self.host.refuse(sender, message, "there is no gateway here, but an uplink", 127)
+        elif sender == CONTROL:
             self.host.spawn(sender, message, self._now_ns)
             if self.host.pings:
                 self._timed = True
@@ -358,6 +381,16 @@ class LanNode(Node):
                 address = int.from_bytes(source[-6:], "big")
                 self._recorder.record(self._now_ns, trace.LEARN, a=address, b=logical)
             self._forward(logical, port, kind, frame, vid)
+
+    def _bad_frame(self, sender: str, message: BadFrame) -> None:
+        """Bits flipped in the cable from another switch."""
+        port = self._number.get(sender)
+        if port is None:
+            self._words[_UNEXPECTED] += 1
+            return
+        kind = classify(message.frame)
+        self._words[_IN + 3 * port + kind] += 1
+        self._drop("fault_fcs", port, kind, message.frame)
 
     def _why_no_link(self, port: int) -> str:
         if not self._cable[port]:
@@ -430,25 +463,22 @@ class LanNode(Node):
             self._cables[port].enter(RX, kind, frame, self._now_ns)
             return
         self._words[_OUT + 3 * port + kind] += 1
-        if port != GATEWAY_PORT:
+        if port != GATEWAY_PORT or not self._own_gateway:
             self.post(self.names[port], EthFrame(frame))
         else:
             self.host.take(kind, frame, self._now_ns)
-
-    def _from_gateway(self, frame: bytes) -> None:
-        self._frame(GATEWAY_PORT, frame)
 
     def _arrive(self, port: int, way: int, kind: int, frame: bytes, bad: bool) -> None:
         """A frame came through the faulty cable of ``port``."""
         if way == RX and not self.link[port]:
             self._drop("out_drop_no_link", port, kind, frame)
-        elif bad and (way == TX or port == GATEWAY_PORT):
+        elif bad and (way == TX or not self.names[port]):  # the gateway's own cable
             self._drop("fault_fcs", port, kind, frame)
         elif way == TX:
             self._frame(port, frame, kind)
         else:
             self._words[_OUT + 3 * port + kind] += 1
-            if port == GATEWAY_PORT:
+            if not self.names[port]:
                 self.host.take(kind, frame, self._now_ns)
             else:
                 self.post(self.names[port], BadFrame(frame) if bad else EthFrame(frame))

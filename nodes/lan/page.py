@@ -21,6 +21,7 @@ PORTS = NICS_MAX + 1
 #: Port-channels have logical port numbers PORTS, PORTS + 1, ...
 CHANNELS_MAX = 4
 MAC_ROWS = 64
+GUEST_WORDS = 64
 #: A row's first word: address, port + 1, VLAN.
 ROW_PORT_SHIFT, ROW_VLAN_SHIFT = 48, 52
 
@@ -70,6 +71,7 @@ LAN_SCHEMA = Schema(
     (
         # ports
         Field("ports", "NIC ports of this switch"),
+        Field("guests", "ports of machines that joined: text, \"2:m2 3:m3\"", GUEST_WORDS),
         Field("cable", "1 cable in, by port", PORTS),
         Field("light", "1 light from the other end, by port", PORTS),
         Field("link", "1 port up, by port", PORTS),

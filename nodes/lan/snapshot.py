@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from nodes.lan.page import GATEWAY_PORT, NICS_MAX, PORTS
-from nodes.machine import GATEWAY
+from nodes.machine import GATEWAY, OUTSIDE
 
 if TYPE_CHECKING:
     from nodes.lan.node import LanNode
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def _state(lan: LanNode) -> dict[str, Any]:
     """MAC table as [address, port name, age in ms, VLAN], the ports' names and links."""
-    names = [*lan.names, *[""] * (NICS_MAX - len(lan.names)), GATEWAY]
+    names = [*(name.lstrip(OUTSIDE) for name in lan.names[:NICS_MAX]), GATEWAY]
     logical = {**dict(enumerate(names)), **{n: c.name for n, c in lan.channels.items()}}
     now_ns = lan.clock()
     return {

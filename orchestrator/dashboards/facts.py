@@ -193,9 +193,13 @@ def faults_of(node: NodeView) -> list[faults.Active]:
 
 def faults_of_port(view: MachineView, port: str) -> list[faults.Active]:
     """Faults that a port of the living switch and its cable have now."""
+    return faults_at(view, faults.port_number(view.settings, port))
+
+
+def faults_at(view: MachineView, number: int) -> list[faults.Active]:
+    """The same, by the port's number."""
     if not view.lan.alive:
         return []
-    number = faults.port_number(view.settings, port)
     return faults.rows_of_port(view.lan.run("faults"), number)
 
 

@@ -90,7 +90,17 @@ def port_name(view: MachineView, port: int) -> str:
     if port >= PORTS:
         channels = view.settings.lan.channels
         return channels[port - PORTS].name if port - PORTS < len(channels) else f"po{port}"
-    return view.nic(port) if port < len(view.nics) else GATEWAY
+    if port < len(view.nics):
+        return view.nic(port)
+    if port == GATEWAY_PORT:
+        return "uplink" if view.settings.lan.uplink else GATEWAY
+    return guests(view).get(port, f"port {port + 1}")
+
+
+def guests(view: MachineView) -> dict[int, str]:
+    """Machines whose switch joined this one, by port."""
+    found = (word.partition(":") for word in view.lan.text("guests").split())
+    return {int(port): name for port, _, name in found}
 
 
 def _carries(view: MachineView, port: int) -> str:
@@ -103,7 +113,7 @@ def ports(view: MachineView, columns: int = 1) -> list[Port]:
     """Ports of the NICs, then the gateway's."""
     lan = view.lan
     out = []
-    for number in (*range(len(view.nics)), GATEWAY_PORT):
+    for number in (*range(len(view.nics)), *guests(view), GATEWAY_PORT):
         mine = words(number)
         name = port_name(view, number)
         channel = lan.get("channel", number)
@@ -123,7 +133,7 @@ def ports(view: MachineView, columns: int = 1) -> list[Port]:
                 sum(lan.get(field, word) for field in _PORT_DROPS for word in mine),
                 sum(lan.rate(field, mine) for field in _PORT_DROPS),
                 [came + went for came, went in zip(*ways, strict=True)],
-                tuple(fault.text for fault in facts.faults_of_port(view, name)),
+                tuple(fault.text for fault in facts.faults_at(view, number)),
                 sum(lan.get("fault_held", word) for word in mine),
                 port_name(view, channel) if channel else "",
                 _carries(view, number) if channel else "",
@@ -160,7 +170,7 @@ def dropping(view: MachineView) -> tuple[str, str, int] | None:
     lan = view.lan
     lost = {
         (port_name(view, number), name): lan.delta(name, words(number))
-        for number in (*range(len(view.nics)), GATEWAY_PORT)
+        for number in range(PORTS)
         for name in _PORT_DROPS
     } | {("gateway", name): lan.delta(name) for name in GW_DROPS}
     worst = max(lost, key=lambda key: lost[key])

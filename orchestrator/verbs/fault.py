@@ -1,8 +1,9 @@
 """The verb ``fault``: breaks a part of a device, lists what is broken, mends it.
 
-Faults of a cable (``loss``, ``silent``, ...) are the switch's to keep, by the name of the NIC at
-the other end or as ``lan:1``; ``gateway`` has a cable, too. It acts on the device alone; the kernel has to notice. A fault with ``--for`` is ended by the device
-itself, so that it ends also when nobody waits for it.
+It acts on the device alone; the kernel has to notice. Faults of a cable (``loss``, ``silent``, ...)
+are the switch's to keep, by the name of the NIC at the other end or as ``lan:1``; the gateway has a
+cable, too. A fault with ``--for`` is ended by the device itself, so that it ends also when nobody
+waits for it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from nodes.machine import LAN
 from orchestrator import kernellog
 from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.session import Session, Steps
@@ -20,8 +21,9 @@ _WATCH_NS = 50_000_000
 
 
 def ping(session: Session, argv: Sequence[str]) -> Steps:
-    """Run ping as a task on a CPU of the machine."""
-    command = ("ping", *resolve_hosts(session, argv))
+    """Run ping as a task on a CPU of the machine, or on the gateway."""
+    on_gateway = session.cpu == LAN
+    command = ("ping", *(argv if on_gateway else resolve_hosts(session, argv)))
     job = yield from session.program(command, show=not session.json)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
