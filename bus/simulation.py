@@ -183,7 +183,7 @@ class Simulation:
     # -- messages and time
 
     @property
-    def next_ns(self) -> int:
+    def due_ns(self) -> int:
         """When the next event is due; for ever away if there is none."""
         return self._heap[0][0] if self._heap else 1 << 63
 

@@ -37,17 +37,8 @@ NICS_MAX = 8
 DEFAULT_MACHINE = "bond-pair"
 LIMITS = "docs/limitations.md"
 
-#: Bonding's modes, by number; only those in MODES_BUILT run.
+#: Bonding's modes, by number.
 MODES = MODE_NAMES
-MODES_BUILT = (
-    "balance-rr",
-    "active-backup",
-    "balance-xor",
-    "broadcast",
-    "802.3ad",
-    "balance-tlb",
-    "balance-alb",
-)
 
 #: Options of the bonding driver that are not built.
 BOND_NOT_BUILT = ("max_bonds", "ns_ip6_target", "tx_queues")
@@ -85,9 +76,7 @@ class Bond0(_Table):
     mode: str | int = Field(
         "active-backup",
         description="bonding mode, by name or number",
-        json_schema_extra=_allowed(
-            ", ".join(f"{m} ({n})" for n, m in enumerate(MODE_NAMES) if m in MODES_BUILT)
-        ),
+        json_schema_extra=_allowed(", ".join(f"{m} ({n})" for n, m in enumerate(MODE_NAMES))),
     )
     miimon: int = _option("miimon")
     updelay: int = _option("updelay")
@@ -344,12 +333,6 @@ def _mode(file: TomlFile, mode: str | int) -> str:
             ("bond0", "mode"),
             f"[bond0] mode = {tomlfile.show(mode)} is no bonding mode{did_you_mean(text, MODES)}",
             "modes are " + ", ".join(f"{n} {m}" for n, m in enumerate(MODES)),
-        )
-    if name not in MODES_BUILT:
-        raise file.error(
-            ("bond0", "mode"),
-            f"bonding mode {name} is not built yet",
-            f"{LIMITS} says what is; built is {words(MODES_BUILT)}",
         )
     return name
 

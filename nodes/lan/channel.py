@@ -63,6 +63,9 @@ class Partner(Protocol):
     def link(self, port: int, up: bool, now_ns: int) -> None:
         """A member's link changed."""
 
+    def snapshot(self, port: int) -> dict[str, Any]:
+        """What it knows of a member, as plain values."""
+
     def speak(self, port: int, wrong: str) -> None:
         """Speak wrongly at a member (``bus.faults.LACP_WRONG``); "": no more."""
 

@@ -16,6 +16,8 @@ Left out: standby links (more members than a channel may have), the churn machin
 
 from __future__ import annotations
 
+from typing import Any
+
 from nodes.lan.channel import PARTNERS, Channel, Lan
 from nodes.machine import LacpSettings, MachineSettings
 from nodes.slowproto import (
@@ -210,6 +212,19 @@ class Partner:
             if time is not None
         ]  # fmt: skip
         return min(times) if times else None
+
+    def snapshot(self, port: int) -> dict[str, Any]:
+        """Machines, both ends' states, and how it is wrong."""
+        member = self.members[port]
+        return {
+            "rx": member.rx,
+            "mux": member.mux,
+            "selected": member.selected,
+            "actor": tuple(self._actor(member)),
+            "partner": tuple(member.partner),
+            "illegal": member.illegal,
+            "wrong": member.wrong,
+        }
 
     # -- selection and mux
 

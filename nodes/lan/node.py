@@ -151,13 +151,13 @@ class LanNode(Node):
         #: logical number of each port: its channel's, or its own
         self.logical = list(range(PORTS))
         self.channels: dict[int, Channel] = {}
-        self._partners: dict[int, Partner] = {}
+        self.partners: dict[int, Partner] = {}
         for number, channel in enumerate(settings, PORTS):
             members = [self._number[name] for name in channel.members]
             made = self.channels[number] = Channel(number, channel.name, members, channel.mode)
             if channel.mode != "static":
                 partner = PARTNERS[channel.mode](made, self, machine)
-                self._partners.update(dict.fromkeys(members, partner))
+                self.partners.update(dict.fromkeys(members, partner))
                 self._timed = True
             for port in members:
                 self.logical[port] = number
@@ -195,17 +195,17 @@ class LanNode(Node):
             self._broken = any(cable.busy for cable in self._cables)
         if self.host.pings:
             self.host.tick(now_ns)
-        for partner in dict.fromkeys(self._partners.values()):
+        for partner in dict.fromkeys(self.partners.values()):
             due = partner.next_ns()
             if due is not None and due <= now_ns:
                 partner.tick(now_ns)
 
     def _wake(self) -> int | None:
-        self._timed = bool(self._broken or self.host.pings or self._partners)
+        self._timed = bool(self._broken or self.host.pings or self.partners)
         due = self.host.next_ns()
         if self._broken:
             due = min(due, *(cable.next_ns() for cable in self._cables))
-        for partner in self._partners.values():
+        for partner in self.partners.values():
             due = min(due, partner.next_ns() or NEVER_NS)
         return due if due < NEVER_NS else IDLE
 
@@ -221,8 +221,8 @@ class LanNode(Node):
             self.link[port] = link
             words[_LINK_CHANGES + port] += 1
             self._recorder.record(self._now_ns, trace.LINK, a=link, b=port)
-            if port in self._partners:
-                self._partners[port].link(port, link, self._now_ns)
+            if port in self.partners:
+                self.partners[port].link(port, link, self._now_ns)
             elif self.logical[port] != port:
                 self.mux(port, link, link)
             elif not link:
@@ -330,9 +330,9 @@ class LanNode(Node):
         if kind == DOWN:
             self._look(port)
             self._shine(port)
-        elif kind == _LACP and port in self._partners:
+        elif kind == _LACP and port in self.partners:
             value = self._cables[port].faults.value(_LACP)
-            self._partners[port].speak(port, LACP_WRONG[value - 1] if value else "")
+            self.partners[port].speak(port, LACP_WRONG[value - 1] if value else "")
 
     def _spawn(self, sender: str, message: Spawn) -> None:
         if sender == CONTROL and not self._own_gateway:
@@ -399,9 +399,9 @@ class LanNode(Node):
 
     def _from_member(self, port: int, kind: int, frame: bytes) -> bool:
         """Is it data that this member of a port-channel takes?"""
-        if frame[:6] == _SLOW_PROTOCOLS and frame[12:14] == _SLOW_TYPE and port in self._partners:
+        if frame[:6] == _SLOW_PROTOCOLS and frame[12:14] == _SLOW_TYPE and port in self.partners:
             self._words[_SLOW_TAKEN + 3 * port + kind] += 1
-            self._partners[port].receive(port, frame, self._now_ns)
+            self.partners[port].receive(port, frame, self._now_ns)
             return False
         if not self.channels[self.logical[port]].collecting[port]:
             self._drop("in_drop_not_collecting", port, kind, frame)

@@ -1,4 +1,4 @@
-"""What the LAN says about itself: ports, channels, the MAC table, the gateway's neighbours."""
+"""What the LAN says of itself: ports, channels and LACP, the MAC table, the gateway's neighbours."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def _state(lan: LanNode) -> dict[str, Any]:
         "channels": [
             [c.name, c.mode, [names[p] for p in c.members], [names[p] for p in c.active]]
             for c in lan.channels.values()
+        ],
+        "lacp": [
+            {"port": names[port], **partner.snapshot(port)}
+            for port, partner in sorted(lan.partners.items())
         ],
         "neighbours": [
             [str(IPv4Address(address)), mac.hex(":")]

@@ -132,7 +132,6 @@ def test_preset_that_does_not_exist():
             'my.toml:7: [bond0] mode = "actve-backup" is no bonding mode; '
             "did you mean `active-backup`?",
         ),
-        ('"active-backup"', "4", "my.toml:7: bonding mode 802.3ad is not built yet"),
         ("miimon  = 100", "lacp_rate = 1", "my.toml:8: Linux refuses this bond: option lacp_rate: mode dependency failed, not supported in mode active-backup(1)"),  # noqa: E501
             ("miimon  = 100", "tx_queues = 1", "my.toml:8: bonding's `tx_queues` is not built yet"),
         (
@@ -233,10 +232,44 @@ def test_the_switch_and_its_text_read_back(tmp_path: Path):
     assert [tuple(port) for port in settings.lan.ports] == [
         ("eth0", 1, (10, 20)), ("eth1", 1, (10, 20)), ("gateway", 1, (10,)),
     ]  # fmt: skip
-    assert [tuple(c) for c in settings.lan.channels] == [("po1", ("eth0", "eth1"), "static")]
+    assert [c[:3] for c in settings.lan.channels] == [("po1", ("eth0", "eth1"), "static")]
     again = tmp_path / "again.toml"
     again.write_text(config.to_toml(settings))
     assert config.load(str(again))._replace(name=settings.name) == settings
+
+
+LACP = """
+[lan]
+channels = { po1 = ["lacp", "eth0", "eth1"] }
+lacp = { po1 = { activity = "passive", rate = "fast", key = 3, keys = { eth1 = 7 }, wrong = { eth0 = "deaf" } } }
+"""  # noqa: E501
+
+
+def test_lacp_and_its_text_read_back(tmp_path: Path):
+    settings = lan_of(tmp_path, LACP)
+    lacp = settings.lan.channels[0].lacp
+    assert (lacp.activity, lacp.rate, lacp.system_priority) == ("passive", "fast", 32768)
+    assert [lacp.port_key(name) for name in ("eth0", "eth1")] == [3, 7]
+    assert [lacp.port_wrong(name) for name in ("eth0", "eth1")] == ["deaf", ""]
+    again = tmp_path / "again.toml"
+    again.write_text(config.to_toml(settings))
+    assert config.load(str(again))._replace(name=settings.name) == settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('"lacp", ', "", "`po1` is no port-channel that speaks LACP"),
+        ("eth1 = 7", "eth2 = 7", "`eth2` is no member of po1"),
+        ("eth1 = 7", "eth1 = 0", "eth1 has key 0"),
+        ('"deaf"', '"deef"', "eth0 cannot be wrong like `deef`; did you mean `deaf`?"),
+        ('"fast"', '"quick"', "rate"),
+    ],
+)
+def test_slips_in_lacp_get_their_message(tmp_path: Path, old: str, new: str, what: str):
+    with pytest.raises(BottomhalfError) as caught:
+        lan_of(tmp_path, LACP.replace(old, new))
+    assert what in caught.value.what
 
 
 @pytest.mark.parametrize(

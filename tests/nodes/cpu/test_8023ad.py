@@ -53,7 +53,7 @@ def _up(box: Box, limit_ms: int = 12_000) -> None:
 
 
 def _partner(box: Box) -> Partner:
-    partner: Partner = box.machine.simulation.node("lan")._partners[0]  # type: ignore[attr-defined]
+    partner: Partner = box.machine.simulation.node("lan").partners[0]  # type: ignore[attr-defined]
     return partner
 
 
