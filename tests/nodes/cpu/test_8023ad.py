@@ -73,7 +73,7 @@ def test_both_ends_agree_and_frames_pass(era: str) -> None:
     bond = box.kernel()["bonds"]["bond0"]
     assert bond["carrier"]
     assert bond["info"]["ad_num_ports"] == 2
-    assert bytes(bond["info"]["ad_partner_mac"]) == LacpSettings().system
+    assert bond["info"]["ad_partner_mac"] == LacpSettings().system.hex(":")
     assert [_info(box, n)["ad_actor_oper_port_state"] for n in (0, 1)] == [0x3F, 0x3F]
     assert box.ping("-c", "3").lines[-2].startswith("3 packets transmitted, 3 received")
     assert ledger.settled(box.machine).balanced
@@ -158,6 +158,38 @@ def test_proc_is_what_a_real_6_1_printed_with_a_switch_that_is_silent() -> None:
     assert box.proc("/proc/net/bonding/bond0") == theirs
 
 
+def test_sysfs_is_what_a_real_6_1_printed_with_a_switch_that_is_silent() -> None:
+    box = _box("6.1", lacp=None)
+    box.live(8_000)
+    for line in captured(f"{CAPTURES}/1-sysfs-bonding.txt").splitlines():
+        name, _, value = line.partition("=")
+        path = name if name.startswith("/") else f"/sys/class/net/bond0/bonding/{name}"
+        if name == "ad_actor_key":  # of 1 Gbit/s
+            value = "15"
+        elif name.endswith("perm_hwaddr"):
+            value = value.replace("52:54:00:00:00:1", "00:1b:21:00:00:0")
+            value = value[:-1] + str(int(value[-1]) + 1)
+        assert box.proc(path).removesuffix("\n") == value, name
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_slave_is_released_and_enslaved_while_frames_pass(era: str) -> None:
+    box = _box(era)
+    _up(box)
+    slaves = "/sys/class/net/bond0/bonding/slaves"
+    assert box.run("write", slaves, "-eth0\n").code == 0
+    box.live(500)
+    bond = box.kernel()["bonds"]["bond0"]
+    assert bond["info"]["ad_num_ports"] == 1
+    assert bond["info"]["ad_aggregator"] == 2  # the first one went with its slave
+    assert box.ping("-c", "2").lines[-2].startswith("2 packets transmitted, 2 received")
+    assert box.run("write", slaves, "+eth0\n").code == 0
+    box.live(2_600)
+    _up(box)
+    assert box.kernel()["bonds"]["bond0"]["info"]["ad_num_ports"] == 2
+    assert ledger.settled(box.machine).balanced
+
+
 def test_log_is_what_a_real_6_1_said() -> None:
     box = _box("6.1", lacp=None)
     box.live(1_000)
@@ -169,6 +201,13 @@ def test_log_is_what_a_real_6_1_said() -> None:
     box.live(1_000)
     ours = [line for line in box.said(began) if line.startswith("bond0: ")]
     assert ours == bonding_lines(f"{CAPTURES}/3-link-loss-eth0.txt")
+
+
+def test_2_6_18_has_no_active_aggregator_for_eight_seconds() -> None:
+    box = _box("2.6.18")
+    text = box.proc("/proc/net/bonding/bond0")
+    assert "\n802.3ad info\nLACP rate: fast\nbond bond0 has no active aggregator\n\n" in text
+    assert box.proc("/sys/class/net/bond0/bonding/ad_aggregator").rstrip("\0") == "0\n"
 
 
 PROC = {

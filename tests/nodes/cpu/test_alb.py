@@ -100,6 +100,23 @@ def test_learning_packets_once_a_second_for_each_slave(
         assert frame[6:12] == MAC[int(nic[3]) + 1]
 
 
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_slave_whose_own_address_is_the_bonds_gets_a_free_one(mode: str, era: str) -> None:
+    box = Box(era, mode=mode)
+    box.live(1_000)
+    slaves = "/sys/class/net/bond0/bonding/slaves"
+    assert box.run("write", slaves, "-eth0\n").code == 0
+    box.live(1_000)
+    assert _addresses(box) == [MAC[1], MAC[1]]  # eth1 has the bond's, eth0 is nobody's
+    began = box.now_s
+    assert box.run("write", slaves, "+eth0\n").code == 0
+    box.live(3_000)
+    assert _addresses(box) == [MAC[2], MAC[1]]
+    box.when("is in use by the bond; giving it the hw address of eth1", began)
+    assert ledger.settled(box.machine).balanced
+
+
 def test_lp_interval() -> None:
     box = Box("6.1", mode="balance-tlb", lp_interval=3)
     box.live(3_000)

@@ -24,7 +24,7 @@ def _master(era: str, bond: Bond) -> list[str]:
     if era == "6.1" and info:
         lines.append(f"System priority: {info['system_priority']}")
         lines.append(f"System MAC address: {_mac(info['system'])}")
-    if "ad_aggregator" not in info:
+    if not info.get("ad_aggregator"):
         return [*lines, f"bond {bond['name']} has no active aggregator"]
     return [
         *lines,
@@ -33,7 +33,7 @@ def _master(era: str, bond: Bond) -> list[str]:
         f"\tNumber of ports: {info['ad_num_ports']}",
         f"\tActor Key: {info['ad_actor_key']}",
         f"\tPartner Key: {info['ad_partner_key']}",
-        f"\tPartner Mac Address: {_mac(info['ad_partner_mac'])}",
+        f"\tPartner Mac Address: {info['ad_partner_mac']}",
     ]
 
 

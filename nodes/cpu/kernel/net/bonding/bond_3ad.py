@@ -343,8 +343,9 @@ class Ieee8023ad(Mode):
             return {}
         agg = ad.active_aggregator()
         system = {"system_priority": ad.system_priority, "system": ad.system}
-        if agg is None:
-            return system
+        if agg is None:  # the attributes say 0, and of the partner nothing
+            names = ("ad_aggregator", "ad_num_ports", "ad_actor_key", "ad_partner_key")
+            return {**system, **dict.fromkeys(names, 0)}
         enabled = cpu.params.ad_num_ports == "enabled"
         return {
             **system,
@@ -352,7 +353,7 @@ class Ieee8023ad(Mode):
             "ad_num_ports": agg.active_ports if enabled else agg.num_of_ports,
             "ad_actor_key": agg.actor_oper_aggregator_key,
             "ad_partner_key": agg.partner_oper_aggregator_key,
-            "ad_partner_mac": agg.partner_system,
+            "ad_partner_mac": agg.partner_system.hex(":"),
         }
 
     def slave_snapshot(self, cpu: Cpu, slave: Slave) -> dict[str, Any]:

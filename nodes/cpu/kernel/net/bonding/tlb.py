@@ -24,6 +24,7 @@ from nodes.cpu.kernel.jiffies import msecs_to_jiffies
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.bonding.bond import BOND_LINK_UP, Bonding, BondPort, Slave, bond_publish
 from nodes.cpu.kernel.net.bonding.hash import simple_hash, xmit_hash
+from nodes.cpu.kernel.net.bonding.log import bond_log
 from nodes.cpu.kernel.net.bonding.mode import Mode, bonding_mode
 from nodes.cpu.kernel.net.bonding.select import is_up
 from nodes.cpu.kernel.net.netdevice import NetDevice
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
     from nodes.cpu.kernel.workqueue import DelayedWork
 
+_IN_USE = (
+    "Warning: the hw address of slave {dev} is in use by the bond; giving it the hw address of "
+    "{other}",
+    "the slave hw address is in use by the bond; giving it the hw address of {other}",
+)
 TICKS_PER_S = 10
 REBALANCE_S = 10
 TABLE_ENTRIES = 256
@@ -228,8 +234,10 @@ class BalanceTlb(Mode):
         others = [other for other in self.bond.slaves if other is not slave]
         if any(other.dev.dev_addr == mac for other in others):
             taken = [other.dev.dev_addr for other in others]
-            free = (s.perm_hwaddr for s in others if s.perm_hwaddr not in taken)
-            mac = next(free, mac)
+            free = next((s for s in others if s.perm_hwaddr not in taken), None)
+            if free is not None:
+                mac = free.perm_hwaddr
+                bond_log(cpu, self.bond, _IN_USE, slave.dev, other=free.dev.name)
         yield from self.set_slave_mac(cpu, slave, mac)
         self.tx_rebalance_counter = REBALANCE_S * TICKS_PER_S  # as soon as possible
 
