@@ -248,7 +248,9 @@ def _stem(name: str) -> str:
 
 
 def _overlay_bond(file: TomlFile, text: str) -> None:
-    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it."""
+    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it. As in sysfs, one monitor
+    that is set here takes the place of the file's other one."""
+    given: dict[str, Any] = {}
     for item in re.split(r"\s+|,(?=\w+=)", text.strip()):
         key, equals, value = item.partition("=")
         if not equals:
@@ -256,9 +258,16 @@ def _overlay_bond(file: TomlFile, text: str) -> None:
                 f"--bond: `{item}` has no value", "--bond 'mode=active-backup miimon=100'"
             )
         number = value.removeprefix("-").isdecimal()
-        parsed: Any = int(value) if number else value
+        given[key] = int(value) if number else value
         if key in ("slaves", "arp_ip_target"):
-            parsed = value.split(",")
+            given[key] = value.split(",")
+    if "miimon" not in given and given.get("arp_interval"):
+        given["miimon"] = 0
+    if "arp_interval" not in given and given.get("miimon"):
+        bond = file.data.get("bond0")
+        if isinstance(bond, dict) and bond.get("arp_interval"):
+            given["arp_interval"] = 0
+    for key, parsed in given.items():
         file.set(("bond0", key), parsed, "--bond")
 
 
