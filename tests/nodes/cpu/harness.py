@@ -86,12 +86,14 @@ class BareCpu:
 
     def turn(self, *inbox: tuple[str, Any], budget: int = 64) -> int | None:
         """One turn; the clock moves by the boundaries it passed."""
-        self.wake = self.node.turn(list(inbox), budget)
-        self.ns += self.node.steps * STEP_NS
-        for peer, messages in self.node.outbox.items():
-            self.outbox.setdefault(peer, []).extend(messages)
-        self.node.outbox = {}
-        return self.wake
+        node = self.node
+        self.wake = wake = node.turn(list(inbox), budget)
+        self.ns += node.steps * STEP_NS
+        if node.outbox:
+            for peer, messages in node.outbox.items():
+                self.outbox.setdefault(peer, []).extend(messages)
+            node.outbox = {}
+        return wake
 
     def step(self, count: int = 1) -> None:
         """Pass this many instruction boundaries."""
@@ -220,6 +222,8 @@ class Box:
         boot: bool = True,
         gateway: GatewaySettings | None = None,
         pci_lines: int = 8,
+        hotplug: bool = False,
+        fast_probe: bool = True,
         **bond: Any,
     ) -> None:
         names = tuple(f"eth{n}" for n in range(nics))
@@ -229,7 +233,7 @@ class Box:
             era=era,
             cpus=cpus,
             nics=tuple(
-                NicSettings(name, n, bytes((0, 0x1B, 0x21, 0, 0, n + 1)))
+                NicSettings(name, n, bytes((0, 0x1B, 0x21, 0, 0, n + 1)), hotplug)
                 for n, name in enumerate(names)
             ),
             bond=BondSettings(slaves=names, **bond) if bonded else None,
@@ -237,6 +241,7 @@ class Box:
             overrides=overrides,
             completion_timeout_ms=50,
             pci_lines=pci_lines,
+            fast_probe=fast_probe,
         )
         self.machine = SimulatedMachine(self.settings, seed=seed)
         self.pages = {
