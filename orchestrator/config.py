@@ -148,6 +148,12 @@ class Machine(_Table):
         description="address of the first NIC of a machine without a bond",
         json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
     )
+    hotplug: bool | list[str] = Field(
+        False,
+        description="slots that tell the kernel when a card goes or comes (pciehp): it removes and "
+        "adds the NIC by itself",
+        json_schema_extra=_allowed("true, false, or a list of NICs"),
+    )
     fast_probe: bool = Field(
         True,
         description="the NICs' driver takes EEPROM, module and reset values as known; "
@@ -198,6 +204,7 @@ def build(
     parsed = tomlfile.validate(Machine, file)
     _check_era(file, parsed)
     _check_nics(file, parsed)
+    hotplug = _hotplug(file, parsed)
     _check_address(file, ("address",), parsed.address)
     bond_settings = None if parsed.bond0 is None else _bond(file, parsed, parsed.bond0)
     return MachineSettings(
@@ -205,7 +212,7 @@ def build(
         era=parsed.era,
         cpus=parsed.cpus,
         nics=tuple(
-            NicSettings(nic, slot, bytes((0x52, 0x54, 0, 0, 0, 0x10 + slot)))
+            NicSettings(nic, slot, bytes((0x52, 0x54, 0, 0, 0, 0x10 + slot)), nic in hotplug)
             for slot, nic in enumerate(parsed.nics)
         ),
         bond=bond_settings,
@@ -227,7 +234,9 @@ def _stem(name: str) -> str:
 
 
 def _overlay_bond(file: TomlFile, text: str) -> None:
-    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it."""
+    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it. As in sysfs, one monitor
+    that is set here takes the place of the file's other one."""
+    given: dict[str, Any] = {}
     for item in re.split(r"\s+|,(?=\w+=)", text.strip()):
         key, equals, value = item.partition("=")
         if not equals:
@@ -235,9 +244,16 @@ def _overlay_bond(file: TomlFile, text: str) -> None:
                 f"--bond: `{item}` has no value", "--bond 'mode=active-backup miimon=100'"
             )
         number = value.removeprefix("-").isdecimal()
-        parsed: Any = int(value) if number else value
+        given[key] = int(value) if number else value
         if key in ("slaves", "arp_ip_target"):
-            parsed = value.split(",")
+            given[key] = value.split(",")
+    if "miimon" not in given and given.get("arp_interval"):
+        given["miimon"] = 0
+    if "arp_interval" not in given and given.get("miimon"):
+        bond = file.data.get("bond0")
+        if isinstance(bond, dict) and bond.get("arp_interval"):
+            given["arp_interval"] = 0
+    for key, parsed in given.items():
         file.set(("bond0", key), parsed, "--bond")
 
 
@@ -274,6 +290,21 @@ def _check_nics(file: TomlFile, machine: Machine) -> None:
                 + (" twice" if machine.nics.count(nic) > 1 else ""),
                 f"allowed: {tomlfile.allowed(Machine.model_fields['nics'])}",
             )
+
+
+def _hotplug(file: TomlFile, machine: Machine) -> list[str]:
+    """NICs in slots with hot-plug."""
+    if isinstance(machine.hotplug, bool):
+        return machine.nics if machine.hotplug else []
+    for nic in machine.hotplug:
+        if nic not in machine.nics:
+            raise file.error(
+                ("hotplug",),
+                f"hotplug holds {tomlfile.show(nic)}, which is no NIC of this machine"
+                + did_you_mean(nic, machine.nics),
+                f"nics are {words(machine.nics)}",
+            )
+    return machine.hotplug
 
 
 def _bond(file: TomlFile, machine: Machine, bond: Bond0) -> BondSettings:
@@ -388,6 +419,9 @@ def to_toml(settings: MachineSettings) -> str:
         f"completion_timeout_ms = {settings.completion_timeout_ms}",
         f'address = "{settings.address}"',
     ]
+    if settings.hotplug_slots:
+        slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)
+        lines.append(f"hotplug = [{slots}]")
     if settings.bond is not None:
         lines += ["", f"[{settings.bond.name}]"]
         for key, value in settings.bond._asdict().items():

@@ -1,4 +1,4 @@
-"""What the LAN says of itself: ports, channels and LACP, the MAC table, the gateway's neighbours."""
+"""What the LAN says of itself: ports, channels, LACP, the MAC table, the gateway's neighbours."""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 
+_TO_ITSELF = "Error: Cannot enslave bond to itself."
+
+
 def _slave(bond: Bonding, name: str) -> Slave | None:
     return next((slave for slave in bond.slaves if slave.dev.name == name), None)
 
@@ -66,7 +69,8 @@ def set_slaves(cpu: Cpu, bond: Bonding, option: Option, value: str | int) -> Con
             "no command found in slaves file - use +ifname or -ifname",
         )  # fmt: skip
         return -EPERM
-    dev = cpu.net.device(name)
+    lo = cpu.net.loopback_dev
+    dev = lo if name == lo.name else cpu.net.device(name)
     if dev is None:
         say_by_era(cpu, bond, f"Interface {name} does not exist!")
         return -ENODEV
@@ -89,6 +93,16 @@ def _enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
     if dev.flags & IFF_SLAVE:
         say(cpu, bond, "Error: Device was already enslaved", dev)
         return -EBUSY
+    if dev is bond.dev:
+        say_by_era(cpu, bond, "Error: Cannot enslave bond to itself.", dev=dev, new=_TO_ITSELF)
+        return -EPERM
+    if dev is cpu.net.loopback_dev:  # NETIF_F_VLAN_CHALLENGED
+        say_by_era(
+            cpu, bond, f"Warning: enslaved VLAN challenged slave {dev.name}. Adding VLANs will be "
+            f"blocked as long as {dev.name} is part of bond {bond.dev.name}",
+            "enslaved VLAN challenged slave. Adding VLANs will be blocked as long as it is part "
+            "of bond.", dev,
+        )  # fmt: skip
     if dev.flags & IFF_UP:
         say_by_era(
             cpu, bond, f"{dev.name} is up - this may be due to an out of date ifenslave",
