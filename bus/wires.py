@@ -130,6 +130,13 @@ class Wires:
         if was_ours and name:  # its successor takes the connection when it begins
             self._join()
 
+    def close(self) -> None:
+        """Pull all cables."""
+        for sock in (*self._sockets.values(), *([self._server] if self._server else [])):
+            sock.close()
+        if self._plan.tap_fd >= 0:
+            os.close(self._plan.tap_fd)
+
     # -- in
 
     def look(self, fd: int) -> bool:
