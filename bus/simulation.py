@@ -183,7 +183,7 @@ class Simulation:
     # -- messages and time
 
     @property
-    def next_ns(self) -> int:
+    def due_ns(self) -> int:
         """When the next event is due; for ever away if there is none."""
         return self._heap[0][0] if self._heap else 1 << 63
 
@@ -206,6 +206,10 @@ class Simulation:
             return
         seat.scheduled_ns = time_ns
         self._push(time_ns, seat.name, "", None)
+
+    def next_ns(self) -> int:
+        """When something happens next; now, if nothing ever does."""
+        return max(self.now_ns, self._heap[0][0]) if self._heap else self.now_ns
 
     def run_until(self, time_ns: int, stop: Callable[[], bool] | None = None) -> None:
         """Run all events up to ``time_ns`` (absolute), or until ``stop()`` after a turn."""

@@ -48,10 +48,10 @@ class Together:
     def _run(self, machine: SimulatedMachine, until_ns: int, stop: Callable[[], bool]) -> None:
         simulations = [m.simulation for m in self.machines]
         while True:
-            one = min(simulations, key=lambda s: s.next_ns)
-            if one.next_ns > until_ns:
+            one = min(simulations, key=lambda s: s.due_ns)
+            if one.due_ns > until_ns:
                 break
-            one.run_until(one.next_ns, stop if one is machine.simulation else None)
+            one.run_until(one.due_ns, stop if one is machine.simulation else None)
             if one is machine.simulation and stop():
                 for simulation in simulations:
                     simulation.run_until(one.now_ns)

@@ -97,6 +97,8 @@ class Watch:
         found: list[Event] = []
         for name, recorder in self._recorders.items():
             kind, first = self._kinds[name], self._next[name]
+            if recorder.count == first:
+                continue
             records, self._next[name], lost = recorder.read(first)
             self.lost += lost
             wanted = self._wanted[kind]

@@ -526,17 +526,19 @@ PRESETS: dict[str, Params] = {
 }
 
 
+_HINTS = get_type_hints(Params)
+
+
 def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:
     """``params`` with single behaviours replaced; ValueError says what is allowed."""
-    hints = get_type_hints(Params)
     changes: dict[str, Any] = {}
     for name, text in overrides:
-        if name not in hints:
+        if name not in _HINTS:
             raise ValueError(f"there is no behaviour {name}")
         allowed = CHOICES.get(name)
         if allowed is not None and text not in allowed:
             raise ValueError(f"{name} is one of {', '.join(allowed)}")
-        if hints[name] is int:
+        if _HINTS[name] is int:
             low, high = _RANGES.get(name, (0, 0x7FFF_FFFF))
             try:
                 changes[name] = int(text, 0)
@@ -544,7 +546,7 @@ def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Pa
                 raise ValueError(f"{name} is a whole number") from None
             if not low <= changes[name] <= high:
                 raise ValueError(f"{name} is {low} to {high}")
-        elif hints[name] is str:
+        elif _HINTS[name] is str:
             changes[name] = text
         else:
             raise ValueError(f"{name} cannot be set by itself")
