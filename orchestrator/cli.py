@@ -217,8 +217,17 @@ def _of_host(host: str, verb: Verb) -> str:
     return LAN
 
 
+def _on_uplink(name: str | None, argv: Sequence[str]) -> None:
+    """A program of this host in the namespace of the machine's TAP uplink: never returns."""
+    from orchestrator import running, uplink  # noqa: PLC0415
+
+    uplink.run(running.find(name).directory, argv)
+
+
 def run(argv: Sequence[str]) -> int:
     """One command line; raises what ``guard`` turns into two lines."""
+    if len(argv) > 2 and argv[0] == "--on" and argv[1].rpartition("/")[2] == "uplink":
+        _on_uplink(argv[1].rpartition("/")[0] or None, argv[2:])
     try:
         result = grammar.main(list(argv), prog_name=PROGRAM, standalone_mode=False)
     except click.NoSuchOption as error:

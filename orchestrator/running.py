@@ -80,6 +80,19 @@ def open_machine(directory: Path, name: str) -> RemoteMachine:
         ) from None
 
 
+def addresses() -> dict[str, str]:
+    """Addresses of the machines that run, by name."""
+    found = {}
+    for machine in running_machines():
+        try:
+            settings = unpack_settings((machine.directory / SETTINGS_FILE).read_bytes())
+        except (OSError, ValueError, TypeError):
+            continue  # it is starting or ending, or belongs to a `run`
+        address = settings.address if settings.bond is None else settings.bond.address
+        found[machine.name] = address.partition("/")[0]
+    return found
+
+
 def age(machine: RunningMachine) -> str:
     """``3 min``: how long it has been up."""
     seconds = max(0, int(time.time() - machine.started))

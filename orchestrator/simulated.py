@@ -13,6 +13,7 @@ from typing import Any
 from bus.simulation import Place, Simulation
 from nodes.machine import APIC, LAN, MachineSettings
 from orchestrator import places as known_places
+from orchestrator.errors import BottomhalfError
 from orchestrator.local import LocalMachine
 from orchestrator.machine import NodeState
 
@@ -60,6 +61,11 @@ class SimulatedMachine(LocalMachine):
         seed: int = 0,
     ) -> None:
         super().__init__(settings, places)
+        if settings.lan.uplink == "tap":
+            raise BottomhalfError(
+                "a TAP uplink needs a machine of processes: a real kernel keeps no virtual time",
+                "bottomhalf up, or run --processes",
+            )
         self._ends: dict[str, tuple[int, int | None, int | None]] = {}
         seats = known_places.places(settings) if places is None else places
         self.simulation = Simulation(settings.layout(), seats, link_latency(settings), seed)

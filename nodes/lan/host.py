@@ -72,8 +72,7 @@ class Host:
         else:
             words[_ANSWERED + kind] += 1
             if mask >> trace.GATEWAY & 1:
-                how = 1 if outcome == ARP_ANSWER else 2
-                self._recorder.record(now_ns, trace.GATEWAY, a=packet_key(frame), b=how)
+                self._recorder.record(now_ns, trace.GATEWAY, a=packet_key(frame), b=outcome)
             if outcome in _UDP:
                 words[_UDP[outcome]] += 1
             elif outcome in _ARP:

@@ -44,7 +44,7 @@ class Options:
                 if not word[2:] and not rest:
                     raise UsageError(f"ping: option requires an argument -- '{word[1]}'")
                 given[word[1]] = word[2:] or rest.pop(0)
-            elif set(word[1:]) <= set("qn"):
+            elif all(letter in "qn" for letter in word[1:]):
                 self.quiet |= "q" in word
             else:
                 raise UsageError(f"ping: invalid option -- '{word[1]}'\n{USAGE}")
@@ -116,7 +116,7 @@ class HostPing:
         self.exit_code: int | None = None
         self._began = self._last = self._next = now_ns
         self._sent: dict[int, int] = {}
-        self._seen: set[int] = set()
+        self._seen: dict[int, bool] = {}
         self._number = self._received = self._duplicates = self._errors = 0
         self._times_us: list[int] = []
         self._unresolved: list[int] = []  # sequences that wait for ARP
@@ -218,7 +218,7 @@ class HostPing:
             return
         us = max(now_ns - self._sent[number], 0) // 1000
         again = number in self._seen
-        self._seen.add(number)
+        self._seen[number] = True
         self._received += not again
         self._duplicates += again
         self._times_us.append(us)

@@ -275,8 +275,9 @@ class LanNode(Node):
             self._welcome(sender)
         port = self._number.get(sender)
         if port is not None:
+            if self._there[port]:  # a successor without a farewell; else it may have shone already
+                self._light[port] = False
             self._there[port] = True
-            self._light[port] = False  # until it says that its laser is on
             self._look(port)
             self._shine(port)
 

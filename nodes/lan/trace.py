@@ -9,7 +9,7 @@ TRACEPOINTS = table(
     Tracepoint(1, "forward", "to one port; b = from << 16 | to"),
     Tracepoint(2, "flood", "to several ports; b = from << 16 | number of copies"),
     Tracepoint(3, "drop", "ended in the switch; context = index in IN_DROPS, b = port"),
-    Tracepoint(4, "gateway", "answered by the gateway; b = 1 ARP, 2 echo"),
+    Tracepoint(4, "gateway", "taken by the gateway; b = 1 ARP, 2 echo, ... (gateway.py)"),
     Tracepoint(5, "gateway_drop", "ended at the gateway; context = index in GW_DROPS"),
     Tracepoint(6, "link", "port went up or down; a = 1 up, b = port", always=True),
     Tracepoint(7, "cable", "a hand at a cable; a = 1 in, 0 out, b = port", always=True),

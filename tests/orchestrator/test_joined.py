@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
 from orchestrator import config, lanconfig, verbs
 from orchestrator.joined import Together
 from orchestrator.ledger import settled
@@ -9,6 +16,7 @@ from orchestrator.ready import wait_until_ready
 from orchestrator.session import Session, drive
 from orchestrator.simulated import SimulatedMachine
 
+ROOT = Path(__file__).parents[2]
 MS = 1_000_000
 
 
@@ -96,3 +104,42 @@ def test_the_same_seeds_give_the_same_run() -> None:
         return [*texts, settled(first).text(), settled(second).text()]
 
     assert run() == run()
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.mark.processes
+def test_a_second_machine_of_processes_joins_and_finds_a_restarted_switch(tmp_path: Path) -> None:
+    environment = os.environ | {"BOTTOMHALF_RUN_DIR": str(tmp_path / "r"), "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def pings(*words: str) -> bool:
+        for _ in range(20):
+            if "2 received" in run(*words[:-1], "ping", "-c", "2", "-i", "0.1", words[-1]).stdout:
+                return True
+        return False
+
+    assert "is running" in run("up", "-d", "--name", "m2", "--lan", "m1").stderr
+    assert run("up", "-d").returncode == 0
+    try:
+        said = run("up", "-d", "--name", "m2", "--lan", "m1")
+        assert "192.168.1.12/24 on the LAN of m1" in said.stdout
+        assert pings("--on", "m1", "m2")
+        assert pings("--on", "m2", "m1")
+        assert pings("--on", "m2", "gateway")
+        assert pings("--on", "m1/gateway", "m2")
+        assert run("--on", "m1", "kill", "lan").returncode == 0
+        assert run("--on", "m1", "restart", "lan").returncode == 0
+        assert pings("--on", "m2", "m1")
+        assert run("down", "m2").returncode == 0
+        assert "m2      DOWN" in run("top", "lan", "--once").stdout
+        assert pings("--on", "m1", "gateway")
+    finally:
+        run("down", "m2")
+        run("down", "m1")

@@ -220,6 +220,15 @@ def test_successor_without_a_farewell_must_shine_itself_too() -> None:
     assert lan.page.run("link")[0] == 0
 
 
+def test_light_that_is_told_before_the_way_back_is_there_stays() -> None:
+    """Two connections, one each way: a new switch may hear the NIC before it can answer it."""
+    settings = machine(nics=1)
+    lan = Bench(settings, "lan", lambda around: LanNode(around, settings))
+    lan.give(("eth0", LinkState(1, 10000)))
+    assert lan.give(("eth0", PeerBack(1))) == [("eth0", LinkState(1, 10000))]
+    assert lan.page.run("link")[0] == 1
+
+
 def test_cable_stays_out_over_a_restart_of_the_nic() -> None:
     lan = bench()
     cable(lan, "eth0", 0)
