@@ -8,11 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from nodes.cpu.kernel.net.bonding.ad import AdBond, AdParams, Aggregator, Port
-from nodes.cpu.kernel.net.bonding.ad_machines import (
-    handle_link_change,
-    rx_machine,
-    state_machine_handler,
-)
+from nodes.cpu.kernel.net.bonding.ad_keys import handle_link_change
+from nodes.cpu.kernel.net.bonding.ad_machines import rx_machine, state_machine_handler
 from nodes.cpu.kernel.net.bonding.bond_3ad import ad_rules
 from nodes.cpu.kernel.params import PRESETS
 from nodes.lan.lacp import Partner

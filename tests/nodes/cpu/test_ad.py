@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from nodes.cpu.kernel.net.bonding.ad import AdBond, AdParams, Aggregator, Port
-from nodes.cpu.kernel.net.bonding.ad_machines import handle_link_change, rx_machine
+from nodes.cpu.kernel.net.bonding.ad_keys import handle_link_change
+from nodes.cpu.kernel.net.bonding.ad_machines import rx_machine
 from nodes.cpu.kernel.net.bonding.ad_select import agg_selection_logic, better, unbind_port
 from nodes.cpu.kernel.net.bonding.bond_3ad import ad_rules
 from nodes.cpu.kernel.params import PRESETS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.jiffies import msecs_to_jiffies
-from nodes.cpu.kernel.net.bonding import ad_machines
+from nodes.cpu.kernel.net.bonding import ad_keys, ad_machines
 from nodes.cpu.kernel.net.bonding.ad import (
     AGG_SELECT_TICKS,
     TICKS_PER_S,
@@ -101,11 +101,19 @@ class AdPort(XorPort):
 
     probes = True
 
+    members: list[NetDevice]  # of the active aggregator
+    sending: list[NetDevice]  # bond_update_slave_arr: those that could send when it was made
+
+    def configure(self, cpu: Cpu) -> None:
+        super().configure(cpu)
+        self.members = [dev for dev in self.slaves if dev.ifindex in self.extra]
+        self.sending = [dev for dev in self.members if dev in self.usable and self.can_send(dev)]
+
     def xmit_slave(self, cpu: Cpu, skb: SkBuff) -> NetDevice | None:
-        members = [dev for dev in self.slaves if dev.ifindex in self.extra]
         if cpu.params.hash_over == "usable":
-            members = [dev for dev in members if dev in self.usable and self.can_send(dev)]
-            return members[self.xmit_hash(cpu, skb) % len(members)] if members else None
+            sending = self.sending
+            return sending[self.xmit_hash(cpu, skb) % len(sending)] if sending else None
+        members = self.members
         if not members:
             return None
         start = self.xmit_hash(cpu, skb) % len(members)
@@ -148,7 +156,7 @@ class Ieee8023ad(Mode):
         slave.mode_info = AdInfo(port, aggregator)
         self._look(slave)
         speed = slave.speed if port.link_up else 0
-        ad_machines.initialize_key(port, speed, duplex=port.link_up and speed > 0)
+        ad_keys.initialize_key(port, speed, duplex=port.link_up and speed > 0)
         ad.ports.append(port)
         ad.aggregators.append(aggregator)
         yield from dev_mc_add(cpu, slave.dev, SLOW_MULTICAST)
@@ -192,7 +200,7 @@ class Ieee8023ad(Mode):
         self._look(slave)
         info.port.active = not slave.backup
         up = link == BOND_LINK_UP
-        ad_machines.handle_link_change(info.port, up, slave.speed, duplex=slave.speed > 0)
+        ad_keys.handle_link_change(info.port, up, slave.speed, duplex=slave.speed > 0)
         yield from self._settle(cpu)
 
     def speed_changed(self, cpu: Cpu, slave: Slave) -> None:
@@ -201,7 +209,7 @@ class Ieee8023ad(Mode):
         if info is not None:
             up = slave.link == BOND_LINK_UP
             speed = slave.speed if up else 0
-            ad_machines.adapter_speed_changed(info.port, speed, duplex=speed > 0)
+            ad_keys.adapter_speed_changed(info.port, speed, duplex=speed > 0)
             self._say(cpu)
 
     def backup_after_up(self, slave: Slave) -> bool:
@@ -248,7 +256,7 @@ class Ieee8023ad(Mode):
             ad.system = system if any(system) else self.bond.dev.dev_addr
             ad.system_priority, ad.user_key = settings.ad_actor_sys_prio, settings.ad_user_port_key
             for port in ad.ports:
-                ad_machines.update_actor(port)
+                ad_keys.update_actor(port)
         elif name == "min_links":
             yield from bond_set_carrier(cpu, self.bond)
 
