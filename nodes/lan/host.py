@@ -63,7 +63,7 @@ class Host:
         words = self._words
         reply, outcome = self.gateway.take(frame)
         mask = self.trace
-        if type(outcome) is str:
+        if isinstance(outcome, str):
             at, number = _DROP[outcome]
             words[at + kind] += 1
             words[_ERRORS] += reply is not None
