@@ -7,6 +7,7 @@
 ``softirq_order.first == "HI"``        what a lab module reported: ``softirq_order: first=HI n=10``
 ``irqs(eth0-TxRx-0) >= 10``            a counter, as the difference over the phase, of all CPUs;
                                        ``softirqs(NET_RX,cpu0)`` of one CPU (``COUNTERS``)
+``all_ones(eth0) == 6``                reads that found nobody; writes that vanished: ``vanished``
 ``ksoftirqd_wakeups() == 0``           any counter of a CPU's page (``ctxt(cpu1)``)
 ``seen(softirq_entry) > 0``            trace records of that kind (labs only)
 ``where(irq_handler_entry) == "cpu1"`` CPUs that recorded it, in order (labs only)
@@ -15,6 +16,9 @@
                                        step of CPU hot-plug: ``began(take_cpu_down)`` (labs only)
 ``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
+``reads(EEPROM,eth1) > 100``           register accesses: ``reads``, ``writes``, ms ``spent`` until
+                                       the next, name of the ``first``; of a group of registers
+                                       (``orchestrator.accesses``) and a NIC, or all (labs only)
 ``param.hz == 250``                    a behaviour of the era
 ``dmesg has "text"``                   the kernel log of the phase; ``dmesg lacks "text"``
 =====================================  =============================================================
@@ -34,6 +38,7 @@ from bus.ram import Schema
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import CPUHP_WAYS, TRACEPOINTS
+from orchestrator.accesses import GROUPS
 from orchestrator.errors import did_you_mean, words
 from orchestrator.tomlfile import duration_ns
 
@@ -63,8 +68,13 @@ QUANTITIES = {
 OF_PING = ("gap", "lost", "loss", "sent", "received", "rtt", "rtt_max")
 #: Counters with an item: how many words of the page, by what they are called.
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
+#: Counters of CPUs with a NIC for their item.
+NIC_COUNTERS = {"all_ones": "mmio_all_ones", "vanished": "mmio_lost"}
+_NIC = re.compile(r"^eth\d+$")
 #: Quantities that come from the flight recorders.
 RECORDED = ("seen", "where", "event", "most", "preempt", "began")
+#: The same of register accesses.
+ACCESSED = ("reads", "writes", "spent", "first")
 EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
 LAB_EXAMPLES = 'irqs(eth0-TxRx-0) >= 1 · softirq_order.first == "HI" · dmesg has "text"'
 
@@ -231,6 +241,12 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             )
         if name in ("event", "most") and (len(items) != 2 or items[1] not in ("a", "b")):
             raise ValueError(": a or b of an event?", f"{name}(irq_handler_entry,b)")
+    elif name in ACCESSED:
+        for item in items:
+            if item not in GROUPS and not re.fullmatch(r"eth\d+", item):
+                raise ValueError(
+                    f": no registers `{item}`{did_you_mean(item, GROUPS)}", words(GROUPS)
+                )
     elif name in COUNTERS:
         if len(items) != 1:
             raise ValueError(f": {name} of what?", f"{name}(NAME) or {name}(NAME,cpu0)")
@@ -239,8 +255,11 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             raise ValueError(
                 f": no softirq `{items[0]}`{did_you_mean(items[0], names)}", words(names)
             )
+    elif name in NIC_COUNTERS:
+        if len(items) != 1 or not _NIC.match(items[0]):
+            raise ValueError(f": {name} of which NIC?", f"{name}(eth0) or {name}(eth0,cpu0)")
     elif items or name not in _single_words(CPU_SCHEMA):
-        known = [*COUNTERS, *RECORDED, *_single_words(CPU_SCHEMA)]
+        known = [*COUNTERS, *NIC_COUNTERS, *RECORDED, *ACCESSED, *_single_words(CPU_SCHEMA)]
         raise ValueError(f": nothing is called `{name}()`{did_you_mean(name, known)}", words(known))
 
 

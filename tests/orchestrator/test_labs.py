@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.nic.registers import address_of, name_of
+from orchestrator import accesses
 from orchestrator.labs import file, output, page, questions
 from orchestrator.labs.performance import perform
 from orchestrator.simulated import SimulatedMachine
+from tests.nodes.nic import registerlog
 from tools import labs as tool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -132,6 +136,46 @@ def test_the_flow_of_2_6_18_is_do_irq_and_its_handlers_run_as_the_record_says() 
     assert "__do_IRQ" not in tool.run((*asked, "3.10"))[1]
 
 
+def real_probe() -> list[tuple[str, bool]]:
+    """The accesses of the real driver's log between insmod and `ip link set eth0 up`: register and
+    whether it was written. A folded move is one access of each kind that it is made of."""
+    steps = registerlog.read()
+    notes = [n for n, step in enumerate(steps) if isinstance(step, registerlog.Note)]
+    begin, end = (
+        next(n for n in notes if f"== {what}" in getattr(steps[n], "text", ""))
+        for what in ("insmod ixgbe", "ip link set eth0 up")
+    )
+    parts = {
+        "eeprom": (("EERD", True), ("EERD", False)),
+        "take": (("SWSM", False), ("GSSR", False), ("GSSR", True), ("SWSM", True)),
+        "mdio": (("MSCA", True), ("MSCA", False)) * 2 + (("MSRWD", False),),
+        "bits": (("I2CCTL", True),),
+    }
+    found: list[tuple[str, bool]] = []
+    for step in steps[begin:end]:
+        if isinstance(step, registerlog.Access):
+            found.append((name_of(step.offset).partition("[")[0], step.write))
+        elif isinstance(step, registerlog.Move):
+            found += parts.get(step.kind, ())
+    return found
+
+
+def test_a_probe_touches_groups_in_the_order_of_the_real_drivers_log() -> None:
+    """And the page's table has the log's counts, which are those of the lab's run."""
+    lab = file.load("probe", seed=7)
+    shown = perform(SimulatedMachine(lab.scenario.machine, seed=7), lab, 7)
+    ours = accesses.table(accesses.of(shown.played.stretches[5].records, nic=1))
+    real = [(accesses.group_of(address_of(name)), write) for name, write in real_probe()]
+    order = dict.fromkeys(group for group, _ in real if group != "flush")  # of the IPsec tables
+    assert [row.group for row in ours if row.group != "flush"] == list(order)
+    counts = {row.group: (row.reads, row.writes) for row in ours}
+    table = re.findall(r"^\| ([\w-]+) \| (\d+) \| (\d+) \|$", page.read(lab), re.MULTILINE)
+    assert len(table) == 7
+    for group, reads, writes in table:
+        assert (int(reads), int(writes)) == (real.count((group, False)), real.count((group, True)))
+        assert counts[group] == (int(reads), int(writes))
+
+
 @pytest.mark.slow
 def test_nobody_cares_after_linuxs_own_number_of_interrupts() -> None:
     lab = file.load("shared-irq-nobody-cared", settings=["spurious_window=100000"])
@@ -166,6 +210,13 @@ def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
 def test_a_lab_runs_on_processes(name: str, tmp_path: Path) -> None:
     value = on_processes(name, tmp_path / "run")
     assert {span[2] for cpu in value["contexts"].values() for span in cpu} >= {"H", "S", "T"}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", ["probe", "tx-hang"])
+def test_a_lab_of_the_driver_author_runs_on_processes(name: str, tmp_path: Path) -> None:
+    """Counts of register accesses are exact there as well; a reset comes in 4 to 7 s."""
+    assert on_processes(name, tmp_path / "run")["lab"] == name
 
 
 @pytest.mark.processes

@@ -41,6 +41,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "rescuer": ("once", "again"),
     "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
+    "pciehp_thread": ("event-thread", "workqueue", "irq-thread"),
+    "pciehp_events": ("presence", "presence+link"),
+    "removed_config": ("asked", "marked"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
@@ -109,6 +112,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "autoc_write": ("plain", "pipeline"),
     "msix_other": ("whole", "cause-bits"),
     "ixgbe_health_checks": ("off", "on"),
+    "tx_watchdog_text": ("device", "queue"),
+    "tx_timeout_text": ("none", "warning"),
     "nvm_version": ("word-29", "etrack-id"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "mtu_check": ("errno", "extack"),
@@ -286,6 +291,9 @@ class Params(NamedTuple):
     softnet_columns: int
     # ixgbe and bonding
     removed_device: str
+    pciehp_thread: str  # who removes and adds the device of a hot-plug slot
+    pciehp_events: str  # what makes it do so: presence if SltCap has surprise; since 3.15 the link
+    removed_config: str  # is a device that was pulled still asked for its configuration: 4.12
     bond_stats: str  # of its slaves: /proc/net/dev
     reta_order: str  # within each group of four entries
     master_disable: str  # before a reset
@@ -293,6 +301,8 @@ class Params(NamedTuple):
     autoc_write: str
     msix_other: str  # what the handler of other causes clears and enables again
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
+    tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
+    tx_timeout_text: str  # does ixgbe say that it resets itself for that
     eitr_start: int  # EITR of a queue's vector while the driver chooses
     nvm_version: str  # where ethtool -i's firmware-version is read
     mtu_check: str  # how an MTU out of range is refused
@@ -486,6 +496,9 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "softnet_columns": (9, 10, 13),
     # ixgbe and bonding
     "removed_device": ("not-recognised", "not-recognised", "all-ones"),
+    "pciehp_thread": ("event-thread", "workqueue", "irq-thread"),
+    "pciehp_events": ("presence", "presence", "presence+link"),
+    "removed_config": ("asked", "asked", "marked"),
     "bond_stats": ("sum", "sum", "since-enslaved"),
     "reta_order": ("reversed", "reversed", "straight"),
     "master_disable": ("if-enabled", "always", "with-readback"),
@@ -493,6 +506,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "autoc_write": ("plain", "pipeline", "pipeline"),
     "msix_other": ("whole", "cause-bits", "cause-bits"),
     "ixgbe_health_checks": ("off", "off", "on"),
+    "tx_watchdog_text": ("device", "queue", "queue"),
+    "tx_timeout_text": ("none", "warning", "warning"),
     "eitr_start": (0xC3, 0xC8, 0xC8),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
     "mtu_check": ("errno", "errno", "extack"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.socket import Socket
     from nodes.cpu.kernel.net.taps import TapSession
     from nodes.cpu.kernel.percpu import Context, Cpu
+    from nodes.cpu.kernel.timer import Timer
 
 IFF_UP, IFF_BROADCAST, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x2, 0x8, 0x40
 IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
@@ -68,6 +69,9 @@ class NetDevice:
         # transmit queue of this CPU
         self.qdisc: deque[SkBuff] = deque()
         self.queue_stopped = False  # no room in the ring that this CPU sends on
+        # on the boot CPU:
+        self.ndo_tx_timeout: Callable[[], Context] | None = None
+        self.watchdog_timer: Timer | None = None
 
     def shared(self) -> tuple[Any, ...]:
         """What replicas hold."""

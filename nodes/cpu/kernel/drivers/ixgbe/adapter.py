@@ -42,6 +42,7 @@ TX_STOPPED = 9  # bit n: CPU n waits for room; written under the tx lock
 #: it stuck, and its jiffies (Linux stamps each frame; that would cost each packet something).
 CHECK_FOR_TX_HANG, TX_DONE_OLD, HANG_CHECK_ARMED, TIME_STAMP = 10, 11, 12, 13
 TX_RESTART = 14  # queue was woken after it had been full
+TRANS_START = 15  # jiffies when it got full (Linux has those of the last frame)
 #: A ring is full when there is less room than a frame may need.
 DESC_NEEDED = 4
 #: Largest frame without its FCS: IXGBE_MAX_JUMBO_FRAME_SIZE, and MTU.
@@ -181,6 +182,8 @@ class Adapter:
         entry: int = words[state + NTU]
         needed = DESC_NEEDED + length // BUFFER_BYTES
         if (words[state + NTC] - entry - 1) % count < needed:
+            if not words[state + TX_STOPPED]:
+                words[state + TRANS_START] = cpu.jiffies()
             words[state + TX_STOPPED] |= 1 << cpu.number
             if (words[state + NTC] - entry - 1) % count < needed:
                 words[state + TX_BUSY] += 1
@@ -263,6 +266,15 @@ class Adapter:
                 count_drop(cpu, "TX_RING_RESET", self.nic, classify(frame))
                 frame = b""
             entry = (entry + 1) % ring.tx_count
+
+    def stopped_queues(self) -> list[tuple[int, int]]:
+        """Queues that found no room in their rings, and their jiffies then."""
+        words = self.cpu.ram.words64
+        return [
+            (r.queue, words[r.state + TRANS_START])
+            for r in self.rings
+            if words[r.state + TX_STOPPED]
+        ]
 
     def pending_tx(self) -> bool:
         words = self.cpu.ram.words64

@@ -25,7 +25,11 @@ from nodes.cpu.kernel.drivers.ixgbe import (
 )
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter, Hw
 from nodes.cpu.kernel.drivers.ixgbe.semaphore import acquire_swfw_sync, release_swfw_sync
-from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
+from nodes.cpu.kernel.drivers.ixgbe.txrx import (
+    ixgbe_poll,
+    msix_clean_rings,
+    netif_tx_wake_queue,
+)
 from nodes.cpu.kernel.hrtimer import usleep_range
 from nodes.cpu.kernel.irq.affinity import (
     forget_affinity,
@@ -40,7 +44,7 @@ from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
-from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.percpu import ALL_ONES, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.machine import QUEUE_DMA_BYTES, RING_ENTRIES
@@ -69,6 +73,8 @@ def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool, int, int, int] | N
         adapter = Adapter(cpu, nic, netdev, ixgbe_poll)
         netdev.adapter = adapter
         cpu.net.adapters[name] = adapter
+    if adapter.down and not down:
+        netif_tx_wake_queue(cpu, adapter.netdev)  # its rings are empty
     adapter.down = down
     adapter.resize(queues, tx_count, rx_count)
     for napi in adapter.all_napi:
@@ -145,6 +151,7 @@ def probe(cpu: Cpu, nic: int) -> Context:
         ring.clear_counters(cpu)
     _map_dma(cpu, adapter)
     watchdog.init_service(cpu, adapter)
+    netdev.ndo_tx_timeout = lambda: watchdog.tx_timeout(cpu, adapter)
     yield from probelog.print_probe(cpu, adapter)
     yield from common.start_hw(cpu, adapter)
     yield from mac82599.disable_tx_laser(cpu, adapter)
@@ -230,8 +237,6 @@ def remove(cpu: Cpu, nic: int) -> Context:
     adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
     if adapter is None:
         return
-    if cpu.lost_nics[nic]:
-        adapter.removed = True
     yield from watchdog.stop_service(cpu, adapter)
     netdev = adapter.netdev
     yield from cpu.net.rtnl.lock(cpu)
@@ -273,8 +278,10 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     lines: list[tuple[int, tuple[Any, ...]]] = []
     nic = adapter.nic
     last = len(adapter.rings)
+    ports = len(cpu.machine.hotplug_slots)  # whose numbers come first
+    first = FIRST_MSI_IRQ + ports + nic * (cpu.machine.queues + 1)
     for index in range(last + 1):
-        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (cpu.machine.queues + 1) + index)
+        irq = cpu.vectors.msi_irq(first + index)
         hint = 1 << index if index < last else 0
         state = setup_affinity(cpu, irq, hint or None, hint=hint)
         try:
@@ -372,7 +379,7 @@ def _disable_tx(cpu: Cpu, adapter: Adapter) -> Context:
         yield from _wait_off(cpu, adapter, [regs.tx_queue(r.queue) + 0x28 for r in adapter.rings])
     for ring in adapter.rings:
         head = yield from hw.read_reg(cpu, adapter, regs.tx_queue(ring.queue) + 0x10)
-        if not adapter.removed:
+        if head != ALL_ONES:  # of a card that is gone nobody knows; its own books tell
             adapter.count_unsent(cpu, ring, head)
     control = yield from hw.known(cpu, adapter, regs.DMATXCTL, 0x8100_0001)
     adapter.write_reg(regs.DMATXCTL, control & ~regs.DMATXCTL_TE)

@@ -272,7 +272,16 @@ def tx_timeout_reset(cpu: Cpu, adapter: Adapter, queue: int) -> Context:
         count = adapter.tx_timeout_count + 1
         text = f"tx hang {count} detected on queue {queue}, resetting adapter"
         hw.e_info(cpu, adapter, text)
+        yield from tx_timeout(cpu, adapter)
+
+
+def tx_timeout(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_tx_timeout, ndo_tx_timeout: the service task is to reset the adapter. Behaviour
+    ``tx_timeout_text``: whether that is said."""
+    if not adapter.down:
         adapter.service.reset_requested = True
+        if cpu.params.tx_timeout_text == "warning":
+            hw.e_warn(cpu, adapter, "initiating reset due to tx timeout")
         yield from service_event_schedule(cpu, adapter)
 
 
