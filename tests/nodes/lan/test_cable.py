@@ -12,7 +12,17 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 
 from bus.faults import HITS, KINDS, PORT, ROW_WORDS, ROWS, parse
-from bus.messages import BadFrame, Cable, EthFrame, Fault, LinkState, PeerBack, PeerLost, Reply
+from bus.messages import (
+    BadFrame,
+    Cable,
+    EthFrame,
+    Fault,
+    LinkState,
+    PeerBack,
+    PeerLost,
+    Reply,
+    Snapshot,
+)
 from nodes.lan.cable import FRAMES_MAX, REORDER_NS
 from nodes.lan.page import GATEWAY_PORT, IN_DROPS, PORTS
 from nodes.ledger import REQUEST
@@ -319,6 +329,16 @@ def test_the_same_seed_gives_the_same_run() -> None:
         return numbers(there(lan, 50) + lan.advance(50 * MS))
 
     assert run() == run()
+
+
+def test_the_snapshot_names_faults_channels_and_neighbours() -> None:
+    lan = known()
+    fault(lan, "eth1", "loss=2,rx")
+    there(lan)
+    ((_, reply),) = lan.give(("ctl", Snapshot(1, "state")))
+    state = msgpack.unpackb(reply.value)
+    assert state["faults"] == [["eth1", "loss=1,rx", 1]]
+    assert (state["channels"], state["neighbours"]) == ([], [])
 
 
 def test_rows_of_each_port_have_their_place() -> None:
