@@ -148,4 +148,4 @@ def _text(bond: Bonding, option: Option, template: str, text: str, value: str | 
     )  # fmt: skip
 
 
-assert set(_OLD) <= set(OPTIONS)
+assert all(name in OPTIONS for name in _OLD)
