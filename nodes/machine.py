@@ -14,6 +14,12 @@ from bus.ram import Layout
 CONTROL = "ctl"
 APIC = "apic"
 LAN = "lan"
+#: Name of the gateway's port of the switch; no node, but faults may befall its cable.
+GATEWAY = "gateway"
+#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK`` is what is
+#: behind the last port, others are machines that joined (``@m2``).
+OUTSIDE = "@"
+UPLINK = "@uplink"
 
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
@@ -77,6 +83,27 @@ class BondSettings(NamedTuple):
     primary: str = ""
     num_grat_arp: int = 1
     address: str = "192.168.1.10/24"
+    primary_reselect: str = "always"
+    fail_over_mac: str = "none"
+    arp_interval: int = 0
+    arp_ip_target: tuple[str, ...] = ()
+    arp_validate: str = "none"
+    arp_all_targets: str = "any"
+    arp_missed_max: int = 2
+    peer_notif_delay: int = 0
+    resend_igmp: int = 1
+    all_slaves_active: int = 0
+    min_links: int = 0
+    packets_per_slave: int = 1
+    xmit_hash_policy: str = "layer2"
+    lacp_rate: str = "slow"
+    lacp_active: str = "on"
+    ad_select: str = "stable"
+    ad_actor_sys_prio: int = 65535
+    ad_user_port_key: int = 0
+    ad_actor_system: str = "00:00:00:00:00:00"
+    lp_interval: int = 1
+    tlb_dynamic_lb: int = 1
 
 
 class GatewaySettings(NamedTuple):
@@ -84,6 +111,58 @@ class GatewaySettings(NamedTuple):
 
     mac: bytes = bytes.fromhex("020000000001")
     addresses: tuple[str, ...] = GATEWAY_ADDRESSES
+    #: addresses that it has in tagged VLANs, as (VLAN, addresses)
+    vlans: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+class PortSettings(NamedTuple):
+    """VLANs of one switch port: ``native`` without a tag (0: none), ``trunk`` with one."""
+
+    port: str  # a NIC, a channel's member, or "gateway"
+    native: int
+    trunk: tuple[int, ...] = ()
+
+
+class LacpSettings(NamedTuple):
+    """LACP of a port-channel of the switch: ``activity`` active or passive, ``rate`` slow or fast
+    (how often it wants to hear from the other end). ``keys`` and ``wrong`` are of single ports, by
+    name of the NIC: another key than the channel's, a way to speak wrongly."""
+
+    activity: str = "active"
+    rate: str = "slow"
+    key: int = 1
+    system: bytes = bytes.fromhex("020000000002")
+    system_priority: int = 32768
+    port_priority: int = 32768
+    keys: tuple[tuple[str, int], ...] = ()
+    wrong: tuple[tuple[str, str], ...] = ()
+
+    def port_key(self, name: str) -> int:
+        return dict(self.keys).get(name, self.key)
+
+    def port_wrong(self, name: str) -> str:
+        return dict(self.wrong).get(name, "")
+
+
+class ChannelSettings(NamedTuple):
+    """A port-channel: its members in order, "static" or "lacp"."""
+
+    name: str
+    members: tuple[str, ...]
+    mode: str = "static"
+    lacp: LacpSettings = LacpSettings()
+
+
+class LanSettings(NamedTuple):
+    """The switch. Without ``ports`` it knows no VLANs and lets tags pass as they are."""
+
+    ageing_s: int = 300
+    ports: tuple[PortSettings, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
+    #: what is behind the last port: "" the gateway of the node itself, "tap" a kernel's TAP device,
+    #: "join" the switch of the machine ``join``
+    uplink: str = ""
+    join: str = ""
 
 
 class MachineSettings(NamedTuple):
@@ -103,6 +182,7 @@ class MachineSettings(NamedTuple):
     fast_probe: bool = True  # drivers take what they know of a NIC for granted
     ioapics: int = 1  # what the firmware's tables (MADT) list
     pci_lines: int = 8  # pins of the I/O APIC that the slots share
+    lan: LanSettings = LanSettings()
 
     @property
     def cpu_names(self) -> tuple[str, ...]:

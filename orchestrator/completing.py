@@ -40,7 +40,8 @@ def candidates(verb: str) -> list[str]:
     if verb == "fault":
         from bus.faults import KINDS  # noqa: PLC0415
 
-        return ["list", "clear", *settings.nic_names, "apic", "active", "backup", *KINDS, "--for"]
+        targets = (*settings.nic_names, "apic", "active", "backup", "gateway")
+        return ["list", "clear", *targets, *KINDS, "--for"]
     if verb == "regs":
         from nodes.nic.registers import BY_NAME  # noqa: PLC0415
 

@@ -162,6 +162,8 @@ def _name(names: tuple[str, ...], index: int) -> str:
 
 
 def _port(number: int) -> str:
+    if number > GATEWAY_PORT:
+        return f"channel {number - GATEWAY_PORT}"
     return "gateway" if number == GATEWAY_PORT else f"port {number + 1}"
 
 

@@ -75,7 +75,7 @@ def tcpdump(session: Session, argv: Sequence[str]) -> Steps:
                 yield from close_tap(session, tap)
         broken = [
             f"{node} {fault.text}"
-            for node in settings.node_names
+            for node in faults.names(settings)
             for fault in faults.of(session.machine.ram, settings, node)
         ]
         comment = f"faults at the end: {', '.join(broken)}" if broken else ""

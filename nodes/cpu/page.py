@@ -142,6 +142,7 @@ CPU_SCHEMA = Schema(
         Field("icmp_sent", "given to the network stack by sockets of this CPU", 3),
         Field("icmp_generated", "made by the kernel itself", 3),
         Field("delivered", "queued on the socket that wanted it", 3),
+        Field("bond_copies", "further copies for further slaves of a bond", 3),
         Field("handover_out", "skbs given to another CPU, further copies not counted", 3),
         Field("handover_in", "skbs taken from another CPU, likewise", 3),
         Field("tx_posted", "by NIC: descriptors handed to the NIC", 3 * NICS_MAX),
@@ -174,6 +175,11 @@ CPU_SCHEMA = Schema(
         Field("bond_next_mii_ns", "clock of the next MII look"),
         Field("bond_slave_link", "by NIC: 1 + BOND_LINK_ value; 0 not a slave", NICS_MAX),
         Field("bond_failures", "by NIC: link_failure_count", NICS_MAX),
+        # what each CPU saw of a slave, in jiffies; the ARP monitor takes the latest of all CPUs
+        Field("slave_last_rx", "by NIC: last frame that counts for the ARP monitor", NICS_MAX),
+        Field("slave_last_tx", "by NIC: trans_start", NICS_MAX),
+        Field("slave_target_last_rx", "by NIC, then by ARP target", 16 * NICS_MAX),
+        Field("slave_last_link_up", "by NIC: jiffies at which it came up or active", NICS_MAX),
         # the last ping started on this CPU
         Field("ping_running", ""),
         Field("ping_sent", ""),

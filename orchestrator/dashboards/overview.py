@@ -102,7 +102,7 @@ def _lan_rows(view: MachineView, rows: int) -> list[Line]:
     """Gateway, switch, and the line between them."""
     lan = view.lan
     out: list[Line] = [""] * rows
-    out[0] = "  gateway"
+    out[0] = f"  {lanfacts.port_name(view, GATEWAY_PORT)}"
     out[1] = f"    | {rate(lan.rate('frames_in', lanfacts.words(GATEWAY_PORT)))}/s"
     name = Text(f"  {lan.number} ").append("lan ", "bold" if lan.running else STYLES["X"])
     if not lan.alive:
@@ -291,7 +291,7 @@ def _broken(broken: list[facts.Break], columns: int, height: int) -> Sequence[Li
     if not broken:
         return [" nothing"]
     shown: list[Line] = [
-        two(Text(f" {b.node}  {b.what}", style="bold"), f"mend: {b.mend:<20}", columns)
+        two(Text(f" {b.node}  {b.what}", style="bold"), f" mend: {b.mend:<20}", columns)
         for b in broken[:height]
     ]
     if len(broken) > height:

@@ -35,7 +35,6 @@ from nodes.cpu.kernel.locks.lockdep import Lockdep
 from nodes.cpu.kernel.net import device, napi, receive, route
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
-from nodes.cpu.kernel.net.bonding import monitor
 from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
 from nodes.cpu.kernel.net.fib import FibRoute, fib_table_insert, inet_insert_ifa
 from nodes.cpu.kernel.net.icmp import unreachable
@@ -195,7 +194,7 @@ def _set_up_bond(cpu: Cpu) -> Context:
     assert settings is not None
     bond = yield from bonding.bond_create(cpu, settings)
     yield from _add_address(cpu, settings.address, bond.dev.ifindex)
-    yield from monitor.start(cpu, bond)
+    yield from bonding.bond_open(cpu, bond)
     for name in settings.slaves:
         yield from enslave(cpu, name)
 

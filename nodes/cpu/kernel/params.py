@@ -47,7 +47,38 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
+    "enslave_order": ("at-once", "select-first", "carrier-first"),
+    "best_slave": ("running-primary", "reselect", "list-order"),
+    "rr_start": ("curr-active", "counter", "per-cpu"),
+    "hash_over": ("slaves", "usable"),
+    "slave_mtu": ("own", "forced"),
+    "arp_first_link": ("up", "carrier"),
+    "enslave_bond_down": ("refused", "allowed"),
+    "bond_close": ("releases", "keeps"),
+    "arp_monitor": ("one-pass", "committed"),
+    "arp_half_interval": ("active-backup", "always"),
+    "arp_probe_failed": ("kept", "committed"),
+    "arp_last_tx": ("trans_start", "probe"),
+    "arp_no_route": ("always", "validated"),
+    "arp_validate_reply": ("active-only", "any-slave"),
+    "new_active_time": ("kept", "now"),
     "release_role": ("as-it-was", "inactive-first"),
+    "xmit_hash": ("bond-mac", "source-mac", "flow"),
+    "ad_speed_key": ("bitmask", "number"),
+    "ad_expired_partner": ("timeout", "timeout+activity"),
+    "ad_attached_sync": ("always", "if-active"),
+    "ad_candidates": ("any-port", "enabled-port"),
+    "ad_link_change": ("begin", "reselect"),
+    "ad_carrier": ("partner", "active", "attached-ports", "enabled-ports"),
+    "ad_selection_wait": ("timer", "none"),
+    "ad_matched_again": ("yes", "no"),
+    "ad_churn": ("none", "60s"),
+    "ad_num_ports": ("attached", "enabled"),
+    "ad_open": ("nothing", "one-tick"),
+    "ad_set_carrier": ("tells-change", "tells-always"),
+    "tlb_hash": ("dest-ip", "policy"),
+    "rlb_request": ("on-active", "on-assigned"),
+    "lp_frame": ("burst", "once", "loopback"),
     "irq_flow": ("do_irq", "handlers"),
     "handlers_irqs_on": ("unless-IRQF_DISABLED", "never"),
     "irq_count_position": ("before-check", "after-check"),
@@ -154,6 +185,7 @@ _RANGES = {
     "nr_irqs_base": (16, 4096),
     "work_nr_colors": (2, 16),
     "cpumask_bits": (0, 8192),
+    "ad_partner_default": (0, 255),
 }
 
 
@@ -311,7 +343,39 @@ class Params(NamedTuple):
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
+    enslave_order: str  # when a new slave may become the active one, and the carrier is set
+    best_slave: str  # bond_find_best_slave: who is preferred, and where the search begins
+    rr_start: str  # balance-rr: the slave of the first packet
+    hash_over: str  # what a hash chooses from: all slaves, or those that can send
+    enslave_bond_down: str  # to a bond that is down
+    bond_close: str  # what it does with its slaves
+    arp_monitor: str  # of active-backup
+    arp_half_interval: str  # who has half an interval of grace (not 2.6.18's active-backup)
+    arp_probe_failed: str  # is a slave that was tried in vain set to FAIL and inactive?
+    arp_last_tx: str  # what counts as sending: anything, or a probe
+    arp_no_route: str  # when a target without a route is worth a line
+    arp_validate_reply: str  # on which slaves an answer to the one that is tried counts
+    arp_first_link: str  # link of a new slave when only the ARP monitor runs
+    new_active_time: str  # does a new active slave's time of coming up begin anew?
+    slave_mtu: str  # does enslaving give it the bond's MTU?
     release_role: str  # what a leaving active slave is called in the log
+    xmit_hash: str  # the formulas of xmit_hash_policy
+    ad_speed_key: str  # 802.3ad: how a port's key says its speed
+    ad_partner_default: int  # port state that a partner has until it speaks
+    ad_expired_partner: str  # bits of the partner that EXPIRED sets
+    ad_attached_sync: str  # is a port of an aggregator that is not active in sync?
+    ad_candidates: str  # what may become the active aggregator
+    ad_link_change: str  # the machines begin anew, or the aggregator is chosen again
+    ad_carrier: str  # when the bond has its carrier
+    ad_selection_wait: str  # must agg_select_timer run out before an aggregator becomes active?
+    ad_matched_again: str  # CURRENT looks twice whether the port is matched
+    ad_churn: str
+    ad_num_ports: str  # ports that /proc and /sys count in the active aggregator
+    ad_open: str  # what bond_open does to agg_select_timer
+    ad_set_carrier: str  # bond_3ad_set_carrier says that the carrier changed
+    tlb_hash: str  # balance-tlb: what picks an entry of the hash table
+    rlb_request: str  # balance-alb: the slave that sends an ARP request
+    lp_frame: str  # learning packets: three of type 0x60, one, one of type 0x9000
     bond_mac_before_slaves: str
     bonding_version: str
     ixgbe_version: str
@@ -515,8 +579,40 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),
+    "enslave_order": ("at-once", "select-first", "carrier-first"),
+    "best_slave": ("running-primary", "reselect", "list-order"),
+    "rr_start": ("curr-active", "counter", "per-cpu"),
+    "hash_over": ("slaves", "slaves", "usable"),
+    "enslave_bond_down": ("refused", "allowed", "allowed"),
+    "bond_close": ("releases", "keeps", "keeps"),
+    "arp_monitor": ("one-pass", "committed", "committed"),
+    "arp_half_interval": ("active-backup", "active-backup", "always"),
+    "arp_probe_failed": ("kept", "kept", "committed"),
+    "arp_last_tx": ("trans_start", "trans_start", "probe"),
+    "arp_no_route": ("always", "validated", "validated"),
+    "arp_validate_reply": ("active-only", "active-only", "any-slave"),
+    "arp_first_link": ("up", "carrier", "carrier"),
+    "new_active_time": ("kept", "now", "now"),
+    "slave_mtu": ("own", "forced", "forced"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "as-it-was", "inactive-first"),
+    "xmit_hash": ("bond-mac", "source-mac", "flow"),
+    "ad_speed_key": ("bitmask", "bitmask", "number"),
+    "ad_partner_default": (1, 1, 0),
+    "ad_expired_partner": ("timeout", "timeout", "timeout+activity"),
+    "ad_attached_sync": ("always", "always", "if-active"),
+    "ad_candidates": ("any-port", "enabled-port", "enabled-port"),
+    "ad_link_change": ("begin", "begin", "reselect"),
+    "ad_carrier": ("partner", "attached-ports", "enabled-ports"),
+    "ad_selection_wait": ("timer", "none", "none"),
+    "ad_matched_again": ("yes", "no", "no"),
+    "ad_churn": ("none", "none", "60s"),
+    "ad_num_ports": ("attached", "attached", "enabled"),
+    "ad_open": ("nothing", "one-tick", "one-tick"),
+    "ad_set_carrier": ("tells-change", "tells-change", "tells-always"),
+    "tlb_hash": ("dest-ip", "dest-ip", "policy"),
+    "rlb_request": ("on-active", "on-active", "on-assigned"),
+    "lp_frame": ("burst", "once", "loopback"),
     "bond_mac_before_slaves": ("zero", "random", "random"),
     "bonding_version": ("v3.0.3 (March 23, 2006)", "v3.7.1 (April 27, 2011)", "v6.1.0"),
     "ixgbe_version": ("3.2.9-k2", "3.13.10-k", "6.1.0"),

@@ -98,7 +98,7 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "sysctl": sysctl.values(cpu),
         "modules": [(m.name, m.size, m.state) for m in cpu.modules.values()],
         "absent_files": params.absent_files,
-        "bonds": {name: _bond(bond) for name, bond in cpu.net.bonds.items()},
+        "bonds": {name: _bond(cpu, bond) for name, bond in cpu.net.bonds.items()},
         "neighbours": [
             (
                 ".".join(str(octet) for octet in neigh.address),
@@ -116,26 +116,33 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
     }
 
 
-def _bond(bond: Bonding) -> dict[str, Any]:
+def _bond(cpu: Cpu, bond: Bonding) -> dict[str, Any]:
+    """The bond's options as they are now, its state, and what its mode adds (``info``)."""
     settings = bond.settings
     return {
-        "mode": settings.mode,
-        "primary": settings.primary,
+        **settings._asdict(),
+        "updelay": bond.updelay_ticks * settings.miimon,
+        "downdelay": bond.downdelay_ticks * settings.miimon,
+        "peer_notif_delay": bond.peer_notif_ticks * settings.miimon,
+        "number": bond.mode.number,
+        "long_name": bond.mode.long_name,
+        "uses_primary": bond.mode.uses_primary,
+        "hashes": bond.mode.hashes,
+        "primary": settings.primary if bond.primary() is not None else "",
         "active": bond.curr_active.dev.name if bond.curr_active is not None else None,
         "carrier": bond.dev.carrier,
         "mac": bond.dev.dev_addr,
-        "miimon": settings.miimon,
-        "updelay": bond.updelay_ticks * settings.miimon,
-        "downdelay": bond.downdelay_ticks * settings.miimon,
-        "use_carrier": settings.use_carrier,
-        "num_grat_arp": settings.num_grat_arp,
+        "info": bond.mode.snapshot(cpu),
         "slaves": [
             {
                 "name": slave.dev.name,
                 "link": slave.link,
+                "backup": slave.backup,
                 "speed": slave.speed,
                 "failures": slave.failure_count,
                 "perm_hwaddr": slave.perm_hwaddr,
+                "queue_id": slave.queue_id,
+                "info": bond.mode.slave_snapshot(cpu, slave),
             }
             for slave in bond.slaves
         ],

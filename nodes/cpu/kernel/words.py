@@ -21,6 +21,9 @@ _WORKS = {
     "ixgbe_service_task": NICS_MAX,
     "linkwatch_event": 1,
     "bond_mii_monitor": 1,
+    "bond_arp_monitor": 1,
+    "bond_3ad_state_machine_handler": 1,
+    "bond_alb_monitor": 1,
     "wq_unbind_fn": CPUS_MAX,
     "dst_gc_task": CPUS_MAX,
     "bh_off_irq_off": CPUS_MAX,
@@ -71,6 +74,9 @@ WORK = 0
 SERVICE_WORK = PLACES["ixgbe_service_task"].start
 LINKWATCH_WORK = PLACES["linkwatch_event"].start
 MII_WORK = PLACES["bond_mii_monitor"].start
+ARP_WORK = PLACES["bond_arp_monitor"].start
+AD_WORK = PLACES["bond_3ad_state_machine_handler"].start
+ALB_WORK = PLACES["bond_alb_monitor"].start
 UNBIND_WORK = PLACES["wq_unbind_fn"].start
 DST_GC_WORK = PLACES["dst_gc_task"].start
 PCIEHP_WORK = PLACES["pciehp"].start

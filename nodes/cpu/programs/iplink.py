@@ -1,4 +1,4 @@
-"""``ip link set DEV up|down|mtu N``, for ports and, as far as the MTU goes, for a bond."""
+"""``ip link set DEV up|down|mtu N``, for ports and a bond."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.drivers.ixgbe.adapter import MAX_MTU
 from nodes.cpu.kernel.net import device
+from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.programs.iperror import IpError, answers
@@ -62,7 +63,10 @@ def _change(cpu: Cpu, dev: NetDevice, word: str, value: int) -> Context:
 
 def _set_flags(cpu: Cpu, dev: NetDevice, *, up: bool) -> Context:
     """IFF_UP: dev_open or dev_close."""
-    adapter = dev.adapter
+    adapter, bond = dev.adapter, cpu.net.bonds.get(dev.name)
+    if bond is not None:
+        yield from (bonding.bond_up if up else bonding.bond_down)(cpu, bond)
+        return
     if adapter is None:
         raise answers(EOPNOTSUPP)
     if not up:

@@ -374,7 +374,7 @@ def test_the_announcement_moves_the_address_in_the_switch() -> None:
     mac = "00:1b:21:00:00:01"
 
     def port() -> str:
-        return next(name for address, name, _ in box.ask("lan", "state")["macs"] if address == mac)
+        return next(row[1] for row in box.ask("lan", "state")["macs"] if row[0] == mac)
 
     assert port() == "eth0"
     box.cable("eth0", inserted=False)

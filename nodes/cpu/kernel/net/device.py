@@ -186,7 +186,8 @@ def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Cont
 
 
 def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
-    """Count who wants every frame; a bond passes it on to its active slave."""
+    """Count who wants every frame; a bond passes it on to its active slave, or to all
+    of them, as its mode has it."""
     if cpu.net.devices.get(dev.ifindex) is not dev:
         return  # unregistered meanwhile
     dev.promiscuity += change
@@ -197,18 +198,20 @@ def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
     printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
     if dev.adapter is not None:
         write_fctrl(dev.adapter)
-    if dev.bonding is not None and dev.bonding.active is not None:
-        dev_set_promiscuity(cpu, dev.bonding.active, change)
+    for slave in dev.bonding.promiscuous() if dev.bonding is not None else ():
+        dev_set_promiscuity(cpu, slave, change)
 
 
 def move_promiscuity(dev: NetDevice | None, change: int) -> None:
     """The task that asked for it moves: this CPU counts it no more (-1), or from now on (1). The
     device itself notices nothing."""
-    while dev is not None:
-        dev.promiscuity += change
-        on = dev.promiscuity > 0
-        dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
-        dev = dev.bonding.active if dev.bonding is not None else None
+    if dev is None:
+        return
+    dev.promiscuity += change
+    on = dev.promiscuity > 0
+    dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
+    for slave in dev.bonding.promiscuous() if dev.bonding is not None else ():
+        move_promiscuity(slave, change)
 
 
 def carrier_on(cpu: Cpu, dev: NetDevice) -> Context:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV, SOCK_MOVE_SKB = 2, 3, 132
-BACKLOG_RX, BACKLOG_TX = 0, 1
+BACKLOG_RX, BACKLOG_TX, BACKLOG_BOND = 0, 1, 3  # 2: softnet_dead.OUTPUT_QUEUE
 #: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy.
 _MINE_SHIFT = 16
 
@@ -39,7 +39,8 @@ _HANDOVER = TRACEPOINTS["sock_handover"].number
 def enqueue_to_backlog(
     cpu: Cpu, target: int, skb: SkBuff, kind: int, nexthop: bytes = b"\0\0\0\0"
 ) -> Context:
-    """Give a frame to the backlog of CPU ``target``; ``kind`` is BACKLOG_RX or BACKLOG_TX."""
+    """Give a frame to the backlog of CPU ``target``; ``kind`` is BACKLOG_RX, _TX
+    or _BOND (a slave's frame for its bond's mode)."""
     buffer = cpu.handover.put(skb.frame)
     if buffer is None:
         kfree_skb_reason(cpu, skb, "HANDOVER_FULL")

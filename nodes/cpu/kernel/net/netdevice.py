@@ -63,7 +63,10 @@ class NetDevice:
         self.bonding: BondPort | None = None  # of a bond device
         self.adapter: Adapter | None = None
         self.inactive = False  # slave of a bond, not receiving
+        self.probed = False  # slave of a bond that looks at each frame (``BondPort.recv_probe``)
+        self.arpmon = False  # slave of a bond with the ARP monitor: note when it sends
         self.promiscuity = 0
+        self.mc_list: list[bytes] = []  # of the boot CPU
         self.refcnt = 0  # references of this CPU's dst entries
         self.slot = 0 if nic is None else nic + 1  # of its words in the page
         # transmit queue of this CPU
@@ -120,8 +123,10 @@ class Net:
         self.rtnl: Rtnl
         self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
         self.poll_list: list[Napi] = []
+        self.bond_probed: list[tuple[SkBuff, NetDevice]] = []  # for ``Mode.received``
         self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()
         self.deliver: Callable[[Cpu, SkBuff], Context]
+        self.bond_received: Callable[[Cpu, SkBuff, NetDevice], Context]
         self.receive: Callable[[Cpu, SkBuff], Context]
         self.receive_list: Callable[[Cpu, list[SkBuff]], Context]
         self.next_ifindex = 2  # 1 is lo

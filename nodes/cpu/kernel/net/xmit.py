@@ -20,11 +20,15 @@ from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.taps import dev_queue_xmit_nit
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.softirq import local_bh_disable, local_bh_enable
+from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.net.bonding.bond import BondPort
     from nodes.cpu.kernel.percpu import Cpu
 
+_COPIES = CPU_SCHEMA.index("bond_copies")
+_LAST_TX = CPU_SCHEMA.index("slave_last_tx")
 _QUEUE = TRACEPOINTS["net_dev_queue"].number
 
 
@@ -37,7 +41,9 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     if dev.bonding is not None:
         if cpu.net.taps:
             dev_queue_xmit_nit(cpu, skb, dev)
-        slave = dev.bonding.xmit_slave()
+        if dev.bonding.clones:
+            yield from _bond_copies(cpu, skb, dev.bonding)
+        slave = dev.bonding.xmit_slave(cpu, skb)
         if slave is None:
             kfree_skb_reason(cpu, skb, "BOND_NO_SLAVE")
         else:
@@ -65,6 +71,18 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     yield from local_bh_enable(cpu)
 
 
+def _bond_copies(cpu: Cpu, skb: SkBuff, port: BondPort) -> Context:
+    """Further copies for further slaves; each is a source of the ledger."""
+    for slave in port.others(cpu, skb):
+        copy = SkBuff(skb.frame, slave, skb.cls, skb.key)
+        copy.protocol = skb.protocol
+        copy.priority = 1 if cpu.params.slave_priority == "one" else skb.priority
+        cpu.words[_COPIES + skb.cls] += 1
+        port.trace_xmit(cpu, skb, slave)
+        yield
+        yield from dev_queue_xmit(cpu, copy, slave)
+
+
 def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     """Taps, then the driver under the tx lock; returns False if the driver had no room."""
     adapter = dev.adapter
@@ -75,6 +93,9 @@ def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
         dev_queue_xmit_nit(cpu, skb, dev)
     if skb.dst is not None and cpu.params.xmit_dst_release == "hard-start":
         skb_dst_drop(cpu, skb)
+    if dev.arpmon:
+        assert dev.nic is not None
+        cpu.words[_LAST_TX + dev.nic] = cpu.jiffies()  # trans_start
     ring = adapter.tx_ring(cpu.number)
     atomics = cpu.ram.atomics
     while atomics.test_and_set(ring.lock_word):

@@ -14,6 +14,7 @@ from typing import Any
 from bus.ram import Page
 from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     bonding,
+    bonding_ad,
     bondingsysfs,
     cpus,
     interrupts,

@@ -97,8 +97,7 @@ def _init_fdir_signature(cpu: Cpu, adapter: Adapter) -> Context:
 def set_rx_mode(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_set_rx_mode: modes, multicast table, addresses, VLAN filter and stripping."""
     yield from known(cpu, adapter, regs.FCTRL, 0)
-    for index in range(128):
-        adapter.write_reg(regs.mta(index), 0)
+    update_mc_addr_list(adapter)
     yield from sync_mac_table(cpu, adapter)
     pool = yield from known(cpu, adapter, regs.vmolr(0), 0)
     adapter.write_reg(regs.vmolr(0), pool | 0x0900_0000)
@@ -111,6 +110,19 @@ def set_rx_mode(cpu: Cpu, adapter: Adapter) -> Context:
     promiscuous = adapter.netdev.promiscuity
     vfe = 0 if promiscuous else regs.VLNCTRL_VFE
     adapter.write_reg(regs.VLNCTRL, control & ~regs.VLNCTRL_VFE | vfe)
+
+
+def update_mc_addr_list(adapter: Adapter) -> None:
+    """ixgbe_update_mc_addr_list_generic: a bit of the table for each address (filter type 0: its
+    upper 12 bits), and the table in use if there is any."""
+    table = [0] * 128
+    for address in adapter.netdev.mc_list:
+        vector = int.from_bytes(address[4:6], "little") >> 4
+        table[vector >> 5] |= 1 << (vector & 31)
+    for index, bits in enumerate(table):
+        adapter.write_reg(regs.mta(index), bits)
+    if adapter.netdev.mc_list:
+        adapter.write_reg(regs.MCSTCTRL, regs.MCSTCTRL_MFE)
 
 
 def write_fctrl(adapter: Adapter) -> None:
