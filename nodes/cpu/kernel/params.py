@@ -96,6 +96,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dst_without_device": ("loopback", "blackhole_netdev"),
     "xmit_dst_release": ("sent", "hard-start", "queue"),
     "neigh_first_probe": ("timer", "at-once"),
+    "ipfrag_limit": ("evict", "refuse"),
+    "frag_overlap": ("trim", "discard"),
+    "icmp_global_limit": ("no", "yes"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
     "offline_poll_list": ("left", "moved"),
@@ -274,6 +277,11 @@ class Params(NamedTuple):
     dev_refcnt_base: int  # what dev_refcnt shows of a device that nobody uses: 5.13
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
+    ipfrag_high_thresh: int  # bytes of all fragments that wait: net/ipv4/ip_fragment.c
+    ipfrag_low_thresh: int
+    ipfrag_limit: str
+    frag_overlap: str
+    icmp_global_limit: str  # of error messages in all: net/ipv4/icmp.c
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
     offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
@@ -474,6 +482,11 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "dev_refcnt_base": (0, 0, 1),
     "neigh_first_probe": ("timer", "at-once", "at-once"),
     "neigh_queue_bytes": (0, 65536, 212992),
+    "ipfrag_high_thresh": (256 << 10, 4 << 20, 4 << 20),
+    "ipfrag_low_thresh": (192 << 10, 3 << 20, 3 << 20),
+    "ipfrag_limit": ("evict", "evict", "refuse"),
+    "frag_overlap": ("trim", "trim", "discard"),
+    "icmp_global_limit": ("no", "no", "yes"),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
     "offline_poll_list": ("left", "moved", "moved"),

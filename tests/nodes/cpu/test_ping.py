@@ -98,18 +98,6 @@ def test_small_packets_have_no_time(shared: Box) -> None:
     assert ran.out.endswith("time 0ms\n\n")
 
 
-def test_what_does_not_fit_the_mtu_is_a_local_error_and_nothing_leaves(shared: Box) -> None:
-    tap = shared.capture("any")
-    sent = shared.total("icmp_sent")
-    ran = shared.ping("-c", "2", "-i", "0.1", "-s", "1473")
-    assert ran.err == "ping: local error: message too long, mtu=1500\n" * 2
-    assert ran.lines[-2].startswith("2 packets transmitted, 0 received, +2 errors, 100% packet")
-    assert ran.code == 1
-    assert tap.packets() == []
-    assert shared.total("icmp_sent") == sent
-    tap.stop()
-
-
 def test_dots_of_a_flood(shared: Box) -> None:
     ran = shared.ping("-f", "-c", "4")
     assert ran.lines[1] == ".\b \b" * 4

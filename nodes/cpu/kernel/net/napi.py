@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.handover import BACKLOG_RX
+from nodes.cpu.kernel.net.handover import BACKLOG_DEFRAG, BACKLOG_RPS, BACKLOG_RX
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.xmit import qdisc_run
 from nodes.cpu.kernel.percpu import Context
@@ -122,6 +122,10 @@ def _process_backlog(cpu: Cpu) -> Context:
     kind, skb, nexthop = cpu.net.backlog.popleft()
     if kind == BACKLOG_RX:
         yield from cpu.net.deliver(cpu, skb)
+    elif kind == BACKLOG_DEFRAG:
+        yield from cpu.net.defrag(cpu, skb)
+    elif kind == BACKLOG_RPS:
+        yield from cpu.net.receive(cpu, skb)
     else:
         yield from neigh_output(cpu, skb, nexthop)
     yield

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.device import Linkwatch, Rtnl
     from nodes.cpu.kernel.net.dst_gc import DstGarbage
     from nodes.cpu.kernel.net.fib import Fib
+    from nodes.cpu.kernel.net.icmp import RateLimit
+    from nodes.cpu.kernel.net.ip_fragment import Frags
     from nodes.cpu.kernel.net.ip_tables import Table
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.route import RouteCache
     from nodes.cpu.kernel.net.socket import Socket
     from nodes.cpu.kernel.net.taps import TapSession
+    from nodes.cpu.kernel.net.udp_table import UdpEntry
     from nodes.cpu.kernel.percpu import Context, Cpu
 
 IFF_UP, IFF_BROADCAST, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x2, 0x8, 0x40
@@ -108,6 +111,11 @@ class Net:
         self.neighbours: NeighbourTable
         self.sockets: dict[int, Socket] = {}  # of this CPU
         self.raw_sockets: dict[int, tuple[int, int, int, int]] = {}  # replicas, by id
+        self.udp_table: dict[int, list[UdpEntry]] = {}  # replicas, by port
+        self.pieces: dict[tuple[int, int], bytes] = {}  # of datagrams for (source CPU, socket)
+        self.frags: Frags
+        self.icmp_limit: RateLimit
+        self.defrag: Callable[[Cpu, SkBuff], Context]
         self.next_socket = cpu.number << 16 | 1
         self.taps: list[TapSession] = []
         self.bonds: dict[str, Bonding] = {}

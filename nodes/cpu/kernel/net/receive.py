@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.arp import arp_rcv
-from nodes.cpu.kernel.net.ip_input import ip_rcv
+from nodes.cpu.kernel.net.icmp import RateLimit
+from nodes.cpu.kernel.net.ip_fragment import Frags
+from nodes.cpu.kernel.net.ip_input import ip_local_deliver, ip_rcv
 from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, NetDevice
 from nodes.cpu.kernel.net.skbuff import (
     PACKET_BROADCAST,
@@ -149,6 +151,9 @@ def setup(cpu: Cpu) -> None:
         for skb in skbs:
             yield from netif_receive_skb(cpu, skb)
 
+    cpu.net.defrag = ip_local_deliver
+    cpu.net.frags = Frags()
+    cpu.net.icmp_limit = RateLimit()
     cpu.net.deliver = _deliver  # for frames of the backlog: their taps have run
     cpu.net.receive = netif_receive_skb
     listed = cpu.params.receive_batching == "list"

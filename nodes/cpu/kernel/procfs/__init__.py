@@ -19,6 +19,7 @@ from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     interrupts,
     irqdir,
     network,
+    snmp,
     stat,
     sysfs,
     system,
@@ -39,6 +40,7 @@ FILES: dict[str, Renderer] = {
     "/proc/net/arp": network.render_arp,
     "/proc/net/stat/rt_cache": network.render_rt_cache,
     "/proc/net/route": network.render_route,
+    "/proc/net/snmp": snmp.render_snmp,
 }
 #: Files that a format's kernel does not have.
 ABSENT = {"2.6.18": ("/proc/softirqs",), "3.10": (), "6.1": ()}
