@@ -10,6 +10,8 @@ LATENCY_BUCKETS = 32
 #: Rules and policies of ip_tables that can be counted.
 NF_SLOTS = 40
 RUN_QUEUE_ROWS = 6
+#: bytes packets drops requeues, backlog in bytes and packets
+QDISC_WORDS = 6
 #: Rows of worker pools: normal, highpri, unbound, and those hosted for a CPU that is offline.
 WQ_POOLS = 8
 #: Rows of workers that run a work, and of delayed works on a timer.
@@ -168,6 +170,8 @@ CPU_SCHEMA = Schema(
         Field("snmp", "by SNMP", len(SNMP)),
         Field("icmp_in", "messages received, by type; the last: any above", ICMP_TYPES + 1),
         Field("icmp_errors_out", "error messages sent, by type", ICMP_TYPES),
+        Field("qdisc", "by device, as for drops: sent bytes and packets, drops, requeues, backlog"
+              " in bytes and packets", QDISC_WORDS * (NICS_MAX + 1)),
         # routes and their dst entries
         Field("dev_refcnt", "references of dst entries, by device as for drops; the last: lo",
               NICS_MAX + 2),

@@ -96,6 +96,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dst_without_device": ("loopback", "blackhole_netdev"),
     "xmit_dst_release": ("sent", "hard-start", "queue"),
     "neigh_first_probe": ("timer", "at-once"),
+    "pfifo_fast_limit": ("each-band", "together"),
+    "output_queue": ("lifo", "fifo"),
+    "qdisc_run": ("until-empty", "quota"),
+    "bond_xmit_code": ("success", "slave"),
+    "bql": ("none", "dql"),
+    "netdev_watchdog": ("line", "warn-once"),
+    "tx_timeout_log": ("silent", "said"),
     "ipfrag_limit": ("evict", "refuse"),
     "frag_overlap": ("trim", "discard"),
     "icmp_global_limit": ("no", "yes"),
@@ -277,6 +284,13 @@ class Params(NamedTuple):
     dev_refcnt_base: int  # what dev_refcnt shows of a device that nobody uses: 5.13
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
+    pfifo_fast_limit: str  # of tx_queue_len: net/sched/sch_generic.c
+    output_queue: str  # devices whose queue NET_TX is to run
+    qdisc_run: str
+    bond_xmit_code: str  # what dev_queue_xmit returns for a bond
+    bql: str  # byte queue limits: lib/dynamic_queue_limits.c
+    netdev_watchdog: str  # what dev_watchdog says of a queue that stays stopped
+    tx_timeout_log: str  # what ixgbe says when it is told
     ipfrag_high_thresh: int  # bytes of all fragments that wait: net/ipv4/ip_fragment.c
     ipfrag_low_thresh: int
     ipfrag_limit: str
@@ -482,6 +496,13 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "dev_refcnt_base": (0, 0, 1),
     "neigh_first_probe": ("timer", "at-once", "at-once"),
     "neigh_queue_bytes": (0, 65536, 212992),
+    "pfifo_fast_limit": ("each-band", "together", "each-band"),
+    "output_queue": ("lifo", "fifo", "fifo"),
+    "qdisc_run": ("until-empty", "quota", "quota"),
+    "bond_xmit_code": ("success", "success", "slave"),
+    "bql": ("none", "dql", "dql"),
+    "netdev_watchdog": ("line", "warn-once", "warn-once"),
+    "tx_timeout_log": ("silent", "said", "said"),
     "ipfrag_high_thresh": (256 << 10, 4 << 20, 4 << 20),
     "ipfrag_low_thresh": (192 << 10, 3 << 20, 3 << 20),
     "ipfrag_limit": ("evict", "evict", "refuse"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel import sysctl
 from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
+from nodes.cpu.kernel.net import dql
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.dst import DstEntry
 from nodes.cpu.kernel.net.neighbour import NUD_VALID
@@ -26,6 +27,7 @@ from nodes.cpu.programs.iptablesargs import IptablesError, parse
 from nodes.cpu.programs.ping import PingTimes
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
     from nodes.cpu.kernel.percpu import Cpu
 
 PING_CHUNK = 2000
@@ -94,6 +96,9 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             }
             for _, dev in sorted(cpu.net.devices.items())
         },
+        "queues": {
+            name: _queues(cpu, adapter) for name, adapter in sorted(cpu.net.adapters.items())
+        },
         "pci": [nic.pci_name for nic in cpu.machine.nics if nic.name in cpu.net.adapters],
         "sysctl": sysctl.values(cpu),
         "modules": [(m.name, m.size, m.state) for m in cpu.modules.values()],
@@ -114,6 +119,23 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             if r.ifindex in cpu.net.devices
         ],
     }
+
+
+def _queues(cpu: Cpu, adapter: Adapter) -> list[dict[str, Any]]:
+    """A row for each queue pair."""
+    words = cpu.ram.words64
+    return [
+        {
+            "limit": words[ring.state + dql.LIMIT],
+            "limit_max": words[ring.state + dql.MAX_LIMIT],
+            "limit_min": words[ring.state + dql.MIN_LIMIT],
+            "hold_time": words[ring.state + dql.HOLD_TIME],
+            "inflight": words[ring.state + dql.NUM_QUEUED] - words[ring.state + dql.NUM_COMPLETED],
+            "tx_timeout": words[ring.state + dql.TRANS_TIMEOUT],
+            "rps": adapter.netdev.rps.get(ring.queue, ()),
+        }
+        for ring in adapter.rings
+    ]
 
 
 def _bond(bond: Bonding) -> dict[str, Any]:

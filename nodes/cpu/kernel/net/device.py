@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe.configure import write_fctrl
+from nodes.cpu.kernel.net.dev_watchdog import netdev_watchdog_down, netdev_watchdog_up
 from nodes.cpu.kernel.net.dst import netdev_refcnt_read
 from nodes.cpu.kernel.net.fib import fib_add_ifaddr, fib_disable_ip
 from nodes.cpu.kernel.net.netdevice import (
@@ -158,6 +159,8 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
         return error
     dev.flags |= IFF_UP
     dev.qdisc_active = dev.carrier
+    if dev.qdisc_active:
+        netdev_watchdog_up(cpu, dev)
     yield from changed(cpu, dev)
     yield from fib_add_ifaddr(cpu, dev)
     return 0
@@ -168,6 +171,7 @@ def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Cont
     if not dev.flags & IFF_UP:
         return
     dev.qdisc_active = False
+    netdev_watchdog_down(cpu, dev)
     dev.flags &= ~IFF_UP
     yield from changed(cpu, dev)
     yield from fib_disable_ip(cpu, dev)
@@ -236,6 +240,10 @@ def _linkwatch_event(cpu: Cpu) -> Context:
         active = dev.carrier and bool(dev.flags & IFF_UP)
         if active != dev.qdisc_active:
             dev.qdisc_active = active
+            if active:
+                netdev_watchdog_up(cpu, dev)
+            else:
+                netdev_watchdog_down(cpu, dev)
             yield from changed(cpu, dev)
         if dev.flags & IFF_UP:
             yield from call_netdevice_notifiers(cpu, dev, NETDEV_CHANGE)  # netdev_state_change

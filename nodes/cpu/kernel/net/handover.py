@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV, SOCK_MOVE_SKB, SOCK_PIECE = 2, 3, 132, 160
 #: A frame for its protocol; one to be sent; a fragment; one that no tap has seen yet (RPS). 2 is
 #: the output queue of a dead CPU (``softnet_dead``).
-BACKLOG_RX, BACKLOG_TX, BACKLOG_DEFRAG, BACKLOG_RPS = 0, 1, 3, 4
+BACKLOG_RX, BACKLOG_TX, BACKLOG_DEFRAG, BACKLOG_RPS = 0, 1, 5, 6
 #: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy.
 _MINE_SHIFT = 16
 
@@ -60,7 +60,8 @@ def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     kind, where = record[3], record[4]
     cls = classify(frame)
     cpu.words[_IN + cls] += 1
-    cpu.words[_RPS] += 1
+    if kind == BACKLOG_RPS and not cpu.net.backlog:
+        cpu.words[_RPS] += 1  # its backlog's NAPI was idle: this is the IPI that Linux sends
     dev = cpu.net.devices.get(where & 0xFFFF)
     if dev is None or len(cpu.net.backlog) >= cpu.sysctl.netdev_max_backlog:
         cpu.words[_DROPPED] += 1

@@ -133,8 +133,10 @@ def _process_backlog(cpu: Cpu) -> Context:
 
 def net_tx_action(cpu: Cpu) -> Context:
     """The NET_TX softirq: queues that were woken send what waited."""
-    for dev in list(cpu.net.devices.values()):
-        if dev.qdisc and not dev.queue_stopped:
+    queue, cpu.net.output_queue = cpu.net.output_queue, []
+    for dev in queue:
+        dev.qdisc.scheduled = False
+        if dev.qdisc.qlen and not dev.queue_stopped:
             yield from qdisc_run(cpu, dev)
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nodes.cpu.kernel.net.qdisc import PfifoFast
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.page import NICS_MAX
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.taps import TapSession
     from nodes.cpu.kernel.net.udp_table import UdpEntry
     from nodes.cpu.kernel.percpu import Context, Cpu
+    from nodes.cpu.kernel.timer import Timer
 
 IFF_UP, IFF_BROADCAST, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x2, 0x8, 0x40
 IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
@@ -39,7 +41,6 @@ IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
 NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_UNREGISTER = 0x1, 0x2, 0x4, 0x6
 
 BROADCAST_MAC = b"\xff" * 6
-QDISC_LIMIT = 1000  # tx_queue_len
 
 
 #: Device references are counted by slot: 0 the bond, 1 + NIC number, the last for lo.
@@ -69,7 +70,9 @@ class NetDevice:
         self.refcnt = 0  # references of this CPU's dst entries
         self.slot = 0 if nic is None else nic + 1  # of its words in the page
         # transmit queue of this CPU
-        self.qdisc: deque[SkBuff] = deque()
+        self.qdisc = PfifoFast(self.slot)
+        self.rps: dict[int, tuple[int, ...]] = {}  # rps_map, by receive queue
+        self.watchdog_timer: Timer | None = None  # on the boot CPU
         self.queue_stopped = False  # no room in the ring that this CPU sends on
 
     def shared(self) -> tuple[Any, ...]:
@@ -124,6 +127,9 @@ class Net:
         self.rtnl: Rtnl
         self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
         self.poll_list: list[Napi] = []
+        self.output_queue: list[NetDevice] = []
+        #: ndo_tx_timeout: f(cpu, device, queue), on the boot CPU
+        self.tx_timeout: Callable[[Cpu, NetDevice, int], Context] | None = None
         self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()
         self.deliver: Callable[[Cpu, SkBuff], Context]
         self.receive: Callable[[Cpu, SkBuff], Context]
@@ -142,8 +148,8 @@ class Net:
 
 def qdisc_reset(cpu: Cpu, dev: NetDevice) -> None:
     """dev_deactivate: what waited in this CPU's queue is dropped."""
-    while dev.qdisc:
-        kfree_skb_reason(cpu, dev.qdisc.popleft(), "QDISC_DROP", dev)
+    while (skb := dev.qdisc.dequeue(cpu)) is not None:
+        kfree_skb_reason(cpu, skb, "QDISC_DROP", dev)
     dev.queue_stopped = False
 
 

@@ -19,6 +19,7 @@ from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     interrupts,
     irqdir,
     network,
+    queues,
     snmp,
     stat,
     sysfs,

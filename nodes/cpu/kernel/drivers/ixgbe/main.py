@@ -40,6 +40,7 @@ from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.qdisc import netif_schedule
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
@@ -69,6 +70,10 @@ def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool, int, int, int] | N
         adapter = Adapter(cpu, nic, netdev, ixgbe_poll)
         netdev.adapter = adapter
         cpu.net.adapters[name] = adapter
+    if adapter.down and not down:  # netif_tx_start_all_queues
+        adapter.netdev.queue_stopped = False
+        if adapter.netdev.qdisc.qlen:
+            netif_schedule(cpu, adapter.netdev)
     adapter.down = down
     adapter.resize(queues, tx_count, rx_count)
     for napi in adapter.all_napi:

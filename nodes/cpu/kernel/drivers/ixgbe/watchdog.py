@@ -23,6 +23,7 @@ from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import INIT_WORK, cancel_work, schedule_work
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.net.netdevice import NetDevice
     from nodes.cpu.kernel.percpu import Cpu
 
 CHECK_LSC = 39  # record: the interrupt for other causes came on another CPU
@@ -262,6 +263,17 @@ def _link_is_down(cpu: Cpu, adapter: Adapter) -> Context:
         return
     hw.e_info(cpu, adapter, "NIC Link is Down")
     yield from device.carrier_off(cpu, adapter.netdev)
+
+
+def tx_timeout(cpu: Cpu, netdev: NetDevice, queue: int) -> Context:
+    """ixgbe_tx_timeout, ndo_tx_timeout: a reset, as the hang check asks for it."""
+    adapter = netdev.adapter
+    if adapter is None or adapter.down:
+        return
+    if cpu.params.tx_timeout_log == "said":
+        hw.e_info(cpu, adapter, "initiating reset due to tx timeout")
+    adapter.service.reset_requested = True
+    yield from service_event_schedule(cpu, adapter)
 
 
 def tx_timeout_reset(cpu: Cpu, adapter: Adapter, queue: int) -> Context:
