@@ -120,7 +120,8 @@ class Net:
         self.icmp_limit: RateLimit
         self.defrag: Callable[[Cpu, SkBuff], Context]
         self.next_socket = cpu.number << 16 | 1
-        self.taps: list[TapSession] = []
+        self.taps: list[TapSession] = []  # ptype_all
+        self.ptypes: list[TapSession] = []  # of one ethertype
         self.bonds: dict[str, Bonding] = {}
         self.adapters: dict[str, Adapter] = {}
         self.linkwatch: Linkwatch

@@ -22,7 +22,7 @@ from nodes.cpu.kernel.net.skbuff import (
     SkBuff,
     kfree_skb_reason,
 )
-from nodes.cpu.kernel.net.taps import deliver_taps
+from nodes.cpu.kernel.net.taps import deliver_taps, deliver_types
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
@@ -90,6 +90,8 @@ def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
         wild = dev.ifindex if exact else 0
         deliver_taps(cpu, skb, (wild, skb.dev.ifindex, dev.ifindex))
     if exact:
+        if cpu.net.ptypes:
+            deliver_types(cpu, skb, exact=True)
         kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
         return False
     return True
@@ -109,6 +111,8 @@ def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
         if dev.inactive:  # RX_HANDLER_EXACT: only who is bound to this very device
             counter = _INACTIVE[cpu.params.inactive_slave_counter]
             words[counter + _device_slot(dev)] += 1
+            if cpu.net.ptypes:
+                deliver_types(cpu, skb, exact=True)
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
             return False
         skb.dev = dev.master  # RX_HANDLER_ANOTHER
@@ -140,11 +144,15 @@ def setup(cpu: Cpu) -> None:
     def netif_receive_skb(cpu: Cpu, skb: SkBuff) -> Context:
         if core(cpu, skb):
             yield
+            if cpu.net.ptypes:
+                deliver_types(cpu, skb, exact=False)
             yield from _deliver(cpu, skb)
 
     def netif_receive_skb_list(cpu: Cpu, skbs: list[SkBuff]) -> Context:
         for skb in [skb for skb in skbs if core(cpu, skb)]:
             yield
+            if cpu.net.ptypes:
+                deliver_types(cpu, skb, exact=False)
             yield from _deliver(cpu, skb)
 
     def one_by_one(cpu: Cpu, skbs: list[SkBuff]) -> Context:
