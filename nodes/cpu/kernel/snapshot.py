@@ -19,7 +19,7 @@ from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
 from nodes.cpu.kernel.net import dql
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.dst import DstEntry
-from nodes.cpu.kernel.net.neighbour import NUD_VALID
+from nodes.cpu.kernel.net.neighbour import NUD_PERMANENT, NUD_VALID
 from nodes.cpu.kernel.net.stats import device_stats
 from nodes.cpu.kernel.workqueue import show
 from nodes.cpu.programs.iptables import listing
@@ -107,7 +107,7 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "neighbours": [
             (
                 ".".join(str(octet) for octet in neigh.address),
-                0x2 if neigh.state & NUD_VALID else 0x0,
+                (0x6 if neigh.state == NUD_PERMANENT else 0x2) if neigh.state & NUD_VALID else 0x0,
                 neigh.mac if neigh.state & NUD_VALID else bytes(6),
                 neigh.dev.name,
             )

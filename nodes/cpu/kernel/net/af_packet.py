@@ -1,8 +1,9 @@
 """Packet sockets of the kernel's own programs, after net/packet/af_packet.c: bound to a device (or
 none) and to one ethertype or ETH_P_ALL; what they send goes straight to a device.
 
-What a socket receives lies in the packet rings (``net.taps``), marked with its session. A frame that
-it sends keeps the socket (skb->sk), through a bond too: so its own ETH_P_ALL tap never shows it.
+What a socket receives lies in the packet rings (``net.taps``), marked with its session. A frame
+that it sends keeps the socket (skb->sk), through a bond too: so its own ETH_P_ALL tap never shows
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SNAPLEN = 65535
 
 
 def packet_open(cpu: Cpu, ifindex: int, protocol: int = ETH_P_ALL) -> Context:
-    """socket(AF_PACKET) and bind(2), on the boot CPU; its session, or None if there are too many."""
+    """socket(AF_PACKET) and bind(2), on the boot CPU; its session, None if there are too many."""
     used = [tap.session for tap in (*cpu.net.taps, *cpu.net.ptypes)]
     session = next((n for n in range(SESSIONS_MAX) if n not in used), None)
     if session is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
     from nodes.cpu.kernel.net.netfilter import HookFunction
     from nodes.cpu.kernel.net.route import RouteCache
+    from nodes.cpu.kernel.net.rtnetlink import Listener
     from nodes.cpu.kernel.net.socket import Socket
     from nodes.cpu.kernel.net.taps import TapSession
     from nodes.cpu.kernel.net.udp_table import UdpEntry
@@ -125,6 +126,7 @@ class Net:
         self.bonds: dict[str, Bonding] = {}
         self.adapters: dict[str, Adapter] = {}
         self.linkwatch: Linkwatch
+        self.link_listeners: list[Listener] = []  # rtnetlink's group for links
         self.rtnl: Rtnl
         self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
         self.poll_list: list[Napi] = []
