@@ -145,6 +145,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ethtool_text": ("6", "3.8", "6.1"),
+    "sysstat_text": ("7", "10", "12"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
 }
 
@@ -338,6 +339,7 @@ class Params(NamedTuple):
     unknown_module_parameter: str
     proc_format: str
     log_format: str
+    sysstat_text: str  # release of the sar that is typed
     ethtool_text: str  # release of the ethtool that is typed
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
@@ -551,6 +553,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ethtool_text": ("6", "3.8", "6.1"),
+    "sysstat_text": ("7", "10", "12"),
     "ftrace_format": ("none", "3.10", "6.1"),
 }
 

@@ -20,6 +20,7 @@ from nodes.cpu.kernel.net import dql
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.dst import DstEntry
 from nodes.cpu.kernel.net.neighbour import NUD_PERMANENT, NUD_VALID
+from nodes.cpu.kernel.net.socket import IPPROTO_ICMP, skb_truesize
 from nodes.cpu.kernel.net.stats import device_stats
 from nodes.cpu.kernel.workqueue import show
 from nodes.cpu.programs.iptables import listing
@@ -96,6 +97,33 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             }
             for _, dev in sorted(cpu.net.devices.items())
         },
+        "udp_sockets": [
+            {
+                "number": entry.number,
+                "address": entry.address,
+                "port": entry.port,
+                "peer": entry.peer,
+                "peer_port": entry.peer_port,
+                "pid": entry.pid,
+                "name": entry.name,
+                **_queue_of(cpu, entry.number),
+            }
+            for _, entries in sorted(cpu.net.udp_table.items())
+            for entry in entries
+        ],
+        "raw_sockets": [
+            {
+                "number": number,
+                "address": bytes(4),
+                "port": IPPROTO_ICMP,
+                "peer": bytes(4),
+                "peer_port": 0,
+                "pid": 0,
+                "name": "",
+                **_queue_of(cpu, number),
+            }
+            for number in cpu.net.raw_sockets
+        ],
         "queues": {
             name: _queues(cpu, adapter) for name, adapter in sorted(cpu.net.adapters.items())
         },
@@ -119,6 +147,14 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             if r.ifindex in cpu.net.devices
         ],
     }
+
+
+def _queue_of(cpu: Cpu, number: int) -> dict[str, int]:
+    """What a socket of this CPU holds."""
+    sock = cpu.net.sockets.get(number)
+    if sock is None:
+        return {"rmem": 0, "drops": 0}
+    return {"rmem": sum(skb_truesize(skb) for skb in sock.receive_queue), "drops": sock.drops}
 
 
 def _queues(cpu: Cpu, adapter: Adapter) -> list[dict[str, Any]]:
