@@ -5,8 +5,9 @@ pattern, ROUNDS times, in both placements; medians are reported. The ring's lap 
 cost on this computer; the ratio is what the emulation adds. The round trip is held against one bare
 token, the flood against 64 of them, which travel as one list (and, in the raw figures, against 64
 that are messages of the bus). Also: frames through the device alone, each way, short and long, held
-against a bare ring in memory (``benchmarks.frames``); launch, idle, memory. Progress goes to
-stderr, one JSON object to stdout.
+against a bare ring in memory (``benchmarks.frames``); a register read, and a write with the read
+that pushes it, held against two hops of the ring; launch, with and without the driver's full probe,
+idle, memory. Progress goes to stderr, one JSON object to stdout.
 
     python -m benchmarks.run [--quick]
 """
@@ -14,6 +15,7 @@ stderr, one JSON object to stdout.
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import sys
 import time
@@ -23,7 +25,7 @@ from typing import Any
 import psutil
 
 from benchmarks.frames import measure as measure_frames
-from benchmarks.ring import run_ring
+from benchmarks.ring import PLACEMENTS, run_ring
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import (
     BondSettings,
@@ -31,6 +33,7 @@ from nodes.machine import (
     MachineSettings,
     NicSettings,
 )
+from orchestrator import kernellog
 from orchestrator.processes import ProcessMachine
 
 ROUNDS = 5
@@ -39,6 +42,7 @@ FLOOD_PINGS, OUTSTANDING = 10_000, 64
 RING_LAPS, RING_FLOOD_LAPS = 2000, 40_000
 IDLE_SETTLE_S, IDLE_S = 30, 60
 BIG_MACHINE_CPUS = 32
+REGISTER_ROUNDS = 5000
 PINNED_TO = 0
 GUARD_MS = 120_000
 
@@ -81,14 +85,19 @@ def cpu_times_s(machine: ProcessMachine) -> dict[str, float]:
     return times
 
 
+def run(machine: ProcessMachine, *argv: str) -> str:
+    """Run a program on the boot CPU to its end; what it printed. RuntimeError if it failed."""
+    job = machine.spawn("cpu0", argv)
+    if not machine.wait(lambda: job.done, GUARD_MS) or job.exit_code != 0:
+        raise RuntimeError(f"{' '.join(argv)}: {job}")
+    return "".join(text for _, text in job.take())
+
+
 def ping(machine: ProcessMachine, *options: str, host: str = "192.168.1.1") -> float:
     """Run one ping to its end; wall seconds. RuntimeError if not every packet came back."""
     began = time.monotonic()
-    job = machine.spawn("cpu0", ("ping", "-q", *options, host))
-    if not machine.wait(lambda: job.done, GUARD_MS) or job.exit_code != 0:
-        raise RuntimeError(f"ping {' '.join(options)}: {job}")
+    text = run(machine, "ping", "-q", *options, host)
     took = time.monotonic() - began
-    text = "".join(text for _, text in job.take())
     if " 0% packet loss" not in text:
         raise RuntimeError(text)
     return took
@@ -162,6 +171,41 @@ def one_round(placement: str, number: int) -> dict[str, float]:
     }
 
 
+def registers(placement: str, count: int) -> dict[str, float]:
+    """Microseconds a register access takes, as the driver sees it, and their ratio to two hops of
+    the ring: one to the NIC, one back."""
+    results = []
+    for number in range(count):
+        hop_us = run_ring(1, RING_LAPS, placement).hop_us_p50
+        machine = ProcessMachine(
+            machine_settings(f"bench-reg-{placement}-{number}", 2),
+            cpu=PINNED_TO if placement == "pinned" else None,
+        )
+        try:
+            run(machine, "insmod", "register_rtt", f"rounds={REGISTER_ROUNDS}")
+            said = "".join(line.text + "\n" for line in kernellog.lines(machine.ram))
+        finally:
+            machine.close()
+        found = re.search(r"register_rtt: .* read_ns=(\d+) write_ns=(\d+)", said)
+        if found is None:
+            raise RuntimeError(said)
+        read_us, write_us = (int(ns) / 1000 for ns in found.groups())
+        results.append(
+            {
+                "read_us": read_us,
+                "write_us": write_us,
+                "read_ratio": read_us / (2 * hop_us),
+                "write_ratio": write_us / (2 * hop_us),
+            }
+        )
+    figures = {key: statistics.median(r[key] for r in results) for key in results[0]}
+    say(
+        f"{placement} registers: read {figures['read_us']:.0f} us = {figures['read_ratio']:.2f} "
+        f"of two hops; write and flush {figures['write_us']:.0f} us = {figures['write_ratio']:.2f}"
+    )
+    return figures
+
+
 def rounds(placement: str, count: int) -> dict[str, float]:
     """Medians over all rounds."""
     results = []
@@ -180,12 +224,13 @@ def rounds(placement: str, count: int) -> dict[str, float]:
     return {key: statistics.median(r[key] for r in results) for key in results[0]}
 
 
-def launch(cpus: int, count: int) -> tuple[float, float, float]:
+def launch(cpus: int, count: int, *, fast_probe: bool = True) -> tuple[float, float, float]:
     """(ms to the first echo reply, median; MB of PSS a node, mean and largest) of a machine."""
     times, means, largest = [], [], []
     for number in range(count):
         began = time.monotonic()
-        machine = ProcessMachine(machine_settings(f"bench-launch-{cpus}-{number}", cpus))
+        settings = machine_settings(f"bench-launch-{cpus}-{number}", cpus)
+        machine = ProcessMachine(settings._replace(fast_probe=fast_probe))
         try:
             ping(machine, "-c", "1")
             times.append((time.monotonic() - began) * 1000)
@@ -198,8 +243,8 @@ def launch(cpus: int, count: int) -> tuple[float, float, float]:
         means.append(statistics.mean(pss))
         largest.append(max(pss))
     say(
-        f"{cpus} CPUs: first reply after {statistics.median(times):.0f} ms, "
-        f"{means[-1]:.1f} MB of PSS a node"
+        f"{cpus} CPUs{'' if fast_probe else ', full probe'}: first reply after "
+        f"{statistics.median(times):.0f} ms, {means[-1]:.1f} MB of PSS a node"
     )
     return statistics.median(times), statistics.median(means), statistics.median(largest)
 
@@ -235,7 +280,9 @@ def main(argv: list[str]) -> int:
     frames = device(count)
     pinned = rounds("pinned", count)
     free = rounds("free", count)
+    access = {placement: registers(placement, count) for placement in PLACEMENTS}
     launch_ms, pss_mb, pss_mb_max = launch(2, count)
+    full_probe_ms, _, _ = launch(2, count, fast_probe=False)
     big_ms, big_pss_mb, big_pss_mb_max = launch(BIG_MACHINE_CPUS, 1 if quick else 3)
     idle_percent = idle(3, 6) if quick else idle(IDLE_SETTLE_S, IDLE_S)
     figures = {
@@ -245,12 +292,16 @@ def main(argv: list[str]) -> int:
         "pings_per_s": free["pings_per_s"],
         "cpu_us_per_ping": free["cpu_us_per_ping"],
         "device_frame_ratio": frames["ratio"],
+        "register_read_ratio": access["free"]["read_ratio"],
+        "register_write_ratio": access["free"]["write_ratio"],
         "launch_ms": launch_ms,
+        "launch_full_probe_ms": full_probe_ms,
         "idle_cpu_percent": idle_percent,
         "pss_mb_per_node": pss_mb,
         "raw": {
             "pinned": pinned,
             "free": free,
+            "registers": access,
             "device_frames_per_s": frames["frames_per_s"],
             "pss_mb_per_node_max": pss_mb_max,
             "cpus_32": {

@@ -190,6 +190,10 @@ class Simulation:
         seat.scheduled_ns = time_ns
         self._push(time_ns, seat.name, "", None)
 
+    def next_ns(self) -> int:
+        """When something happens next; now, if nothing ever does."""
+        return max(self.now_ns, self._heap[0][0]) if self._heap else self.now_ns
+
     def run_until(self, time_ns: int, stop: Callable[[], bool] | None = None) -> None:
         """Run all events up to ``time_ns`` (absolute), or until ``stop()`` after a turn."""
         heap = self._heap

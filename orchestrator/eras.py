@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.params import CHOICES, PRESETS, with_overrides
-from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.errors import BottomhalfError, did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.tomlfile import TomlFile
@@ -50,7 +50,7 @@ def value_text(era: str, key: str, value: str | int, file: TomlFile) -> str:
         raise file.error(
             loc,
             f"no behaviour `{key}`{did_you_mean(key, current)}",
-            f"`bottomhalf era {era}` lists them: {words(current)}",
+            f"`bottomhalf era {era}` lists all {len(current)}",
         )
     allowed = CHOICES.get(key, ())
     text = str(value)

@@ -15,6 +15,9 @@
                                        step of CPU hot-plug: ``began(take_cpu_down)`` (labs only)
 ``most(napi_poll,a,cpu1) < 9``         greatest value of a field, of all CPUs or one (labs only)
 ``preempt(softirq_entry) == 0x100``    preempt_count at the first such record (labs only)
+``reads(EEPROM,eth1) > 100``           register accesses: ``reads``, ``writes``, ms ``spent`` until
+                                       the next, name of the ``first``; of a group of registers
+                                       (``orchestrator.accesses``) and a NIC, or all (labs only)
 ``param.hz == 250``                    a behaviour of the era
 ``dmesg has "text"``                   the kernel log of the phase; ``dmesg lacks "text"``
 =====================================  =============================================================
@@ -34,6 +37,7 @@ from bus.ram import Schema
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
 from nodes.cpu.trace import CPUHP_WAYS, TRACEPOINTS
+from orchestrator.accesses import GROUPS
 from orchestrator.errors import did_you_mean, words
 from orchestrator.tomlfile import duration_ns
 
@@ -65,6 +69,8 @@ OF_PING = ("gap", "lost", "loss", "sent", "received", "rtt", "rtt_max")
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
 #: Quantities that come from the flight recorders.
 RECORDED = ("seen", "where", "event", "most", "preempt", "began")
+#: The same of register accesses.
+ACCESSED = ("reads", "writes", "spent", "first")
 EXAMPLES = "gap <= 250ms · lost == 0 · loss < 5% · active == eth1"
 LAB_EXAMPLES = 'irqs(eth0-TxRx-0) >= 1 · softirq_order.first == "HI" · dmesg has "text"'
 
@@ -231,6 +237,12 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             )
         if name in ("event", "most") and (len(items) != 2 or items[1] not in ("a", "b")):
             raise ValueError(": a or b of an event?", f"{name}(irq_handler_entry,b)")
+    elif name in ACCESSED:
+        for item in items:
+            if item not in GROUPS and not re.fullmatch(r"eth\d+", item):
+                raise ValueError(
+                    f": no registers `{item}`{did_you_mean(item, GROUPS)}", words(GROUPS)
+                )
     elif name in COUNTERS:
         if len(items) != 1:
             raise ValueError(f": {name} of what?", f"{name}(NAME) or {name}(NAME,cpu0)")
@@ -240,7 +252,7 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
                 f": no softirq `{items[0]}`{did_you_mean(items[0], names)}", words(names)
             )
     elif items or name not in _single_words(CPU_SCHEMA):
-        known = [*COUNTERS, *RECORDED, *_single_words(CPU_SCHEMA)]
+        known = [*COUNTERS, *RECORDED, *ACCESSED, *_single_words(CPU_SCHEMA)]
         raise ValueError(f": nothing is called `{name}()`{did_you_mean(name, known)}", words(known))
 
 

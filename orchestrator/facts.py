@@ -15,8 +15,17 @@ from dataclasses import dataclass, field
 from bus.recorder import Record
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.trace import TRACEPOINTS
+from orchestrator import accesses
 from orchestrator.counts import Counts
-from orchestrator.expect import COUNTERS, RECORDED, Value, arch_irq, hotplug_steps, take_apart
+from orchestrator.expect import (
+    ACCESSED,
+    COUNTERS,
+    RECORDED,
+    Value,
+    arch_irq,
+    hotplug_steps,
+    take_apart,
+)
 from orchestrator.kernellog import LogLine
 from orchestrator.phases import Phase
 
@@ -90,6 +99,8 @@ class Facts:
             return chosen[-1].exit_code if name == "exit" else chosen[-1].phase.measure(name)
         if name in RECORDED:
             return self._recorded(name, arguments, chosen)
+        if name in ACCESSED:
+            return _accessed(name, arguments, chosen)
         return self._counted(name, arguments, chosen[0].before, chosen[-1].after)
 
     def reports(self) -> dict[str, dict[str, Value]]:
@@ -172,3 +183,17 @@ class Facts:
                 if record.event == enter and (record.a >> 8 & 0xFF, record.a >> 16) in step:
                     return (record.time_ns - chosen[0].begin_ns) / 1000
         return None
+
+
+def _accessed(name: str, arguments: Sequence[str], chosen: Sequence[Stretch]) -> Value | None:
+    """Register accesses of a group and of a NIC, or of all; ``spent`` is in ms."""
+    nics = chosen[0].before.settings.nic_names
+    nic = next((nics.index(word) for word in arguments if word in nics), None)
+    groups = [word for word in arguments if word in accesses.GROUPS] or accesses.GROUPS
+    records = [record for part in chosen for record in part.records]
+    rows = [row for row in accesses.table(accesses.of(records, nic)) if row.group in groups]
+    if name == "first":
+        return rows[0].names[0] if rows else None
+    if name == "spent":
+        return round(sum(row.spent_ns for row in rows) / 1e6, 3)
+    return sum(row.reads if name == "reads" else row.writes for row in rows)

@@ -6,6 +6,7 @@ The books are then compared:
 
 * so is the way *within* a NIC, the switch and the interrupt controller: what entered against what
   left or ended there (the sums of their pages), since a SIGKILL may fall in the middle of a turn;
+  and within a CPU once it was killed;
 * an edge must be exactly zero after a drain; only edges of a node that was killed may keep a
   difference, and that difference *is* the named loss ``lost: killed NODE``;
 * for each class of packets, and for interrupts, sources must equal ends.
@@ -234,6 +235,9 @@ def _end_edges(counts: Counts, book: Account, edges: list[Edge], kind: str) -> N
 
 # ---------------------------------------------------------------- packets
 
+#: Reasons of drops that happen to descriptors of a ring, not to what a CPU has in its hands.
+_OF_RINGS = (_TX_RESET, _RX_RESET)
+
 
 def _cpu_drops(counts: Counts, cpu: str, reason: int, device: int, kind: int) -> int:
     return counts.get(cpu, "drops", device * _DROP_WORDS + reason * 3 + kind)
@@ -319,6 +323,8 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
                 counts.get(nic, "rx_frames_in", kind),
                 sum(counts.get(nic, end, kind) for end in ("rx_dma", "rx_buffered", *RX_DROPS)),
             )
+        if kind != OTHER:
+            yield from (_within_cpu(counts, cpu, kind) for cpu in _killed_cpus(counts))
         yield Edge(
             "within lan (switch)",
             (LAN,),
@@ -333,6 +339,34 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             counts.get(LAN, "frames_out", 3 * GATEWAY_PORT + kind),
             sum(counts.get(LAN, end, kind) for end in ("gw_answered", *GW_DROPS)),
         )
+
+
+def _killed_cpus(counts: Counts) -> list[str]:
+    return [cpu for cpu in counts.settings.cpu_names if counts.killed(cpu)]
+
+
+def _within_cpu(counts: Counts, cpu: str, kind: int) -> Edge:
+    """What a CPU that was killed had taken from a ring, and not yet given to anybody. Of the living
+    the books of all CPUs together say it: what rests in one has no end there."""
+    ports = range(len(counts.settings.nics))
+    entered = ("handover_in", "icmp_sent", "icmp_generated")
+    left = ("handover_out", "delivered")
+    drops = sum(
+        _cpu_drops(counts, cpu, reason, device, kind)
+        for reason in range(len(DROP_REASONS))
+        if reason not in _OF_RINGS
+        for device in range(len(ports) + 1)
+    )
+    return Edge(
+        f"within {cpu}",
+        (cpu,),
+        CLASSES[kind],
+        sum(counts.get(cpu, name, kind) for name in entered)
+        + sum(counts.get(cpu, "rx_polled", 3 * port + kind) for port in ports),
+        sum(counts.get(cpu, name, kind) for name in left)
+        + sum(counts.get(cpu, "tx_posted", 3 * port + kind) for port in ports)
+        + drops,
+    )
 
 
 def _requests(counts: Counts, edges: list[Edge]) -> Account:

@@ -101,6 +101,10 @@ class Machine(ABC):
     def pump(self, until_ns: int, stop: Callable[[], bool] | None = None) -> None:
         """Live until ``until_ns``, or until ``stop()`` is true after something happened."""
 
+    def quiet_until(self) -> int:
+        """Nothing can happen before this time; now, if nobody can tell."""
+        return self.now_ns()
+
     @abstractmethod
     def ask(self, node: str, what: str) -> Request:
         """Ask a node for a snapshot."""

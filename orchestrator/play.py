@@ -24,7 +24,7 @@ from orchestrator.kernellog import KernelLog, LogLine
 from orchestrator.machine import Job, Machine, NodeState, Request
 from orchestrator.phases import Phase, PingTimes, compute
 from orchestrator.scenario import REST_NS, Scenario, Step
-from orchestrator.session import ENDLESS, Session, Steps, Wait, drive
+from orchestrator.session import ENDLESS, Session, Steps, Wait, drive, slice_end
 from orchestrator.verbs.kernel import resolve_hosts
 from orchestrator.verbs.targets import active_slave
 
@@ -291,7 +291,7 @@ class Player:
     def _live_until(self, until_ns: int) -> None:
         machine = self.machine
         while machine.now_ns() < until_ns:
-            machine.pump(min(until_ns, machine.now_ns() + self._slice_ns))
+            machine.pump(min(until_ns, slice_end(machine, self._slice_ns)))
             self._tick()
 
     def _tick(self) -> None:

@@ -13,7 +13,8 @@ _IFF_UP = 2
 
 
 def network_is_up(machine: Machine) -> bool:
-    """All CPUs are online and all slaves (without a bond: all NICs) have their link."""
+    """All CPUs are online and all slaves (without a bond: the first NIC, which has the address)
+    have their link."""
     settings = machine.settings
     pages = [machine.ram.page(name, CPU_SCHEMA) for name in settings.cpu_names]
     if not all(page["online"] for page in pages):
@@ -21,9 +22,8 @@ def network_is_up(machine: Machine) -> bool:
     boot = pages[0]
     if settings.bond is None:
         wanted = _CARRIER | _IFF_UP
-        return all(
-            flags & wanted == wanted for flags in boot.run("nic_flags")[: len(settings.nics)]
-        )
+        flags = boot.run("nic_flags")[: min(1, len(settings.nics))]
+        return all(each & wanted == wanted for each in flags)
     links = boot.run("bond_slave_link")
     slaves = [settings.nic_names.index(slave) for slave in settings.bond.slaves]
     return bool(boot["bond_active"]) and all(links[slave] == _BOND_LINK_UP for slave in slaves)

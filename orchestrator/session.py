@@ -21,6 +21,8 @@ from orchestrator.machine import Job, Machine, Request
 
 #: How far ``drive`` pumps at once when a verb waits for an event without a deadline.
 PUMP_NS = 1_000_000_000
+#: How far time goes at once, whatever the slices, while nothing can happen.
+QUIET_NS = 250_000_000
 #: A node that does not answer within this time of the machine is hung (frozen, or a fault of ours).
 ANSWER_TIMEOUT_MS = 3000
 #: Whether a wait has become hopeless is looked at so often.
@@ -165,6 +167,14 @@ def _ready(job: Job, signals: list[int]) -> Callable[[], bool]:
     return lambda: bool(job.output) or job.done or bool(signals)
 
 
+def slice_end(machine: Machine, slice_ns: int) -> int:
+    """Where the slice of time that begins now ends; slices in which nothing can happen are
+    taken together with the one after them."""
+    now = machine.now_ns()
+    slices = -(-min(machine.quiet_until() - now, QUIET_NS) // slice_ns)
+    return now + slice_ns * max(1, slices)
+
+
 def drive(session: Session, steps: Steps) -> int:
     """Run one verb to its end; its exit code."""
     machine = session.machine
@@ -174,7 +184,7 @@ def drive(session: Session, steps: Steps) -> int:
         except StopIteration as end:
             code: int = end.value
             return code
-        until = machine.now_ns() + session.pump_ns
+        until = slice_end(machine, session.pump_ns)
         if wait.until_ns is not None:
             until = min(until, wait.until_ns)
         machine.pump(until, wait.ready)

@@ -80,6 +80,9 @@ class SimulatedMachine(LocalMachine):
 
         self.simulation.run_until(until_ns, after_turn)
 
+    def quiet_until(self) -> int:
+        return self.simulation.next_ns()
+
     # -- life and death
 
     def _living(self, node: str) -> None:

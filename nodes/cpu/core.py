@@ -247,7 +247,7 @@ class CpuNode(Node):
                 cpu.saved_if.append(True)
                 cpu.irqs_on = False
                 stack.append(interrupt(cpu, vector, self._arrived.pop(vector, 0)))
-            if checking and (wrong := broken(cpu)):
+            if checking and (cpu.levels or cpu.preempt_count) and (wrong := broken(cpu)):
                 raise InvariantError(f"{cpu.name}: {wrong}")
             if stack:
                 frame: Context = stack[-1]

@@ -51,13 +51,12 @@ class Gate(NamedTuple):
         """Its 16 bytes."""
         attributes = self.present << 7 | self.dpl << 5 | self.type
         return (
-            (self.offset & 0xFFFF).to_bytes(2, "little")
-            + self.selector.to_bytes(2, "little")
-            + bytes((self.ist, attributes))
-            + (self.offset >> 16 & 0xFFFF).to_bytes(2, "little")
-            + (self.offset >> 32).to_bytes(4, "little")
-            + bytes(4)
-        )
+            self.offset & 0xFFFF
+            | self.selector << 16
+            | self.ist << 32
+            | attributes << 40
+            | self.offset >> 16 << 48
+        ).to_bytes(GATE_BYTES, "little")
 
 
 def decode_gate(raw: bytes) -> Gate:

@@ -14,6 +14,7 @@ Left out: pools, DCB, flow director.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from nodes.nic.headers import TCP, UDP, parse
@@ -43,6 +44,7 @@ class Hashed(NamedTuple):
     type: int
 
 
+@functools.lru_cache(maxsize=16)
 def toeplitz_tables(key: bytes) -> list[list[int]]:
     """For each input position the contribution of each byte value."""
     bits = int.from_bytes(key, "big")

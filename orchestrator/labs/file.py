@@ -88,8 +88,10 @@ class LabFile(ScenarioFile):
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
     nodes: list[str] = Field([], description="whose events are printed; empty: everybody's")
-    pictures: list[Literal["contexts", "workers"]] = Field(
-        ["contexts"], min_length=1, description="what is drawn: who has each CPU; workers"
+    pictures: list[Literal["contexts", "workers", "registers"]] = Field(
+        ["contexts"],
+        min_length=1,
+        description="what is drawn: who has each CPU; workers; registers that were touched",
     )
     zoom: str = Field(
         "irq_handler_entry",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 from textwrap import fill
 
+from orchestrator import accesses
 from orchestrator.labs import timeline, workers
 from orchestrator.labs.file import Lab
 from orchestrator.labs.performance import Performance
 from orchestrator.labs.questions import with_answers
 from orchestrator.play import INTERRUPTED
+
+#: Fewer accesses in a step are no conversation: a service task passed by.
+REGISTERS_MIN = 20
 
 
 def opening(lab: Lab, runtime: str, seed: int | None) -> str:
@@ -35,9 +39,25 @@ def picture(performance: Performance) -> list[str]:
                 *workers.draw(shown),
                 "",
             ]
+    if "registers" in performance.lab.pictures:
+        lines += _registers(performance)
     if "contexts" in performance.lab.pictures:
         lines += _contexts(performance)
     return lines[:-1] if lines[-1:] == [""] else lines
+
+
+def _registers(performance: Performance) -> list[str]:
+    """Of each step that is not quiet, what the CPUs did to each NIC that the lab is about."""
+    lab, lines = performance.lab, []
+    for number, step in enumerate(lab.scenario.steps, 1):
+        if step.quiet or number >= len(performance.played.stretches):
+            continue
+        records = performance.played.stretches[number].records
+        for nic, name in enumerate(lab.scenario.machine.nic_names):
+            found = accesses.of(records, nic) if name in lab.nodes or not lab.nodes else []
+            if len(found) >= REGISTERS_MIN:
+                lines += [*accesses.draw(name, f"step {number}", found), ""]
+    return lines
 
 
 def _contexts(performance: Performance) -> list[str]:

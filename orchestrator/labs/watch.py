@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from bus.recorder import Record, Recorder
 from nodes.cpu.kernel.params import PRESETS, with_overrides
+from orchestrator import accesses
 from orchestrator.errors import OK
+from orchestrator.expect import ACCESSED
 from orchestrator.follow import kind_of
 from orchestrator.followtable import World
 from orchestrator.labs import eventtable, workers
@@ -59,6 +61,8 @@ class Watch:
         always = [*CONTEXT_EVENTS, *_ALWAYS]
         if "workers" in lab.pictures:
             always += workers.WANTED
+        if "registers" in lab.pictures or _counts_accesses(lab):
+            always += accesses.EVENTS
         self._wanted["cpu"] |= {cpu[name].number for name in always if name in cpu}
         self._masks = {
             kind: sum(1 << number for number in sorted(numbers))
@@ -97,6 +101,8 @@ class Watch:
         found: list[Event] = []
         for name, recorder in self._recorders.items():
             kind, first = self._kinds[name], self._next[name]
+            if recorder.count == first:
+                continue
             records, self._next[name], lost = recorder.read(first)
             self.lost += lost
             wanted = self._wanted[kind]
@@ -186,7 +192,14 @@ class Watch:
 
 def _named_in(lab: Lab) -> set[str]:
     """Trace events that expectations and answers ask for."""
+    return {name for name in eventtable.EVENTS["cpu"] if f"({name}" in _asked(lab)}
+
+
+def _counts_accesses(lab: Lab) -> bool:
+    return any(f"{name}(" in _asked(lab) for name in ACCESSED)
+
+
+def _asked(lab: Lab) -> str:
+    """Expectations and answers."""
     texts = [e.text for step in lab.scenario.steps for e in step.expect]
-    texts += [question.answer for question in lab.questions]
-    together = " ".join(texts)
-    return {name for name in eventtable.EVENTS["cpu"] if f"({name}" in together}
+    return " ".join([*texts, *(question.answer for question in lab.questions)])

@@ -61,10 +61,15 @@ def random_field(rng: random.Random, kind: Any, limit: Any) -> Any:
     return [rng.choice(["ping", "-c", "", "\0", "x" * 300]) for _ in range(min(length, 70))]
 
 
+#: Type hints of each kind of message, made once.
+HINTS = {code: get_type_hints(kind, include_extras=True) for code, kind in WIRE.items()}
+CODES = list(WIRE)
+
+
 def random_message(rng: random.Random) -> list[Any]:
     """The code and fields of some message."""
-    code = rng.choice(list(WIRE))
-    hints = get_type_hints(WIRE[code], include_extras=True)
+    code = rng.choice(CODES)
+    hints = HINTS[code]
     fields = []
     for name in WIRE[code]._fields:
         hint = hints[name]

@@ -49,8 +49,13 @@ def room(statement: str) -> dict[str, str]:
     return _rooms()[max(keys, key=len)]
 
 
-def claims() -> Iterator[Claim]:
+@cache
+def claims() -> tuple[Claim, ...]:
     """Every id that a test claims, read from the sources."""
+    return tuple(_claims())
+
+
+def _claims() -> Iterator[Claim]:
     for path in sorted(TESTS.rglob("*.py")):
         tree = ast.parse(path.read_text(), str(path))
         for node in ast.walk(tree):

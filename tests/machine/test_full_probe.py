@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+import pytest
+
 from orchestrator.machine import Job
 from orchestrator.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
@@ -20,6 +22,7 @@ def run(machine: ProcessMachine, *argv: str) -> tuple[Job, str]:
     return job, "".join(text for _, text in job.take())
 
 
+@pytest.mark.processes
 def test_a_full_probe_in_processes_brings_the_bond_up_and_ethtool_passes() -> None:
     began = time.monotonic()
     machine = ProcessMachine(bonded_pair(f"full-{os.getpid()}")._replace(fast_probe=False))

@@ -144,6 +144,27 @@ def test_a_frame_that_a_nic_took_and_did_not_finish_is_lost_only_if_it_was_kille
         assert any(fault.startswith("edge within eth0 (receive): ") for fault in ledger.faults)
 
 
+def test_what_a_killed_cpu_had_in_its_hands_is_lost_with_it():
+    """A SIGKILL may fall between a poll of several frames and their delivery."""
+    machine = ready()
+    machine.simulation.budget = 1  # it may fall at any boundary
+    for _ in range(3):
+        machine.spawn("cpu1", ("ping", "-q", "-f", "-c", "1000", "192.168.1.1"))
+    page = machine.ram.page("cpu1", CPU_SCHEMA)
+
+    def holds_a_reply() -> bool:
+        taken = sum(page.run("rx_polled")[REPLY::3]) + page.run("handover_in")[REPLY]
+        return taken > page.run("delivered")[REPLY] + page.run("handover_out")[REPLY]
+
+    assert machine.wait(holds_a_reply, GUARD_MS)
+    machine.kill("cpu1")
+    ledger = settled(machine)
+    assert ledger.faults == []
+    (held,) = [e for e in ledger.edges if e.name == "within cpu1" and e.kind == "reply"]
+    assert held.difference > 0
+    assert ledger.packets["replies"].ends["lost: killed cpu1"] >= held.difference
+
+
 def test_an_msi_that_vanishes_is_a_fault():
     machine = ready()
     page = machine.ram.page("eth0", NIC_SCHEMA)

@@ -1,4 +1,4 @@
-"""sar, netstat and date: sysstat's and net-tools' formats of the emulated /proc, in virtual time."""
+"""sar, netstat and date: formats of sysstat and net-tools, in virtual time."""
 
 from __future__ import annotations
 

@@ -104,7 +104,6 @@ def prepare(cpu: Cpu) -> None:
     cpu.net.linkwatch = device.Linkwatch(cpu)
     cpu.net.rtnl = device.Rtnl()
     cpu.net.ixgbe_removed = watchdog.on_removal
-    cpu.net.tx_timeout = watchdog.tx_timeout
     open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
     balance.setup(cpu)
     napi.setup(cpu)

@@ -101,8 +101,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "qdisc_run": ("until-empty", "quota"),
     "bond_xmit_code": ("success", "slave"),
     "bql": ("none", "dql"),
-    "netdev_watchdog": ("line", "warn-once"),
-    "tx_timeout_log": ("silent", "said"),
     "ipfrag_limit": ("evict", "refuse"),
     "frag_overlap": ("trim", "discard"),
     "icmp_global_limit": ("no", "yes"),
@@ -119,6 +117,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "autoc_write": ("plain", "pipeline"),
     "msix_other": ("whole", "cause-bits"),
     "ixgbe_health_checks": ("off", "on"),
+    "tx_watchdog_text": ("device", "queue"),
+    "tx_timeout_text": ("none", "warning"),
     "nvm_version": ("word-29", "etrack-id"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "mtu_check": ("errno", "extack"),
@@ -290,8 +290,6 @@ class Params(NamedTuple):
     qdisc_run: str
     bond_xmit_code: str  # what dev_queue_xmit returns for a bond
     bql: str  # byte queue limits: lib/dynamic_queue_limits.c
-    netdev_watchdog: str  # what dev_watchdog says of a queue that stays stopped
-    tx_timeout_log: str  # what ixgbe says when it is told
     ipfrag_high_thresh: int  # bytes of all fragments that wait: net/ipv4/ip_fragment.c
     ipfrag_low_thresh: int
     ipfrag_limit: str
@@ -316,6 +314,8 @@ class Params(NamedTuple):
     autoc_write: str
     msix_other: str  # what the handler of other causes clears and enables again
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
+    tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
+    tx_timeout_text: str  # does ixgbe say that it resets itself for that
     eitr_start: int  # EITR of a queue's vector while the driver chooses
     nvm_version: str  # where ethtool -i's firmware-version is read
     mtu_check: str  # how an MTU out of range is refused
@@ -503,8 +503,6 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "qdisc_run": ("until-empty", "quota", "quota"),
     "bond_xmit_code": ("success", "success", "slave"),
     "bql": ("none", "dql", "dql"),
-    "netdev_watchdog": ("line", "warn-once", "warn-once"),
-    "tx_timeout_log": ("silent", "said", "said"),
     "ipfrag_high_thresh": (256 << 10, 4 << 20, 4 << 20),
     "ipfrag_low_thresh": (192 << 10, 3 << 20, 3 << 20),
     "ipfrag_limit": ("evict", "evict", "refuse"),
@@ -529,6 +527,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "autoc_write": ("plain", "pipeline", "pipeline"),
     "msix_other": ("whole", "cause-bits", "cause-bits"),
     "ixgbe_health_checks": ("off", "off", "on"),
+    "tx_watchdog_text": ("device", "queue", "queue"),
+    "tx_timeout_text": ("none", "warning", "warning"),
     "eitr_start": (0xC3, 0xC8, 0xC8),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
     "mtu_check": ("errno", "errno", "extack"),
@@ -563,17 +563,19 @@ PRESETS: dict[str, Params] = {
 }
 
 
+_HINTS = get_type_hints(Params)
+
+
 def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Params:
     """``params`` with single behaviours replaced; ValueError says what is allowed."""
-    hints = get_type_hints(Params)
     changes: dict[str, Any] = {}
     for name, text in overrides:
-        if name not in hints:
+        if name not in _HINTS:
             raise ValueError(f"there is no behaviour {name}")
         allowed = CHOICES.get(name)
         if allowed is not None and text not in allowed:
             raise ValueError(f"{name} is one of {', '.join(allowed)}")
-        if hints[name] is int:
+        if _HINTS[name] is int:
             low, high = _RANGES.get(name, (0, 0x7FFF_FFFF))
             try:
                 changes[name] = int(text, 0)
@@ -581,7 +583,7 @@ def with_overrides(params: Params, overrides: tuple[tuple[str, str], ...]) -> Pa
                 raise ValueError(f"{name} is a whole number") from None
             if not low <= changes[name] <= high:
                 raise ValueError(f"{name} is {low} to {high}")
-        elif hints[name] is str:
+        elif _HINTS[name] is str:
             changes[name] = text
         else:
             raise ValueError(f"{name} cannot be set by itself")

@@ -1,12 +1,14 @@
 """/sys/bus/pci: taking a function out of the kernel and finding it again.
 
 After drivers/pci/pci-sysfs.c: any number but 0 means yes. A rescan probes every slot that has no
-driver; a slot where nobody answers is an empty slot, and nothing is said about it.
+driver; a slot where nobody answers is an empty slot, and nothing is said about it. After
+drivers/base/bus.c: a function's name written to ``unbind`` or ``bind`` takes the driver away from
+it or gives it back, in every era. Left out: a function without a driver is not listed.
 """
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, ENODEV
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
@@ -37,3 +39,28 @@ def rescan_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
         if value and nic.name not in cpu.net.adapters:
             yield from ixgbe.probe(cpu, number)
     return 0
+
+
+def _slot(cpu: Cpu, text: str) -> int | None:
+    """Number of the slot whose function is called so."""
+    names = [nic.pci_name for nic in cpu.machine.nics]
+    name = text.removesuffix("\n")
+    return names.index(name) if name in names else None
+
+
+@store("/sys/bus/pci/drivers/ixgbe/unbind")
+def unbind_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
+    slot = _slot(cpu, text)
+    if slot is None or cpu.machine.nics[slot].name not in cpu.net.adapters:
+        return -ENODEV
+    yield from ixgbe.remove(cpu, slot)
+    return 0
+
+
+@store("/sys/bus/pci/drivers/ixgbe/bind")
+def bind_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
+    slot = _slot(cpu, text)
+    if slot is None or cpu.machine.nics[slot].name in cpu.net.adapters:
+        return -ENODEV
+    error: int = yield from ixgbe.probe(cpu, slot)
+    return error

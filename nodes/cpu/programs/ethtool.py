@@ -27,6 +27,23 @@ UNCHANGED = 80  # exit code when nothing was asked to change
 _USAGE = "ethtool: bad command line argument(s)\nFor more information run ethtool -h\n"
 
 
+#: What releases without netlink say of a driver that cannot: heading, error, exit code.
+_UNABLE = {
+    option: row
+    for options, row in (
+        (("-g", "--show-ring"), ("Ring", "get device ring settings", 76)),
+        (("-G", "--set-ring"), ("", "get device ring settings", 76)),
+        (("-c", "--show-coalesce"), ("Coalesce", "get device coalesce settings", 82)),
+        (("-C", "--coalesce"), ("", "get device coalesce settings", 82)),
+        (("-l", "--show-channels"), ("Channel", "get device channel parameters\n", 1)),
+        (("-L", "--set-channels"), ("", "get device channel parameters", 1)),
+        (("-d", "--register-dump"), ("", "get register dump", 74)),
+        (("-t", "--test"), ("", "test", 74)),
+    )
+    for option in options
+}
+
+
 class _Error(Exception):
     """What goes to stderr, and the exit code."""
 
@@ -39,10 +56,13 @@ class _Error(Exception):
 class _Call:
     """One command line: where it runs, on what, and the words behind the device."""
 
-    def __init__(self, cpu: Cpu, process: Process, dev: NetDevice, words: list[str]) -> None:
+    def __init__(
+        self, cpu: Cpu, process: Process, dev: NetDevice, option: str, words: list[str]
+    ) -> None:
         self.cpu = cpu
         self.process = process
         self.dev = dev
+        self.option = option  # as it was typed
         self.words = words
         self.name = dev.name
         self.netlink = cpu.params.ethtool_text == "6.1"
@@ -51,8 +71,17 @@ class _Call:
     def adapter(self) -> Adapter:
         adapter = self.dev.adapter
         if adapter is None:
-            raise self.error("", EOPNOTSUPP)
+            raise self._unable()
         return adapter
+
+    def _unable(self) -> _Error:
+        """The driver of the device (a bond's) has no such operation."""
+        if self.netlink or self.option not in _UNABLE:
+            return self.error("", EOPNOTSUPP)
+        heading, text, code = _UNABLE[self.option]
+        if heading:
+            self.say(f"{heading} parameters for {self.name}:\n")
+        return _Error(f"Cannot {text}: {strerror(EOPNOTSUPP)}\n", code)
 
     def say(self, text: str) -> None:
         self.process.write(text)
@@ -69,15 +98,21 @@ class _Call:
         rest = list(self.words)
         while rest:
             word = rest.pop(0)
-            if word not in allowed + known or not rest:
-                raise _Error(_USAGE)
+            if word not in allowed + known:
+                raise self._slip(f"unknown parameter '{word}'")
+            if not rest:
+                raise self._slip(f"no value for parameter '{word}'")
             value = rest.pop(0)
             if word in known:
                 raise self.error("set device parameters", EOPNOTSUPP)
             if not value.isdecimal() or int(value) > 0xFFFF_FFFF:
-                raise _Error(_USAGE)
+                raise self._slip(f"invalid value '{value}' for parameter '{word}'")
             found[word] = int(value)
         return found
+
+    def _slip(self, what: str) -> _Error:
+        """A slip behind the device's name; releases without netlink do not say which."""
+        return _Error(f"ethtool ({self.option}): {what}\n" if self.netlink else _USAGE)
 
 
 def _settings(call: _Call) -> Context:
@@ -244,7 +279,8 @@ def ethtool(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         netlink = cpu.params.ethtool_text == "6.1"
         if dev is None:
             raise _no_device(words[0], netlink=netlink, plain=action is _settings)
-        call = _Call(cpu, process, dev, words[1:])
+        option = argv[1] if action is not _settings else ""
+        call = _Call(cpu, process, dev, option, words[1:])
         yield from cpu.net.rtnl.lock(cpu)
         try:
             code = yield from action(call)

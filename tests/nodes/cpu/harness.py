@@ -86,12 +86,14 @@ class BareCpu:
 
     def turn(self, *inbox: tuple[str, Any], budget: int = 64) -> int | None:
         """One turn; the clock moves by the boundaries it passed."""
-        self.wake = self.node.turn(list(inbox), budget)
-        self.ns += self.node.steps * STEP_NS
-        for peer, messages in self.node.outbox.items():
-            self.outbox.setdefault(peer, []).extend(messages)
-        self.node.outbox = {}
-        return self.wake
+        node = self.node
+        self.wake = wake = node.turn(list(inbox), budget)
+        self.ns += node.steps * STEP_NS
+        if node.outbox:
+            for peer, messages in node.outbox.items():
+                self.outbox.setdefault(peer, []).extend(messages)
+            node.outbox = {}
+        return wake
 
     def step(self, count: int = 1) -> None:
         """Pass this many instruction boundaries."""

@@ -343,14 +343,14 @@ class Rig:
         bench.ns = self.ns
         wake = bench.turn(*inbox, budget=1)
         self.ns = max(bench.ns, self.ns + STEP_NS // 2)
-        for message in bench.outbox.pop("apic", ()):
+        for message in bench.outbox.pop("apic", ()) if bench.outbox else ():
             if isinstance(message, IcrWrite):
                 low = message.icr & 0xFFFF_FFFF
                 target = message.icr >> 56
                 arrived = Interrupt(low & 0xFF, low >> 8 & 7, 0)
                 self.benches[target].node.turn([("apic", arrived)], 0)
                 self.benches[target].wake = self.ns
-        if wake is not None and all(b.wake is None or b.wake > self.ns for b in self.benches):
+        if wake and all(b.wake is None or b.wake > self.ns for b in self.benches):
             self.ns = min(b.wake for b in self.benches if b.wake is not None)
 
     def interleave(self, seed: int) -> None:

@@ -118,6 +118,43 @@ def test_the_indirection_table_and_key_are_read_from_the_card() -> None:
     assert box.run("ethtool", "-x", "bond0").code == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("-G eth0 foo 3", "unknown parameter 'foo'"),
+        ("-G eth0 rx", "no value for parameter 'rx'"),
+        ("-C eth0 rx-usecs -1", "invalid value '-1' for parameter 'rx-usecs'"),
+        ("--set-channels eth0 combined x", "invalid value 'x' for parameter 'combined'"),
+    ],
+)
+def test_a_slip_behind_the_device_is_named_since_netlink(line: str, what: str) -> None:
+    option = line.split(maxsplit=1)[0]
+    assert out(Box(), f"ethtool {line}", 1) == f"ethtool ({option}): {what}\n"
+    old = out(Box("3.10"), f"ethtool {line}", 1)
+    assert old.startswith("ethtool: bad command line argument(s)\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "heading", "text", "code"),
+    [
+        ("-g bond0", "Ring parameters for bond0:\n", "get device ring settings", 76),
+        ("-G bond0 rx 64", "", "get device ring settings", 76),
+        ("-c bond0", "Coalesce parameters for bond0:\n", "get device coalesce settings", 82),
+        ("-l bond0", "Channel parameters for bond0:\n", "get device channel parameters\n", 1),
+        ("-d bond0", "", "get register dump", 74),
+    ],
+)
+def test_what_a_bond_cannot_is_refused_in_each_releases_words(
+    line: str, heading: str, text: str, code: int
+) -> None:
+    new = Box().run("ethtool", *line.split())
+    assert (new.code, new.out) == (1, "")
+    assert new.err == "netlink error: Operation not supported\n"
+    old = Box("3.10").run("ethtool", *line.split())
+    assert (old.code, old.out) == (code, heading)
+    assert old.err == f"Cannot {text}: Operation not supported\n"
+
+
 def test_options_that_came_later_are_unknown_to_an_old_tool() -> None:
     old = Box("2.6.18")
     for option in ("-l", "-L", "-x", "-z"):

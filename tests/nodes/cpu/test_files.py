@@ -312,6 +312,21 @@ def test_a_function_is_removed_and_found_again(era: str) -> None:
         box.proc("/sys/bus/pci/rescan")
 
 
+@pytest.mark.parametrize("era", ERAS)
+def test_a_driver_is_taken_from_a_function_and_given_back(era: str) -> None:
+    box = Box(era, miimon=100)
+    bind, unbind = (f"/sys/bus/pci/drivers/ixgbe/{name}" for name in ("bind", "unbind"))
+    assert refused(write(box, unbind, "0000:07:00.0\n"), "No such device")
+    assert refused(write(box, bind, "0000:01:00.0\n"), "No such device")  # it has one
+    assert write(box, unbind, "0000:01:00.0").code == 0
+    assert "eth0" not in box.proc("/proc/net/dev")
+    assert refused(write(box, unbind, "0000:01:00.0\n"), "No such device")
+    assert write(box, bind, "0000:01:00.0\n").code == 0
+    assert "eth0" in box.proc("/proc/net/dev")
+    with pytest.raises(OSError, match="write only"):
+        box.proc(bind)
+
+
 def test_2_6_18_has_no_pci_hot_plug_files_and_no_cpu_masks() -> None:
     paths = procfs.paths({"cpu0": Box("2.6.18").kernel()})
     ends = ("/rescan", "/remove", "cpu/online", "/possible")
@@ -323,7 +338,7 @@ def test_every_file_that_is_listed_can_be_read_or_is_write_only() -> None:
     for era in ERAS:
         box = Box(era)
         for path in procfs.paths({"cpu0": box.kernel()}):
-            if not path.endswith(("/rescan", "/remove", "/flush", "/")):
+            if not path.endswith(("/rescan", "/remove", "bind", "/flush", "/")):
                 assert isinstance(box.proc(path), str), path
 
 

@@ -13,6 +13,7 @@ from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.modules import MODULES, module, report
+from nodes.nic.page import NIC_SCHEMA
 from tests.nodes.cpu.harness import ERAS, Box
 
 
@@ -285,3 +286,22 @@ def test_under_overload_the_gate_decides_whether_a_user_task_gets_its_share(
     storm = last_report(box, "softirq_storm")
     assert ksoftirqd[0] <= int(storm["ksoftirqd"]) <= ksoftirqd[1]
     assert user[0] <= int(storm["user"]) <= user[1]
+
+
+def test_register_rtt_waits_for_each_read_and_leaves_the_registers_as_they_were(box: Box) -> None:
+    page = box.machine.ram.page("eth0", NIC_SCHEMA)
+    before, registers = page["mmio_reads"], box.ask("eth0", "registers")
+    assert box.run("insmod", "register_rtt", "rounds=50").code == 0
+    assert page["mmio_reads"] - before >= 100
+    said = next(text for text in box.said() if text.startswith("register_rtt: nic=eth0 rounds=50"))
+    values = dict(word.split("=") for word in said.split()[1:])
+    assert 0 < int(values["read_ns"]) <= int(values["write_ns"])
+    after = box.ask("eth0", "registers")
+    assert {k: v for k, v in after.items() if k.startswith("EITR")} == {
+        k: v for k, v in registers.items() if k.startswith("EITR")
+    }
+
+
+@pytest.mark.parametrize("bad", [("nic=eth9",), ("rounds=0",), ("rounds=100001",)])
+def test_register_rtt_refuses_what_it_cannot_time(box: Box, bad: tuple[str, ...]) -> None:
+    assert box.run("insmod", "register_rtt", *bad).code != 0

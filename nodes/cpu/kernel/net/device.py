@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe.configure import write_fctrl
-from nodes.cpu.kernel.net.dev_watchdog import netdev_watchdog_down, netdev_watchdog_up
 from nodes.cpu.kernel.net.dst import netdev_refcnt_read
 from nodes.cpu.kernel.net.fib import fib_add_ifaddr, fib_disable_ip
 from nodes.cpu.kernel.net.netdevice import (
@@ -27,6 +26,7 @@ from nodes.cpu.kernel.net.netdevice import (
     call_netdevice_notifiers,
 )
 from nodes.cpu.kernel.net.rtnetlink import RTM_DELLINK, rtmsg_ifinfo
+from nodes.cpu.kernel.net.watchdog import netdev_watchdog_down, netdev_watchdog_up
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_EMERG, printk
 from nodes.cpu.kernel.rcu import synchronize_net
@@ -162,21 +162,27 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     if error:
         return error
     dev.flags |= IFF_UP
-    dev.qdisc_active = dev.carrier
-    if dev.qdisc_active:
-        netdev_watchdog_up(cpu, dev)
+    _activate(cpu, dev, dev.carrier)
     yield from changed(cpu, dev)
     rtmsg_ifinfo(cpu, dev)
     yield from fib_add_ifaddr(cpu, dev)
     return 0
 
 
+def _activate(cpu: Cpu, dev: NetDevice, active: bool) -> None:
+    """dev_activate and dev_deactivate: a real queueing discipline or noop, and the watchdog."""
+    dev.qdisc_active = active
+    if active:
+        netdev_watchdog_up(cpu, dev)
+    else:
+        netdev_watchdog_down(cpu, dev)
+
+
 def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Context:
     """ip link set down: dev_deactivate empties the queue on every CPU, then ndo_stop."""
     if not dev.flags & IFF_UP:
         return
-    dev.qdisc_active = False
-    netdev_watchdog_down(cpu, dev)
+    _activate(cpu, dev, False)
     dev.flags &= ~IFF_UP
     yield from changed(cpu, dev)
     yield from fib_disable_ip(cpu, dev)
@@ -246,11 +252,7 @@ def _linkwatch_event(cpu: Cpu) -> Context:
     for dev in pending:
         active = dev.carrier and bool(dev.flags & IFF_UP)
         if active != dev.qdisc_active:
-            dev.qdisc_active = active
-            if active:
-                netdev_watchdog_up(cpu, dev)
-            else:
-                netdev_watchdog_down(cpu, dev)
+            _activate(cpu, dev, active)
             yield from changed(cpu, dev)
         if dev.flags & IFF_UP:
             yield from call_netdevice_notifiers(cpu, dev, NETDEV_CHANGE)  # netdev_state_change

@@ -73,8 +73,10 @@ class NetDevice:
         # transmit queue of this CPU
         self.qdisc = PfifoFast(self.slot)
         self.rps: dict[int, tuple[int, ...]] = {}  # rps_map, by receive queue
-        self.watchdog_timer: Timer | None = None  # on the boot CPU
         self.queue_stopped = False  # no room in the ring that this CPU sends on
+        # on the boot CPU:
+        self.ndo_tx_timeout: Callable[[], Context] | None = None
+        self.watchdog_timer: Timer | None = None
 
     def shared(self) -> tuple[Any, ...]:
         """What replicas hold."""
@@ -131,8 +133,6 @@ class Net:
         self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
         self.poll_list: list[Napi] = []
         self.output_queue: list[NetDevice] = []
-        #: ndo_tx_timeout: f(cpu, device, queue), on the boot CPU
-        self.tx_timeout: Callable[[Cpu, NetDevice, int], Context] | None = None
         self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()
         self.deliver: Callable[[Cpu, SkBuff], Context]
         self.receive: Callable[[Cpu, SkBuff], Context]

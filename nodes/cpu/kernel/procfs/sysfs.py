@@ -86,6 +86,8 @@ _fixed("device", DEVICE)
 _fixed("class", CLASS)
 
 
+@file("/sys/bus/pci/drivers/ixgbe/bind")
+@file("/sys/bus/pci/drivers/ixgbe/unbind")
 @file("/sys/bus/pci/rescan")
 @file(_PCI + "remove")
 def write_only(_boot: Boot, _pages: Pages, _groups: Groups) -> str:

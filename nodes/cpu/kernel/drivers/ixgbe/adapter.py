@@ -194,10 +194,11 @@ class Adapter:
         entry: int = words[state + NTU]
         needed = DESC_NEEDED + length // BUFFER_BYTES
         if (words[state + NTC] - entry - 1) % count < needed:
+            if not words[state + TX_STOPPED]:
+                words[state + TRANS_START] = cpu.jiffies()
             words[state + TX_STOPPED] |= 1 << cpu.number
             if (words[state + NTC] - entry - 1) % count < needed:
                 words[state + TX_BUSY] += 1
-                words[state + TRANS_START] = words[state + TRANS_START] or cpu.jiffies()
                 return False
             words[state + TX_STOPPED] &= ~(1 << cpu.number)  # there is room again since we looked
         if length < IXGBE_MIN_FRAME:
@@ -300,6 +301,16 @@ class Adapter:
                 count_drop(cpu, "TX_RING_RESET", self.nic, classify(frame))
                 frame = b""
             entry = (entry + 1) % ring.tx_count
+
+    def stopped_queues(self) -> list[tuple[int, int]]:
+        """Queues that found no room in their rings or went over their byte limit, and their
+        jiffies then."""
+        words = self.cpu.ram.words64
+        return [
+            (r.queue, words[r.state + TRANS_START])
+            for r in self.rings
+            if words[r.state + TX_STOPPED] or words[r.state + STACK_XOFF]
+        ]
 
     def pending_tx(self) -> bool:
         words = self.cpu.ram.words64

@@ -17,7 +17,7 @@ from nodes.cpu.kernel.delay import mdelay
 from nodes.cpu.kernel.drivers.ixgbe import regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
 from nodes.cpu.kernel.percpu import ALL_ONES, Context, MmioRead
-from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.printk import KERN_ERR, KERN_WARNING, printk
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -79,6 +79,10 @@ def netdev_prefix(cpu: Cpu, adapter: Adapter) -> str:
 def e_info(cpu: Cpu, adapter: Adapter, text: str) -> None:
     """e_info and e_dev_info of a registered netdev."""
     printk(cpu, f"{netdev_prefix(cpu, adapter)}: {text}")
+
+
+def e_warn(cpu: Cpu, adapter: Adapter, text: str) -> None:
+    printk(cpu, f"{netdev_prefix(cpu, adapter)}: {text}", KERN_WARNING)
 
 
 def e_err(cpu: Cpu, adapter: Adapter, text: str) -> None:

@@ -25,7 +25,11 @@ from nodes.cpu.kernel.drivers.ixgbe import (
 )
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter, Hw
 from nodes.cpu.kernel.drivers.ixgbe.semaphore import acquire_swfw_sync, release_swfw_sync
-from nodes.cpu.kernel.drivers.ixgbe.txrx import ixgbe_poll, msix_clean_rings
+from nodes.cpu.kernel.drivers.ixgbe.txrx import (
+    ixgbe_poll,
+    msix_clean_rings,
+    netif_tx_wake_queue,
+)
 from nodes.cpu.kernel.hrtimer import usleep_range
 from nodes.cpu.kernel.irq.affinity import (
     forget_affinity,
@@ -40,7 +44,6 @@ from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
-from nodes.cpu.kernel.net.qdisc import netif_schedule
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
@@ -70,10 +73,8 @@ def apply_adapter(cpu: Cpu, nic: int, value: tuple[int, bool, int, int, int] | N
         adapter = Adapter(cpu, nic, netdev, ixgbe_poll)
         netdev.adapter = adapter
         cpu.net.adapters[name] = adapter
-    if adapter.down and not down:  # netif_tx_start_all_queues
-        adapter.netdev.queue_stopped = False
-        if adapter.netdev.qdisc.qlen:
-            netif_schedule(cpu, adapter.netdev)
+    if adapter.down and not down:
+        netif_tx_wake_queue(cpu, adapter.netdev)  # its rings are empty
     adapter.down = down
     adapter.resize(queues, tx_count, rx_count)
     for napi in adapter.all_napi:
@@ -150,6 +151,7 @@ def probe(cpu: Cpu, nic: int) -> Context:
         ring.clear_counters(cpu)
     _map_dma(cpu, adapter)
     watchdog.init_service(cpu, adapter)
+    netdev.ndo_tx_timeout = lambda: watchdog.tx_timeout(cpu, adapter)
     yield from probelog.print_probe(cpu, adapter)
     yield from common.start_hw(cpu, adapter)
     yield from mac82599.disable_tx_laser(cpu, adapter)

@@ -130,7 +130,7 @@ def _wake_subqueue(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
         if not stopped >> number & 1:
             continue
         if number == cpu.number:
-            _woken(cpu, adapter.netdev)
+            netif_tx_wake_queue(cpu, adapter.netdev)
         else:
             yield from call_function_single(cpu, number, [WAKE_QUEUE, adapter.netdev.ifindex])
 
@@ -140,11 +140,14 @@ def netif_wake_queue(cpu: Cpu, _source: int, record: list[int]) -> Context | Non
     """There is room again in the ring that this CPU sends on."""
     dev = cpu.net.devices.get(record[1])
     if dev is not None:
-        _woken(cpu, dev)
+        netif_tx_wake_queue(cpu, dev)
     return None
 
 
-def _woken(cpu: Cpu, dev: NetDevice) -> None:
+def netif_tx_wake_queue(cpu: Cpu, dev: NetDevice) -> None:
+    """This CPU's queue of the device goes on, if it was stopped."""
+    if not dev.queue_stopped:
+        return
     dev.queue_stopped = False
     if dev.qdisc.qlen:
         netif_schedule(cpu, dev)

@@ -23,7 +23,6 @@ from nodes.cpu.kernel.timer import timer_setup
 from nodes.cpu.kernel.workqueue import INIT_WORK, cancel_work, schedule_work
 
 if TYPE_CHECKING:
-    from nodes.cpu.kernel.net.netdevice import NetDevice
     from nodes.cpu.kernel.percpu import Cpu
 
 CHECK_LSC = 39  # record: the interrupt for other causes came on another CPU
@@ -265,17 +264,6 @@ def _link_is_down(cpu: Cpu, adapter: Adapter) -> Context:
     yield from device.carrier_off(cpu, adapter.netdev)
 
 
-def tx_timeout(cpu: Cpu, netdev: NetDevice, queue: int) -> Context:
-    """ixgbe_tx_timeout, ndo_tx_timeout: a reset, as the hang check asks for it."""
-    adapter = netdev.adapter
-    if adapter is None or adapter.down:
-        return
-    if cpu.params.tx_timeout_log == "said":
-        hw.e_info(cpu, adapter, "initiating reset due to tx timeout")
-    adapter.service.reset_requested = True
-    yield from service_event_schedule(cpu, adapter)
-
-
 def tx_timeout_reset(cpu: Cpu, adapter: Adapter, queue: int) -> Context:
     """ixgbe_tx_timeout_reset, on whatever CPU polls the ring; the boot CPU counts resets."""
     if not cpu.boot:
@@ -284,7 +272,16 @@ def tx_timeout_reset(cpu: Cpu, adapter: Adapter, queue: int) -> Context:
         count = adapter.tx_timeout_count + 1
         text = f"tx hang {count} detected on queue {queue}, resetting adapter"
         hw.e_info(cpu, adapter, text)
+        yield from tx_timeout(cpu, adapter)
+
+
+def tx_timeout(cpu: Cpu, adapter: Adapter) -> Context:
+    """ixgbe_tx_timeout, ndo_tx_timeout: the service task is to reset the adapter. Behaviour
+    ``tx_timeout_text``: whether that is said."""
+    if not adapter.down:
         adapter.service.reset_requested = True
+        if cpu.params.tx_timeout_text == "warning":
+            hw.e_warn(cpu, adapter, "initiating reset due to tx timeout")
         yield from service_event_schedule(cpu, adapter)
 
 
