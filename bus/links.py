@@ -60,9 +60,9 @@ def header(number: int) -> bytes:
     return struct.pack("<H", number)
 
 
-def listen(path: str) -> socket.socket:
+def listen(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Listening socket at ``path``; OSError (EADDRINUSE) if there is one: nothing is stolen."""
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    server = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
     try:
         server.bind(path)
         server.listen(1024)

@@ -160,6 +160,13 @@ class EthFrame(NamedTuple):
     frame: Frame
 
 
+class BadFrame(NamedTuple):
+    """A frame whose bits flipped on the wire: its FCS is wrong and the receiver must not trust it.
+    The bytes are those that were sent, so that both ends count the same packet."""
+
+    frame: Frame
+
+
 class LinkState(NamedTuple):
     """Light on the fibre: what the far end of a cable does to the receiver at this end."""
 
@@ -236,14 +243,15 @@ class Cable(NamedTuple):
 
 class Fault(NamedTuple):
     """A part of this device breaks (``on`` 1) or is mended (0, kind "" means all of them); kinds
-    and what ``value`` says: ``bus.faults``. ``for_ns`` 0: until it is mended. Answered by ``Reply``
-    with the number of faults that were mended."""
+    and what ``value`` says: ``bus.faults``. ``for_ns`` 0: until it is mended. ``port``: which port
+    of the switch, by its name. Answered by ``Reply`` with the number of faults that were mended."""
 
     request: U32
     kind: Name
     value: U64
     for_ns: U64
     on: U1
+    port: Name = ""
 
 
 class Heartbeat(NamedTuple):
@@ -300,6 +308,7 @@ WIRE: dict[int, type[Any]] = {
     19: LocalApicId,
     32: EthFrame,
     33: LinkState,
+    34: BadFrame,
     48: Snapshot,
     49: Reply,
     50: Spawn,

@@ -49,6 +49,7 @@ from bus.messages import Heartbeat, HeartbeatAck, PeerBack, PeerLost, Shutdown
 from bus.node import BUDGET, NOW, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Ram
 from bus.simulation import Place
+from bus.wires import WirePlan, Wires
 
 CONTROL = "ctl"
 EXIT_FAULT = 3
@@ -91,6 +92,7 @@ class Plan(NamedTuple):
     socket_directory: str  # short: together with a node's name at most 107 bytes
     control_pid: int
     seed: str
+    wires: WirePlan | None = None
 
 
 class FaultLog:
@@ -143,6 +145,7 @@ class NodeProcess:
         self.node: Node = plan.place.build(
             Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0, TIMER_SLACK_NS)
         )
+        self._wires: Wires | None = None
         self._header = header(self.ram.number(plan.name))
         self._senders = {header(self.ram.number(p)): p for p in plan.place.peers}
         self._senders[header(CONTROL_NUMBER)] = CONTROL
@@ -159,9 +162,15 @@ class NodeProcess:
         self._by_monitor = {link.monitor_fd: link for link in self._links.values()}
         for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
             self._epoll.register(fd, select.EPOLLIN)
+        if plan.wires is not None:
+            self._wires = Wires(plan.wires, self._epoll, self._put)
         # ZeroMQ's descriptors tell of news only after a first look.
         for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
             self._look(fd)
+
+    def _put(self, said: tuple[str, Any]) -> None:
+        """What a wire says, for the next turn."""
+        self._inbox.append(said)
 
     # -- the loop
 
@@ -216,7 +225,10 @@ class NodeProcess:
     # -- out
 
     def _send(self, peer: str, messages: list[Any]) -> None:
-        link = self._links[peer]
+        link = self._links.get(peer)
+        if link is None:
+            self._send_outside(peer, messages)
+            return
         if not link.up:
             self.words[_SEND_DEAD] += len(messages)
             self.node.undelivered(peer, messages, True)
@@ -228,6 +240,13 @@ class NodeProcess:
         self.words[_SEND_FULL] += len(messages)
         self.node.undelivered(peer, messages, False)
 
+    def _send_outside(self, peer: str, messages: list[Any]) -> None:
+        left, dead = (messages, True) if self._wires is None else self._wires.send(peer, messages)
+        self.words[_MSGS_OUT] += len(messages) - len(left)
+        if left:
+            self.words[_SEND_DEAD if dead else _SEND_FULL] += len(left)
+            self.node.undelivered(peer, left, dead)
+
     # -- in
 
     def _look(self, fd: int) -> None:
@@ -236,6 +255,8 @@ class NodeProcess:
             self._drain()
         elif fd in self._by_monitor:
             self._link_changed(self._by_monitor[fd])
+        elif self._wires is not None and self._wires.look(fd):
+            pass
         else:
             for fault in self._bus.faults(self._is_member):
                 self._reject(fault)

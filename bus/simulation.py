@@ -89,6 +89,10 @@ class Simulation:
         self.watch: Callable[[int, str, str, Any], None] | None = None
         #: while somebody looks: (left, arrives, sender, receiver, message) of every message
         self.flights: list[tuple[int, int, str, str, Any]] | None = None
+        #: another machine's: f(now_ns, sender, receiver, messages) for receivers named ``@...``;
+        #: and f(node, alive) when a node here died or began
+        self.outside: Callable[[int, str, str, list[Any]], None] | None = None
+        self.life: Callable[[str, bool], None] | None = None
         #: what the nodes say to the orchestrator, in order
         self.to_orchestrator: deque[tuple[str, Any]] = deque()
         for name in self._seats:
@@ -123,6 +127,8 @@ class Simulation:
         self._heap[:] = [e for e in self._heap if e[2] != name or e[4] is None]
         heapq.heapify(self._heap)
         self._tell_peers(seat, PeerLost(self.ram.incarnation(name)))
+        if self.life is not None:
+            self.life(name, False)
 
     def freeze(self, name: str) -> None:
         """SIGSTOP: it takes no turn; what is sent to it waits, up to the limit."""
@@ -148,6 +154,8 @@ class Simulation:
                 self._push(
                     self.now_ns + LINK_EVENT_NS, name, peer, PeerBack(self.ram.incarnation(peer))
                 )
+        if self.life is not None:
+            self.life(name, True)
 
     def _start(self, seat: _Seat) -> None:
         incarnation = self.ram.incarnation(seat.name) + 1
@@ -173,6 +181,15 @@ class Simulation:
                 self._push(self.now_ns + LINK_EVENT_NS, name, seat.name, event)
 
     # -- messages and time
+
+    @property
+    def due_ns(self) -> int:
+        """When the next event is due; for ever away if there is none."""
+        return self._heap[0][0] if self._heap else 1 << 63
+
+    def arrive(self, time_ns: int, receiver: str, sender: str, message: Any) -> None:
+        """A message from another machine, at an absolute time."""
+        self._push(time_ns, receiver, sender, message)
 
     def send(self, receiver: str, message: Any, sender: str = "ctl") -> None:
         """A message from outside (the orchestrator), delivered at once."""
@@ -245,6 +262,10 @@ class Simulation:
         node, page = seat.node, seat.page
         assert node is not None
         assert page is not None
+        if peer[0] == "@" and self.outside is not None:
+            page.words[_MSGS_OUT] += len(messages)
+            self.outside(time_ns, seat.name, peer, messages)
+            return
         if peer not in self._seats:
             page.words[_MSGS_OUT] += len(messages)
             self.to_orchestrator.extend((seat.name, m) for m in messages)

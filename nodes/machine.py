@@ -14,6 +14,12 @@ from bus.ram import Layout
 CONTROL = "ctl"
 APIC = "apic"
 LAN = "lan"
+#: Name of the gateway's port of the switch; no node, but faults may befall its cable.
+GATEWAY = "gateway"
+#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK`` is what is
+#: behind the last port, others are machines that joined (``@m2``).
+OUTSIDE = "@"
+UPLINK = "@uplink"
 
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
@@ -63,6 +69,36 @@ class GatewaySettings(NamedTuple):
 
     mac: bytes = bytes.fromhex("020000000001")
     addresses: tuple[str, ...] = GATEWAY_ADDRESSES
+    #: addresses that it has in tagged VLANs, as (VLAN, addresses)
+    vlans: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+class PortSettings(NamedTuple):
+    """VLANs of one switch port: ``native`` without a tag (0: none), ``trunk`` with one."""
+
+    port: str  # a NIC, a channel's member, or "gateway"
+    native: int
+    trunk: tuple[int, ...] = ()
+
+
+class ChannelSettings(NamedTuple):
+    """A port-channel: its members in order, "static" or "lacp"."""
+
+    name: str
+    members: tuple[str, ...]
+    mode: str = "static"
+
+
+class LanSettings(NamedTuple):
+    """The switch. Without ``ports`` it knows no VLANs and lets tags pass as they are."""
+
+    ageing_s: int = 300
+    ports: tuple[PortSettings, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
+    #: what is behind the last port: "" the gateway of the node itself, "tap" a kernel's TAP device,
+    #: "join" the switch of the machine ``join``
+    uplink: str = ""
+    join: str = ""
 
 
 class MachineSettings(NamedTuple):
@@ -82,6 +118,7 @@ class MachineSettings(NamedTuple):
     fast_probe: bool = True  # drivers take what they know of a NIC for granted
     ioapics: int = 1  # what the firmware's tables (MADT) list
     pci_lines: int = 8  # pins of the I/O APIC that the slots share
+    lan: LanSettings = LanSettings()
 
     @property
     def cpu_names(self) -> tuple[str, ...]:

@@ -142,7 +142,11 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 @click.command(PROGRAM, cls=_Grammar, invoke_without_command=True)
-@click.option("--on", metavar="NAME", help="machine to talk to, when several run")
+@click.option(
+    "--on",
+    metavar="NAME",
+    help="machine to talk to, when several run; gateway: the host behind its switch",
+)
 @click.option("--json", "as_json", is_flag=True, help="the answer as JSON")
 @click.option("--cpu", metavar="CPU", help="where a program of the machine runs")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
@@ -176,7 +180,8 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
     from orchestrator import running  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
-    with running.connect(options.on) as machine:
+    name, host = _where(options.on)
+    with running.connect(name) as machine:
         cpu = options.cpu or machine.settings.cpu_names[0]
         if cpu.isdecimal():
             cpu = f"cpu{cpu}"
@@ -184,6 +189,8 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
             raise BottomhalfError(
                 f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
             )
+        if host:
+            cpu = _of_host(host, verb)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
         session.on = f"--on {options.on} " if options.on else ""
@@ -191,8 +198,36 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
         return drive(session, verbs.start(session, [verb.name, *argv]))
 
 
+def _where(on: str | None) -> tuple[str | None, str]:
+    """Machine and host behind its switch: ``gateway``, ``m2/gateway``, or a machine alone."""
+    from nodes.machine import GATEWAY  # noqa: PLC0415
+
+    machine, _, host = (on or "").rpartition("/")
+    return (machine or None, host) if host == GATEWAY else (on, "")
+
+
+def _of_host(host: str, verb: Verb) -> str:
+    """The node that runs the programs of that host."""
+    from nodes.machine import LAN  # noqa: PLC0415
+
+    if verb.name != "ping":
+        raise BottomhalfError(
+            f"the {host} has no `{verb.name}`", f"it runs ping: bottomhalf --on {host} ping m1"
+        )
+    return LAN
+
+
+def _on_uplink(name: str | None, argv: Sequence[str]) -> None:
+    """A program of this host in the namespace of the machine's TAP uplink: never returns."""
+    from orchestrator import running, uplink  # noqa: PLC0415
+
+    uplink.run(running.find(name).directory, argv)
+
+
 def run(argv: Sequence[str]) -> int:
     """One command line; raises what ``guard`` turns into two lines."""
+    if len(argv) > 2 and argv[0] == "--on" and argv[1].rpartition("/")[2] == "uplink":
+        _on_uplink(argv[1].rpartition("/")[0] or None, argv[2:])
     try:
         result = grammar.main(list(argv), prog_name=PROGRAM, standalone_mode=False)
     except click.NoSuchOption as error:

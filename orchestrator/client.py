@@ -106,8 +106,10 @@ class RemoteMachine(Machine):
     def cable(self, nic: str, inserted: bool) -> Request:
         return self._request(LAN, "cable", nic, inserted)
 
-    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
-        return self._request(node, "fault", node, kind, value, for_ns, on)
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
+    ) -> Request:
+        return self._request(node, "fault", node, kind, value, for_ns, on, port)
 
     def _request(self, node: str, *call: Any) -> Request:
         number = self._send(*call)

@@ -15,14 +15,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from nodes.machine import (
-    GATEWAY_ADDRESSES,
     BondSettings,
-    GatewaySettings,
     MachineSettings,
     NicSettings,
 )
-from orchestrator import eras, tomlfile
+from orchestrator import eras, lanconfig, tomlfile
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.lanconfig import Lan
 from orchestrator.tomlfile import TomlFile
 
 INT_MAX = 2**31 - 1
@@ -79,24 +78,6 @@ class Bond0(_Table):
         "192.168.1.10/24",
         description="address and prefix of bond0",
         json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
-    )
-
-
-class Lan(_Table):
-    """[lan]"""
-
-    gateway: list[str] = Field(
-        list(GATEWAY_ADDRESSES),
-        min_length=1,
-        max_length=64,
-        description="addresses of the host that answers ARP and echo",
-        json_schema_extra=_allowed("a list of IPv4 addresses"),
-    )
-    gateway_mac: str = Field(
-        "02:00:00:00:00:01",
-        pattern=r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
-        description="its hardware address",
-        json_schema_extra=_allowed("six bytes in hex, 02:00:00:00:00:01"),
     )
 
 
@@ -191,7 +172,7 @@ def build(
             for slot, nic in enumerate(parsed.nics)
         ),
         bond=bond_settings,
-        gateway=_gateway(file, parsed),
+        gateway=lanconfig.gateway(file, parsed.lan),
         overrides=tuple(
             (key, eras.value_text(parsed.era, key, value, file))
             for key, value in parsed.set.items()
@@ -200,6 +181,7 @@ def build(
         hostname=parsed.hostname,
         address=parsed.address,
         fast_probe=parsed.fast_probe,
+        lan=lanconfig.switch(file, parsed.lan, parsed.nics),
     )
 
 
@@ -347,21 +329,6 @@ def _mode(file: TomlFile, mode: str | int) -> str:
     return name
 
 
-def _gateway(file: TomlFile, machine: Machine) -> GatewaySettings:
-    for address in machine.lan.gateway:
-        try:
-            ipaddress.IPv4Address(address)
-        except ValueError:
-            raise file.error(
-                ("lan", "gateway"),
-                f"[lan] gateway holds {tomlfile.show(address)}, which is no IPv4 address",
-                'gateway = ["192.168.1.1"]',
-            ) from None
-    return GatewaySettings(
-        bytes.fromhex(machine.lan.gateway_mac.replace(":", "")), tuple(machine.lan.gateway)
-    )
-
-
 # ---------------------------------------------------------------- listing and storing
 
 
@@ -417,9 +384,7 @@ def to_toml(settings: MachineSettings) -> str:
                 lines.append(f"{key} = [" + ", ".join(f'"{v}"' for v in value) + "]")
             else:
                 lines.append(f"{key} = {tomlfile.show(value)}")
-    gateway = ", ".join(f'"{a}"' for a in settings.gateway.addresses)
-    mac = settings.gateway.mac.hex(":")
-    lines += ["", "[lan]", f"gateway = [{gateway}]", f'gateway_mac = "{mac}"']
+    lines += ["", *lanconfig.to_toml(settings.gateway, settings.lan)]
     if settings.overrides:
         lines += ["", "[set]", *(f'{key} = "{value}"' for key, value in settings.overrides)]
     return "\n".join(lines) + "\n"

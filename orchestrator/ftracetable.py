@@ -255,7 +255,7 @@ LAN_ROWS: dict[str, Row] = {
         "cable": "port={b} in={a}",
         "learn": "address={a:012x} port={b}",
     }.items()
-}
+} | {"fault": _ours("fault", "{fault} {broken} port={context}")}
 
 
 class Shown(NamedTuple):

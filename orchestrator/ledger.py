@@ -11,7 +11,9 @@ The books are then compared:
   difference, and that difference *is* the named loss ``lost: killed NODE``;
 * for each class of packets, and for interrupts, sources must equal ends.
 
-Echo requests go from sockets to the gateway, replies from the gateway to sockets. The switch may
+Echo requests go from sockets to the gateway, replies from the gateway to sockets, or both ways
+between machines: each has its own books, what came from and went to others is named there. The
+switch may
 flood a frame whose destination it has not learned; the copies are a source, and end at a filter.
 """
 
@@ -27,7 +29,7 @@ from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
 from nodes.ledger import OTHER, REPLY, REQUEST
-from nodes.machine import APIC, CLASSES, LAN
+from nodes.machine import APIC, CLASSES, GATEWAY, LAN
 from nodes.nic.page import RX_DROPS, TX_DROPS
 from orchestrator.counts import Counts
 from orchestrator.machine import Machine
@@ -37,6 +39,9 @@ _TX_RESET = DROP_REASONS.index("TX_RING_RESET")
 _RX_RESET = DROP_REASONS.index("RX_RING_RESET")
 _DROP_WORDS = 3 * len(DROP_REASONS)
 
+#: What enters the switch, and where it goes; frames that wait in its cables are a gauge.
+_LAN_SOURCES = ("frames_in", "fault_dup", "slow_sent")
+_LAN_ENDS = ("frames_out", "fault_held", "slow_taken", *IN_DROPS)
 #: Faults that leave descriptors where they are.
 _STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
@@ -329,9 +334,12 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             "within lan (switch)",
             (LAN,),
             name,
-            _over_ports(counts, "frames_in", kind) + counts.get(LAN, "flood_copies", kind),
-            sum(_over_ports(counts, end, kind) for end in ("frames_out", *IN_DROPS)),
+            sum(_over_ports(counts, source, kind) for source in _LAN_SOURCES)
+            + counts.get(LAN, "flood_copies", kind),
+            sum(_over_ports(counts, end, kind) for end in _LAN_ENDS),
         )
+        if counts.settings.lan.uplink:
+            continue  # what is behind the last port is another machine's
         yield Edge(
             "within lan (gateway)",
             (LAN,),
@@ -339,6 +347,17 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             counts.get(LAN, "frames_out", 3 * GATEWAY_PORT + kind),
             sum(counts.get(LAN, end, kind) for end in ("gw_answered", *GW_DROPS)),
         )
+
+
+def _outside(counts: Counts, book: Account, kind: int) -> None:
+    """Frames that came from other machines and went there, by guests' ports and the uplink."""
+    settings = counts.settings
+    ports = [*range(len(settings.nics), GATEWAY_PORT)]
+    for port in (*ports, GATEWAY_PORT) if settings.lan.uplink else ports:
+        at = 3 * port + kind
+        book.source("from outside", counts.get(LAN, "frames_in", at))
+        lost = counts.get(LAN, "lost_dead", at) + counts.get(LAN, "lost_full", at)
+        book.end("to outside", counts.get(LAN, "frames_out", at) - lost)
 
 
 def _killed_cpus(counts: Counts) -> list[str]:
@@ -373,7 +392,10 @@ def _requests(counts: Counts, edges: list[Edge]) -> Account:
     book = Account()
     book.source("sent", _over_cpus(counts, "icmp_sent", REQUEST))
     book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REQUEST))
+    book.source("sent by gateway", counts.get(LAN, "gw_generated", REQUEST))
+    book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REQUEST))
     book.source("flood copies", counts.get(LAN, "flood_copies", REQUEST))
+    _outside(counts, book, REQUEST)
     book.end("answered", counts.get(LAN, "gw_answered", REQUEST))
     book.end("delivered", _over_cpus(counts, "delivered", REQUEST))
     _named_ends(counts, book, REQUEST)
@@ -385,7 +407,9 @@ def _replies(counts: Counts, edges: list[Edge]) -> Account:
     book = Account()
     book.source("sent by gateway", counts.get(LAN, "gw_generated", REPLY))
     book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REPLY))
+    book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REPLY))
     book.source("flood copies", counts.get(LAN, "flood_copies", REPLY))
+    _outside(counts, book, REPLY)
     book.end("delivered", _over_cpus(counts, "delivered", REPLY))
     book.end("gw_answered", counts.get(LAN, "gw_answered", REPLY))
     _named_ends(counts, book, REPLY)
@@ -406,10 +430,13 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
             book.end(f"{nic} {name}", counts.get(nic, name, kind))
         book.end(f"{nic} rx_buffered", counts.now(nic, "rx_buffered", kind))
         book.end(f"lost: killed {nic}", counts.left(nic, "rx_buffered", kind))
-    ports = [*enumerate(settings.nic_names), (GATEWAY_PORT, "gateway")]
+    guests = [(port, f"port {port + 1}") for port in range(len(settings.nics), GATEWAY_PORT)]
+    ports = [*enumerate(settings.nic_names), *guests, (GATEWAY_PORT, GATEWAY)]
     for port, name in ports:
         for reason in (*IN_DROPS, "lost_dead", "lost_full"):
             book.end(f"lan {reason} ({name})", counts.get(LAN, reason, 3 * port + kind))
+        book.end(f"lan fault_held ({name})", counts.now(LAN, "fault_held", 3 * port + kind))
+        book.end(f"lost: killed {LAN}", counts.left(LAN, "fault_held", 3 * port + kind))
     for reason in GW_DROPS:
         book.end(f"lan {reason}", counts.get(LAN, reason, kind))
 

@@ -114,8 +114,10 @@ class Machine(ABC):
         """Pull or plug the cable at the switch."""
 
     @abstractmethod
-    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
-        """Break or mend a part of a device; see ``Fault``."""
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
+    ) -> Request:
+        """Break or mend a part of a device, of the switch at one port; see ``Fault``."""
 
     @abstractmethod
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:

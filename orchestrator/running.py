@@ -10,7 +10,15 @@ from typing import Any
 
 import msgpack
 
-from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
+from nodes.machine import (
+    BondSettings,
+    ChannelSettings,
+    GatewaySettings,
+    LanSettings,
+    MachineSettings,
+    NicSettings,
+    PortSettings,
+)
 from orchestrator.client import RemoteMachine
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.launch import RAM_FILE
@@ -72,6 +80,19 @@ def open_machine(directory: Path, name: str) -> RemoteMachine:
         ) from None
 
 
+def addresses() -> dict[str, str]:
+    """Addresses of the machines that run, by name."""
+    found = {}
+    for machine in running_machines():
+        try:
+            settings = unpack_settings((machine.directory / SETTINGS_FILE).read_bytes())
+        except (OSError, ValueError, TypeError):
+            continue  # it is starting or ending, or belongs to a `run`
+        address = settings.address if settings.bond is None else settings.bond.address
+        found[machine.name] = address.partition("/")[0]
+    return found
+
+
 def age(machine: RunningMachine) -> str:
     """``3 min``: how long it has been up."""
     seconds = max(0, int(time.time() - machine.started))
@@ -108,4 +129,13 @@ def unpack_settings(data: bytes) -> MachineSettings:
     row["nics"] = tuple(NicSettings(*nic) for nic in row["nics"])
     row["bond"] = None if row["bond"] is None else BondSettings(*row["bond"])
     row["gateway"] = GatewaySettings(*row["gateway"])
+    row["lan"] = _lan(*row["lan"])
     return MachineSettings(**row)
+
+
+def _lan(*row: Any) -> LanSettings:
+    lan = LanSettings(*row)
+    return lan._replace(
+        ports=tuple(PortSettings(*port) for port in lan.ports),
+        channels=tuple(ChannelSettings(*channel) for channel in lan.channels),
+    )

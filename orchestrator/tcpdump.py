@@ -124,7 +124,7 @@ def tcpdump(session: Session, argv: Sequence[str]) -> Steps:
     )
     broken = [
         f"{node} {fault.text}"
-        for node in settings.node_names
+        for node in faults.names(settings)
         for fault in faults.of(session.machine.ram, settings, node)
     ]
     if broken:

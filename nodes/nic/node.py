@@ -13,6 +13,7 @@ from typing import Any
 
 from bus.faults import KINDS, NIC, UNTIL_RESET
 from bus.messages import (
+    BadFrame,
     CfgRead,
     CfgWrite,
     Completion,
@@ -91,6 +92,7 @@ class NicNode(Node):
             MemRead: self._mem_read,
             CfgRead: self._cfg_read,
             CfgWrite: self._cfg_write,
+            BadFrame: self._bad_frame,
             LinkState: self._link_state,
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
@@ -155,6 +157,12 @@ class NicNode(Node):
         self._words[_CONFIG_WRITES] += 1
         self.function.config_write(message.offset, message.size_bytes, message.value)
         self.post(sender, Completion(message.tag, 0))
+
+    def _bad_frame(self, sender: str, message: BadFrame) -> None:
+        if sender == LAN:
+            self.device.bad_frame(message.frame)
+        else:
+            self._words[_UNEXPECTED] += 1
 
     def _link_state(self, sender: str, message: LinkState) -> None:
         if sender == LAN:

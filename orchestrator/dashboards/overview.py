@@ -291,7 +291,7 @@ def _broken(broken: list[facts.Break], columns: int, height: int) -> Sequence[Li
     if not broken:
         return [" nothing"]
     shown: list[Line] = [
-        two(Text(f" {b.node}  {b.what}", style="bold"), f"mend: {b.mend:<20}", columns)
+        two(Text(f" {b.node}  {b.what}", style="bold"), f" mend: {b.mend:<20}", columns)
         for b in broken[:height]
     ]
     if len(broken) > height:

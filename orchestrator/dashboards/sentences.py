@@ -456,6 +456,18 @@ def _port_cable_out(view: MachineView, node: NodeView) -> Words:
     return None
 
 
+def _port_fault(view: MachineView, node: NodeView) -> Words:
+    """The first port with a fault."""
+    for port in lanfacts.ports(view):
+        if port.faults:
+            mine = lanfacts.words(port.number)
+            ended = sum(node.delta(name, mine) for name in lanfacts.FAULT_DROPS)
+            text = f"fault {' '.join(port.faults)}"
+            lost = plural(ended, "frame")
+            return {"port": port.name, "fault": text, "lost": lost, "talk": lanfacts.talk(view)}
+    return None
+
+
 def _port_dark(view: MachineView, node: NodeView) -> Words:
     for number, nic in enumerate(view.nics):
         if not node.get("light", number):
@@ -490,6 +502,7 @@ LAN = (
     SILENT,
     Row("{nic}'s cable is out, {ended} lost there in 1 s; {talk}.", _port_cable_out),
     Row("No light from {nic} ({why}): its port is down; {talk}.", _port_dark),
+    Row("{port} has {fault}: {lost} lost by it in 1 s; {talk}.", _port_fault),
     Row("{frames} from or to {port} ended here in the last second: {why}.", _frames_end),
     Row("{talk}; the switch takes {frames} frames/s.", _talk),
     Row("Quiet: {ports} up, and no frame came for a second.", _links),

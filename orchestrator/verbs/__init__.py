@@ -54,7 +54,8 @@ TABLE: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb("up", "whole",
-             "[MACHINE] [-d] [--name NAME] [--era E] [--bond 'mode=1 miimon=50'] [--set KEY=VALUE]",
+             "[MACHINE] [-d] [--name NAME] [--lan NAME] [--era E] [--bond 'mode=1 miimon=50'] "
+             "[--set KEY=VALUE]",
              "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running",
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),

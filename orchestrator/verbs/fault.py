@@ -1,7 +1,9 @@
 """The verb ``fault``: breaks a part of a device, lists what is broken, mends it.
 
-It acts on the device alone; the kernel has to notice. A fault with ``--for`` is ended by the device
-itself, so that it ends also when nobody waits for it.
+It acts on the device alone; the kernel has to notice. Faults of a cable (``loss``, ``silent``, ...)
+are the switch's to keep, by the name of the NIC at the other end or as ``lan:1``; the gateway has a
+cable, too. A fault with ``--for`` is ended by the device itself, so that it ends also when nobody
+waits for it.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 
-from bus.faults import NIC, Kind, show
-from nodes.machine import MachineSettings
+from bus.faults import KINDS, NIC, PORT, Kind, show
+from nodes.machine import GATEWAY, MachineSettings
 from orchestrator import faults
 from orchestrator.errors import OK, BottomhalfError, words
+from orchestrator.faults import Place
 from orchestrator.machine import Machine
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tomlfile import duration_ns
@@ -57,11 +60,13 @@ def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
         return
     if head == CLEAR:
         for node in rest[:1]:
-            check(settings, node)
+            if node != GATEWAY:
+                check(settings, node)
         return
-    check(settings, head)
-    target = faults.target_of(settings, head)
-    targets = [target] if head in settings.node_names else [NIC]
+    if head != GATEWAY:
+        check(settings, head)
+    known = head in settings.node_names or head == GATEWAY
+    targets = [p.target for p in faults.places(settings, head)] if known else [NIC, PORT]
     if not rest:
         raise BottomhalfError(f"fault {head}: which one?", usage("fault"))
     for word in rest:
@@ -71,31 +76,39 @@ def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
 # ---------------------------------------------------------------- break
 
 
+def _targets(machine: Machine, words: Sequence[str]) -> list[str]:
+    """Nodes; and the gateway, which has a cable."""
+    return [GATEWAY] if list(words) == [GATEWAY] else resolve(machine, words)
+
+
 def _break(session: Session, where: str, kinds: Sequence[str], length_ns: int) -> Steps:
     machine = session.machine
-    nodes = resolve(machine, [where])
-    plan: list[tuple[str, Kind, int]] = []
-    for node in nodes:
-        target = faults.target_of(machine.settings, node)
-        able = faults.kinds_of(target)
-        if not able:
+    plan: list[tuple[Place, Kind, int]] = []
+    for node in _targets(machine, [where]):
+        places = faults.places(machine.settings, node)
+        if not places:
             raise BottomhalfError(
                 f"fault: there is no fault for {node} yet",
                 f"kill {node} · freeze {node}; kinds: bottomhalf fault --help",
             )
+        targets = [place.target for place in places]
         if not kinds:
+            able = [name for target in targets for name in faults.kinds_of(target)]
             raise BottomhalfError(f"fault {where}: which one?", f"kinds: {words(able)}")
-        plan += [(node, *faults.wanted(word, [target])) for word in kinds]
-    for node in nodes:
-        _reachable(machine, node)
-    for node, kind, value in plan:
-        yield from _ask(session, node, kind.name, value, length_ns, True)
+        for word in kinds:
+            kind, value = faults.wanted(word, targets)
+            place = next(place for place in places if place.target in kind.targets)
+            plan.append((place, kind, value))
+    for place, _, _ in plan:
+        _reachable(machine, place.node)
+    for place, kind, value in plan:
+        yield from _ask(session, place, kind.name, value, length_ns, True)
         text = show(kind, value)
         until = f" for {length_ns / 1e9:g} s" if length_ns else ""
         session.did(
-            f"{node} has fault {text}{until}",
-            f"fault clear {node} {kind.name}",
-            node=node, fault=text, for_ns=length_ns or None,
+            f"{place.name} has fault {text}{until}",
+            f"fault clear {place.name} {kind.name}",
+            node=place.name, fault=text, for_ns=length_ns or None,
         )  # fmt: skip
     return OK
 
@@ -111,12 +124,13 @@ def _reachable(machine: Machine, node: str) -> None:
 
 
 def _ask(
-    session: Session, node: str, kind: str, value: int, length_ns: int, on: bool
+    session: Session, place: Place, kind: str, value: int, length_ns: int, on: bool
 ) -> Generator[Wait, None, int]:
-    request = yield from session.answer(session.machine.fault(node, kind, value, length_ns, on))
+    asked = session.machine.fault(place.node, kind, value, length_ns, on, place.port)
+    request = yield from session.answer(asked)
     if request.failed or not request.ok:
         raise BottomhalfError(
-            f"fault {node}: {request.failed or request.value}", "bottomhalf fault list"
+            f"fault {place.name}: {request.failed or request.value}", "bottomhalf fault list"
         )
     mended: int = request.value
     return mended
@@ -130,30 +144,38 @@ def _clear(session: Session, rest: Sequence[str]) -> Steps:
     settings = machine.settings
     if len(rest) > 2:
         raise BottomhalfError("fault clear takes a target and a kind", usage("fault"))
+    nodes, kind = list(faults.names(settings)), ""
     if rest:
-        nodes = resolve(machine, rest[:1])
-        kind = ""
+        nodes = _targets(machine, rest[:1])
         for node in nodes:
+            places = faults.places(settings, node)
             if rest[1:]:
-                kind = faults.kind_of(rest[1], [faults.target_of(settings, node)]).name
-            if faults.target_of(settings, node):
-                _reachable(machine, node)
-    else:
-        nodes, kind = list(settings.node_names), ""
+                kind = faults.kind_of(rest[1], [place.target for place in places]).name
+            for place in _concerned(places, kind):
+                _reachable(machine, place.node)
     mended = 0
     for node in nodes:
-        state = machine.state(node)
-        if not faults.target_of(settings, node) or not state.alive or state.frozen:
-            continue
-        before = [f.text for f in faults.of(machine.ram, settings, node)
-                  if kind in ("", f.kind.name)]  # fmt: skip
-        count = yield from _ask(session, node, kind, 0, 0, False)
-        mended += count
-        if count:
-            session.did(f"{node}: mended {' '.join(before)}", node=node, mended=" ".join(before))
+        for place in _concerned(faults.places(settings, node), kind):
+            state = machine.state(place.node)
+            if not state.alive or state.frozen:
+                continue
+            before = [f.text for f in faults.at(machine.ram, settings, place)
+                      if kind in ("", f.kind.name)]  # fmt: skip
+            if place.target == PORT and not before:
+                continue
+            count = yield from _ask(session, place, kind, 0, 0, False)
+            mended += count
+            if count:
+                text = " ".join(before)
+                session.did(f"{place.name}: mended {text}", node=place.name, mended=text)
     if not mended:
         session.did("no fault to mend", node=None, mended="")
     return OK
+
+
+def _concerned(places: Sequence[Place], kind: str) -> list[Place]:
+    """Those that can have this kind (any, if it is none)."""
+    return [p for p in places if not kind or p.target in KINDS[kind].targets]
 
 
 # ---------------------------------------------------------------- list

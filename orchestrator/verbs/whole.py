@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.client import RemoteMachine
 
 DEFAULT_NAME = "m1"
+#: Names of hosts on the LAN that are no machines.
+HOSTS = ("gateway", "uplink")
 _DOWN_TIMEOUT_S = 15.0
 
 
@@ -28,7 +30,7 @@ def up(options: Options, argv: Sequence[str]) -> int:
     from orchestrator import config, owning, running  # noqa: PLC0415
     from orchestrator.rundir import running_machines  # noqa: PLC0415
 
-    given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set"))
+    given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set", "--lan"))
     if len(given.words) > 1:
         raise BottomhalfError(f"up takes one machine, not {len(given.words)}", usage("up"))
     name = given.value("--name", options.on)
@@ -40,6 +42,11 @@ def up(options: Options, argv: Sequence[str]) -> int:
         overrides=given.values.get("--set", ()),
     )
     config_name, settings = settings.name, settings._replace(name=name, hostname=name)
+    if name in HOSTS:
+        raise BottomhalfError(f"a machine cannot be called {name}", "that is a host of the LAN")
+    host = given.value("--lan", settings.lan.join)
+    if host:
+        settings = _join(settings, host)
     for machine in running_machines():
         if machine.name == name:
             return _already_up(machine, settings)
@@ -53,6 +60,18 @@ def up(options: Options, argv: Sequence[str]) -> int:
         return OK
     with running.connect(name) as remote:
         return _show(remote, name)
+
+
+def _join(settings: MachineSettings, host: str) -> MachineSettings:
+    """With its switch on the LAN of the running machine ``host``."""
+    from orchestrator import lanconfig, running  # noqa: PLC0415
+
+    if settings.lan.uplink == "tap":
+        raise BottomhalfError("--lan: this machine has an uplink", "[lan] uplink or --lan")
+    running.find(host)
+    if host == settings.name:
+        raise BottomhalfError("a machine cannot join itself", usage("up"))
+    return lanconfig.joined(settings, host)
 
 
 def _already_up(machine: Any, settings: MachineSettings) -> int:
@@ -88,11 +107,21 @@ def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) 
     break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
     return (
         f"{name} is up: {config_name}, era {settings.era}, {len(settings.node_names)} processes "
-        f"in {said['launched_ms'] / 1000:.1f} s\n{state}"
+        f"in {said['launched_ms'] / 1000:.1f} s\n{state}{_lan_text(settings)}"
         f"  bottomhalf {on}ping -c 5 gateway       from inside the machine\n"
         f"  bottomhalf {on}{break_it:<24}then ping again, and: bottomhalf {on}dmesg\n"
         f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
     )
+
+
+def _lan_text(settings: MachineSettings) -> str:
+    """A line about what is behind its switch, if that is not its own gateway."""
+    address = settings.bond.address if settings.bond else settings.address
+    if settings.lan.join:
+        return f"  {address} on the LAN of {settings.lan.join}\n"
+    if settings.lan.uplink:
+        return "  bottomhalf --on uplink CMD   runs a program of this host behind the switch\n"
+    return ""
 
 
 def _show(machine: RemoteMachine, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from bus import faults
 from bus.faults import KINDS, parse, show
 from nodes.apic.page import APIC_SCHEMA
+from nodes.lan.page import LAN_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
 from orchestrator import config, verbs
 from orchestrator.completing import candidates
@@ -74,6 +76,19 @@ def interrupts(machine: SimulatedMachine) -> dict[str, dict[str, int]]:
         ("no-dma", "no-dma"),
         ("hang", "hang"),
         ("hang=hard", "hang=hard"),
+        ("loss=2%", "loss=1/50"),
+        ("loss=2%,rx", "loss=1/50,rx"),
+        ("loss=tx", "loss=tx"),
+        ("dup=3,tx", "dup=3,tx"),
+        ("delay=5ms", "delay=5ms"),
+        ("delay=1500us,rx", "delay=1500us,rx"),
+        ("jitter=0.5ms", "jitter=500us"),
+        ("rate=100Mbit", "rate=100Mbit"),
+        ("rate=2.5Gbit,tx", "rate=2500Mbit,tx"),
+        ("silent", "silent"),
+        ("silent=rx", "silent=rx"),
+        ("one-way=rx", "one-way=rx"),
+        ("down", "down"),
     ],
 )
 def test_a_value_is_one_number_and_prints_as_it_was_typed(text: str, shown: str) -> None:
@@ -84,7 +99,8 @@ def test_a_value_is_one_number_and_prints_as_it_was_typed(text: str, shown: str)
 
 @pytest.mark.parametrize(
     "text", ["lose-msi=0", "lose-msi=", "lose-msi=3/2", "lose-msi=0%", "lose-msi=-1",
-             "lose-msi=101%", "no-dma=1", "hang=soft"],
+             "lose-msi=101%", "no-dma=1", "hang=soft", "loss=2%,up", "delay=5", "delay=5,rx",
+             "delay=0ms", "rate=fast", "rate=10MB", "one-way=both", "silent=yes", "down=1"],
 )  # fmt: skip
 def test_other_values_are_refused(text: str) -> None:
     name, _, value = text.partition("=")
@@ -237,6 +253,110 @@ def test_a_new_process_is_a_new_part(simulated: SimulatedMachine) -> None:
     assert Said(simulated, "fault list").text == "nothing is broken\n"
 
 
+# ---------------------------------------------------------------- cables
+
+
+def test_a_cable_is_called_by_its_nic_or_its_port(simulated: SimulatedMachine) -> None:
+    assert Said(simulated, "fault lan:1 silent").text == (
+        "eth0 has fault silent\n  mend: bottomhalf fault clear eth0 silent\n"
+    )
+    Said(simulated, "fault gateway delay=1ms,rx")
+    listed = Said(simulated, "fault list").text
+    assert re.search(r"^eth0 +fault silent, .*clear eth0 silent$", listed, re.M)
+    assert re.search(r"^gateway fault delay=1ms,rx, .*clear gateway delay$", listed, re.M)
+    assert Said(simulated, "fault clear gateway").text == "gateway: mended delay=1ms,rx\n"
+    assert Said(simulated, "fault clear").text == "eth0: mended silent\n"
+    assert Said(simulated, "fault list").text == "nothing is broken\n"
+
+
+def test_miimon_never_notices_a_silent_cable(simulated: SimulatedMachine) -> None:
+    ping(simulated)
+    Said(simulated, "fault active silent")
+    assert "0 received" in ping(simulated, "-c 20 -i 0.1 -W 0.1")
+    world = json.loads(Said(simulated, "top --json").text)
+    assert world["bond"]["active"] == "eth0"
+    Said(simulated, "fault clear")
+    assert "3 received" in ping(simulated, "-c 3 -i 0.1")
+    books = packets(simulated)
+    assert books["requests"]["ends"]["lan fault_silent (eth0)"] == 20
+
+
+def test_a_port_that_is_shut_makes_the_bond_fail_over(simulated: SimulatedMachine) -> None:
+    ping(simulated)
+    Said(simulated, "fault active down")
+    simulated.pump(simulated.now_ns() + SECOND // 2)
+    assert json.loads(Said(simulated, "top --json").text)["bond"]["active"] == "eth1"
+    assert "3 received" in ping(simulated, "-c 3 -i 0.1")
+
+
+def packets(machine: SimulatedMachine) -> dict[str, dict[str, dict[str, int]]]:
+    ledger = settled(machine)
+    assert ledger.balanced, ledger.text()
+    return ledger.as_json()["packets"]
+
+
+def test_a_wrong_fcs_ends_where_it_arrives_and_ethtool_counts_it(
+    simulated: SimulatedMachine,
+) -> None:
+    ping(simulated)
+    Said(simulated, "fault eth0 corrupt=2,rx corrupt=3,tx")
+    ping(simulated, "-c 10 -i 0.1 -W 0.1")  # ARP's frames count, too
+    books = packets(simulated)
+    assert 0 < books["requests"]["ends"]["lan fault_fcs (eth0)"] <= 3
+    assert sum(simulated.ram.page("lan", LAN_SCHEMA).run("fault_fcs")) == 3
+    assert sum(simulated.ram.page("eth0", NIC_SCHEMA).run("rx_drop_crc")) == 2
+    simulated.pump(simulated.now_ns() + 3 * SECOND)  # the service task reads the registers
+    job = simulated.spawn("cpu0", ("ethtool", "-S", "eth0"))
+    assert simulated.wait(lambda: job.done, 1000)
+    text = "".join(part for _, part in job.take())
+    assert re.search(r"rx_crc_errors: 2$", text, re.M), text
+
+
+def test_ping_prints_duplicates_and_the_ledger_has_their_source(
+    simulated: SimulatedMachine,
+) -> None:
+    ping(simulated)
+    Said(simulated, "fault eth0 dup=2,rx")
+    job = simulated.spawn("cpu0", ("ping", "-c", "3", "-i", "0.1", "192.168.1.1"))
+    assert simulated.wait(lambda: job.done, 5000)
+    text = "".join(part for _, part in job.take())
+    assert text.count("(DUP!)") == 2
+    assert packets(simulated)["replies"]["sources"]["doubled: fault dup"] == 2
+
+
+CABLE_FAULTS = (
+    "loss=20%", "loss=3,rx", "dup=30%", "dup=5,tx", "reorder=25%", "corrupt=10%", "delay=3ms",
+    "delay=20ms,rx", "jitter=4ms", "rate=2Mbit", "rate=64kbit,tx", "silent=rx", "one-way=tx",
+    "down",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_ledger_balances_under_any_mix_of_cable_faults(seed: int) -> None:
+    """Also when the switch dies with frames in its cables."""
+    rng = random.Random(seed)
+    machine = SimulatedMachine(config.load()._replace(name="m1"), seed=seed)
+    assert wait_until_ready(machine)
+    jobs = [
+        machine.spawn("cpu0", ("ping", "-q", "-i", "0.01", "-c", "150", "192.168.1.1")),
+        machine.spawn("lan", ("ping", "-q", "-i", "0.02", "-w", "3", "m1")),
+    ]
+    for _ in range(8):
+        where = rng.choice(["eth0", "eth1", "active", "gateway"])
+        Said(machine, f"fault {where} {rng.choice(CABLE_FAULTS)}")
+        machine.pump(machine.now_ns() + rng.randrange(1, 300) * MS)
+        if not rng.randrange(4):
+            Said(machine, f"fault clear {rng.choice(['eth0', 'eth1', 'gateway'])}")
+    if seed % 2:
+        Said(machine, "kill lan")
+        machine.pump(machine.now_ns() + 20 * MS)
+        Said(machine, "restart lan")
+    Said(machine, "fault clear")
+    assert machine.wait(lambda: all(job.done for job in jobs), 60_000)
+    machine.pump(machine.now_ns() + 2 * SECOND)
+    packets(machine)
+
+
 # ---------------------------------------------------------------- what is said
 
 
@@ -259,6 +379,10 @@ def test_the_list_shows_what_other_verbs_broke(say, machine) -> None:
         ("fault list --for 2s", "fault list takes no --for"),
         ("fault clear eth0 hung", "no fault `hung`; did you mean `hang`?"),
         ("fault eht0 hang", "no node `eht0`"),
+        ("fault gateway hang", "this device cannot suffer `hang`"),
+        ("fault lan silent", "there is no fault for lan yet"),
+        ("fault eth0 delay=soon", "allowed behind `delay=` is a time"),
+        ("fault eth0 los=1", "no fault `los`; did you mean `loss`?"),
     ],
 )
 def test_slips_get_their_message(say, machine, line: str, what: str) -> None:
@@ -361,6 +485,17 @@ def test_a_running_machine_is_broken_seen_and_mended(tmp_path) -> None:
         assert "fault hang" in run("fault", "list").stdout
         assert run("fault", "clear").stdout == "eth0: mended hang\n"
         assert "2 received" in run("ping", "-c", "2", "-i", "0.1", "gateway").stdout
+        assert run("fault", "lan:1", "silent").returncode == 0
+        assert run("ping", "-c", "2", "-i", "0.1", "-W", "0.3", "gateway").returncode == 1
+        assert "eth0   fault silent hit 2, " in run("fault", "list").stdout
+        assert run("fault", "clear").stdout == "eth0: mended silent\n"
+        assert run("fault", "eth0", "delay=50ms,rx").returncode == 0
+        slow = run("ping", "-c", "3", "-i", "0.1", "gateway").stdout
+        assert 50 <= float(slow.rsplit("= ", 1)[1].split("/")[0]) < 200
+        assert run("fault", "clear", "eth0").returncode == 0
+        back = run("--on", "gateway", "ping", "-c", "2", "-i", "0.1", "m1")
+        assert (back.returncode, back.stderr) == (0, "")
+        assert "2 packets transmitted, 2 received, 0% packet loss" in back.stdout
         run("fault", "eth0", "no-dma", "--for", "300ms")
         time.sleep(0.4)
         assert run("fault", "list").stdout == "nothing is broken\n"
