@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet, Raw
+from scapy.packet import Raw
 
 from nodes.cpu.kernel.net.udp import UdpSock, udp_bind, udp_close, udp_open
 from nodes.cpu.kernel.percpu import Context, Cpu
@@ -17,23 +17,12 @@ from tests.nodes.cpu.harness import ERAS, Box
 from tests.nodes.cpu.wire import PEER, US, Wire, counters
 
 
-def echo_host(frame: Ether) -> list[Packet]:
-    """A host whose port 7 sends everything back, and whose other ports are closed."""
-    if not frame.haslayer(UDP):
-        return []
-    packet, segment = frame[IP], frame[UDP]
-    if segment.dport != 7:
-        return [IP(src=PEER, dst=US) / ICMP(type=3, code=3) / Raw(bytes(packet)[:28])]
-    data = bytes(segment.payload)[: segment.len - 8]
-    return [IP(src=PEER, dst=US) / UDP(sport=7, dport=segment.sport) / Raw(data)]
-
-
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("cpu", ["cpu0", "cpu1"])
 def test_a_datagram_goes_to_a_port_and_comes_back(era: str, cpu: str) -> None:
     box = Box(era)
     box.ping("-c", "1")
-    wire = Wire(box, echo_host)
+    wire = Wire(box)
     ran = box.run("udp_send", "-c", "3", "-i", "0.01", "-s", "100", PEER, "7", cpu=cpu)
     assert [line.split(" time")[0] for line in ran.lines[:3]] == [
         f"100 bytes from 192.168.1.1:7: seq={n}" for n in (1, 2, 3)
@@ -91,7 +80,6 @@ def test_a_datagram_for_nobody_is_answered_with_port_unreachable(era: str) -> No
 def test_a_closed_port_is_the_next_calls_error(era: str) -> None:
     box = Box(era)
     box.ping("-c", "1")
-    Wire(box, echo_host)
     ran = box.run("udp_send", PEER, "99")
     assert ran.err == "udp_send: recv: Connection refused\n"
     assert ran.code == 1
@@ -147,22 +135,9 @@ def test_a_redirect_is_counted_and_ignored() -> None:
 def test_what_routers_report_reaches_pings_error_queue(era: str) -> None:
     box = Box(era)
     box.ping("-c", "1")
-
-    def router(frame: Ether) -> list[Packet]:
-        if not frame.haslayer(IP) or frame[IP].dst != "10.9.9.9":
-            return []
-        return [IP(src=PEER, dst=US) / ICMP(type=11) / Raw(bytes(frame[IP])[:28])]
-
-    Wire(box, router)
-    job = box.start("ping", "-c", "1", "-t", "1", "10.9.9.9")
-    node = box.machine.simulation.node("cpu0").cpu
-    box.live(2)
-    (socket,) = node.net.sockets.values() or [None]
-    seen = [] if socket is None else list(socket.error_queue)
-    ran = box.end(job)
+    ran = box.ping("-c", "1", "-t", "1", to="10.9.9.9")
     assert "+1 errors" in ran.out
     assert counters(box)["Icmp InTimeExcds"] == 1
-    assert seen == []  # it was read at once
 
 
 def test_a_bad_checksum_is_dropped_and_none_is_no_check() -> None:
