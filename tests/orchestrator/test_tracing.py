@@ -66,7 +66,8 @@ class Traced:
 
 def traced_ping(era: str, events: str, count: int = 3) -> Traced:
     machine = booted(era=era)
-    warm = machine.spawn("cpu0", ("ping", "-c", "1", "192.168.1.1"))
+    # until the byte limit of eth0's queue is what pings need
+    warm = machine.spawn("cpu0", ("ping", "-c", "8", "-i", "0.01", "192.168.1.1"))
     assert machine.wait(lambda: warm.done, 3000)
     machine.spawn("cpu0", ("ping", "-c", str(count), "-i", "0.01", "192.168.1.1"))
     return Traced(machine, f"-e {events} --for 30ms")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NET_XMIT_SUCCESS, NET_XMIT_DROP, NET_XMIT_CN = 0, 1, 2
 
 _QUEUE = TRACEPOINTS["net_dev_queue"].number
+_ENQUEUE = TRACEPOINTS["qdisc_enqueue"].number
 
 
 def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
@@ -63,8 +64,10 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
         if not qdisc.enqueue(cpu, skb):
             kfree_skb_reason(cpu, skb, "QDISC_DROP")
             code = NET_XMIT_DROP
-        elif not dev.queue_stopped:
-            yield from qdisc_run(cpu, dev)
+        else:
+            cpu.trace(_ENQUEUE, skb.key, dev.ifindex | qdisc.qlen << 32)
+            if not dev.queue_stopped:
+                yield from qdisc_run(cpu, dev)
     else:  # TCQ_F_CAN_BYPASS
         words, size = cpu.words, len(skb.frame)
         if (yield from dev_hard_start_xmit(cpu, skb, dev)):
