@@ -172,6 +172,7 @@ CPU_SCHEMA = Schema(
         Field("icmp_errors_out", "error messages sent, by type", ICMP_TYPES),
         Field("qdisc", "by device, as for drops: sent bytes and packets, drops, requeues, backlog"
               " in bytes and packets", QDISC_WORDS * (NICS_MAX + 1)),
+        Field("qdisc_waiting", "packets that wait in queueing disciplines, by class", 3),
         # routes and their dst entries
         Field("dev_refcnt", "references of dst entries, by device as for drops; the last: lo",
               NICS_MAX + 2),

@@ -29,6 +29,7 @@ TC_PRIO_CONTROL = 7
 SENT_BYTES, SENT_PACKETS, DROPS, REQUEUES, BACKLOG_BYTES, BACKLOG_PACKETS = range(QDISC_WORDS)
 
 _QDISC = CPU_SCHEMA.index("qdisc")
+_WAITING = CPU_SCHEMA.index("qdisc_waiting")
 
 
 class PfifoFast:
@@ -77,6 +78,7 @@ class PfifoFast:
         self.qlen += sign
         cpu.words[self.stats + BACKLOG_BYTES] += sign * len(skb.frame)
         cpu.words[self.stats + BACKLOG_PACKETS] += sign
+        cpu.words[_WAITING + skb.cls] += sign
 
 
 def netif_schedule(cpu: Cpu, dev: NetDevice) -> None:
