@@ -78,11 +78,13 @@ class MemRead(NamedTuple):
 
 
 class CfgRead(NamedTuple):
-    """Configuration space read of ``size_bytes`` (1, 2 or 4); answered by ``Completion``."""
+    """Configuration space read of ``size_bytes`` (1, 2 or 4); answered by ``Completion``. At the
+    interrupt controller ``function`` is the root port of that slot; a NIC has only 0."""
 
     tag: U32
     offset: Annotated[int, Between(0, 0xFFF)]
     size_bytes: Annotated[int, Between(1, 4)]
+    function: U8 = 0
 
 
 class CfgWrite(NamedTuple):
@@ -92,6 +94,7 @@ class CfgWrite(NamedTuple):
     offset: Annotated[int, Between(0, 0xFFF)]
     size_bytes: Annotated[int, Between(1, 4)]
     value: U32
+    function: U8 = 0
 
 
 class Completion(NamedTuple):
@@ -114,6 +117,13 @@ class IntxMessage(NamedTuple):
 
     pin: Annotated[int, Between(1, 4)]
     asserted: U1
+
+
+class SlotPower(NamedTuple):
+    """What a slot gives its card: power and a link (1), or not (0). A card that is not told has
+    both."""
+
+    on: U1
 
 
 # ---------------------------------------------------------------- interrupts
@@ -302,6 +312,7 @@ WIRE: dict[int, type[Any]] = {
     5: Completion,
     6: MsiWrite,
     7: IntxMessage,
+    8: SlotPower,
     16: IcrWrite,
     17: Interrupt,
     18: EoiBroadcast,

@@ -37,12 +37,33 @@ GATEWAY_ADDRESSES = tuple(f"192.168.1.{1 << bit}" for bit in range(8))
 CLASSES = ("other", "request", "reply")
 
 
+#: Number by which a CPU knows the root port of a slot: PORTS + the slot. NIC n is just n.
+PORTS = 64
+#: Root ports are the functions of device 1Ch on bus 0, as in Intel's chipsets.
+PORT_DEVICE = 0x1C
+
+
+class PciFunction(NamedTuple):
+    """Who answers for a PCI function: a node, and which of its functions. ``devid`` is its bus,
+    device and function number as 16 bits."""
+
+    node: str
+    function: int
+    devid: int
+
+    @property
+    def pci_name(self) -> str:
+        return f"0000:{self.devid >> 8:02x}:{self.devid >> 3 & 31:02x}.{self.devid & 7}"
+
+
 class NicSettings(NamedTuple):
-    """One 82599 in one PCIe slot; ``slot`` n is function 0000:0(n+1):00.0."""
+    """One 82599 in one PCIe slot; ``slot`` n is function 0000:0(n+1):00.0, behind root port
+    0000:00:1c.n. ``hotplug``: cards may come and go in this slot while it has power."""
 
     name: str
     slot: int
     mac: bytes
+    hotplug: bool = False
 
     @property
     def pci_name(self) -> str:
@@ -132,6 +153,19 @@ class MachineSettings(NamedTuple):
     def node_names(self) -> tuple[str, ...]:
         """All nodes in the order in which they are listed everywhere."""
         return (*self.cpu_names, APIC, *self.nic_names, LAN)
+
+    @property
+    def hotplug_slots(self) -> tuple[int, ...]:
+        """NICs (by number) whose slots tell the kernel what happens in them."""
+        return tuple(number for number, nic in enumerate(self.nics) if nic.hotplug)
+
+    def pci_function(self, number: int) -> PciFunction:
+        """A NIC by its number, or, from ``PORTS`` on, the root port above it."""
+        if number < PORTS:
+            nic = self.nics[number]
+            return PciFunction(nic.name, 0, nic.slot + 1 << 8)
+        slot = self.nics[number - PORTS].slot
+        return PciFunction(APIC, slot, PORT_DEVICE << 3 | slot)
 
     def gsi(self, nic: int, pin: int) -> int:
         """I/O APIC pin of a NIC's INTA..D (``pin`` 1 to 4), as the board is wired and its _PRT

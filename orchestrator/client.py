@@ -131,6 +131,9 @@ class RemoteMachine(Machine):
     def kill(self, node: str) -> None:
         self._call("kill", node)
 
+    def pull(self, nic: str) -> None:
+        self._call("pull", nic)
+
     def freeze(self, node: str) -> None:
         self._call("freeze", node)
 

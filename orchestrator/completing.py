@@ -35,7 +35,7 @@ def candidates(verb: str) -> list[str]:
     if verb in _NODES:
         options = ("--pools", "--once", "--svg", "--json") if verb == "top" else ()
         return [*settings.node_names, "active", "backup", *options]
-    if verb == "cable":
+    if verb in ("cable", "card"):
         return [*settings.nic_names, "active", "backup", "in", "out"]
     if verb == "fault":
         from bus.faults import KINDS  # noqa: PLC0415

@@ -111,6 +111,12 @@ class Machine(_Table):
         description="address of the first NIC of a machine without a bond",
         json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
     )
+    hotplug: bool | list[str] = Field(
+        False,
+        description="slots that tell the kernel when a card goes or comes (pciehp): it removes and "
+        "adds the NIC by itself",
+        json_schema_extra=_allowed("true, false, or a list of NICs"),
+    )
     fast_probe: bool = Field(
         True,
         description="the NICs' driver takes EEPROM, module and reset values as known; "
@@ -161,6 +167,7 @@ def build(
     parsed = tomlfile.validate(Machine, file)
     _check_era(file, parsed)
     _check_nics(file, parsed)
+    hotplug = _hotplug(file, parsed)
     _check_address(file, ("address",), parsed.address)
     bond_settings = None if parsed.bond0 is None else _bond(file, parsed, parsed.bond0)
     return MachineSettings(
@@ -168,7 +175,7 @@ def build(
         era=parsed.era,
         cpus=parsed.cpus,
         nics=tuple(
-            NicSettings(nic, slot, bytes((0x52, 0x54, 0, 0, 0, 0x10 + slot)))
+            NicSettings(nic, slot, bytes((0x52, 0x54, 0, 0, 0, 0x10 + slot)), nic in hotplug)
             for slot, nic in enumerate(parsed.nics)
         ),
         bond=bond_settings,
@@ -250,6 +257,21 @@ def _check_nics(file: TomlFile, machine: Machine) -> None:
                 + (" twice" if machine.nics.count(nic) > 1 else ""),
                 f"allowed: {tomlfile.allowed(Machine.model_fields['nics'])}",
             )
+
+
+def _hotplug(file: TomlFile, machine: Machine) -> list[str]:
+    """NICs in slots with hot-plug."""
+    if isinstance(machine.hotplug, bool):
+        return machine.nics if machine.hotplug else []
+    for nic in machine.hotplug:
+        if nic not in machine.nics:
+            raise file.error(
+                ("hotplug",),
+                f"hotplug holds {tomlfile.show(nic)}, which is no NIC of this machine"
+                + did_you_mean(nic, machine.nics),
+                f"nics are {words(machine.nics)}",
+            )
+    return machine.hotplug
 
 
 def _bond(file: TomlFile, machine: Machine, bond: Bond0) -> BondSettings:
@@ -375,6 +397,9 @@ def to_toml(settings: MachineSettings) -> str:
         f"completion_timeout_ms = {settings.completion_timeout_ms}",
         f'address = "{settings.address}"',
     ]
+    if settings.hotplug_slots:
+        slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)
+        lines.append(f"hotplug = [{slots}]")
     if settings.bond is not None:
         lines += ["", f"[{settings.bond.name}]"]
         for key, value in settings.bond._asdict().items():

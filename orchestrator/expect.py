@@ -7,6 +7,7 @@
 ``softirq_order.first == "HI"``        what a lab module reported: ``softirq_order: first=HI n=10``
 ``irqs(eth0-TxRx-0) >= 10``            a counter, as the difference over the phase, of all CPUs;
                                        ``softirqs(NET_RX,cpu0)`` of one CPU (``COUNTERS``)
+``all_ones(eth0) == 6``                reads that found nobody; writes that vanished: ``vanished``
 ``ksoftirqd_wakeups() == 0``           any counter of a CPU's page (``ctxt(cpu1)``)
 ``seen(softirq_entry) > 0``            trace records of that kind (labs only)
 ``where(irq_handler_entry) == "cpu1"`` CPUs that recorded it, in order (labs only)
@@ -67,6 +68,9 @@ QUANTITIES = {
 OF_PING = ("gap", "lost", "loss", "sent", "received", "rtt", "rtt_max")
 #: Counters with an item: how many words of the page, by what they are called.
 COUNTERS = {"irqs": "irqs", "softirqs": "softirqs", "raised": "softirqs_raised"}
+#: Counters of CPUs with a NIC for their item.
+NIC_COUNTERS = {"all_ones": "mmio_all_ones", "vanished": "mmio_lost"}
+_NIC = re.compile(r"^eth\d+$")
 #: Quantities that come from the flight recorders.
 RECORDED = ("seen", "where", "event", "most", "preempt", "began")
 #: The same of register accesses.
@@ -251,8 +255,11 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             raise ValueError(
                 f": no softirq `{items[0]}`{did_you_mean(items[0], names)}", words(names)
             )
+    elif name in NIC_COUNTERS:
+        if len(items) != 1 or not _NIC.match(items[0]):
+            raise ValueError(f": {name} of which NIC?", f"{name}(eth0) or {name}(eth0,cpu0)")
     elif items or name not in _single_words(CPU_SCHEMA):
-        known = [*COUNTERS, *RECORDED, *ACCESSED, *_single_words(CPU_SCHEMA)]
+        known = [*COUNTERS, *NIC_COUNTERS, *RECORDED, *ACCESSED, *_single_words(CPU_SCHEMA)]
         raise ValueError(f": nothing is called `{name}()`{did_you_mean(name, known)}", words(known))
 
 

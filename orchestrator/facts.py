@@ -20,6 +20,7 @@ from orchestrator.counts import Counts
 from orchestrator.expect import (
     ACCESSED,
     COUNTERS,
+    NIC_COUNTERS,
     RECORDED,
     Value,
     arch_irq,
@@ -130,7 +131,11 @@ class Facts:
         cpus = before.settings.cpu_names
         chosen = [word for word in arguments if word in cpus] or list(cpus)
         items = [word for word in arguments if word not in cpus]
-        at = self._word(name, items[0] if items else "")
+        if name in NIC_COUNTERS:
+            nics = before.settings.nic_names
+            at = (NIC_COUNTERS[name], nics.index(items[0])) if items[0] in nics else None
+        else:
+            at = self._word(name, items[0] if items else "")
         if at is None:
             return None
         return sum(after.get(cpu, *at) - before.get(cpu, *at) for cpu in chosen)

@@ -529,6 +529,7 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     settings = counts.settings
     cpus: Callable[[str], int] = lambda name: _over_cpus(counts, name, 0)  # noqa: E731
     book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
+    book.source("MSIs of root ports", counts.total(APIC, "port_msi"))
     book.source("INTx asserted", counts.total(APIC, "intx_in"))
     book.source("level still there", counts.get(APIC, "ioapic_again"))
     book.source("IPIs", cpus("ipi_sent"))

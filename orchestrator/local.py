@@ -28,6 +28,7 @@ class LocalMachine(Machine):
         self._toys = places is not None
         self._desk = Desk()
         self._archive: dict[tuple[str, int], bytes] = {}
+        self._pulled: list[str] = []  # NICs whose card was pulled and not put in again
 
     @abstractmethod
     def _deliver(self, node: str, message: Any) -> str:
@@ -55,6 +56,13 @@ class LocalMachine(Machine):
         if not job.done:
             self._deliver(job.cpu, self._desk.signal(job, signo))
 
+    def pull(self, nic: str) -> None:
+        """See ``Machine.pull``."""
+        if not self.state(nic).alive:
+            raise ProcessLookupError(f"{nic} is dead")
+        self._pulled.append(nic)
+        self.kill(nic)
+
     def _file(self, sender: str, message: Any) -> None:
         """Take what a node said; a signal that missed a task on the move goes after it."""
         if type(message) is Signal:
@@ -72,6 +80,8 @@ class LocalMachine(Machine):
 
     def _keep_page(self, node: str) -> None:
         """Its life ended and another begins: keep what it left."""
+        if node in self._pulled:
+            self._pulled.remove(node)
         self._archive[node, self.ram.incarnation(node)] = bytes(self.ram.page(node).words)
 
     def archived_page(self, node: str, incarnation: int) -> dict[str, int | list[int]] | None:

@@ -17,6 +17,9 @@ from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.machine import MachineSettings
 
+#: How a NIC ended whose card was pulled.
+CARD_OUT = "card out"
+
 
 def signal_name(number: int) -> str:
     """``SIGKILL``; a number without a name says so."""
@@ -45,11 +48,12 @@ class NodeState(NamedTuple):
     signal: int | None  # that ended it
     exit_code: int | None
     since_ns: int  # clock at the start, or at the end if it is dead
+    pulled: bool = False  # a NIC that is dead because its card was pulled out
 
     @property
     def cause(self) -> str:
         """How it ended, in words."""
-        return how_it_ended(self.signal, self.exit_code)
+        return CARD_OUT if self.pulled else how_it_ended(self.signal, self.exit_code)
 
 
 @dataclass
@@ -130,6 +134,10 @@ class Machine(ABC):
     @abstractmethod
     def kill(self, node: str) -> None:
         """SIGKILL."""
+
+    @abstractmethod
+    def pull(self, nic: str) -> None:
+        """Pull a card out of its slot while it runs: its process is gone as by ``kill``."""
 
     @abstractmethod
     def freeze(self, node: str) -> None:

@@ -312,7 +312,9 @@ class ProcessMachine(LocalMachine):
     def _died(self, process: Process) -> None:
         self._unanswered.pop(process.name, None)
         self._silent.discard(process.name)
-        self._desk.node_died(process.name, f"{process.name} died ({process.death()})")
+        self._desk.node_died(
+            process.name, f"{process.name} died ({self.state(process.name).cause})"
+        )
 
     def _server_died(self) -> None:
         server = self._supervisor.server
@@ -358,12 +360,13 @@ class ProcessMachine(LocalMachine):
             process.signal,
             process.exit_code,
             process.since_ns,
+            not process.alive and node in self._pulled,
         )
 
     def _deliver(self, node: str, message: Any) -> str:
         process = self._supervisor.processes[node]
         if not process.alive:
-            return f"{node} is dead ({process.death()})"
+            return f"{node} is dead ({self.state(node).cause})"
         return "" if self._send(node, message) else f"{node} takes no more messages"
 
     # -- the end

@@ -271,7 +271,8 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
 
         check_words(settings, rest[1:])
     elif verb is not None and verb.layer in ("process", "hardware"):
-        targets = {"cable": rest[1:-1], "regs": rest[1:2], "ring": rest[1:2]}
+        targets: dict[str, list[str]] = dict.fromkeys(("cable", "card"), rest[1:-1])
+        targets |= dict.fromkeys(("regs", "ring"), rest[1:2])
         for word in targets.get(verb.name, rest[1:]):
             check_target(settings, word)
     return rest, cpu, background

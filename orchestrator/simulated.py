@@ -101,7 +101,7 @@ class SimulatedMachine(LocalMachine):
         self._living(node)
         self.simulation.kill(node)
         self._ends[node] = (self.now_ns(), SIGKILL, None)
-        self._desk.node_died(node, f"{node} died (SIGKILL)")
+        self._desk.node_died(node, f"{node} died ({self.state(node).cause})")
 
     def freeze(self, node: str) -> None:
         self._living(node)
@@ -124,12 +124,13 @@ class SimulatedMachine(LocalMachine):
         started = self.ram.page(node)["started_ns"]
         since, signo, code = self._ends.get(node, (started, None, None))
         return NodeState(
-            node, None, self.ram.incarnation(node), alive, frozen, frozen, signo, code, since
-        )
+            node, None, self.ram.incarnation(node), alive, frozen, frozen, signo, code, since,
+            not alive and node in self._pulled,
+        )  # fmt: skip
 
     def _deliver(self, node: str, message: Any) -> str:
         if not self.simulation.alive(node):
-            return f"{node} is dead (SIGKILL)"
+            return f"{node} is dead ({self.state(node).cause})"
         self.simulation.send(node, message)
         return ""
 

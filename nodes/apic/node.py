@@ -4,6 +4,9 @@ It knows only ids and messages: which CPU accepts what is the business of each l
 to a CPU that cannot take them are counted by name. A decoded (address, data) pair is kept, since a
 NIC sends the same few again and again; arbitrated ones are decided anew each time.
 
+The root ports of the PCIe slots (``slots``) are here too, because it is here that a NIC's process
+is seen to go and come, and that messages are decoded, theirs as any other.
+
 CPUs reach the I/O APIC by memory writes and reads to its page (``bar`` 0), as they reach a NIC's.
 
 Left out: interrupt remapping, an 8259 (nobody answers the ExtINT that a CPU may get).
@@ -16,6 +19,8 @@ from typing import Any, NamedTuple
 
 from bus.faults import APIC, KINDS
 from bus.messages import (
+    CfgRead,
+    CfgWrite,
     Completion,
     EoiBroadcast,
     Fault,
@@ -29,6 +34,7 @@ from bus.messages import (
     PeerBack,
     PeerLost,
     PeerSilent,
+    SlotPower,
     Snapshot,
 )
 from bus.node import IDLE, Inbox, Node, Surroundings
@@ -47,8 +53,10 @@ from nodes.apic.page import (
     MSI_DROPS,
     NICS_MAX,
 )
+from nodes.apic.portspace import SLTSTA
+from nodes.apic.slots import Outside, Slot
 from nodes.faults import NEVER_NS, Faults
-from nodes.machine import CONTROL, MachineSettings
+from nodes.machine import CONTROL, PORTS, MachineSettings
 
 ROUTES_KEPT = 1024
 TABLE_ROWS = 4096
@@ -69,6 +77,9 @@ _IOAPIC_ROUTED = APIC_SCHEMA.index("ioapic_routed")
 _EOI_IN = APIC_SCHEMA.index("eoi_in")
 _IOAPIC_READS = APIC_SCHEMA.index("ioapic_reads")
 _IOAPIC_WRITES = APIC_SCHEMA.index("ioapic_writes")
+_PORT_MSI = APIC_SCHEMA.index("port_msi")
+_PORT_ACCESSES = APIC_SCHEMA.index("port_accesses")
+_SLOTS = APIC_SCHEMA.index("slots")
 _DROPS = {
     name: (APIC_SCHEMA.index(name), first + number)
     for first, names in ((0, MSI_DROPS), (16, IPI_DROPS), (32, IOAPIC_DROPS))
@@ -112,14 +123,19 @@ class ApicNode(Node):
         self._routes: dict[tuple[int, int], Route] = {}
         self.ioapic = IoApic(self._words, self._pin)
         self._wires = Wires(self._words, machine, self.ioapic.set_line)
+        outside = Outside(self._port_message, self._slot_power)
+        self.slots = [Slot(nic.slot, nic.hotplug, outside) for nic in machine.nics]
+        self._show_slots()
         self._handlers: dict[type, Callable[[str, Any], bool]] = {
             IntxMessage: self._on_intx,
             EoiBroadcast: self._on_eoi,
             MemWrite: self._on_write,
             MemRead: self._on_read,
             LocalApicId: self._on_local_apic_id,
+            CfgRead: self._on_config_read,
+            CfgWrite: self._on_config_write,
             PeerLost: self._on_peer_lost,
-            PeerBack: lambda sender, message: True,
+            PeerBack: self._on_peer_back,
             PeerSilent: lambda sender, message: True,
         }
         self.faults = Faults(
@@ -133,6 +149,10 @@ class ApicNode(Node):
         self._trace = self._recorder.mask
         if self._now_ns >= self.faults.until_ns:
             self.faults.expire(self._now_ns)
+        if self._slots_wake is not None and self._now_ns >= self._slots_wake:
+            for slot in self.slots:
+                slot.expire(self._now_ns)
+            self._show_slots()
         for sender, message in inbox:
             kind = type(message)
             if kind is MsiWrite:
@@ -146,8 +166,14 @@ class ApicNode(Node):
             elif kind not in self._handlers or not self._handlers[kind](sender, message):
                 self._words[_UNEXPECTED] += 1
         self.steps = len(inbox)
-        until = self.faults.until_ns
-        return IDLE if until == NEVER_NS else until
+        return self._wake_ns()
+
+    def _wake_ns(self) -> int | None:
+        """When a slot or the end of a fault wants to be looked at."""
+        until, slots = self.faults.until_ns, self._slots_wake
+        if until == NEVER_NS:
+            return IDLE if slots is None else slots
+        return until if slots is None else min(until, slots)
 
     # -- MSI
 
@@ -220,7 +246,69 @@ class ApicNode(Node):
         nic = self._nic_number.get(sender)
         if nic is not None:
             self._wires.port_down(nic)
+            self.slots[nic].card_gone()
+            self._show_slots()
         return True
+
+    def _on_peer_back(self, sender: str, _event: PeerBack) -> bool:
+        nic = self._nic_number.get(sender)
+        if nic is not None:
+            self.slots[nic].card_in(self._now_ns)
+            self._show_slots()
+        return True
+
+    # -- root ports
+
+    def _on_config_read(self, sender: str, message: CfgRead) -> bool:
+        if not self._from_cpu(sender):
+            return False
+        value = _ALL_ONES >> 32 - 8 * message.size_bytes
+        if message.function < len(self.slots):
+            value = self.slots[message.function].read(message.offset, message.size_bytes)
+        self.post(sender, Completion(message.tag, value))
+        return True
+
+    def _on_config_write(self, sender: str, message: CfgWrite) -> bool:
+        if not self._from_cpu(sender):
+            return False
+        if message.function < len(self.slots):
+            slot = self.slots[message.function]
+            slot.write(message.offset, message.size_bytes, message.value, self._now_ns)
+            self._show_slots()
+        self.post(sender, Completion(message.tag, 0))
+        return True
+
+    def _from_cpu(self, sender: str) -> bool:
+        cpu = self._cpu_number.get(sender)
+        if cpu is None:
+            return False
+        self._words[_PORT_ACCESSES + cpu] += 1
+        return True
+
+    def _port_message(self, slot: int, address: int, data: int) -> None:
+        """A root port's MSI goes the way of all messages."""
+        self._words[_PORT_MSI + slot] += 1
+        name = self.machine.pci_function(PORTS + slot).pci_name
+        self._msi(name, MsiWrite(address, data))
+
+    def _slot_power(self, slot: int, on: bool) -> None:
+        self.post(self.machine.nics[slot].name, SlotPower(int(on)))
+
+    def _show_slots(self) -> None:
+        """Publish them, and when they want a turn."""
+        words = self._words
+        wakes: list[int] = []
+        for number, slot in enumerate(self.slots):
+            now = slot.present | slot.link_up << 1 | slot.powered << 2
+            if words[_SLOTS + number] != now:
+                words[_SLOTS + number] = now
+                if self._trace >> trace.SLOT & 1:
+                    status = slot.space.get(SLTSTA)
+                    self._recorder.record(self._now_ns, trace.SLOT, number, now, status)
+            wake = slot.next_ns()
+            if wake is not None:
+                wakes.append(wake)
+        self._slots_wake: int | None = min(wakes, default=None)
 
     def _pin(self, pin: int, wanted: msi.Decoded) -> bool:
         """The message of an I/O APIC pin; False if nobody gets it."""

@@ -85,6 +85,10 @@ APIC_SCHEMA = Schema(
         Field("eoi_in", "EOI broadcasts taken, by CPU", CPUS_MAX),
         Field("ioapic_reads", "register reads, by CPU", CPUS_MAX),
         Field("ioapic_writes", "register writes, by CPU", CPUS_MAX),
+        Field("port_msi", "interrupt messages of the root ports, by slot; they enter ``msi_in`` as "
+              "those of others", NICS_MAX),
+        Field("port_accesses", "configuration requests of root ports taken, by CPU", CPUS_MAX),
+        Field("slots", "by slot: 1 card present, 2 link active, 4 power", NICS_MAX),
         Field("redirection", "the I/O APIC's entries, 64 bits each", IOAPIC_PINS),
         Field("lines", "bit n: the line at pin n is active"),
         *(Field(f"ipi_{kind}", "IPIs of this kind sent on, copies included") for kind in IPI_KINDS),

@@ -18,6 +18,9 @@ TRACEPOINTS = table(
     Tracepoint(5, "eoi", "EOI broadcast; context = CPU, a = vector"),
     Tracepoint(6, "ioapic_write", "context = CPU, a = offset, b = value"),
     Tracepoint(7, "ioapic_read", "context = CPU, a = offset, b = value"),
+    Tracepoint(
+        8, "slot", "a slot changed; context = slot, a = 1 card | 2 link | 4 power, b = slot status"
+    ),
     Tracepoint(62, "fault", "a part broke or was mended; a = kind, b = 1 broke", always=True),
 )
 
@@ -29,4 +32,5 @@ INTX = TRACEPOINTS["intx"].number
 EOI = TRACEPOINTS["eoi"].number
 IOAPIC_WRITE = TRACEPOINTS["ioapic_write"].number
 IOAPIC_READ = TRACEPOINTS["ioapic_read"].number
+SLOT = TRACEPOINTS["slot"].number
 FAULT = TRACEPOINTS["fault"].number

@@ -80,7 +80,7 @@ from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     udpecho,
 )
 from nodes.cpu.trace import TRACEPOINTS
-from nodes.machine import APIC, MachineSettings
+from nodes.machine import APIC, PORTS, MachineSettings
 
 #: Boundaries between two looks at the clock where time passes by itself.
 CLOCK_BOUNDARIES = 8
@@ -98,6 +98,7 @@ _LAPIC_OTHER = CPU_SCHEMA.index("lapic_other")
 _IPI_SENT = CPU_SCHEMA.index("ipi_sent")
 _EOI_SENT = CPU_SCHEMA.index("eoi_sent")
 _IOAPIC_READS = CPU_SCHEMA.index("ioapic_reads")
+_PORT_ACCESSES = CPU_SCHEMA.index("port_accesses")
 _IOAPIC_TIMEOUTS = CPU_SCHEMA.index("ioapic_timeouts")
 _READS = CPU_SCHEMA.index("mmio_reads")
 _WRITES = CPU_SCHEMA.index("mmio_writes")
@@ -113,7 +114,7 @@ _MMIO_READ = TRACEPOINTS["mmio_read"].number
 
 
 class _Stall:
-    """The non-posted access the core waits for: of a NIC, or (-1) of the I/O APIC."""
+    """The non-posted access the core waits for: of a NIC, or (-1) of the interrupt controller."""
 
     def __init__(self, tag: int, nic: int, deadline_ns: int) -> None:
         self.tag = tag
@@ -405,6 +406,9 @@ class CpuNode(Node):
             self._read_ioapic(op)
             return None
         cpu, nic = self.cpu, op.nic
+        if nic >= PORTS:
+            self._access_port(op)
+            return None
         self.words[_READS + nic] += 1
         if cpu.lost_nics[nic]:
             self.words[_ONES + nic] += 1
@@ -427,6 +431,17 @@ class CpuNode(Node):
         self.words[_IOAPIC_READS] += 1
         tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
         self.post(APIC, MemRead(tag, 0, op.offset))
+        self._stall = _Stall(tag, -1, self.cpu.now() + self._timeout_ns)
+
+    def _access_port(self, op: ConfigAccess) -> None:
+        """Configuration space of a root port, which is the interrupt controller's process."""
+        self.words[_PORT_ACCESSES] += 1
+        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
+        node, function, _ = self.cpu.machine.pci_function(op.nic)
+        message: Any = CfgRead(tag, op.offset, op.size_bytes, function)
+        if op.value is not None:
+            message = CfgWrite(tag, op.offset, op.size_bytes, op.value, function)
+        self.post(node, message)
         self._stall = _Stall(tag, -1, self.cpu.now() + self._timeout_ns)
 
     def _stall_over(self) -> bool:

@@ -108,7 +108,9 @@ CPU_SCHEMA = Schema(
         Field("eoi_sent", "EOIs of level-triggered vectors, broadcast"),
         Field("ioapic_writes", "register writes to the I/O APIC"),
         Field("ioapic_reads", "register reads"),
-        Field("ioapic_timeouts", "reads answered with all ones after the completion timeout"),
+        Field("port_accesses", "configuration requests of root ports"),
+        Field("ioapic_timeouts", "reads of it and of root ports, answered with all ones after the "
+              "completion timeout"),
         # scheduler, timers
         Field("ctxt", "context switches"),
         Field("forks", "tasks created"),

@@ -1,8 +1,8 @@
 """Configuration space of the function: 4096 bytes with the access rule of each bit.
 
-Source: PCI Express base specification 2.1 chapter 7, PCI Local Bus 3.0 chapter 6, 82599 datasheet 9
-(values as real cards show them). Behaviour is not here: whoever owns a capability reads and changes
-its words, ``pcie`` says who acts on a write.
+Source: 82599 datasheet 9 (values as real cards show them); the rules are ``nodes.configspace``'s.
+Behaviour is not here: whoever owns a capability reads and changes its words, ``pcie`` says who acts
+on a write.
 
 Chains: 40h PM, 50h MSI, 70h MSI-X, A0h PCI Express, E0h VPD; 100h AER, 140h serial number. Left
 out: ARI, SR-IOV (the card is a single function), the expansion ROM.
@@ -10,9 +10,8 @@ out: ARI, SR-IOV (the card is a single function), the expansion ROM.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from nodes.configspace import Space, Word
 
-CONFIG_BYTES = 4096
 ALL_ONES = 0xFFFF_FFFF
 BAR0_BYTES, BAR2_BYTES, BAR4_BYTES = 0x80000, 32, 0x4000
 
@@ -25,17 +24,6 @@ DEVCTL, DEVSTA = EXPRESS + 8, EXPRESS + 0xA
 
 _ERRORS = 0x003F_F010  # uncorrectable errors that an endpoint can have, bits 4 and 21:12
 _CORRECTABLE = 0x0000_31C1
-
-
-class Word(NamedTuple):
-    """32 bits: ``value`` after power-on, ``writable`` bits, ``clearing`` bits (writing 1 clears),
-    and the ``sticky`` bits that a reset of the function keeps."""
-
-    offset: int
-    value: int
-    writable: int = 0
-    clearing: int = 0
-    sticky: int = 0
 
 
 CONFIG: tuple[Word, ...] = (
@@ -85,24 +73,13 @@ CONFIG: tuple[Word, ...] = (
 _KEPT_BY_FLR = {DEVCTL: 0xE0, EXPRESS + 0x10: 0x1CB}
 
 
-class ConfigSpace:
-    """The bytes, and the rules by which a write changes them."""
+class ConfigSpace(Space):
+    """The card's words, with its serial number made of its address."""
 
     def __init__(self, mac: bytes) -> None:
-        self._bytes = bytearray(CONFIG_BYTES)
-        self._writable = bytearray(CONFIG_BYTES)
-        self._clearing = bytearray(CONFIG_BYTES)
-        for word in CONFIG:
-            self.put(word.offset, word.value)
-            span = slice(word.offset, word.offset + 4)
-            self._writable[span] = word.writable.to_bytes(4, "little")
-            self._clearing[span] = word.clearing.to_bytes(4, "little")
+        super().__init__(CONFIG)
         # the serial number is the MAC with ff-ff in the middle
         self._bytes[SERIAL + 4 : SERIAL + 12] = (mac[:3] + b"\xff\xff" + mac[3:])[::-1]
-
-    def __bytes__(self) -> bytes:
-        """The whole space, for whoever hands it out in one piece."""
-        return bytes(self._bytes)
 
     def reset(self, function_level: bool = False) -> None:
         """All but the sticky bits, and for FLR what it spares, as after power-on."""
@@ -111,24 +88,7 @@ class ConfigSpace:
             old = self.get(word.offset, 4) if keep else 0
             self.put(word.offset, old & keep | word.value & ~keep)
 
-    def get(self, offset: int, size: int = 2) -> int:
-        """Value without side effects."""
-        return int.from_bytes(self._bytes[offset : offset + size], "little")
-
-    def put(self, offset: int, value: int, size: int = 4) -> None:
-        """Store as hardware does, whatever the rules say."""
-        self._bytes[offset : offset + size] = value.to_bytes(size, "little")
-
-    def change(self, offset: int, bits: int, on: bool) -> None:
-        """Set or clear bits of a 16-bit word as hardware does."""
-        old = self.get(offset)
-        self.put(offset, old | bits if on else old & ~bits, 2)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Write by the rules of each bit."""
-        for i in range(size):
-            at = offset + i
-            byte = value >> 8 * i & 0xFF
-            writable = self._writable[at]
-            new = self._bytes[at] & ~writable | byte & writable
-            self._bytes[at] = new & ~(byte & self._clearing[at])
+    def power_on(self) -> None:
+        """All as after power-on."""
+        for word in CONFIG:
+            self.put(word.offset, word.value)

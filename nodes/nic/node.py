@@ -27,6 +27,7 @@ from bus.messages import (
     PeerBack,
     PeerLost,
     PeerSilent,
+    SlotPower,
     Snapshot,
 )
 from bus.node import Inbox, Node, Surroundings
@@ -52,6 +53,7 @@ _UNEXPECTED = NIC_SCHEMA.index("unexpected")
 _COMPLETIONS_LOST = NIC_SCHEMA.index("completions_lost")
 _TX_LOST = {True: NIC_SCHEMA.index("tx_lost_peer_dead"),
             False: NIC_SCHEMA.index("tx_lost_peer_full")}  # fmt: skip
+_ALL_ONES = 0xFFFF_FFFF
 _INTX = {True: NIC_SCHEMA.index("intx_asserts"), False: NIC_SCHEMA.index("intx_deasserts")}
 _INTX_LOST = {True: NIC_SCHEMA.index("intx_lost_peer_dead"),
               False: NIC_SCHEMA.index("intx_lost_peer_full")}  # fmt: skip
@@ -73,6 +75,7 @@ class NicNode(Node):
         words = self.page.words
         self._words = words
         self._switch_there = False
+        self._powered = True
         self._recorder = Recorder(self.ram.recorder_words(self.name))
         dma = Dma(self.ram, self.ram.iommu(nic.slot), words)
         self.function = Function(words, self._recorder, nic.mac, Bus(self._msi, self._intx))
@@ -97,6 +100,7 @@ class NicNode(Node):
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
             PeerSilent: lambda sender, message: None,
+            SlotPower: self._slot_power,
             Snapshot: self._snapshot,
             Fault: self._fault,
         }
@@ -113,7 +117,8 @@ class NicNode(Node):
         device.begin(now_ns, self._recorder.mask)
         if now_ns >= self.faults.until_ns:
             self.faults.expire(now_ns)
-        mem_write, frame = self.function.mem_write, device.frame
+        frame = device.frame
+        mem_write = self.function.mem_write if self._powered else _nobody
         for sender, message in inbox:
             kind = type(message)
             if kind is MemWrite:
@@ -145,17 +150,22 @@ class NicNode(Node):
 
     def _mem_read(self, sender: str, message: MemRead) -> None:
         self._words[_MMIO_READS] += 1
-        value = self.function.mem_read(message.bar, message.offset)
+        value = _ALL_ONES
+        if self._powered:
+            value = self.function.mem_read(message.bar, message.offset)
         self.post(sender, Completion(message.tag, value))
 
     def _cfg_read(self, sender: str, message: CfgRead) -> None:
         self._words[_CONFIG_READS] += 1
-        value = self.function.config_read(message.offset, message.size_bytes)
+        value = _ALL_ONES >> 32 - 8 * message.size_bytes
+        if self._powered and not message.function:
+            value = self.function.config_read(message.offset, message.size_bytes)
         self.post(sender, Completion(message.tag, value))
 
     def _cfg_write(self, sender: str, message: CfgWrite) -> None:
         self._words[_CONFIG_WRITES] += 1
-        self.function.config_write(message.offset, message.size_bytes, message.value)
+        if self._powered and not message.function:
+            self.function.config_write(message.offset, message.size_bytes, message.value)
         self.post(sender, Completion(message.tag, 0))
 
     def _bad_frame(self, sender: str, message: BadFrame) -> None:
@@ -179,6 +189,15 @@ class NicNode(Node):
         if sender == LAN:
             self._switch_there = False
             self.device.light(False)
+
+    def _slot_power(self, sender: str, message: SlotPower) -> None:
+        """Without power the card knows nothing, answers nothing and is dark."""
+        if sender != APIC:
+            self._words[_UNEXPECTED] += 1
+        elif self._powered != bool(message.on):
+            self._powered = bool(message.on)
+            self.function.power_on()
+            self._laser(self.device.link.laser)
 
     def _snapshot(self, sender: str, message: Snapshot) -> None:
         self.post(sender, answer(message, SNAPSHOTS, self))
@@ -232,7 +251,7 @@ class NicNode(Node):
 
     def _laser(self, on: bool) -> None:
         if self._switch_there:  # told when it comes up
-            self.post(LAN, LinkState(int(on), SPEED_MBPS))
+            self.post(LAN, LinkState(int(on and self._powered), SPEED_MBPS))
 
     def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
         words = self._words
@@ -246,3 +265,7 @@ class NicNode(Node):
                 words[_INTX_LOST[dead]] += 1
             elif kind is Completion:
                 words[_COMPLETIONS_LOST] += 1
+
+
+def _nobody(bar: int, offset: int, value: int) -> None:
+    """A posted write to a card without power."""

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bus.recorder import Recorder
+from nodes.configspace import aligned
 from nodes.nic.aer import Aer, memory_header
 from nodes.nic.configspace import (
     ALL_ONES,
@@ -35,7 +36,6 @@ from nodes.nic.configspace import (
     BAR4,
     BAR4_BYTES,
     COMMAND,
-    CONFIG_BYTES,
     DEVCTL,
     MSIX_CONTROL,
     PMCSR,
@@ -96,13 +96,13 @@ class Function:
 
     def config_read(self, offset: int, size: int) -> int:
         """``size`` bytes, naturally aligned; else all ones."""
-        if not _aligned(offset, size):
+        if not aligned(offset, size):
             return (1 << 8 * size) - 1
         return self.space.get(offset, size)
 
     def config_write(self, offset: int, size: int, value: int) -> None:
         """Write by the rules of each bit, then let the words act that do more than store."""
-        if not _aligned(offset, size):
+        if not aligned(offset, size):
             return
         data = value & (1 << 8 * size) - 1
         self.space.write(offset, size, data)
@@ -132,6 +132,16 @@ class Function:
         self._apply()  # nothing may leave any more
         self._device.reset(negotiate=False)
         self._in_d3 = False
+        self._apply()
+
+    def power_on(self) -> None:
+        """Power came, or went: nothing survives, not even what is sticky."""
+        self.msix.reset()
+        self.msi.clear()
+        self.space.power_on()
+        self._in_d3 = False
+        self._apply()  # nothing may leave any more
+        self._device.power_on()
         self._apply()
 
     def _apply(self) -> None:
@@ -229,7 +239,3 @@ class Function:
         if wire != self._wire:
             self._wire = wire
             self._bus.intx(self.space.get(_INTERRUPT_PIN, 1), wire)
-
-
-def _aligned(offset: int, size: int) -> bool:
-    return size in (1, 2, 4) and not offset % size and offset < CONFIG_BYTES

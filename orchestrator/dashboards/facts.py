@@ -166,8 +166,11 @@ def breaks(view: MachineView) -> list[Break]:
         state = node.state
         if not state.alive:
             how = f"killed ({state.cause})" if state.signal else "ended by itself"
+            if state.pulled:
+                how = state.cause
             what = f"{how} {duration(view.age_ns(state.since_ns))} ago"
-            found.append(Break(node.name, what, f"restart {node.name}"))
+            mend = f"card {node.name} in" if state.pulled else f"restart {node.name}"
+            found.append(Break(node.name, what, mend))
         elif state.frozen:
             found.append(Break(node.name, "frozen (SIGSTOP)", f"thaw {node.name}"))
         elif state.silent:

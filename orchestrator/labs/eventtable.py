@@ -56,6 +56,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
                 "call_function_exit"),
         "apic": ("ipi",),
     },
+    "slot": {"apic": ("slot",)},
     "msi": {"nic": ("msi", "msi_pending"), "apic": ("msi", "route", "drop")},
     "fault": {"nic": ("fault", "msi_fault"), "apic": ("fault",)},
     "flow": {
@@ -154,6 +155,7 @@ APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "msi": ("takes the write {a:#x} = {b:#06x}: {msi_fields}",),
     "route": ("vector {vector:#04x} to cpu{b}",),
     "fault": ("fault {fault} {broken}",),
+    "slot": ("slot {slot_number}: {slot_state}; SltSta {b:#06x}",),
 }
 NIC_TEXTS: dict[str, tuple[str, ...]] = {
     "cause": ("EICR bit of vector {a} set{held}",),
@@ -372,4 +374,11 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "fault": lambda r, w: FAULTS[r.a].name,
     "met_fault": lambda r, w: FAULTS[r.context].name,
     "broken": lambda r, w: "broken" if r.b else "mended",
+    "slot_number": lambda r, w: (r.context & 0xFF) + 1,
+    "slot_state": lambda r, w: ", ".join(
+        there if r.a >> bit & 1 else not_there
+        for bit, (there, not_there) in enumerate(
+            (("card", "no card"), ("link up", "link down"), ("power", "no power"))
+        )
+    ),
 }  # fmt: skip

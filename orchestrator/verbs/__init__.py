@@ -100,6 +100,9 @@ TABLE: dict[str, Verb] = {
              f"{_PROCESS}:restart", step=True),
         Verb("cable", "hardware", "NIC... out|in", "pull or plug the cable at the switch",
              f"{_HARDWARE}:cable", step=True),
+        Verb("card", "hardware", "NIC... out|in",
+             "pull a NIC's card out of its slot while it runs (surprise removal), or put one in",
+             f"{_HARDWARE}:card", step=True),
         Verb("fault", "hardware",
              "TARGET KIND[=VALUE]... [--for 2s] | list | clear [TARGET [KIND]]",
              "break a part of a device; what is broken; mend it\n\n"
@@ -213,13 +216,13 @@ REFUSED = {
     "start": (
         "thaw eth0 (SIGCONT: it goes on) · restart eth0 (a new process) · up (a whole machine)"
     ),
-    "plug": "cable eth0 in (the cable) · restart eth0 (a new card in the slot)",
-    "unplug": "cable eth0 out (the cable) · kill eth0 (the card is gone)",
+    "plug": "cable eth0 in (the cable) · card eth0 in (a new card in the slot)",
+    "unplug": "cable eth0 out (the cable) · card eth0 out (the card)",
 }
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "card", "arping", "guest",
+    "report", "arping", "guest",
 )  # fmt: skip
 
 

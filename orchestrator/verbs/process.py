@@ -1,7 +1,8 @@
 """Verbs of the process layer: what signals do, and what the operating system says of a node.
 
 None of them tells the kernel on the CPUs anything; it has to notice. ``restart`` is the exception
-and what an administrator does: remove the dead device, rescan the slot, enslave the NIC again.
+and what an administrator does: remove the dead device, rescan the slot, enslave the NIC again. In
+a slot with hot-plug the kernel does that by itself, and ``restart`` only puts a new card in.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 #: Bits of the CPU page's ``nic_flags``.
 NIC_SLAVE = 8
 
+#: Of the command register: a driver has the card.
+_BUS_MASTER = 4
 #: PCI Express: no configuration request sooner than 100 ms after a device got power.
 _AFTER_POWER_NS = 100_000_000
 #: The operating system delivers a signal at once; this is for a host that hangs.
@@ -51,7 +54,7 @@ def who(state: NodeState) -> str:
     return state.name if state.pid is None else f"{state.name} (pid {state.pid})"
 
 
-def _note(session: Session, what: str, hint: str) -> None:
+def note(session: Session, what: str, hint: str) -> None:
     """It was so already: said, but fine."""
     session.err(BottomhalfError(what, hint).text())
 
@@ -69,14 +72,13 @@ def kill(session: Session, argv: Sequence[str]) -> Steps:
     for node in _targets(session, "kill", argv):
         state = machine.state(node)
         if not state.alive:
-            _note(
+            note(
                 session,
                 f"{node} is already dead ({death(machine, state)})",
                 f"bottomhalf restart {node}",
             )
             continue
-        machine.kill(node)
-        yield from session.until(_is_dead(machine, node), _SIGNAL_TIMEOUT_MS)
+        yield from end(session, node, machine.kill)
         cpu = node in machine.settings.cpu_names
         session.did(
             f"{who(state)} got SIGKILL",
@@ -86,6 +88,12 @@ def kill(session: Session, argv: Sequence[str]) -> Steps:
         if cpu:
             session.remark("  mend: none, a CPU comes back with the next machine: bottomhalf down")
     return OK
+
+
+def end(session: Session, node: str, how: Callable[[str], None]) -> Generator[Wait, None, None]:
+    """Kill or pull, and wait until it is dead."""
+    how(node)
+    yield from session.until(_is_dead(session.machine, node), _SIGNAL_TIMEOUT_MS)
 
 
 def _is_frozen(machine: Machine, node: str, frozen: bool) -> Callable[[], bool]:
@@ -107,7 +115,7 @@ def _stopping(verb: str, freezing: bool) -> Callable[[Session, Sequence[str]], S
                 )
             if state.frozen == freezing:
                 now = "already frozen" if freezing else "not frozen"
-                _note(session, f"{node} is {now}", usage("thaw" if freezing else "freeze"))
+                note(session, f"{node} is {now}", usage("thaw" if freezing else "freeze"))
                 continue
             (machine.freeze if freezing else machine.thaw)(node)
             yield from session.until(_is_frozen(machine, node, freezing), _SIGNAL_TIMEOUT_MS)
@@ -131,8 +139,8 @@ def restart(session: Session, argv: Sequence[str]) -> Steps:
     machine = session.machine
     for node in _targets(session, "restart", argv):
         state = machine.state(node)
-        if state.alive:
-            _note(session, f"{who(state)} is alive", f"end it first: bottomhalf kill {node}")
+        if state.alive and not _untouched(machine, node):
+            note(session, f"{who(state)} is alive", f"end it first: bottomhalf kill {node}")
             continue
         if node in machine.settings.cpu_names:
             raise BottomhalfError(
@@ -140,11 +148,12 @@ def restart(session: Session, argv: Sequence[str]) -> Steps:
                 "bottomhalf down, then bottomhalf up -d     (docs/limitations.md)",
             )
         if node in machine.settings.nic_names:
-            yield from _hot_plug(session, node)
+            yield from _new_card(session, node)
         else:
             machine.restart(node)
         new = machine.state(node)
-        session.did(f"{who(new)} is a new process", node=node, pid=new.pid)
+        what = "is a new process" if not state.alive else "is found again, the process is the same"
+        session.did(f"{who(new)} {what}", node=node, pid=new.pid)
         if node == APIC:
             _waiting_for_lost(session)
     return OK
@@ -164,13 +173,32 @@ def _waiting_for_lost(session: Session) -> None:
                 )
 
 
-def _hot_plug(session: Session, nic: str) -> Generator[Wait, None, None]:
+def has_hotplug(machine: Machine, nic: str) -> bool:
+    """Does its slot tell the kernel what happens in it?"""
+    settings = machine.settings
+    return settings.nics[settings.nic_names.index(nic)].hotplug
+
+
+def _untouched(machine: Machine, node: str) -> bool:
+    """A card that was put in, that no driver has switched on, and no slot has told about."""
+    if node not in machine.settings.nic_names or has_hotplug(machine, node):
+        return False
+    new = machine.state(node).incarnation > 1
+    return new and not machine.ram.page(node, NIC_SCHEMA)["pci_command"] & _BUS_MASTER
+
+
+def _new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
+    """A card is put in, and without hot-plug an administrator sees to the rest."""
     machine = session.machine
     boot_cpu = machine.settings.cpu_names[0]
     kernel_runs = machine.state(boot_cpu).alive
-    if kernel_runs:
+    by_itself = has_hotplug(machine, nic)
+    if kernel_runs and not by_itself:
         yield from _tool(session, ("pci-remove", nic))
-    machine.restart(nic)
+    if not machine.state(nic).alive:
+        machine.restart(nic)
+    if by_itself and kernel_runs:
+        return
     yield from session.sleep(_AFTER_POWER_NS)
     if not kernel_runs:
         session.err(f"bottomhalf: {boot_cpu} is dead, no kernel looks at the new {nic}\n")

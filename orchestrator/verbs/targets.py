@@ -95,4 +95,5 @@ def nics_only(machine: Machine, verb: str, nodes: Sequence[str]) -> None:
     nics = machine.settings.nic_names
     for node in nodes:
         if node not in nics:
-            raise BottomhalfError(f"{verb}: {node} has no cable", f"NICs are {words(nics)}")
+            what = "is no card in a slot" if verb == "card" else "has no cable"
+            raise BottomhalfError(f"{verb}: {node} {what}", f"NICs are {words(nics)}")

@@ -188,6 +188,11 @@ class FakeMachine(Machine):
         if node in self.settings.nic_names:
             self.fail_over_from(node, after_ns=2_000_000_000)
 
+    def pull(self, nic: str) -> None:
+        self.calls.append(("pull", nic))
+        self._change(nic, alive=False, frozen=False, signal=9, since_ns=self.now, pulled=True)
+        self.fail_over_from(nic, after_ns=2_000_000_000)
+
     def freeze(self, node: str) -> None:
         self.calls.append(("freeze", node))
         self._change(node, frozen=True)

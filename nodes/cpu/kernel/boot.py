@@ -47,8 +47,11 @@ from nodes.cpu.kernel.net.fib import FibRoute, fib_table_insert, inet_insert_ifa
 from nodes.cpu.kernel.net.icmp import unreachable
 from nodes.cpu.kernel.net.neighbour import NeighbourTable
 from nodes.cpu.kernel.net.netdevice import Net
+from nodes.cpu.kernel.pciehp.controller import Pciehp
+from nodes.cpu.kernel.pciehp.core import pcie_portdrv_init
+from nodes.cpu.kernel.pciprobe import pci_scan_device
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.kernel.printk import KERN_ERR, printk
+from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.rcu import Rcu
 from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
 from nodes.cpu.kernel.smp import CallQueues
@@ -103,6 +106,9 @@ def prepare(cpu: Cpu) -> None:
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch(cpu)
     cpu.net.rtnl = device.Rtnl()
+    cpu.pciehp = Pciehp()
+    cpu.pci_rescan_remove = device.Rtnl()
+    cpu.ifup = ifup
     cpu.net.ixgbe_removed = watchdog.on_removal
     open_softirq(cpu, TIMER_SOFTIRQ, run_timer_softirq)
     balance.setup(cpu)
@@ -168,11 +174,9 @@ def _init(cpu: Cpu) -> Context:
     yield from setup_io_apic(cpu)
     cpu.online_cpus = yield from smp_init(cpu)
     yield from publish(cpu, "online", 0, tuple(cpu.online_cpus))
+    yield from pcie_portdrv_init(cpu)
     for nic in range(len(cpu.machine.nics)):
-        error = yield from ixgbe.probe(cpu, nic)
-        if error:
-            pci_name = cpu.machine.nics[nic].pci_name
-            printk(cpu, f"ixgbe {pci_name}: probe failed with error {error}", KERN_ERR)
+        yield from pci_scan_device(cpu, nic)
     if cpu.machine.bond is not None:
         yield from _set_up_bond(cpu)
     elif cpu.machine.nics:
@@ -212,6 +216,17 @@ def enslave(cpu: Cpu, name: str) -> Context:
     error: int = yield from bonding.bond_enslave(cpu, bond, dev)
     cpu.net.rtnl.unlock(cpu)
     return error
+
+
+def ifup(cpu: Cpu, nic: int) -> Context:
+    """What udev and the machine's ifcfg files do about a NIC that was plugged in."""
+    name = cpu.machine.nics[nic].name
+    bond = cpu.machine.bond
+    if bond is not None:
+        if name in bond.slaves:
+            yield from enslave(cpu, name)
+    elif nic == 0:
+        yield from _set_up_single(cpu)
 
 
 def _set_up_single(cpu: Cpu) -> Context:

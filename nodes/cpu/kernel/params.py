@@ -41,6 +41,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "rescuer": ("once", "again"),
     "worker_comm": ("plain", "with-workqueue"),
     "removed_device": ("not-recognised", "all-ones"),
+    "pciehp_thread": ("event-thread", "workqueue", "irq-thread"),
+    "pciehp_events": ("presence", "presence+link"),
+    "removed_config": ("asked", "marked"),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
@@ -307,6 +310,9 @@ class Params(NamedTuple):
     softnet_columns: int
     # ixgbe and bonding
     removed_device: str
+    pciehp_thread: str  # who removes and adds the device of a hot-plug slot
+    pciehp_events: str  # what makes it do so: presence if SltCap has surprise; since 3.15 the link
+    removed_config: str  # is a device that was pulled still asked for its configuration: 4.12
     bond_stats: str  # of its slaves: /proc/net/dev
     reta_order: str  # within each group of four entries
     master_disable: str  # before a reset
@@ -520,6 +526,9 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "softnet_columns": (9, 10, 13),
     # ixgbe and bonding
     "removed_device": ("not-recognised", "not-recognised", "all-ones"),
+    "pciehp_thread": ("event-thread", "workqueue", "irq-thread"),
+    "pciehp_events": ("presence", "presence", "presence+link"),
+    "removed_config": ("asked", "asked", "marked"),
     "bond_stats": ("sum", "sum", "since-enslaved"),
     "reta_order": ("reversed", "reversed", "straight"),
     "master_disable": ("if-enabled", "always", "with-readback"),

@@ -1,7 +1,8 @@
 """PCI from the kernel's side: configuration space and what stands in it (drivers/pci).
 
 Configuration space is reached as by ECAM, all 4096 bytes of it. Nobody answering is all ones of the
-size. Message-signalled interrupts are in ``pcimsi``.
+size. A function is named by number: a NIC's, or from ``nodes.machine.PORTS`` on a root port's.
+Message-signalled interrupts are in ``pcimsi``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from errno import EIO
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.percpu import ConfigAccess, Context
+from nodes.machine import PORTS
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 PCI_VENDOR_ID, PCI_DEVICE_ID, PCI_COMMAND, PCI_STATUS = 0x00, 0x02, 0x04, 0x06
-PCI_CAPABILITY_LIST = 0x34
+PCI_CLASS_REVISION, PCI_CAPABILITY_LIST = 0x08, 0x34
 PCI_COMMAND_MEMORY, PCI_COMMAND_MASTER, PCI_COMMAND_INTX_DISABLE = 0x2, 0x4, 0x400
 PCI_STATUS_CAP_LIST = 0x10
 
@@ -32,13 +34,22 @@ PCI_EXP_DEVCAP, PCI_EXP_DEVCAP_FLR = 4, 0x1000_0000
 
 def read_config(cpu: Cpu, nic: int, offset: int, size_bytes: int) -> Context:
     """Configuration read; all ones of the size when nobody answers."""
+    if nic < PORTS and cpu.pci_disconnected[nic]:
+        return (1 << 8 * size_bytes) - 1
     value: int = yield ConfigAccess(nic, offset, size_bytes)
     return value & ((1 << 8 * size_bytes) - 1)
 
 
 def write_config(cpu: Cpu, nic: int, offset: int, size_bytes: int, value: int) -> Context:
     """Configuration write; it is complete when this returns."""
+    if nic < PORTS and cpu.pci_disconnected[nic]:
+        return
     yield ConfigAccess(nic, offset, size_bytes, value)
+
+
+def pci_dev_set_disconnected(cpu: Cpu, nic: int, gone: bool) -> None:
+    """From now on (or not any more) nobody asks its configuration space."""
+    cpu.pci_disconnected[nic] = gone
 
 
 # ---------------------------------------------------------------- capabilities

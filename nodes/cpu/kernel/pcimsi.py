@@ -38,6 +38,7 @@ from nodes.cpu.kernel.pci import (
 )
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.machine import PciFunction
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -121,10 +122,11 @@ class MsiCapability:
     """The MSI capability as a line's hardware. Linux waits for each of these configuration writes;
     here nobody does, as chip operations never wait, and their order is kept all the same."""
 
-    __slots__ = ("_at", "_name")
+    __slots__ = ("_at", "_function", "_name")
 
-    def __init__(self, name: str, at: int) -> None:
-        self._name = name
+    def __init__(self, function: PciFunction, at: int) -> None:
+        self._name = function.node
+        self._function = function.function
         self._at = at
 
     def mask(self, cpu: Cpu) -> None:
@@ -143,21 +145,22 @@ class MsiCapability:
         self._write(cpu, MSI_DATA, msi_data(cpu, vector), size_bytes=2)
 
     def _write(self, cpu: Cpu, offset: int, value: int, size_bytes: int = 4) -> None:
-        cpu.post(self._name, CfgWrite(_NO_TAG, self._at + offset, size_bytes, value))
+        write = CfgWrite(_NO_TAG, self._at + offset, size_bytes, value, self._function)
+        cpu.post(self._name, write)
 
 
 def msi_setup_irq(cpu: Cpu, entry: MsiDesc) -> IrqDesc:
     """The descriptor of an interrupt on this CPU, masked and without a handler."""
-    settings = cpu.machine.nics[entry.nic]
-    hwirq = (settings.slot + 1) << 19 | entry.msi_index
+    function = cpu.machine.pci_function(entry.nic)
+    hwirq = function.devid << 11 | entry.msi_index
     desc = irq_alloc_desc(cpu, entry.irq, hwirq, entry.vector, entry.target)
     if entry.domain >> cpu.number & 1:
         cpu.irq.vector_irq[entry.vector] = desc
     line: MsixEntry | MsiCapability
     if entry.at:
-        chip, line = msi_chip(cpu), MsiCapability(settings.name, entry.at)
+        chip, line = msi_chip(cpu), MsiCapability(function, entry.at)
     else:
-        chip, line = msix_chip(cpu), MsixEntry(entry.nic, settings.name, entry.msi_index)
+        chip, line = msix_chip(cpu), MsixEntry(entry.nic, function.node, entry.msi_index)
     irq_set_chip_and_handler(cpu, desc, chip, "edge", line)
     return desc
 
@@ -284,7 +287,7 @@ def pci_enable_msi(cpu: Cpu, nic: int, affinity: int = 0) -> Context:
     flags = yield from read_config(cpu, nic, at + MSI_FLAGS, 2)
     flags &= ~MSI_FLAGS_ENABLE
     yield from write_config(cpu, nic, at + MSI_FLAGS, 2, flags)
-    line = MsiCapability(cpu.machine.nics[nic].name, at)
+    line = MsiCapability(cpu.machine.pci_function(nic), at)
     line.mask(cpu)
     line.write_msg(cpu, entry.target, entry.vector)
     yield from change_command(cpu, nic, on=PCI_COMMAND_INTX_DISABLE)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from errno import EINVAL, ENODEV
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
 from nodes.cpu.kernel.files import kstrtoint, store
+from nodes.cpu.kernel.pciprobe import pci_scan_device, pci_stop_and_remove_device
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def remove_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
         return -EINVAL
     for number, nic in enumerate(cpu.machine.nics):
         if value and nic.pci_name == groups["pci"]:
-            yield from ixgbe.remove(cpu, number)
+            yield from pci_stop_and_remove_device(cpu, number)
     return 0
 
 
@@ -35,9 +35,9 @@ def rescan_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
     value = kstrtoint(text)
     if value is None or value < 0:
         return -EINVAL
-    for number, nic in enumerate(cpu.machine.nics):
-        if value and nic.name not in cpu.net.adapters:
-            yield from ixgbe.probe(cpu, number)
+    for number in range(len(cpu.machine.nics)):
+        if value:
+            yield from pci_scan_device(cpu, number, quiet=True)
     return 0
 
 
@@ -53,7 +53,7 @@ def unbind_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
     slot = _slot(cpu, text)
     if slot is None or cpu.machine.nics[slot].name not in cpu.net.adapters:
         return -ENODEV
-    yield from ixgbe.remove(cpu, slot)
+    yield from pci_stop_and_remove_device(cpu, slot)
     return 0
 
 
@@ -62,5 +62,5 @@ def bind_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
     slot = _slot(cpu, text)
     if slot is None or cpu.machine.nics[slot].name in cpu.net.adapters:
         return -ENODEV
-    error: int = yield from ixgbe.probe(cpu, slot)
+    error: int = yield from pci_scan_device(cpu, slot)
     return error

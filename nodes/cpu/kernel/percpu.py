@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.irq.vector import VectorSpace
     from nodes.cpu.kernel.locks.lockdep import Lockdep
     from nodes.cpu.kernel.module import Loaded
+    from nodes.cpu.kernel.net.device import Rtnl
     from nodes.cpu.kernel.net.netdevice import Net
+    from nodes.cpu.kernel.pciehp.controller import Pciehp
     from nodes.cpu.kernel.rcu import Rcu
     from nodes.cpu.kernel.sched import RunQueue, Task
     from nodes.cpu.kernel.smp import CallQueues
@@ -87,7 +89,8 @@ class IoApicRead(NamedTuple):
 
 
 class ConfigAccess(NamedTuple):
-    """Configuration space access (``value`` None: a read); the CPU stalls until it completes."""
+    """Configuration space access (``value`` None: a read); the CPU stalls until it completes.
+    ``nic`` is a NIC's number, or from ``PORTS`` on that of a root port."""
 
     nic: int
     offset: int
@@ -148,6 +151,9 @@ class Cpu:
     rcu: Rcu
     hotplug: Hotplug
     net: Net
+    pciehp: Pciehp  # on the boot CPU
+    pci_rescan_remove: Rtnl  # likewise: devices enter and leave one at a time
+    ifup: Callable[[Cpu, int], Context] | None  # what configures a NIC that was plugged in
     current: Task
     idle: Task
     lapic: LocalApic
@@ -192,6 +198,7 @@ class Cpu:
         self.saved_if: list[bool] = []  # for each frame of the stack: IF before it
         self.steps = 0
         self.lost_nics: list[bool] = [False] * len(machine.nics)
+        self.pci_disconnected: list[bool] = [False] * len(machine.nics)  # on the boot CPU
         #: Clock in ns; where time is virtual it moves with each boundary.
         self.now: Callable[[], int] = clock
         if step_ns:

@@ -28,7 +28,8 @@ _WORKS = {
     "delayed_work": 1,
     "cpu_offline": 5,
     "wq_torture": WQ_TORTURE_WORKS + CPUS_MAX,
-    "others": 1024,  # tests
+    "others": 1016,  # tests
+    "pciehp": NICS_MAX,
 }
 WORKS = sum(_WORKS.values())
 
@@ -73,6 +74,7 @@ LINKWATCH_WORK = PLACES["linkwatch_event"].start
 MII_WORK = PLACES["bond_mii_monitor"].start
 UNBIND_WORK = PLACES["wq_unbind_fn"].start
 DST_GC_WORK = PLACES["dst_gc_task"].start
+PCIEHP_WORK = PLACES["pciehp"].start
 BH_OFF_IRQ_OFF_WORK = PLACES["bh_off_irq_off"].start
 WQ_WORKS_WORK = PLACES["wq_works"].start
 DELAYED_WORK_WORK = PLACES["delayed_work"].start

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.boot import enslave as boot_enslave
-from nodes.cpu.kernel.drivers.ixgbe import main as ixgbe
+from nodes.cpu.kernel.pciprobe import pci_scan_device, pci_stop_and_remove_device
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.programs.run import STDERR, Process, program
 
@@ -32,7 +32,7 @@ def pci_remove(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     nic = _nic(cpu, process, argv)
     if nic is None:
         return 2
-    yield from ixgbe.remove(cpu, nic)
+    yield from pci_stop_and_remove_device(cpu, nic)
     return 0
 
 
@@ -41,9 +41,7 @@ def pci_rescan(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     nic = _nic(cpu, process, argv)
     if nic is None:
         return 2
-    if argv[1] in cpu.net.adapters:
-        return 0
-    error: int = yield from ixgbe.probe(cpu, nic)
+    error: int = yield from pci_scan_device(cpu, nic, quiet=True)
     if error:
         process.write(f"{argv[1]}: probe failed with error {error}\n", STDERR)
     return 1 if error else 0

@@ -222,6 +222,8 @@ class Box:
         boot: bool = True,
         gateway: GatewaySettings | None = None,
         pci_lines: int = 8,
+        hotplug: bool = False,
+        fast_probe: bool = True,
         **bond: Any,
     ) -> None:
         names = tuple(f"eth{n}" for n in range(nics))
@@ -231,7 +233,7 @@ class Box:
             era=era,
             cpus=cpus,
             nics=tuple(
-                NicSettings(name, n, bytes((0, 0x1B, 0x21, 0, 0, n + 1)))
+                NicSettings(name, n, bytes((0, 0x1B, 0x21, 0, 0, n + 1)), hotplug)
                 for n, name in enumerate(names)
             ),
             bond=BondSettings(slaves=names, **bond) if bonded else None,
@@ -239,6 +241,7 @@ class Box:
             overrides=overrides,
             completion_timeout_ms=50,
             pci_lines=pci_lines,
+            fast_probe=fast_probe,
         )
         self.machine = SimulatedMachine(self.settings, seed=seed)
         self.pages = {

@@ -268,7 +268,7 @@ def test_msi_put_away_gives_the_wire_back_and_leaves_no_mask(pair: Pair) -> None
 def test_message_of_msi_can_be_readdressed(pair: Pair) -> None:
     pair.ready()
     entry = pair.run(pcimsi.pci_enable_msi(pair.cpu, 0))
-    line = pcimsi.MsiCapability("eth0", entry.at)
+    line = pcimsi.MsiCapability(pair.cpu.machine.pci_function(0), entry.at)
     line.write_msg(pair.cpu, 0, 0x77)
     line.unmask(pair.cpu)
     pair.bench.turn()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.nic.configspace import CONFIG, CONFIG_BYTES
+from nodes.configspace import CONFIG_BYTES
+from nodes.nic.configspace import CONFIG
 from tests.nodes.nic.rig import MAC, Rig, frame
 
 ALL = 0xFFFFFFFF

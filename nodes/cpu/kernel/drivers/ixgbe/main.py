@@ -44,7 +44,7 @@ from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
-from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.percpu import ALL_ONES, Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.machine import QUEUE_DMA_BYTES, RING_ENTRIES
@@ -237,8 +237,6 @@ def remove(cpu: Cpu, nic: int) -> Context:
     adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
     if adapter is None:
         return
-    if cpu.lost_nics[nic]:
-        adapter.removed = True
     yield from watchdog.stop_service(cpu, adapter)
     netdev = adapter.netdev
     yield from cpu.net.rtnl.lock(cpu)
@@ -280,8 +278,10 @@ def _request_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     lines: list[tuple[int, tuple[Any, ...]]] = []
     nic = adapter.nic
     last = len(adapter.rings)
+    ports = len(cpu.machine.hotplug_slots)  # whose numbers come first
+    first = FIRST_MSI_IRQ + ports + nic * (cpu.machine.queues + 1)
     for index in range(last + 1):
-        irq = cpu.vectors.msi_irq(FIRST_MSI_IRQ + nic * (cpu.machine.queues + 1) + index)
+        irq = cpu.vectors.msi_irq(first + index)
         hint = 1 << index if index < last else 0
         state = setup_affinity(cpu, irq, hint or None, hint=hint)
         try:
@@ -379,7 +379,7 @@ def _disable_tx(cpu: Cpu, adapter: Adapter) -> Context:
         yield from _wait_off(cpu, adapter, [regs.tx_queue(r.queue) + 0x28 for r in adapter.rings])
     for ring in adapter.rings:
         head = yield from hw.read_reg(cpu, adapter, regs.tx_queue(ring.queue) + 0x10)
-        if not adapter.removed:
+        if head != ALL_ONES:  # of a card that is gone nobody knows; its own books tell
             adapter.count_unsent(cpu, ring, head)
     control = yield from hw.known(cpu, adapter, regs.DMATXCTL, 0x8100_0001)
     adapter.write_reg(regs.DMATXCTL, control & ~regs.DMATXCTL_TE)
