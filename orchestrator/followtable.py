@@ -60,6 +60,7 @@ CPU_ROWS = {
     "neigh_queue": Row("waits for ARP", "the gateway's address is not known yet"),
     "tap_transmit": Row("tap {device} sees it", opens=False),
     "bond_xmit": Row("{bond} hands it to {device}", "{device} is the active slave"),
+    "qdisc_enqueue": Row("waits in {device}'s queue", "its ring is full or over its byte limit"),
     "net_dev_xmit": Row("ixgbe writes descriptor {entry}"),
     "doorbell": Row("TDT = {tail}", opens=False, packet=False, after="ixgbe writes"),
     "irq_handler_entry": Row(

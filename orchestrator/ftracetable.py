@@ -198,6 +198,7 @@ CPU_ROWS: dict[str, Row] = {
     "dst_free": _ours("net", "dst={dst} refcnt={b}"),
     "sys_sendmsg": _ours("packet", "{echo} socket={b}"),
     "ip_output": _ours("packet", "{echo} dev={device}"),
+    "qdisc_enqueue": _ours("packet", "{echo} dev={device}"),
     "neigh_queue": _ours("packet", "{echo} waiting={b}"),
     "tap_transmit": _ours("packet", "{echo} dev={device}"),
     "bond_xmit": _ours("packet", "{echo} slave={device}"),

@@ -427,6 +427,8 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
             where = f"{cpu} {settings.nic_names[device - 1]}" if device else cpu
             for number, reason in enumerate(DROP_REASONS):
                 book.end(f"{where} {reason}", _cpu_drops(counts, cpu, number, device, kind))
+        book.end(f"{cpu} waits in a queue", counts.now(cpu, "qdisc_waiting", kind))
+        book.end(f"lost: killed {cpu}", counts.left(cpu, "qdisc_waiting", kind))
     for nic in settings.nic_names:
         for name in (*TX_DROPS, *RX_DROPS, "tx_lost_peer_dead", "tx_lost_peer_full"):
             book.end(f"{nic} {name}", counts.get(nic, name, kind))

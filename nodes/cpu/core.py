@@ -77,6 +77,7 @@ from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     ping,
     sleep,
     tcpdump,
+    udpecho,
 )
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import APIC, PORTS, MachineSettings

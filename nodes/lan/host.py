@@ -9,6 +9,7 @@ from bus.messages import Signal, Spawn, TaskExit, TaskOutput
 from bus.recorder import Recorder
 from nodes.faults import NEVER_NS
 from nodes.lan import trace
+from nodes.lan.fragments import Fragments, split
 from nodes.lan.gateway import ARP_ANSWER, ARP_TAKEN, UDP_DISCARD, UDP_ECHO, Gateway
 from nodes.lan.hostping import HostPing, Options, UsageError
 from nodes.lan.page import GW_DROPS, LAN_SCHEMA
@@ -30,6 +31,7 @@ _UDP = {
     UDP_ECHO: LAN_SCHEMA.index("gw_udp_echoed"),
     UDP_DISCARD: LAN_SCHEMA.index("gw_udp_discarded"),
 }
+_FRAGMENTS = LAN_SCHEMA.index("gw_fragment")
 _ARP = (ARP_ANSWER, ARP_TAKEN)
 _DROP = {name: (LAN_SCHEMA.index(name), i) for i, name in enumerate(GW_DROPS)}
 
@@ -47,6 +49,7 @@ class Host:
     ) -> None:
         settings = machine.gateway
         self.gateway = Gateway(settings.mac, settings.addresses, settings.vlans)
+        self._fragments = Fragments()
         self._words = words
         self._recorder = recorder
         self._emit = emit
@@ -61,6 +64,13 @@ class Host:
     def take(self, kind: int, frame: bytes, now_ns: int) -> None:
         """A frame arrives, already counted as handed over."""
         words = self._words
+        if (
+            (frame[20] & 0x3F or frame[21])
+            and frame[12:14] == b"\x08\0"
+            and frame[:6] == self.gateway.mac
+        ):
+            self._take_fragment(kind, frame, now_ns)
+            return
         reply, outcome = self.gateway.take(frame)
         mask = self.trace
         if isinstance(outcome, str):
@@ -83,6 +93,20 @@ class Host:
             self._emit(reply)
         if self.pings:
             self._tell_pings(now_ns)
+
+    def _take_fragment(self, kind: int, frame: bytes, now_ns: int) -> None:
+        """It ends here; the answer to the whole datagram leaves in pieces."""
+        self._words[_FRAGMENTS + kind] += 1
+        whole, size = self._fragments.take(frame, now_ns)
+        if not whole:
+            return
+        reply, outcome = self.gateway.take(whole)
+        if not isinstance(outcome, str) and outcome in _UDP:
+            self._words[_UDP[outcome]] += 1
+        if reply is not None:
+            long = (reply[16] << 8 | reply[17]) - 20 > size
+            for piece in split(reply, size) if long else (reply,):
+                self._send(piece)
 
     def _send(self, frame: bytes) -> None:
         self._words[_GENERATED + classify(frame)] += 1

@@ -54,7 +54,7 @@ _IN_DOC = {
 #: Where a frame ends at the gateway.
 GW_DROPS = (
     "gw_drop_not_mine", "gw_drop_protocol", "gw_drop_arp", "gw_drop_address", "gw_drop_checksum",
-    "gw_drop_fragment", "gw_drop_icmp", "gw_drop_port",
+    "gw_drop_fragment", "gw_drop_icmp", "gw_drop_port", "gw_fragment",
 )  # fmt: skip
 _GW_DOC = {
     "gw_drop_not_mine": "destination MAC is another host's, or a VLAN it has no address in",
@@ -62,6 +62,7 @@ _GW_DOC = {
     "gw_drop_arp": "ARP that does not concern its addresses",
     "gw_drop_address": "destination IP is not one of its own (it does not forward)",
     "gw_drop_checksum": "IP, ICMP or UDP checksum or length is wrong",
+    "gw_fragment": "a fragment: it waits for the others, or its datagram was answered",
     "gw_drop_fragment": "a fragment; it does not reassemble",
     "gw_drop_icmp": "ICMP that nobody waits for",
     "gw_drop_port": "UDP to a port nobody listens at",

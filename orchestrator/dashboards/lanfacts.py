@@ -43,6 +43,7 @@ DROP_WORDS = {
     "gw_drop_address": "not the gateway's address",
     "gw_drop_checksum": "wrong checksum",
     "gw_drop_fragment": "a fragment",
+    "gw_fragment": "pieces of datagrams",
     "gw_drop_icmp": "no echo request",
     "gw_drop_port": "a closed UDP port",
 }

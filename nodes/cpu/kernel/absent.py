@@ -20,6 +20,7 @@ ABSENT_310 = (
 )  # fmt: skip
 ABSENT_18 = (
     *ABSENT_310,
+    "/sys/class/net/{port}/queues/",
     "/sys/bus/pci/rescan",
     "/sys/bus/pci/devices/{pci}/remove",
     *(

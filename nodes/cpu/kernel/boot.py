@@ -32,7 +32,13 @@ from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.locks.lockdep import Lockdep
-from nodes.cpu.kernel.net import device, napi, receive, route
+from nodes.cpu.kernel.net import (  # noqa: F401  (its files register themselves)
+    device,
+    dqlsysfs,
+    napi,
+    receive,
+    route,
+)
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
 from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401

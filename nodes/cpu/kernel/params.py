@@ -130,11 +130,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dst_without_device": ("loopback", "blackhole_netdev"),
     "xmit_dst_release": ("sent", "hard-start", "queue"),
     "neigh_first_probe": ("timer", "at-once"),
+    "pfifo_fast_limit": ("each-band", "together"),
+    "output_queue": ("lifo", "fifo"),
+    "qdisc_run": ("until-empty", "quota"),
+    "bond_xmit_code": ("success", "slave"),
+    "bql": ("none", "dql"),
+    "ipfrag_limit": ("evict", "refuse"),
+    "frag_overlap": ("trim", "discard"),
+    "icmp_global_limit": ("no", "yes"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
     "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
-    "carrier_loss": ("once-a-second", "at-once-for-slaves"),
+    "carrier_loss": ("no-urgency", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
     "bond_stats": ("sum", "since-enslaved"),
     "reta_order": ("reversed", "straight"),
@@ -171,6 +179,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ethtool_text": ("6", "3.8", "6.1"),
+    "sysstat_text": ("7", "10", "12"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
 }
 
@@ -311,6 +320,16 @@ class Params(NamedTuple):
     dev_refcnt_base: int  # what dev_refcnt shows of a device that nobody uses: 5.13
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
+    pfifo_fast_limit: str  # of tx_queue_len: net/sched/sch_generic.c
+    output_queue: str  # devices whose queue NET_TX is to run
+    qdisc_run: str
+    bond_xmit_code: str  # what dev_queue_xmit returns for a bond
+    bql: str  # byte queue limits: lib/dynamic_queue_limits.c
+    ipfrag_high_thresh: int  # bytes of all fragments that wait: net/ipv4/ip_fragment.c
+    ipfrag_low_thresh: int
+    ipfrag_limit: str
+    frag_overlap: str
+    icmp_global_limit: str  # of error messages in all: net/ipv4/icmp.c
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
     offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
@@ -390,6 +409,7 @@ class Params(NamedTuple):
     unknown_module_parameter: str
     proc_format: str
     log_format: str
+    sysstat_text: str  # release of the sar that is typed
     ethtool_text: str  # release of the ethtool that is typed
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
@@ -548,11 +568,21 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "dev_refcnt_base": (0, 0, 1),
     "neigh_first_probe": ("timer", "at-once", "at-once"),
     "neigh_queue_bytes": (0, 65536, 212992),
+    "pfifo_fast_limit": ("each-band", "together", "each-band"),
+    "output_queue": ("lifo", "fifo", "fifo"),
+    "qdisc_run": ("until-empty", "quota", "quota"),
+    "bond_xmit_code": ("success", "success", "slave"),
+    "bql": ("none", "dql", "dql"),
+    "ipfrag_high_thresh": (256 << 10, 4 << 20, 4 << 20),
+    "ipfrag_low_thresh": (192 << 10, 3 << 20, 3 << 20),
+    "ipfrag_limit": ("evict", "evict", "refuse"),
+    "frag_overlap": ("trim", "trim", "discard"),
+    "icmp_global_limit": ("no", "no", "yes"),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
     "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
-    "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
+    "carrier_loss": ("no-urgency", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),
     "receive_batching": ("one-by-one", "one-by-one", "list"),
     "slave_priority": ("one", "kept", "kept"),
@@ -628,6 +658,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ethtool_text": ("6", "3.8", "6.1"),
+    "sysstat_text": ("7", "10", "12"),
     "ftrace_format": ("none", "3.10", "6.1"),
 }
 

@@ -59,6 +59,7 @@ _ROWS = {
     "csd_bug_count": 1,
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
     "wq_torture counts": WQ_TORTURE_WORKS + 16,
+    "udp ports": 65536 // 64,  # bit n of word m: port 64 * m + n is taken
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9,
     # cpu_offline 10-15
 }
@@ -109,6 +110,7 @@ JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
 MODULE_MUTEX, MODULE_TOLD = PLACES["modules"]
 WQ_TORTURE = PLACES["wq_torture counts"].start
+UDP_PORTS = PLACES["udp ports"].start
 LAB_MODULES = PLACES["lab modules"].start
 #: Number of the shared timer of the first work; those below are anybody's.
 DELAYED_WORK_TIMER = SHARED_TIMERS

@@ -11,7 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.handover import BACKLOG_BOND, BACKLOG_RX
+from nodes.cpu.kernel.net.handover import (
+    BACKLOG_BOND,
+    BACKLOG_DEFRAG,
+    BACKLOG_RPS,
+    BACKLOG_RX,
+)
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.xmit import qdisc_run
 from nodes.cpu.kernel.percpu import Context
@@ -124,6 +129,10 @@ def _process_backlog(cpu: Cpu) -> Context:
         yield from cpu.net.deliver(cpu, skb)
     elif kind == BACKLOG_BOND:
         yield from cpu.net.bond_received(cpu, skb, skb.dev)
+    elif kind == BACKLOG_DEFRAG:
+        yield from cpu.net.defrag(cpu, skb)
+    elif kind == BACKLOG_RPS:
+        yield from cpu.net.receive(cpu, skb)
     else:
         yield from neigh_output(cpu, skb, nexthop)
     yield
@@ -131,8 +140,10 @@ def _process_backlog(cpu: Cpu) -> Context:
 
 def net_tx_action(cpu: Cpu) -> Context:
     """The NET_TX softirq: queues that were woken send what waited."""
-    for dev in list(cpu.net.devices.values()):
-        if dev.qdisc and not dev.queue_stopped:
+    queue, cpu.net.output_queue = cpu.net.output_queue, []
+    for dev in queue:
+        dev.qdisc.scheduled = False
+        if dev.qdisc.qlen and not dev.queue_stopped:
             yield from qdisc_run(cpu, dev)
 
 

@@ -155,6 +155,8 @@ def neigh_update(
         if create is None:
             return
         neigh = table.entries[address] = Neighbour(address, create)
+    if neigh.state & (NUD_PERMANENT | NUD_NOARP):
+        return  # only an administrator changes those
     now = cpu.now()
     changed = neigh.mac != mac
     if changed and neigh.state & NUD_VALID and now - neigh.updated_ns < LOCKTIME_NS:
@@ -174,6 +176,32 @@ def neigh_update(
     while neigh.queue:
         yield from _send(cpu, neigh.queue.popleft(), mac)
         yield
+
+
+def neigh_add(cpu: Cpu, address: bytes, dev: NetDevice, mac: bytes, state: int) -> Context:
+    """RTM_NEWNEIGH: an administrator's entry; PERMANENT and NOARP have no timer, and no ARP packet
+    changes them."""
+    table = cpu.net.neighbours
+    neigh = table.entries.get(address)
+    if neigh is None:
+        neigh = table.entries[address] = Neighbour(address, dev)
+    _disarm(cpu, neigh)
+    neigh.dev, neigh.mac, neigh.state = dev, mac or neigh.mac, state
+    neigh.updated_ns = neigh.confirmed_ns = cpu.now()
+    if state == NUD_REACHABLE:
+        _arm(cpu, neigh, table.reachable_ns)
+    yield from publish(cpu, "neigh", address, neigh.mac)
+    while neigh.queue:
+        yield from _send(cpu, neigh.queue.popleft(), neigh.mac)
+        yield
+
+
+def neigh_delete(cpu: Cpu, neigh: Neighbour) -> Context:
+    """RTM_DELNEIGH: it fails what waits for it, and is gone."""
+    _disarm(cpu, neigh)
+    yield from _failed(cpu, neigh)
+    if cpu.net.neighbours.entries.get(neigh.address) is neigh:
+        del cpu.net.neighbours.entries[neigh.address]
 
 
 def _arm(cpu: Cpu, neigh: Neighbour, delay_ns: int) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.arp import arp_rcv
 from nodes.cpu.kernel.net.bonding.bond import PROBE_COPY, PROBE_PASS
 from nodes.cpu.kernel.net.handover import BACKLOG_BOND, enqueue_to_backlog
-from nodes.cpu.kernel.net.ip_input import ip_rcv
+from nodes.cpu.kernel.net.icmp import RateLimit
+from nodes.cpu.kernel.net.ip_fragment import Frags
+from nodes.cpu.kernel.net.ip_input import ip_local_deliver, ip_rcv
 from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, NetDevice
 from nodes.cpu.kernel.net.skbuff import (
     PACKET_BROADCAST,
@@ -22,7 +24,7 @@ from nodes.cpu.kernel.net.skbuff import (
     SkBuff,
     kfree_skb_reason,
 )
-from nodes.cpu.kernel.net.taps import deliver_taps
+from nodes.cpu.kernel.net.taps import deliver_taps, deliver_types
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
@@ -99,6 +101,8 @@ def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
     if exact:
         if dev.probed:
             _note_arrival(cpu, dev)
+        if cpu.net.ptypes:
+            deliver_types(cpu, skb, exact=True)
         kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
         return False
     return not (dev.probed and _probe(cpu, skb, dev))
@@ -122,6 +126,8 @@ def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
         ):  # RX_HANDLER_EXACT: only who is bound to this very device
             counter = _INACTIVE[cpu.params.inactive_slave_counter]
             words[counter + _device_slot(dev)] += 1
+            if cpu.net.ptypes:
+                deliver_types(cpu, skb, exact=True)
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
             return False
         skb.dev = dev.master  # RX_HANDLER_ANOTHER
@@ -207,6 +213,8 @@ def setup(cpu: Cpu) -> None:
             yield from _received(cpu)
         if mine:
             yield
+            if cpu.net.ptypes:
+                deliver_types(cpu, skb, exact=False)
             yield from _deliver(cpu, skb)
 
     def netif_receive_skb_list(cpu: Cpu, skbs: list[SkBuff]) -> Context:
@@ -215,6 +223,8 @@ def setup(cpu: Cpu) -> None:
             yield from _received(cpu)
         for skb in mine:
             yield
+            if cpu.net.ptypes:
+                deliver_types(cpu, skb, exact=False)
             yield from _deliver(cpu, skb)
 
     def one_by_one(cpu: Cpu, skbs: list[SkBuff]) -> Context:
@@ -222,6 +232,9 @@ def setup(cpu: Cpu) -> None:
             yield from netif_receive_skb(cpu, skb)
 
     cpu.net.bond_received = _to_mode
+    cpu.net.defrag = ip_local_deliver
+    cpu.net.frags = Frags()
+    cpu.net.icmp_limit = RateLimit()
     cpu.net.deliver = _deliver  # for frames of the backlog: their taps have run
     cpu.net.receive = netif_receive_skb
     listed = cpu.params.receive_batching == "list"

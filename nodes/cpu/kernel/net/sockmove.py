@@ -15,15 +15,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.net.handover import SOCK_MOVE_SKB, skb_of
-from nodes.cpu.kernel.net.icmp import SOCK_ERROR
+from nodes.cpu.kernel.net.icmp import error_record
 from nodes.cpu.kernel.net.skbuff import SkBuff
-from nodes.cpu.kernel.net.socket import Socket, SocketError, apply_raw_socket, sk_dst_reset
+from nodes.cpu.kernel.net.socket import Socket, SocketError, sk_dst_reset
+from nodes.cpu.kernel.net.udp import UdpSock
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import queue_remote_wakeup
-from nodes.cpu.kernel.tables import publish
+from nodes.cpu.kernel.tables import KINDS, publish
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
+
+
+_RAW_FIELDS = 2
 
 
 def sock_pack(sock: Socket) -> Any:
@@ -32,23 +36,35 @@ def sock_pack(sock: Socket) -> Any:
     errors = [tuple(error) for error in sock.error_queue]
     sock.receive_queue.clear()
     sock.error_queue.clear()
-    return (
-        sock.number, sock.ident, sock.ifindex, sock.icmp_filter, sock.drops, unread, errors,
-    )  # fmt: skip
+    if isinstance(sock, UdpSock):
+        own: tuple[Any, ...] = (
+            sock.address, sock.port, sock.peer, sock.peer_port, sock.pid, sock.name, sock.error,
+            sock.pmtudisc, sock.inet_id,
+        )  # fmt: skip
+    else:
+        own = (sock.ident, sock.icmp_filter)
+    return sock.number, sock.ifindex, sock.drops, own, unread, errors
 
 
 def sock_unpack(cpu: Cpu, packed: Any) -> Socket:
     """The socket is this CPU's from now on; the others hear of it from its old owner."""
-    number, ident, ifindex, icmp_filter, drops, unread, errors = packed
-    sock = Socket(number, ident, ifindex, icmp_filter)
+    number, ifindex, drops, own, unread, errors = packed
+    sock: Socket
+    if len(own) > _RAW_FIELDS:
+        sock = udp = UdpSock(number, ifindex)
+        udp.address, udp.port, udp.peer, udp.peer_port, udp.pid, udp.name = own[:6]
+        udp.error, udp.pmtudisc, udp.inet_id = own[6:]
+    else:
+        sock = Socket(number, own[0], ifindex, own[1])
     sock.drops = drops
     for frame, device, tstamp_ns in unread:
         skb = skb_of(cpu, frame, device, tstamp_ns)
         if skb is not None:
-            sock.receive_queue.append(skb)
+            sock.put_back(skb)
     sock.error_queue.extend(SocketError(*error) for error in errors)
     cpu.net.sockets[number] = sock
-    apply_raw_socket(cpu, number, (cpu.number, ident, ifindex, icmp_filter))
+    kind, value = sock.announcement(cpu.number)
+    KINDS[kind](cpu, number, value)
     return sock
 
 
@@ -59,14 +75,13 @@ def sock_moved(cpu: Cpu, sock: Socket, target: int) -> Context:
     while sock.receive_queue or sock.error_queue:
         if sock.error_queue:
             error = sock.error_queue.popleft()
-            offender = int.from_bytes(error.offender, "big")
-            record = [SOCK_ERROR, sock.number, error.sequence, offender]
+            record = error_record(sock.number, error)
         else:
             record = yield from _put(cpu, sock, sock.receive_queue.popleft())
         yield from queue_remote_wakeup(cpu, target, record)
     del cpu.net.sockets[sock.number]
-    value = (target, sock.ident, sock.ifindex, sock.icmp_filter)
-    yield from publish(cpu, "raw_socket", sock.number, value)
+    kind, value = sock.announcement(target)
+    yield from publish(cpu, kind, sock.number, value)
 
 
 def _put(cpu: Cpu, sock: Socket, skb: SkBuff) -> Context:

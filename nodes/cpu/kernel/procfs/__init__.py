@@ -20,6 +20,9 @@ from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     interrupts,
     irqdir,
     network,
+    queues,
+    snmp,
+    sockets,
     stat,
     sysfs,
     system,
@@ -40,6 +43,9 @@ FILES: dict[str, Renderer] = {
     "/proc/net/arp": network.render_arp,
     "/proc/net/stat/rt_cache": network.render_rt_cache,
     "/proc/net/route": network.render_route,
+    "/proc/net/snmp": snmp.render_snmp,
+    "/proc/net/udp": sockets.render_udp,
+    "/proc/net/raw": sockets.render_raw,
 }
 #: Files that a format's kernel does not have.
 ABSENT = {"2.6.18": ("/proc/softirqs",), "3.10": (), "6.1": ()}

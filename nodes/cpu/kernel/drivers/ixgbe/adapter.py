@@ -15,6 +15,16 @@ from typing import TYPE_CHECKING
 from bus.messages import MemWrite
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe import regs
+from nodes.cpu.kernel.net.dql import (
+    ADJ_LIMIT,
+    LAST_OBJ,
+    NUM_QUEUED,
+    STACK_XOFF,
+    TRANS_START,
+    dql_completed,
+    dql_init,
+    dql_reset,
+)
 from nodes.cpu.kernel.net.napi import Napi
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop
 from nodes.cpu.page import CPU_SCHEMA
@@ -42,7 +52,6 @@ TX_STOPPED = 9  # bit n: CPU n waits for room; written under the tx lock
 #: it stuck, and its jiffies (Linux stamps each frame; that would cost each packet something).
 CHECK_FOR_TX_HANG, TX_DONE_OLD, HANG_CHECK_ARMED, TIME_STAMP = 10, 11, 12, 13
 TX_RESTART = 14  # queue was woken after it had been full
-TRANS_START = 15  # jiffies when it got full (Linux has those of the last frame)
 #: A ring is full when there is less room than a frame may need.
 DESC_NEEDED = 4
 #: Largest frame without its FCS: IXGBE_MAX_JUMBO_FRAME_SIZE, and MTU.
@@ -77,6 +86,7 @@ class Ring:
         """A new netdev counts from zero."""
         for word in (TX_PACKETS, TX_BYTES, RX_PACKETS, RX_BYTES, TX_BUSY, TX_RESTART):
             cpu.ram.words64[self.state + word] = 0
+        dql_init(cpu, self.state)
 
     def reset(self, cpu: Cpu) -> None:
         """Empty rings; the counters stay."""
@@ -84,6 +94,7 @@ class Ring:
         for word in _EMPTY:
             words[self.state + word] = 0
         words[self.state + TX_DONE_OLD] = words[self.state + TX_PACKETS]
+        dql_reset(cpu, self.state)
         for at, count in ((self.tx_desc, self.tx_count), (self.rx_desc, self.rx_count)):
             cpu.ram.bytes[at : at + count * 16] = bytes(count * 16)
 
@@ -126,6 +137,7 @@ class Adapter:
         self.name = cpu.machine.nics[nic].name  # of the node on the bus
         self.netdev = netdev
         self.fast = cpu.machine.fast_probe
+        self.bql = cpu.params.bql == "dql"
         #: All queue pairs there may be; ``rings`` and ``napi`` are those in use.
         self.all_rings = [Ring(cpu, nic, queue) for queue in range(cpu.machine.queues)]
         self.all_napi = [
@@ -192,6 +204,12 @@ class Adapter:
         if length < IXGBE_MIN_FRAME:
             frame = frame.ljust(IXGBE_MIN_FRAME, b"\0")
             length = IXGBE_MIN_FRAME
+        bql = self.bql
+        if bql and words[state + ADJ_LIMIT] < words[state + NUM_QUEUED]:  # somebody else's frames
+            words[state + STACK_XOFF] |= 1 << cpu.number
+            if words[state + ADJ_LIMIT] < words[state + NUM_QUEUED]:
+                return False
+            words[state + STACK_XOFF] &= ~(1 << cpu.number)
         cpu.words[_TX_POSTED + self.nic * 3 + skb.cls] += 1
         if cpu.trace_mask >> _XMIT & 1:
             place = entry | ring.queue << 16 | self.netdev.ifindex << 32
@@ -207,9 +225,24 @@ class Adapter:
             ram.words32[(at >> 2) + 2] = _TXD_WHOLE | length
             entry = (entry + 1) % count
         words[state + NTU] = entry
+        if bql:  # netdev_tx_sent_queue
+            queued = words[state + NUM_QUEUED] + length
+            words[state + NUM_QUEUED], words[state + LAST_OBJ] = queued, length
+            if words[state + ADJ_LIMIT] < queued:
+                self._stack_xoff(cpu, state, queued)
         self.write_reg(regs.tx_queue(ring.queue) + 0x18, entry)
         cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True
+
+    def _stack_xoff(self, cpu: Cpu, state: int, queued: int) -> None:
+        """The limit is reached: this CPU's queue stops, unless the ring was cleaned meanwhile."""
+        words = cpu.ram.words64
+        words[state + STACK_XOFF] |= 1 << cpu.number
+        if words[state + ADJ_LIMIT] < queued:
+            words[state + TRANS_START] = cpu.jiffies()
+            self.netdev.queue_stopped = True
+        else:
+            words[state + STACK_XOFF] &= ~(1 << cpu.number)
 
     def _tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
         """ixgbe_tx_map of a frame that takes several descriptors; returns the next free one."""
@@ -250,6 +283,8 @@ class Adapter:
             words[state + TX_PACKETS] += packets
             words[state + TX_BYTES] += octets
             words[state + NTC] = first
+            if self.bql:
+                dql_completed(cpu, state, octets)
         return packets
 
     def count_unsent(self, cpu: Cpu, ring: Ring, head: int) -> None:
@@ -268,12 +303,13 @@ class Adapter:
             entry = (entry + 1) % ring.tx_count
 
     def stopped_queues(self) -> list[tuple[int, int]]:
-        """Queues that found no room in their rings, and their jiffies then."""
+        """Queues that found no room in their rings or went over their byte limit, and their
+        jiffies then."""
         words = self.cpu.ram.words64
         return [
             (r.queue, words[r.state + TRANS_START])
             for r in self.rings
-            if words[r.state + TX_STOPPED]
+            if words[r.state + TX_STOPPED] or words[r.state + STACK_XOFF]
         ]
 
     def pending_tx(self) -> bool:

@@ -24,13 +24,15 @@ from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     Ring,
 )
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
+from nodes.cpu.kernel.net.dql import ADJ_LIMIT, NUM_QUEUED, STACK_XOFF, TRANS_START
 from nodes.cpu.kernel.net.napi import GRO_NORMAL_BATCH, Napi, napi_complete_done, napi_schedule
+from nodes.cpu.kernel.net.qdisc import netif_schedule
 from nodes.cpu.kernel.net.receive import eth_type_trans
+from nodes.cpu.kernel.net.rps import rps_steer
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, received_skb
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import call_function_single, remote_function
-from nodes.cpu.kernel.softirq import NET_TX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -59,8 +61,10 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
         napi_complete_done(cpu, napi)
         return 0
     ring = adapter.all_rings[napi.queue]
-    if adapter.clean_tx(cpu, ring) and cpu.ram.words64[ring.state + TX_STOPPED]:
-        cpu.ram.words64[ring.state + TX_RESTART] += 1
+    words, state = cpu.ram.words64, ring.state
+    if adapter.clean_tx(cpu, ring) and (words[state + TX_STOPPED] or words[state + STACK_XOFF]):
+        if words[state + TX_STOPPED]:
+            words[state + TX_RESTART] += 1
         yield from _wake_subqueue(cpu, adapter, ring)
     if cpu.ram.words64[ring.state + CHECK_FOR_TX_HANG]:
         yield from _check_tx_hang(cpu, adapter, ring)
@@ -113,11 +117,14 @@ def _check_tx_hang(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
 
 def _wake_subqueue(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
     """netif_wake_subqueue: the CPUs that found no room in the ring, whoever polls it, go on."""
-    atomics, words, at = cpu.ram.atomics, cpu.ram.words64, ring.state + TX_STOPPED
+    atomics, words, state = cpu.ram.atomics, cpu.ram.words64, ring.state
     while atomics.test_and_set(ring.lock_word):
         yield
-    stopped: int = words[at]
-    words[at] = 0
+    stopped: int = words[state + TX_STOPPED] | words[state + STACK_XOFF]
+    if adapter.bql and words[state + ADJ_LIMIT] < words[state + NUM_QUEUED]:
+        stopped = 0  # still over its byte limit
+    else:
+        words[state + TX_STOPPED] = words[state + STACK_XOFF] = words[state + TRANS_START] = 0
     atomics.release(ring.lock_word)
     for number in cpu.online_cpus:  # what an offline one had waiting, another has adopted
         if not stopped >> number & 1:
@@ -142,7 +149,8 @@ def netif_tx_wake_queue(cpu: Cpu, dev: NetDevice) -> None:
     if not dev.queue_stopped:
         return
     dev.queue_stopped = False
-    __raise_softirq_irqoff(cpu, NET_TX_SOFTIRQ)
+    if dev.qdisc.qlen:
+        netif_schedule(cpu, dev)
 
 
 def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context:
@@ -185,6 +193,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
         words[state + RX_NTC] = entry
         _refill(adapter, ring, entry)
         if len(batch) >= GRO_NORMAL_BATCH:
+            if netdev.rps:
+                batch = yield from rps_steer(cpu, netdev, ring.queue, batch)
             yield from cpu.net.receive_list(cpu, batch)
             batch = []
         yield
@@ -193,6 +203,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
         words[state + RX_PACKETS] += done
         words[state + RX_BYTES] += octets
     if batch:
+        if netdev.rps:
+            batch = yield from rps_steer(cpu, netdev, ring.queue, batch)
         yield from cpu.net.receive_list(cpu, batch)
     return done
 
