@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bus.faults import KINDS, RX, TX
+from bus.faults import KINDS, RX, TIME_NS_MAX, TX
 from nodes.faults import NEVER_NS, Faults
 from nodes.lan.page import LAN_SCHEMA
 
@@ -153,9 +153,10 @@ class FaultyCable:
                 time_ns = (size + _WIRE_BYTES) * 8_000_000_000 // max(min(rates), 1)
                 lane.free_ns = due = max(now_ns, lane.free_ns) + time_ns
         if faults.on >> _DELAY & 1:
-            due += sum(faults.values(_DELAY, way))
+            due += sum(min(late, TIME_NS_MAX) for late in faults.values(_DELAY, way))
         if faults.on >> _JITTER & 1:
-            due += sum(self._rng.randint(0, most) for most in faults.values(_JITTER, way))
+            for most in faults.values(_JITTER, way):
+                due += self._rng.randint(0, min(most, TIME_NS_MAX))
         return due
 
     # -- time
