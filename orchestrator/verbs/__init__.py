@@ -187,6 +187,9 @@ TABLE: dict[str, Verb] = {
              "run a command, capture everywhere: who saw each frame, and by what rule\n\n"
              "Taps on the bond, each NIC and any; the switch's ports say what was on the wires.",
              "orchestrator.taps:taps", tool=True, step=True),
+        Verb("flows", "across", "COMMAND [+ COMMAND...]",
+             "run commands, then say which NIC's wire each of their flows took, both ways",
+             "orchestrator.flows:flows", tool=True, step=True),
         Verb("drops", "across", "COMMAND",
              "run a command, then say which counters of lost packets moved, and where",
              "orchestrator.drops:drops", tool=True, step=True),
