@@ -44,7 +44,7 @@ class Flow:
 
 def flows(session: Session, argv: Sequence[str]) -> Steps:
     """Run the commands with a capture on the wires."""
-    commands = _apart(argv)
+    commands = apart(argv)
     if not commands:
         raise BottomhalfError("flows of what?", "bottomhalf flows ping -c 2 gateway + ping -c 2 m2")
     reader = TapReader(session.machine.ram)
@@ -68,7 +68,8 @@ def flows(session: Session, argv: Sequence[str]) -> Steps:
     return code
 
 
-def _apart(argv: Sequence[str]) -> list[tuple[str, ...]]:
+def apart(argv: Sequence[str]) -> list[tuple[str, ...]]:
+    """Command lines between words ``+``."""
     commands: list[list[str]] = [[]]
     for word in argv:
         if word == "+":
@@ -154,4 +155,4 @@ def _wires(wires: dict[str, int]) -> str:
     return ", ".join(f"{nic} {count}" for nic, count in sorted(wires.items())) or "-"
 
 
-__all__ = ["Flow", "collected", "figures", "flows"]
+__all__ = ["Flow", "apart", "collected", "figures", "flows"]
