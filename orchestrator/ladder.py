@@ -53,8 +53,6 @@ class Rung(NamedTuple):
 
 def ladder(session: Session, argv: Sequence[str]) -> Steps:
     """Run the commands with a capture on the wires."""
-    from orchestrator import verbs  # noqa: PLC0415  (it names this module)
-
     commands = apart(argv)
     if not commands:
         raise BottomhalfError("the ladder of what?", "bottomhalf ladder sleep 3")
@@ -65,7 +63,7 @@ def ladder(session: Session, argv: Sequence[str]) -> Steps:
     quiet = replace(session, out=lambda text: None)
     try:
         for command in commands:
-            code = max(code, (yield from verbs.start(quiet, list(command))))
+            code = max(code, (yield from _run(quiet, command)))
         yield from session.sleep(SETTLE_NS)
         packets = [packet for packet in reader.rest() if tap.wants(packet)]
     finally:
@@ -77,6 +75,16 @@ def ladder(session: Session, argv: Sequence[str]) -> Steps:
     else:
         session.out("\n".join(draw(found, nics)) + "\n")
     return code
+
+
+def _run(session: Session, command: tuple[str, ...]) -> Steps:
+    """A verb of ours, or a program of the machine."""
+    from orchestrator import verbs  # noqa: PLC0415  (it names this module)
+
+    if command[0] in verbs.TABLE:
+        return (yield from verbs.start(session, list(command)))
+    job = yield from session.program(command)
+    return job.exit_code or 0
 
 
 def rungs(packets: Iterable[TapPacket], nics: Sequence[str], begin_ns: int) -> list[Rung]:
