@@ -132,9 +132,7 @@ def figures(found: Sequence[Rung], nics: Sequence[str]) -> dict[str, int]:
 
 def letters(state: int) -> str:
     """``A.GS....``"""
-    return "".join(
-        letter if state >> bit & 1 else "." for bit, letter in enumerate(LETTERS)
-    )
+    return "".join(letter if state >> bit & 1 else "." for bit, letter in enumerate(LETTERS))
 
 
 def draw(found: Sequence[Rung], nics: Sequence[str]) -> list[str]:
@@ -164,7 +162,10 @@ def _rungs(mine: Sequence[Rung]) -> list[str]:
         if rung.partner.system == bytes(6):
             heard = "nobody"
         head = f"{rung.ms:9.1f}  {arrow}    {letters(rung.actor.port_state)}  {rung.actor.key:<4} "
-        lines.append(f"{head}{heard:<14}{_news(earlier, rung)}".rstrip())
+        news = wrap(_news(earlier, rung), _WIDTH - len(head) - 14) or [""]
+        lines.append(f"{head}{heard:<14}{news[0]}".rstrip())
+        side = f"{'':9}  |          |"
+        lines += [f"{side:<{len(head) + 14}}{more}" for more in news[1:]]
     return lines + _more(same)
 
 
