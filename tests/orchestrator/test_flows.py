@@ -1,4 +1,4 @@
-"""The verbs ``flows`` and ``ladder``: which wire each flow took, and what LACP said on the wires."""
+"""Verbs ``flows`` and ``ladder``: which wire each flow took, what LACP said on the wires."""
 
 from __future__ import annotations
 
