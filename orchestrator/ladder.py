@@ -1,10 +1,9 @@
 """The verb ``ladder``: run commands, then draw the LACPDUs that went over the wires meanwhile.
 
 It listens at the NICs' ports of the switch and draws a ladder for each NIC: time, who speaks, the
-It listens at the NICs' ports of the switch and draws a ladder for each NIC: time, who speaks, the
-state it says it is in, its key, whom it has heard, and what of that is new. A rung that says what its
-speaker's last one said is counted, not drawn. Commands are verbs of ours (``cable eth1 in``) and
-programs, parted by ``+`` and run one after the other.
+state it says it is in, its key, whom it has heard, and what of that is new. A rung that says what
+its speaker's last one said is counted, not drawn. Commands are verbs of ours (``cable eth1 in``)
+and programs, parted by ``+`` and run one after the other.
 """
 
 from __future__ import annotations
