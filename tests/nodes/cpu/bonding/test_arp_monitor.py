@@ -34,11 +34,14 @@ def silence(box: Box, nic: str, *, towards: str = "both") -> list[tuple[int, str
     push = simulation._push
 
     def cut(time_ns: int, receiver: str, sender: str, message: Any) -> None:
-        ours = isinstance(message, EthFrame) and nic in (receiver, sender)
-        if ours and towards in ("both", receiver):
-            taken.append((time_ns, sender))
+        if nic not in (receiver, sender) or towards not in ("both", receiver):
+            push(time_ns, receiver, sender, message)
             return
-        push(time_ns, receiver, sender, message)
+        for each in message if isinstance(message, list) else [message]:
+            if isinstance(each, EthFrame):
+                taken.append((time_ns, sender))
+            else:
+                push(time_ns, receiver, sender, each)
 
     simulation._push = cut  # type: ignore[method-assign]
     return taken
