@@ -15,7 +15,7 @@ from orchestrator.expect import number
 from orchestrator.phases import Phase
 from orchestrator.scenario import Step
 
-LABEL, DECADE = 33, 10  # columns
+LABEL, DECADE = 31, 10  # columns
 #: The axis begins here, in ms, and has so many decades: up to a minute and a half.
 FIRST_MS, DECADES_MAX = 10, 4
 
@@ -46,10 +46,15 @@ def draw(gaps: Sequence[Gap]) -> list[str]:
     lines = [f"{'no reply for':<{LABEL + 2}}{axis}|".rstrip()]
     for gap in gaps:
         long = width if gap.ms is None else min(_column(gap.ms), width)
-        value = "without end" if gap.ms is None else f"{number(gap.ms)} ms" if gap.ms else "-"
-        bar = f"{'#' * long} {value}".strip()
+        bar = f"{'#' * long} {_length(gap.ms)}".strip()
         lines.append(f"  {gap.label[: LABEL - 1]:<{LABEL}}{bar}")
     return lines
+
+
+def _length(ms: float | None) -> str:
+    if ms is None:
+        return "never"
+    return f"{ms / 1000:.3g} s" if ms >= 1000 else f"{number(ms)} ms" if ms else "-"
 
 
 def _column(ms: float) -> int:
@@ -58,5 +63,5 @@ def _column(ms: float) -> int:
 
 
 def figures(gaps: Sequence[Gap]) -> dict[str, float | str]:
-    """For ``--compare``: ms by caption."""
-    return {gap.label: "without end" if gap.ms is None else gap.ms for gap in gaps}
+    """For ``--compare``: by caption, in ms."""
+    return {gap.label: "never" if gap.ms is None else gap.ms for gap in gaps}
