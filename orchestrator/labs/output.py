@@ -42,8 +42,8 @@ def picture(performance: Performance) -> list[str]:
     if "registers" in performance.lab.pictures:
         lines += _registers(performance)
     if "gaps" in performance.lab.pictures:
-        steps, phases = performance.lab.scenario.steps, performance.played.phases
-        lines += [*gaps.draw(gaps.of(steps, phases)), ""]
+        found = gaps.of(performance.lab.scenario.steps, performance.played.phases)
+        lines += [*gaps.draw(found), ""]
     if "contexts" in performance.lab.pictures:
         lines += _contexts(performance)
     return lines[:-1] if lines[-1:] == [""] else lines
