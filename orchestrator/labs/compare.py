@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from orchestrator.eras import STAND_INS
 from orchestrator.expect import Value, number
+from orchestrator.labs import gaps
 from orchestrator.labs.performance import Performance
 
 
@@ -22,8 +23,11 @@ class Column(NamedTuple):
 
     @property
     def figures(self) -> Mapping[str, Mapping[str, Value]]:
-        facts = self.performance.played.facts
-        return facts.figures() if facts is not None else {}
+        lab, played = self.performance.lab, self.performance.played
+        found = dict(played.facts.figures()) if played.facts is not None else {}
+        if "gaps" in lab.pictures:
+            found["gap"] = gaps.figures(gaps.of(lab.scenario.steps, played.phases))
+        return found
 
 
 def table(columns: Sequence[Column]) -> list[str]:

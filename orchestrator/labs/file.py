@@ -89,10 +89,11 @@ class LabFile(ScenarioFile):
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
     nodes: list[str] = Field([], description="whose events are printed; empty: everybody's")
-    pictures: list[Literal["contexts", "workers", "registers"]] = Field(
+    pictures: list[Literal["contexts", "workers", "registers", "gaps"]] = Field(
         ["contexts"],
         min_length=1,
-        description="what is drawn: who has each CPU; workers; registers that were touched",
+        description="what is drawn: who has each CPU; workers; registers that were touched; how "
+        "long the ping had no answer",
     )
     zoom: str = Field(
         "irq_handler_entry",
