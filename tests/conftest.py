@@ -3,13 +3,19 @@
 A machine of processes is a new interpreter each time, and so is a command line. Where
 ``PYTHONDONTWRITEBYTECODE`` is set each of them would compile all sources anew, which takes longer
 than what most tests do. They get a cache of their own, for this session only.
+
+Workers of ``-n`` collect the same files at the same time, and each would rewrite the assertions of
+all of them, which is most of what collecting costs. So each imports a share of its own first and
+finds what the others made of theirs in the cache.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +41,20 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(cache, ignore_errors=True)
 
     config.add_cleanup(undo)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """A worker's share; what cannot be imported is said by the collection."""
+    config = session.config
+    if not hasattr(config, "workerinput"):
+        return
+    number = int(config.workerinput["workerid"].removeprefix("gw"))
+    asked = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
+    files = sorted({path for folder in asked for path in folder.rglob("test_*.py")})
+    for path in files[number :: config.workerinput["workercount"]]:
+        module = path.relative_to(config.rootpath).with_suffix("")
+        try:
+            importlib.import_module(".".join(module.parts))
+        except (Exception, pytest.skip.Exception):
+            continue
