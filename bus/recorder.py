@@ -94,11 +94,17 @@ class Recorder:
         words = self._words
         count = self.count
         first = max(since, count - RECORDS + 1, 0)
-        out = []
-        for number in range(first, count):
-            at = _HEADER + number % RECORDS * RECORD_WORDS
-            time_ns, head, a, b = words[at : at + RECORD_WORDS].tolist()
-            out.append(Record(time_ns, head >> EVENT_SHIFT, head & CONTEXT_MASK, a, b))
+        out: list[Record] = []
+        number = first
+        while number < count:  # once, or twice where the ring begins anew
+            slot = number % RECORDS
+            end = min(slot + count - number, RECORDS)
+            found = words[_HEADER + slot * RECORD_WORDS : _HEADER + end * RECORD_WORDS].tolist()
+            out += [
+                Record(time_ns, head >> EVENT_SHIFT, head & CONTEXT_MASK, a, b)
+                for time_ns, head, a, b in zip(*[iter(found)] * RECORD_WORDS, strict=True)
+            ]
+            number += end - slot
         overrun = min(self.count - RECORDS + 1 - first, len(out))
         if overrun > 0:  # written over while we read
             out = out[overrun:]

@@ -10,6 +10,7 @@ Left out: configuration space and the MSI-X table, of which the CPUs keep no rec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 from bus.recorder import Record
@@ -48,7 +49,7 @@ class Access(NamedTuple):
     @property
     def register(self) -> str:
         """The register's name, without the index of an array."""
-        return name_of(self.offset).partition("[")[0]
+        return register_of(self.offset)
 
     @property
     def group(self) -> str:
@@ -65,6 +66,13 @@ class Row(NamedTuple):
     spent_ns: int
 
 
+@cache
+def register_of(offset: int) -> str:
+    """The name at a BAR 0 offset, without the index of an array."""
+    return name_of(offset).partition("[")[0]
+
+
+@cache
 def group_of(offset: int) -> str:
     """The group of a BAR 0 offset."""
     slot = DECODE.get(offset)
@@ -90,19 +98,15 @@ def _of(records: Iterable[tuple[str, Record]], nic: int | None) -> Iterator[Acce
 def table(accesses: list[Access]) -> list[Row]:
     """A row for each group, in the order in which they were touched first."""
     ends = [access.time_ns for access in [*accesses[1:], *accesses[-1:]]]
-    found: dict[str, list[tuple[Access, int]]] = {}
+    names: dict[str, dict[str, None]] = {}
+    sums: dict[str, list[int]] = {}  # reads, writes, ns
     for access, end_ns in zip(accesses, ends, strict=True):
-        found.setdefault(access.group, []).append((access, end_ns - access.time_ns))
-    return [
-        Row(
-            group,
-            tuple(dict.fromkeys(access.register for access, _ in rows)),
-            sum(not access.write for access, _ in rows),
-            sum(access.write for access, _ in rows),
-            sum(spent for _, spent in rows),
-        )
-        for group, rows in found.items()
-    ]
+        group = access.group
+        names.setdefault(group, {})[access.register] = None
+        row = sums.setdefault(group, [0, 0, 0])
+        row[access.write] += 1
+        row[2] += end_ns - access.time_ns
+    return [Row(group, tuple(found), *sums[group]) for group, found in names.items()]
 
 
 def draw(nic: str, where: str, accesses: list[Access]) -> list[str]:

@@ -15,7 +15,6 @@ import importlib
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
 

@@ -34,6 +34,8 @@ LOADING, LIVE, UNLOADING = "Loading", "Live", "Unloading"
 #: What lsmod shows for every one of them: these are no object files.
 MODULE_BYTES = 16384
 POLL_NS, TIMEOUT_NS = 100_000, 5_000_000_000
+#: Who has not answered for so long is rather dead: one looks less often.
+PATIENCE_NS, SLOW_POLL_NS = 20_000_000, 2_000_000
 
 
 class Loaded(NamedTuple):
@@ -97,11 +99,12 @@ def _set_and_wait(cpu: Cpu, name: str, value: Entry | None) -> Context:
 
 def _wait(cpu: Cpu, done: Callable[[], bool]) -> Context:
     """Sleep until ``done()``; False if it takes too long (the other CPU may be dead)."""
-    give_up = cpu.now() + TIMEOUT_NS
+    begin = cpu.now()
     while not done():
-        if cpu.now() >= give_up:
+        waited = cpu.now() - begin
+        if waited >= TIMEOUT_NS:
             return False
-        yield from nanosleep(cpu, POLL_NS)
+        yield from nanosleep(cpu, POLL_NS if waited < PATIENCE_NS else SLOW_POLL_NS)
     return True
 
 

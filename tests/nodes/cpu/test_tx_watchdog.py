@@ -78,8 +78,12 @@ def test_without_a_carrier_the_watchdog_is_silent_and_link_loss_resets(box: Box)
 
 def test_a_ring_that_was_full_when_it_was_reset_is_used_again(box: Box) -> None:
     """netif_tx_wake_all_queues: what waited in the queueing discipline goes out, on every CPU."""
-    jobs = [box.start(*FLOOD, cpu=cpu) for cpu in ("cpu0", "cpu1")]
-    box.live(9000)
+    flood = ("ping", "-q", "-i", "0.004", "192.168.1.1")
+    jobs = [box.start(*flood, cpu=cpu) for cpu in ("cpu0", "cpu1")]
+    box.live(2500)
+    adapter = box.machine.simulation.node("cpu0").cpu.net.adapters["eth0"]
+    assert adapter.stopped_queues()
+    box.live(3500)
     assert any("Detected Tx Unit Hang" in line for line in box.said())
     for job in jobs:
         box.interrupt(job)
