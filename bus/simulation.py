@@ -218,7 +218,10 @@ class Simulation:
     def _deliver(self, seat: _Seat, sender: str, message: Any) -> None:
         if seat.node is None:
             return  # on its way when the node died: the edge's counters show it
-        seat.inbox.append((sender, message))
+        if type(message) is list:
+            seat.inbox.extend([(sender, each) for each in message])
+        else:
+            seat.inbox.append((sender, message))
         if not seat.frozen:
             self._schedule(seat, self.now_ns)
 
@@ -264,9 +267,11 @@ class Simulation:
         edge = (seat.name, peer)
         arrival = max(arrival, self._last_arrival.get(edge, 0))  # a link keeps its order
         self._last_arrival[edge] = arrival
-        for message in messages:
-            if self.watch is not None:
-                self.watch(time_ns, seat.name, peer, message)
-            if self.flights is not None:
-                self.flights.append((time_ns, arrival, seat.name, peer, message))
-            self._push(arrival, peer, seat.name, message)
+        if self.watch is not None or self.flights is not None:
+            for message in messages:
+                if self.watch is not None:
+                    self.watch(time_ns, seat.name, peer, message)
+                if self.flights is not None:
+                    self.flights.append((time_ns, arrival, seat.name, peer, message))
+        # Nothing can come between messages that arrive together: they are one event.
+        self._push(arrival, peer, seat.name, messages if len(messages) > 1 else messages[0])
