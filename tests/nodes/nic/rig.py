@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bus.messages import (
@@ -92,6 +93,11 @@ class Rig(Bench):
     def vectors(self, said: list[tuple[str, Any]]) -> list[int]:
         """Vectors of the interrupt messages, as ``program_msix`` numbered them."""
         return [data - 0x20 for _, data in self.msis(said)]
+
+    def drops(self, names: Sequence[str]) -> dict[str, int]:
+        """Frames dropped, by reason (``TX_DROPS`` or ``RX_DROPS``), all classes."""
+        counts = {name: sum(self.page.run(name)) for name in names}
+        return {name: count for name, count in counts.items() if count}
 
     def frames(self, said: list[tuple[str, Any]]) -> list[bytes]:
         return [m.frame for peer, m in said if isinstance(m, EthFrame) and peer == "lan"]
