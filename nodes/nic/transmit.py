@@ -16,7 +16,7 @@ While the link is down nothing is fetched: TDH stands still, the rings go on whe
 laser off frames complete as usual and end on the fibre.
 
 Descriptors that make no sense (unknown type, no data, legacy and advanced ones in one packet, more
-than a packet may have) cost their packet, by name, never the queue; a ring outside the mapped
+data than a packet may have) cost their packet, by name, never the queue; a ring outside the mapped
 windows stops its queue until it is enabled again.
 
 Left out: DCB, rate limits, the limit of 40 descriptors a packet.
@@ -45,11 +45,10 @@ from nodes.nic.statistics import (
     TX_OCTETS,
     Statistics,
 )
-from nodes.nic.txoffload import FlagMasks, Settings, decode, transform
+from nodes.nic.txoffload import DEXT, FlagMasks, Settings, decode, transform
 from nodes.nic.txqueue import (
     CONTEXT,
     DD,
-    DEXT,
     EOP,
     IFCS,
     NOT_DATA,
