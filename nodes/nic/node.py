@@ -89,7 +89,7 @@ class NicNode(Node):
         )
         self.device = Device(words, dma, self._recorder, nic.mac, outside)
         self.device.interrupts.timers.slack_ns = around.timer_slack_ns
-        self.function.attach(self.device, self.device.now)
+        self.function.attach(self.device)
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
             MemRead: self._mem_read,
             CfgRead: self._cfg_read,

@@ -33,7 +33,7 @@ from nodes.ledger import packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.filters import INEXACT, Filters
-from nodes.nic.interrupts import PCI_EXCEPTION, RX_MISS, Interrupts, Now
+from nodes.nic.interrupts import PCI_EXCEPTION, RX_MISS, Interrupts
 from nodes.nic.macframe import FRAME_BYTES_MIN, MacFrames
 from nodes.nic.page import NIC_SCHEMA, QUEUE_ROWS, RX_DROPS
 from nodes.nic.regfile import RegisterFile
@@ -53,6 +53,7 @@ from nodes.nic.statistics import (
     RX_OCTETS,
     Statistics,
 )
+from nodes.nic.turn import Now
 
 _ENABLE = 1 << 25
 _VME = 1 << 30

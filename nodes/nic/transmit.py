@@ -32,7 +32,7 @@ from bus.recorder import Recorder
 from nodes.ledger import classify, packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
-from nodes.nic.interrupts import PCI_EXCEPTION, Interrupts, Now
+from nodes.nic.interrupts import PCI_EXCEPTION, Interrupts
 from nodes.nic.page import NIC_SCHEMA, QUEUE_ROWS, TX_DROPS
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.registers import QUEUES
@@ -45,6 +45,7 @@ from nodes.nic.statistics import (
     TX_OCTETS,
     Statistics,
 )
+from nodes.nic.turn import Now
 from nodes.nic.txoffload import DEXT, FlagMasks, Settings, decode, transform
 from nodes.nic.txqueue import (
     CONTEXT,
