@@ -11,10 +11,8 @@ packet buffer and everything behind it waits; when RXPBSIZE is full, arrivals ar
 EICR.RX_MISS). A frame also waits there while the function may not master the bus. One that takes
 more descriptors than its ring can ever offer is dropped at once.
 
-Frames of a wrong length are dropped unless FCTRL.SBP wants them (RXE). With HLREG0.RXLNGTHERREN
-that goes for an 802.3 length field that lies, too (RLEC). MAC control frames end at the MAC unless
-PMCF passes them; pause frames pass unless DPF and flow control are on. RXDCTL.RLPML is stored
-only: other chips of the family have it.
+What the MAC itself drops or marks is in ``macframe``. RXDCTL.RLPML is stored only: other chips of
+the family have it.
 
 One deliberate difference: a real posted write that the IOMMU refuses is not noticed by the device.
 Here the frame is dropped by name and no descriptor is used up.
