@@ -13,8 +13,7 @@ from bus.messages import (
 )
 from nodes.machine import APIC, LAN
 from nodes.nic.configspace import AER
-from tests.nodes.nic.rig import Rig, frame
-from tests.nodes.nic.test_node import balanced
+from tests.nodes.nic.rig import Rig, balanced, frame
 
 RAL0 = 0xA200
 ONES = 0xFFFFFFFF
