@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 # the MSI capability, in its form with 64-bit address and mask bits
 MSI_FLAGS, MSI_ADDRESS, MSI_DATA, MSI_MASK = 0x2, 0x4, 0xC, 0x10
-MSI_FLAGS_ENABLE, MSI_FLAGS_64BIT, MSI_FLAGS_MASKBIT = 0x1, 0x80, 0x100
+MSI_FLAGS_ENABLE = 0x1
 # the MSI-X capability, and an entry of its table
 MSIX_FLAGS, MSIX_FLAGS_QSIZE, MSIX_ENABLE, MSIX_MASKALL = 0x2, 0x7FF, 0x8000, 0x4000
 MSIX_BAR, MSIX_ENTRY_BYTES = 4, 16
