@@ -3,7 +3,8 @@
 A driver asks for MSI-X with as many vectors as it likes (``pci_enable_msix_range``), for the one
 message of MSI if that fails (``pci_enable_msi``), and takes its INTx line if that fails too. What
 it gets is irqs with vectors, target CPUs and chips, programmed into the device and masked; who
-calls ``request_irq`` starts one up.
+calls ``request_irq`` starts one up. The driver ixgbe has its irqs already when it comes here: it
+only has its table programmed (``enable_msix``), whatever ``pci_msi`` says.
 
 The boot CPU does all this. ``msi_setup_irq`` makes the descriptor on each CPU that needs one.
 
