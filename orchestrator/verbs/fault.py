@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Sequence
+from typing import NamedTuple
 
 from bus.faults import NIC, Kind, show
 from nodes.machine import MachineSettings
@@ -22,21 +23,39 @@ from orchestrator.verbs.targets import check, resolve
 LIST, CLEAR = "list", "clear"
 
 
+class Line(NamedTuple):
+    """A command line that says something: a target or ``list`` or ``clear``, and what follows."""
+
+    head: str
+    rest: list[str]
+    length_ns: int
+    json: bool
+
+
 def fault(session: Session, argv: Sequence[str]) -> Steps:
     """One command line."""
+    line = _read(argv)
+    session.json |= line.json
+    if line.head == LIST:
+        return _list(session)
+    if line.head == CLEAR:
+        return (yield from _clear(session, line.rest))
+    return (yield from _break(session, line.head, line.rest, line.length_ns))
+
+
+def _read(argv: Sequence[str]) -> Line:
     given = parse("fault", argv, ("--json",), ("--for",))
-    session.json |= "--json" in given.flags
     if not given.words:
         raise BottomhalfError("fault in what?", usage("fault"))
     head, *rest = given.words
     length = given.value("--for")
     if head in (LIST, CLEAR) and length is not None:
         raise BottomhalfError(f"fault {head} takes no --for", usage("fault"))
-    if head == LIST:
-        return _list(session, rest)
-    if head == CLEAR:
-        return (yield from _clear(session, rest))
-    return (yield from _break(session, head, rest, _length(length)))
+    if head == LIST and rest:
+        raise BottomhalfError("fault list takes no target", usage("fault"))
+    if head == CLEAR and len(rest) > 2:
+        raise BottomhalfError("fault clear takes a target and a kind", usage("fault"))
+    return Line(head, rest, _length(length), "--json" in given.flags)
 
 
 def _length(text: str | None) -> int:
@@ -50,22 +69,32 @@ def _length(text: str | None) -> int:
 
 def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
     """A step of a scenario: the same messages, before anything runs."""
-    given = parse("fault", argv, (), ("--for",))
-    _length(given.value("--for"))
-    head, *rest = given.words or [""]
-    if head == LIST:
+    line = _read(argv)
+    clear = line.head == CLEAR
+    said = line.rest if clear else [line.head, *line.rest]
+    if line.head == LIST or not said:
         return
-    if head == CLEAR:
-        for node in rest[:1]:
-            check(settings, node)
-        return
-    check(settings, head)
-    target = faults.target_of(settings, head)
-    targets = [target] if head in settings.node_names else [NIC]
-    if not rest:
-        raise BottomhalfError(f"fault {head}: which one?", usage("fault"))
-    for word in rest:
-        faults.wanted(word, targets)
+    where, *kinds = said
+    check(settings, where)
+    target = faults.target_of(settings, where) if where in settings.node_names else NIC
+    if clear:
+        for word in kinds:
+            faults.kind_of(word, [target])
+    else:
+        _wanted(where, target, kinds)
+
+
+def _wanted(node: str, target: str, kinds: Sequence[str]) -> list[tuple[Kind, int]]:
+    """Kinds and values for a node (or ``active``) of this sort."""
+    able = faults.kinds_of(target)
+    if not able:
+        raise BottomhalfError(
+            f"fault: there is no fault for {node} yet",
+            f"kill {node} · freeze {node}; kinds: bottomhalf fault --help",
+        )
+    if not kinds:
+        raise BottomhalfError(f"fault {node}: which one?", f"kinds: {words(able)}")
+    return [faults.wanted(word, [target]) for word in kinds]
 
 
 # ---------------------------------------------------------------- break
@@ -77,15 +106,7 @@ def _break(session: Session, where: str, kinds: Sequence[str], length_ns: int) -
     plan: list[tuple[str, Kind, int]] = []
     for node in nodes:
         target = faults.target_of(machine.settings, node)
-        able = faults.kinds_of(target)
-        if not able:
-            raise BottomhalfError(
-                f"fault: there is no fault for {node} yet",
-                f"kill {node} · freeze {node}; kinds: bottomhalf fault --help",
-            )
-        if not kinds:
-            raise BottomhalfError(f"fault {where}: which one?", f"kinds: {words(able)}")
-        plan += [(node, *faults.wanted(word, [target])) for word in kinds]
+        plan += [(node, *found) for found in _wanted(node, target, kinds)]
     for node in nodes:
         _reachable(machine, node)
     for node, kind, value in plan:
@@ -128,8 +149,6 @@ def _ask(
 def _clear(session: Session, rest: Sequence[str]) -> Steps:
     machine = session.machine
     settings = machine.settings
-    if len(rest) > 2:
-        raise BottomhalfError("fault clear takes a target and a kind", usage("fault"))
     if rest:
         nodes = resolve(machine, rest[:1])
         kind = ""
@@ -159,13 +178,11 @@ def _clear(session: Session, rest: Sequence[str]) -> Steps:
 # ---------------------------------------------------------------- list
 
 
-def _list(session: Session, rest: Sequence[str]) -> int:
+def _list(session: Session) -> int:
     """All that is broken now, whoever broke it: what the box on ``top`` shows."""
     from orchestrator.dashboards import facts  # noqa: PLC0415  (rich is slow to import)
     from orchestrator.verbs.process import view_of  # noqa: PLC0415
 
-    if rest:
-        raise BottomhalfError("fault list takes no target", usage("fault"))
     broken = facts.breaks(view_of(session.machine))
     if session.json:
         session.out(json.dumps([b._asdict() for b in broken]) + "\n")
