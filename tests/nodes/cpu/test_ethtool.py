@@ -124,6 +124,10 @@ def test_the_indirection_table_and_key_are_read_from_the_card() -> None:
         ("-G eth0 foo 3", "unknown parameter 'foo'"),
         ("-G eth0 rx", "no value for parameter 'rx'"),
         ("-C eth0 rx-usecs -1", "invalid value '-1' for parameter 'rx-usecs'"),
+        (
+            f"-G eth0 rx {'9' * 5000}",  # more digits than int() takes
+            f"invalid value '{'9' * 5000}' for parameter 'rx'",
+        ),
         ("--set-channels eth0 combined x", "invalid value 'x' for parameter 'combined'"),
     ],
 )
