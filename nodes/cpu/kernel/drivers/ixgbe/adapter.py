@@ -87,11 +87,6 @@ class Ring:
         for at, count in ((self.tx_desc, self.tx_count), (self.rx_desc, self.rx_count)):
             cpu.ram.bytes[at : at + count * 16] = bytes(count * 16)
 
-    def descs_unused(self, cpu: Cpu) -> int:
-        """ixgbe_desc_unused of the transmit ring."""
-        words = cpu.ram.words64
-        return (words[self.state + NTC] - words[self.state + NTU] - 1) % self.tx_count
-
 
 _EMPTY = (NTU, NTC, RX_NTC, RX_TAIL, TX_STOPPED, CHECK_FOR_TX_HANG, HANG_CHECK_ARMED, TIME_STAMP)
 
@@ -113,7 +108,6 @@ class Hw:
     eeprom_words: int = 0
     firmware: str = ""
     fw_version: int | None = None
-    pba: str = ""
     stats: dict[str, int] = field(default_factory=dict)
 
 
