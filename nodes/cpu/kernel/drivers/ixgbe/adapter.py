@@ -191,7 +191,7 @@ class Adapter:
             place = entry | ring.queue << 16 | self.netdev.ifindex << 32
             cpu.trace(_XMIT, skb.key, place | len(skb.frame) << 48)
         if length > BUFFER_BYTES:
-            entry = self._tx_map(cpu, frame, ring, entry)
+            entry = self.tx_map(cpu, frame, ring, entry)
         else:
             address = ring.tx_buffers + entry * BUFFER_BYTES
             ram.bytes[address : address + length] = frame
@@ -205,8 +205,8 @@ class Adapter:
         cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True
 
-    def _tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
-        """ixgbe_tx_map of a frame that takes several descriptors; returns the next free one."""
+    def tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
+        """ixgbe_tx_map: a frame into as many descriptors as it takes; returns the next free one."""
         ram = cpu.ram
         for begin in range(0, len(frame), BUFFER_BYTES):
             piece = frame[begin : begin + BUFFER_BYTES]
