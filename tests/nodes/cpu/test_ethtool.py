@@ -177,6 +177,17 @@ def test_a_register_dump_has_each_register_once_with_its_value(box: Box) -> None
     assert sum(line.startswith("0x") for line in lines) == len(ethtoolregs.ROWS)
 
 
+def test_a_register_dump_counts_up_to_now(box: Box) -> None:
+    before = out(box, "ethtool -d eth0")
+    assert box.ping("-c", "5", "-i", "0.01").code == 0
+    after = out(box, "ethtool -d eth0")
+    for name in ("gptc", "ptc127"):
+        sent = [
+            int(re.findall(rf" {name} .*0x(\w+)$", text, re.M)[0], 16) for text in (before, after)
+        ]
+        assert sent[1] - sent[0] >= 5
+
+
 # ---------------------------------------------------------------- settings
 
 

@@ -192,7 +192,9 @@ def get_rxfh(cpu: Cpu, adapter: Adapter) -> Context:
 
 def get_regs(cpu: Cpu, adapter: Adapter, addresses: list[int]) -> Context:
     """ixgbe_get_regs: each register; EICR is read as EICS, which clears nothing, and statistics are
-    the driver's own sums."""
+    the driver's own sums (with ``fast_probe`` the service task leaves most of them for now)."""
+    if adapter.fast and not adapter.down:
+        yield from stats.update_stats(cpu, adapter, all_of_them=True)
     sums = {register: adapter.hw.stats[name] & ALL_ONES for name, register in stats.UPDATE}
     silent = frozenset(stats.CLEAR)
     values: list[int] = []
