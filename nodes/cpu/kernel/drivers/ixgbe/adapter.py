@@ -87,11 +87,6 @@ class Ring:
         for at, count in ((self.tx_desc, self.tx_count), (self.rx_desc, self.rx_count)):
             cpu.ram.bytes[at : at + count * 16] = bytes(count * 16)
 
-    def descs_unused(self, cpu: Cpu) -> int:
-        """ixgbe_desc_unused of the transmit ring."""
-        words = cpu.ram.words64
-        return (words[self.state + NTC] - words[self.state + NTU] - 1) % self.tx_count
-
 
 _EMPTY = (NTU, NTC, RX_NTC, RX_TAIL, TX_STOPPED, CHECK_FOR_TX_HANG, HANG_CHECK_ARMED, TIME_STAMP)
 
@@ -113,7 +108,6 @@ class Hw:
     eeprom_words: int = 0
     firmware: str = ""
     fw_version: int | None = None
-    pba: str = ""
     stats: dict[str, int] = field(default_factory=dict)
 
 
@@ -197,7 +191,7 @@ class Adapter:
             place = entry | ring.queue << 16 | self.netdev.ifindex << 32
             cpu.trace(_XMIT, skb.key, place | len(skb.frame) << 48)
         if length > BUFFER_BYTES:
-            entry = self._tx_map(cpu, frame, ring, entry)
+            entry = self.tx_map(cpu, frame, ring, entry)
         else:
             address = ring.tx_buffers + entry * BUFFER_BYTES
             ram.bytes[address : address + length] = frame
@@ -211,8 +205,8 @@ class Adapter:
         cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True
 
-    def _tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
-        """ixgbe_tx_map of a frame that takes several descriptors; returns the next free one."""
+    def tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
+        """ixgbe_tx_map: a frame into as many descriptors as it takes; returns the next free one."""
         ram = cpu.ram
         for begin in range(0, len(frame), BUFFER_BYTES):
             piece = frame[begin : begin + BUFFER_BYTES]
