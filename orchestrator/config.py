@@ -418,6 +418,7 @@ def to_toml(settings: MachineSettings) -> str:
         f'hostname = "{settings.hostname}"',
         f"completion_timeout_ms = {settings.completion_timeout_ms}",
         f'address = "{settings.address}"',
+        f"fast_probe = {tomlfile.show(settings.fast_probe)}",
     ]
     if settings.hotplug_slots:
         slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)

@@ -243,7 +243,7 @@ def _check_call(name: str, items: list[str], params: Params) -> None:
             raise ValueError(": a or b of an event?", f"{name}(irq_handler_entry,b)")
     elif name in ACCESSED:
         for item in items:
-            if item not in GROUPS and not re.fullmatch(r"eth\d+", item):
+            if item not in GROUPS and not _NIC.match(item):
                 raise ValueError(
                     f": no registers `{item}`{did_you_mean(item, GROUPS)}", words(GROUPS)
                 )

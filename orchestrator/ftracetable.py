@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from bus.faults import BY_NUMBER as FAULTS
 from bus.recorder import Record, Tracepoint
-from nodes.apic.page import IPI_DROPS, MSI_DROPS
+from nodes.apic.page import IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import DROP_REASONS
@@ -46,8 +46,12 @@ _STATES_61 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "Z", 0x80: "X", 0x40
 #: Classes of ``nodes.ledger`` in a packet's key.
 _ECHO = {1: "request", 2: "reply"}
 _DELIVERY = {0: "fixed", 1: "lowest", 2: "SMI", 4: "NMI", 5: "INIT", 6: "STARTUP", 7: "ExtINT"}
-#: Numbers of the interrupt controller's ``drop``: from 16 those of IPIs.
-_APIC_DROPS = (*MSI_DROPS, *("?",) * (16 - len(MSI_DROPS)), *IPI_DROPS)
+#: Reasons of the interrupt controller's ``drop``, as its tracepoint numbers them.
+_APIC_DROPS = {
+    first + index: reason
+    for first, reasons in ((0, MSI_DROPS), (16, IPI_DROPS), (32, IOAPIC_DROPS))
+    for index, reason in enumerate(reasons)
+}
 
 
 class Names(NamedTuple):
@@ -481,7 +485,7 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "fault": lambda r, n: _fault(r.a),
     "met_fault": lambda r, n: _fault(r.context),
     "broken": lambda r, n: "broken" if r.b else "mended",
-    "apic_reason": lambda r, n: _index(_APIC_DROPS, r.a),
+    "apic_reason": lambda r, n: _APIC_DROPS.get(r.a, r.a),
     "written_register": lambda r, n: name_of(r.b >> 32),
     "value": lambda r, n: f"{_low(r.b):#010x}",
     "own_register": lambda r, n: name_of(r.a),

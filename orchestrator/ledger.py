@@ -537,9 +537,8 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     book.source("IPIs", cpus("ipi_sent"))
     book.source("timer", cpus("lapic_timer"))
     doubled = counts.get(APIC, "msi_dup_fault")
-    book.source("copies", counts.get(APIC, "msi_copies") - doubled)
-    for way in ("ipi", "ioapic"):
-        book.source("copies", counts.get(APIC, f"{way}_copies"))
+    copies = sum(counts.get(APIC, f"{way}_copies") for way in ("msi", "ipi", "ioapic"))
+    book.source("copies", copies - doubled)
     book.source(
         "doubled: fault dup-msi",
         doubled + sum(counts.get(nic, "msi_dup_fault") for nic in settings.nic_names),

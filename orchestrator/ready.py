@@ -22,8 +22,7 @@ def network_is_up(machine: Machine) -> bool:
     boot = pages[0]
     if settings.bond is None:
         wanted = _CARRIER | _IFF_UP
-        flags = boot.run("nic_flags")[: min(1, len(settings.nics))]
-        return all(each & wanted == wanted for each in flags)
+        return not settings.nics or boot.run("nic_flags")[0] & wanted == wanted
     links = boot.run("bond_slave_link")
     slaves = [settings.nic_names.index(slave) for slave in settings.bond.slaves]
     return bool(boot["bond_active"]) and all(links[slave] == _BOND_LINK_UP for slave in slaves)

@@ -2,7 +2,7 @@
 
 A machine of processes is a new interpreter each time, and so is a command line. Where
 ``PYTHONDONTWRITEBYTECODE`` is set each of them would compile all sources anew, which takes longer
-than what most tests do. They get a cache of their own, for this session only.
+than what most tests do. They get a cache of their own, beside what pytest keeps.
 
 Workers of ``-n`` collect the same files at the same time, and each would rewrite the assertions of
 all of them, which is most of what collecting costs. So each imports a share of its own first and
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
-import tempfile
 
 import pytest
 
@@ -27,19 +25,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the process that a person started; xdist's workers inherit it."""
-    if hasattr(config, "workerinput") or _NEVER not in os.environ:
-        return
-    cache = tempfile.mkdtemp(prefix="bottomhalf-pycache-")
-    never = os.environ.pop(_NEVER)
-    os.environ[_PREFIX] = cache
-
-    def undo() -> None:
-        del os.environ[_PREFIX]
-        os.environ[_NEVER] = never
-        shutil.rmtree(cache, ignore_errors=True)
-
-    config.add_cleanup(undo)
+    """In the process that a person started; xdist's workers and what they start inherit it."""
+    cache = getattr(config, "cache", None)  # -p no:cacheprovider: every program compiles for itself
+    if cache is not None and not hasattr(config, "workerinput") and os.environ.pop(_NEVER, None):
+        os.environ[_PREFIX] = str(cache.mkdir("bytecode"))
 
 
 @pytest.hookimpl(tryfirst=True)

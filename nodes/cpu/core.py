@@ -122,6 +122,12 @@ class _Stall:
         self.deadline_ns = deadline_ns
 
 
+def _config_request(tag: int, op: ConfigAccess, function: int = 0) -> CfgRead | CfgWrite:
+    if op.value is None:
+        return CfgRead(tag, op.offset, op.size_bytes, function)
+    return CfgWrite(tag, op.offset, op.size_bytes, op.value, function)
+
+
 class CpuNode(Node):
     """One CPU process."""
 
@@ -402,47 +408,39 @@ class CpuNode(Node):
 
     def _access(self, op: Any) -> int | None:
         """Start a non-posted access; the value at once if the link is lost."""
+        cpu = self.cpu
         if type(op) is IoApicRead:
-            self._read_ioapic(op)
+            self.words[_IOAPIC_READS] += 1
+            self._wait_for(APIC, -1, MemRead(self._next_tag(), 0, op.offset))
             return None
-        cpu, nic = self.cpu, op.nic
-        if nic >= PORTS:
-            self._access_port(op)
+        nic = op.nic
+        if nic >= PORTS:  # whose configuration space is in the interrupt controller's process
+            self.words[_PORT_ACCESSES] += 1
+            node, function, _ = cpu.machine.pci_function(nic)
+            self._wait_for(node, -1, _config_request(self._next_tag(), op, function))
             return None
         self.words[_READS + nic] += 1
         if cpu.lost_nics[nic]:
             self.words[_ONES + nic] += 1
             return ALL_ONES
-        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
         message: Any
         if isinstance(op, MmioRead):
             cpu.trace(_MMIO_READ, nic, op.offset)
-            message = MemRead(tag, op.bar, op.offset)
-        elif isinstance(op, ConfigAccess) and op.value is None:
-            message = CfgRead(tag, op.offset, op.size_bytes)
+            message = MemRead(self._next_tag(), op.bar, op.offset)
         else:
-            message = CfgWrite(tag, op.offset, op.size_bytes, op.value)
-        self.post(self._nic_names[nic], message)
-        self._stall = _Stall(tag, nic, cpu.now() + self._timeout_ns)
+            message = _config_request(self._next_tag(), op)
+        self._wait_for(self._nic_names[nic], nic, message)
         self.words[_STALLED_ON] = nic + 1
         return None
 
-    def _read_ioapic(self, op: IoApicRead) -> None:
-        self.words[_IOAPIC_READS] += 1
-        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
-        self.post(APIC, MemRead(tag, 0, op.offset))
-        self._stall = _Stall(tag, -1, self.cpu.now() + self._timeout_ns)
+    def _next_tag(self) -> int:
+        self._tag = (self._tag + 1) & 0xFFFF_FFFF
+        return self._tag
 
-    def _access_port(self, op: ConfigAccess) -> None:
-        """Configuration space of a root port, which is the interrupt controller's process."""
-        self.words[_PORT_ACCESSES] += 1
-        tag = self._tag = (self._tag + 1) & 0xFFFF_FFFF
-        node, function, _ = self.cpu.machine.pci_function(op.nic)
-        message: Any = CfgRead(tag, op.offset, op.size_bytes, function)
-        if op.value is not None:
-            message = CfgWrite(tag, op.offset, op.size_bytes, op.value, function)
+    def _wait_for(self, node: str, nic: int, message: MemRead | CfgRead | CfgWrite) -> None:
+        """Send it, and stall."""
         self.post(node, message)
-        self._stall = _Stall(tag, -1, self.cpu.now() + self._timeout_ns)
+        self._stall = _Stall(message.tag, nic, self.cpu.now() + self._timeout_ns)
 
     def _stall_over(self) -> bool:
         """End the stall if its time is out."""

@@ -11,9 +11,9 @@ uncorrectable error of the kind given by its bit in the status register:
   Device Status says correctable, the correctable status bit 13 is set; all else is done only if
   that is not masked, which it is after power-on.
 
-The function makes two kinds of error: Unsupported Request as the target of an access, Completion
-Timeout as the source of a read (memory here answers at once, so only what takes memory away makes
-one). The messages are counted on the NIC's page; no root port on the bus takes them.
+The function knows two kinds of error: Unsupported Request as the target of an access, Completion
+Timeout as the source of a read (memory here answers every read at once, so nothing makes one). The
+messages are counted on the NIC's page; no root port on the bus takes them.
 """
 
 from __future__ import annotations

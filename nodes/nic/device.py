@@ -32,7 +32,7 @@ from nodes.ledger import classify, packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.eeprom import Eeprom
-from nodes.nic.interrupts import Interrupts, Now
+from nodes.nic.interrupts import Interrupts
 from nodes.nic.link import Link
 from nodes.nic.mdio import Mdio
 from nodes.nic.page import NIC_SCHEMA
@@ -43,6 +43,7 @@ from nodes.nic.semaphores import Semaphores
 from nodes.nic.sfp import Cage
 from nodes.nic.statistics import LOCAL_FAULTS, Statistics
 from nodes.nic.transmit import Transmit
+from nodes.nic.turn import Now
 
 _GIO_DIS, _LNK_RST, _RST = 1 << 2, 1 << 3, 1 << 26
 _STATUS_GIO = 1 << 19

@@ -12,8 +12,8 @@ once. Left out: the SPI pins behind EEC (only drivers that write need them), VPD
 
 from __future__ import annotations
 
-from nodes.nic.interrupts import Now
 from nodes.nic.regfile import RegisterFile
+from nodes.nic.turn import Now
 
 CHECKSUM = 0xBABA
 CHECKSUM_WORD = 0x3F

@@ -38,8 +38,6 @@ from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.turn import Now, bits_of
 
-__all__ = ["LSC", "PCI_EXCEPTION", "RX_MISS", "Interrupts", "Now", "bits_of"]
-
 RX_MISS = 1 << 17
 PCI_EXCEPTION = 1 << 18
 LSC = 1 << 20

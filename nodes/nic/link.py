@@ -22,10 +22,11 @@ from collections.abc import Callable
 
 from bus.recorder import Recorder
 from nodes.nic import trace
-from nodes.nic.interrupts import LSC, Interrupts, Now
+from nodes.nic.interrupts import LSC, Interrupts
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.sfp import Cage
+from nodes.nic.turn import Now
 
 NEGOTIATION_NS = 20_000_000
 LOCK_NS = 1_000_000

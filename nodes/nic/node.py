@@ -90,7 +90,7 @@ class NicNode(Node):
         )
         self.device = Device(words, dma, self._recorder, nic.mac, outside)
         self.device.interrupts.timers.slack_ns = around.timer_slack_ns
-        self.function.attach(self.device, self.device.now)
+        self.function.attach(self.device)
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
             MemRead: self._mem_read,
             CfgRead: self._cfg_read,
@@ -118,12 +118,13 @@ class NicNode(Node):
         if now_ns >= self.faults.until_ns:
             self.faults.expire(now_ns)
         frame = device.frame
-        mem_write = self.function.mem_write if self._powered else _nobody
+        mem_write = self.function.mem_write
         for sender, message in inbox:
             kind = type(message)
             if kind is MemWrite:
                 words[_MMIO_WRITES] += 1
-                mem_write(*message)
+                if self._powered:
+                    mem_write(*message)
             elif kind is EthFrame:
                 if sender == LAN:
                     frame(message.frame)
@@ -265,7 +266,3 @@ class NicNode(Node):
                 words[_INTX_LOST[dead]] += 1
             elif kind is Completion:
                 words[_COMPLETIONS_LOST] += 1
-
-
-def _nobody(bar: int, offset: int, value: int) -> None:
-    """A posted write to a card without power."""

@@ -66,7 +66,7 @@ NIC_SCHEMA = Schema(
         Field("eicr_vectors", "pending vectors 0..63"),
         Field("eims_vectors", "enabled vectors 0..63"),
         Field("pba", "MSI-X pending bits"),
-        Field("resets", "CTRL.RST, CTRL.LNK_RST"),
+        Field("resets", "of the port: power-on, CTRL.RST, CTRL.LNK_RST, function"),
         Field("link_changes", "changes of LINKS.UP"),
         # ledger, transmit
         Field("tx_fetched", "frames read from memory", 3),

@@ -47,7 +47,6 @@ from nodes.nic.device import Device
 from nodes.nic.msi import Msi
 from nodes.nic.msix import Msix
 from nodes.nic.page import NIC_SCHEMA
-from nodes.nic.turn import Now
 from nodes.nic.vpd import Vpd
 
 _IO, _MEM, _BME, _INTX_DISABLE = 1 << 0, 1 << 1, 1 << 2, 1 << 10
@@ -86,10 +85,10 @@ class Function:
         #: How much of each BAR is decoded: all of it or nothing.
         self._bar0_bytes = self._bar2_bytes = self._bar4_bytes = 0
 
-    def attach(self, device: Device, now: Now) -> None:
+    def attach(self, device: Device) -> None:
         """The device behind the registers; called once."""
         self._device = device
-        self.msi.now = self.msix.now = now
+        self.msi.now = self.msix.now = device.now
         device.dma.master_abort = self.aer.master_abort
 
     # -- configuration space

@@ -11,10 +11,8 @@ packet buffer and everything behind it waits; when RXPBSIZE is full, arrivals ar
 EICR.RX_MISS). A frame also waits there while the function may not master the bus. One that takes
 more descriptors than its ring can ever offer is dropped at once.
 
-Frames of a wrong length are dropped unless FCTRL.SBP wants them (RXE). With HLREG0.RXLNGTHERREN
-that goes for an 802.3 length field that lies, too (RLEC). MAC control frames end at the MAC unless
-PMCF passes them; pause frames pass unless DPF and flow control are on. RXDCTL.RLPML is stored
-only: other chips of the family have it.
+What the MAC itself drops or marks is in ``macframe``. RXDCTL.RLPML is stored only: other chips of
+the family have it.
 
 One deliberate difference: a real posted write that the IOMMU refuses is not noticed by the device.
 Here the frame is dropped by name and no descriptor is used up.
@@ -35,7 +33,7 @@ from nodes.ledger import packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
 from nodes.nic.filters import INEXACT, Filters
-from nodes.nic.interrupts import PCI_EXCEPTION, RX_MISS, Interrupts, Now
+from nodes.nic.interrupts import PCI_EXCEPTION, RX_MISS, Interrupts
 from nodes.nic.macframe import FRAME_BYTES_MIN, MacFrames
 from nodes.nic.page import NIC_SCHEMA, QUEUE_ROWS, RX_DROPS
 from nodes.nic.regfile import RegisterFile
@@ -56,6 +54,7 @@ from nodes.nic.statistics import (
     RX_OCTETS,
     Statistics,
 )
+from nodes.nic.turn import Now
 
 _ENABLE = 1 << 25
 _VME = 1 << 30

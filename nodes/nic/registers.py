@@ -17,11 +17,10 @@ from nodes.nic.table import general, interrupt, link, offload, receive, statisti
 from nodes.nic.table.row import ACCESS, QUEUES, VECTORS, Field, Register, Run
 
 __all__ = [
-    "ACCESS", "BAR0_BYTES", "BY_NAME", "CSR_BYTES", "DECODE", "KEYS", "QUEUES", "STATISTICS",
+    "ACCESS", "BY_NAME", "CSR_BYTES", "DECODE", "KEYS", "QUEUES", "STATISTICS",
     "TABLE", "VECTORS", "Field", "Register", "Run", "Slot", "address_of", "decode", "name_of",
 ]  # fmt: skip
 
-BAR0_BYTES = 0x80000
 #: CSRs end here; what lies above in BAR0 is the flash window.
 CSR_BYTES = 0x20000
 

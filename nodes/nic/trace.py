@@ -19,7 +19,7 @@ TRACEPOINTS = table(
     Tracepoint(8, "rx_drop", "frame dropped; b = index in RX_DROPS"),
     Tracepoint(9, "rx_dma", "frame, descriptor and DD written to memory; context = RSS hash"),
     Tracepoint(10, "cause", "EICR bit set; a = vector, b = 1 if it may go out now"),
-    Tracepoint(11, "msi", "MSI-X message sent; context = vector, a = address, b = data"),
+    Tracepoint(11, "msi", "MSI or MSI-X message sent; context = vector, a = address, b = data"),
     Tracepoint(12, "msi_pending", "vector masked: pending bit set; a = vector"),
     Tracepoint(13, "mmio_write", "a = offset, b = value"),
     Tracepoint(14, "mmio_read", "a = offset, b = value"),

@@ -16,7 +16,7 @@ While the link is down nothing is fetched: TDH stands still, the rings go on whe
 laser off frames complete as usual and end on the fibre.
 
 Descriptors that make no sense (unknown type, no data, legacy and advanced ones in one packet, more
-than a packet may have) cost their packet, by name, never the queue; a ring outside the mapped
+data than a packet may have) cost their packet, by name, never the queue; a ring outside the mapped
 windows stops its queue until it is enabled again.
 
 Left out: DCB, rate limits, the limit of 40 descriptors a packet.
@@ -32,7 +32,7 @@ from bus.recorder import Recorder
 from nodes.ledger import classify, packet_key
 from nodes.nic import trace
 from nodes.nic.dma import Dma
-from nodes.nic.interrupts import PCI_EXCEPTION, Interrupts, Now
+from nodes.nic.interrupts import PCI_EXCEPTION, Interrupts
 from nodes.nic.page import NIC_SCHEMA, QUEUE_ROWS, TX_DROPS
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.registers import QUEUES
@@ -45,11 +45,11 @@ from nodes.nic.statistics import (
     TX_OCTETS,
     Statistics,
 )
-from nodes.nic.txoffload import FlagMasks, Settings, decode, transform
+from nodes.nic.turn import Now
+from nodes.nic.txoffload import DEXT, FlagMasks, Settings, decode, transform
 from nodes.nic.txqueue import (
     CONTEXT,
     DD,
-    DEXT,
     EOP,
     IFCS,
     NOT_DATA,

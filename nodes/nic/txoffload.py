@@ -32,13 +32,11 @@ PAYLOAD_BYTES_MAX = 1 << 18
 SEGMENTS_MAX = 4096
 
 # dword 2 of the first descriptor, and POPTS and PAYLEN in dword 3
-VLE, TSE = 1 << 30, 1 << 31
-IXSM, TXSM = 1 << 40, 1 << 41
+LEGACY_IC, DEXT, VLE, TSE = 1 << 26, 1 << 29, 1 << 30, 1 << 31
+IXSM, TXSM, IPSEC = 1 << 40, 1 << 41, 1 << 42
 _PAYLEN_SHIFT = 46
-_DEXT, _LEGACY_IC = 1 << 29, 1 << 26
-_WANTS = VLE | TSE | IXSM | TXSM | 1 << 42
-_LEGACY_WANTS = VLE | _LEGACY_IC
-_IPSEC = 1 << 42
+#: What an advanced and what a legacy packet can ask for.
+WANTS, LEGACY_WANTS = VLE | TSE | IXSM | TXSM | IPSEC, VLE | LEGACY_IC
 
 _L4_UDP, _L4_TCP, _L4_SCTP = 0, 1, 2
 #: Where the checksum lies in the transport header, and the shortest such header.
@@ -91,14 +89,14 @@ def transform(
     data: bytes, control: int, context: Context | None, settings: Settings
 ) -> list[bytes]:
     """The frames that a packet becomes; none if it asks for what cannot be done."""
-    wants = control & (_WANTS if control & _DEXT else _LEGACY_WANTS)
+    wants = control & (WANTS if control & DEXT else LEGACY_WANTS)
     if not wants:
         return [data]
     if not control & settings.ifcs:  # the FCS in the buffer would be that of something else
         return []
-    if not control & _DEXT:
+    if not control & DEXT:
         return [_legacy(data, control, settings.vlan_type)]
-    if context is None or control & _IPSEC:
+    if context is None or control & IPSEC:
         return []
     if control & TSE:
         frames = _segments(data, control >> _PAYLEN_SHIFT, context, settings.masks)
@@ -117,7 +115,7 @@ def transform(
 
 def _legacy(data: bytes, control: int, vlan_type: bytes) -> bytes:
     """IC and VLE of a legacy descriptor."""
-    if control & _LEGACY_IC:
+    if control & LEGACY_IC:
         field, start = control >> 16 & 0xFF, control >> 40 & 0xFF
         if field + 2 <= len(data) and start < len(data):
             total = checksum(data[start:]).to_bytes(2, "big")

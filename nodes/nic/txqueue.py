@@ -9,16 +9,13 @@ may have.
 from __future__ import annotations
 
 from nodes.nic.dma import Dma
-from nodes.nic.txoffload import PAYLOAD_BYTES_MAX, Context
+from nodes.nic.txoffload import DEXT, LEGACY_WANTS, PAYLOAD_BYTES_MAX, WANTS, Context
 
 # dword 2 of a descriptor, legacy and advanced alike
-EOP, IFCS, RS, DEXT = 1 << 24, 1 << 25, 1 << 27, 1 << 29
-_VLE, _TSE = 1 << 30, 1 << 31
-_LEGACY_IC = 1 << 26
+EOP, IFCS, RS = 1 << 24, 1 << 25, 1 << 27
 _DTYP, _DATA = 0xF << 20, 3 << 20
 #: ``control & NOT_DATA == CONTEXT`` for a context descriptor.
 NOT_DATA, CONTEXT = DEXT | _DTYP, DEXT | 2 << 20
-_POPTS = 0x7 << 8  # dword 3
 DD = 1
 
 #: A packet for segmentation with the longest headers that a context can describe.
@@ -30,10 +27,10 @@ REFUSED = "refused"
 def is_plain(control: int) -> bool:
     """A data descriptor without any offload?"""
     if control & DEXT:
-        wants = control & (_DTYP | _VLE | _TSE) != _DATA or control >> 32 & _POPTS
+        plain = control & (_DTYP | WANTS) == _DATA
     else:
-        wants = control & (_LEGACY_IC | _VLE)
-    return not wants and control & 0xFFFF != 0
+        plain = not control & LEGACY_WANTS
+    return plain and control & 0xFFFF != 0
 
 
 class Packet:

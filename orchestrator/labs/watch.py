@@ -192,11 +192,13 @@ class Watch:
 
 def _named_in(lab: Lab) -> set[str]:
     """Trace events that expectations and answers ask for."""
-    return {name for name in eventtable.EVENTS["cpu"] if f"({name}" in _asked(lab)}
+    asked = _asked(lab)
+    return {name for name in eventtable.EVENTS["cpu"] if f"({name}" in asked}
 
 
 def _counts_accesses(lab: Lab) -> bool:
-    return any(f"{name}(" in _asked(lab) for name in ACCESSED)
+    asked = _asked(lab)
+    return any(f"{name}(" in asked for name in ACCESSED)
 
 
 def _asked(lab: Lab) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Sequence
+from typing import NamedTuple
 
 from bus.faults import KINDS, NIC, PORT, Kind, show
 from nodes.machine import GATEWAY, MachineSettings
@@ -25,21 +26,39 @@ from orchestrator.verbs.targets import check, resolve
 LIST, CLEAR = "list", "clear"
 
 
+class Line(NamedTuple):
+    """A command line that says something: a target or ``list`` or ``clear``, and what follows."""
+
+    head: str
+    rest: list[str]
+    length_ns: int
+    json: bool
+
+
 def fault(session: Session, argv: Sequence[str]) -> Steps:
     """One command line."""
+    line = _read(argv)
+    session.json |= line.json
+    if line.head == LIST:
+        return _list(session)
+    if line.head == CLEAR:
+        return (yield from _clear(session, line.rest))
+    return (yield from _break(session, line.head, line.rest, line.length_ns))
+
+
+def _read(argv: Sequence[str]) -> Line:
     given = parse("fault", argv, ("--json",), ("--for",))
-    session.json |= "--json" in given.flags
     if not given.words:
         raise BottomhalfError("fault in what?", usage("fault"))
     head, *rest = given.words
     length = given.value("--for")
     if head in (LIST, CLEAR) and length is not None:
         raise BottomhalfError(f"fault {head} takes no --for", usage("fault"))
-    if head == LIST:
-        return _list(session, rest)
-    if head == CLEAR:
-        return (yield from _clear(session, rest))
-    return (yield from _break(session, head, rest, _length(length)))
+    if head == LIST and rest:
+        raise BottomhalfError("fault list takes no target", usage("fault"))
+    if head == CLEAR and len(rest) > 2:
+        raise BottomhalfError("fault clear takes a target and a kind", usage("fault"))
+    return Line(head, rest, _length(length), "--json" in given.flags)
 
 
 def _length(text: str | None) -> int:
@@ -53,24 +72,34 @@ def _length(text: str | None) -> int:
 
 def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
     """A step of a scenario: the same messages, before anything runs."""
-    given = parse("fault", argv, (), ("--for",))
-    _length(given.value("--for"))
-    head, *rest = given.words or [""]
-    if head == LIST:
+    line = _read(argv)
+    clear = line.head == CLEAR
+    said = line.rest if clear else [line.head, *line.rest]
+    if line.head == LIST or not said:
         return
-    if head == CLEAR:
-        for node in rest[:1]:
-            if node != GATEWAY:
-                check(settings, node)
-        return
-    if head != GATEWAY:
-        check(settings, head)
-    known = head in settings.node_names or head == GATEWAY
-    targets = [p.target for p in faults.places(settings, head)] if known else [NIC, PORT]
-    if not rest:
-        raise BottomhalfError(f"fault {head}: which one?", usage("fault"))
-    for word in rest:
-        faults.wanted(word, targets)
+    where, *kinds = said
+    if where != GATEWAY:
+        check(settings, where)
+    known = where == GATEWAY or where in settings.node_names
+    targets = [p.target for p in faults.places(settings, where)] if known else [NIC, PORT]
+    if clear:
+        for word in kinds:
+            faults.kind_of(word, targets)
+    else:
+        _wanted(where, targets, kinds)
+
+
+def _wanted(where: str, targets: Sequence[str], kinds: Sequence[str]) -> list[tuple[Kind, int]]:
+    """Kinds and values for what has places of these sorts."""
+    if not targets:
+        raise BottomhalfError(
+            f"fault: there is no fault for {where} yet",
+            f"kill {where} · freeze {where}; kinds: bottomhalf fault --help",
+        )
+    if not kinds:
+        able = [name for target in targets for name in faults.kinds_of(target)]
+        raise BottomhalfError(f"fault {where}: which one?", f"kinds: {words(able)}")
+    return [faults.wanted(word, targets) for word in kinds]
 
 
 # ---------------------------------------------------------------- break
@@ -86,17 +115,7 @@ def _break(session: Session, where: str, kinds: Sequence[str], length_ns: int) -
     plan: list[tuple[Place, Kind, int]] = []
     for node in _targets(machine, [where]):
         places = faults.places(machine.settings, node)
-        if not places:
-            raise BottomhalfError(
-                f"fault: there is no fault for {node} yet",
-                f"kill {node} · freeze {node}; kinds: bottomhalf fault --help",
-            )
-        targets = [place.target for place in places]
-        if not kinds:
-            able = [name for target in targets for name in faults.kinds_of(target)]
-            raise BottomhalfError(f"fault {where}: which one?", f"kinds: {words(able)}")
-        for word in kinds:
-            kind, value = faults.wanted(word, targets)
+        for kind, value in _wanted(node, [place.target for place in places], kinds):
             place = next(place for place in places if place.target in kind.targets)
             plan.append((place, kind, value))
     for place, _, _ in plan:
@@ -142,9 +161,6 @@ def _ask(
 def _clear(session: Session, rest: Sequence[str]) -> Steps:
     machine = session.machine
     settings = machine.settings
-    if len(rest) > 2:
-        raise BottomhalfError("fault clear takes a target and a kind", usage("fault"))
-    nodes, kind = list(faults.names(settings)), ""
     if rest:
         nodes = _targets(machine, rest[:1])
         for node in nodes:
@@ -181,13 +197,11 @@ def _concerned(places: Sequence[Place], kind: str) -> list[Place]:
 # ---------------------------------------------------------------- list
 
 
-def _list(session: Session, rest: Sequence[str]) -> int:
+def _list(session: Session) -> int:
     """All that is broken now, whoever broke it: what the box on ``top`` shows."""
     from orchestrator.dashboards import facts  # noqa: PLC0415  (rich is slow to import)
     from orchestrator.verbs.process import view_of  # noqa: PLC0415
 
-    if rest:
-        raise BottomhalfError("fault list takes no target", usage("fault"))
     broken = facts.breaks(view_of(session.machine))
     if session.json:
         session.out(json.dumps([b._asdict() for b in broken]) + "\n")

@@ -409,9 +409,21 @@ def test_steps_of_scenarios_are_checked_before_anything_runs() -> None:
     settings = config.load()
     good = ["fault", "active", "lose-msi=1/100", "--for", "2s"]
     assert command(good, settings) == (good, "", False)
+    listing = ["fault", "list", "--json"]
+    assert command(listing, settings) == (listing, "", False)
     for bad in (["fault", "active", "lose"], ["fault", "eth7", "hang"], ["fault", "eth0"]):
         with pytest.raises(BottomhalfError):
             command(bad, settings)
+    for line, what in (
+        ("fault", "fault in what?"),
+        ("fault cpu0 hang", "there is no fault for cpu0 yet"),
+        ("fault clear eth0 hung", "did you mean `hang`?"),
+        ("fault clear eth0 hang eth1", "a target and a kind"),
+        ("fault list eth0", "takes no target"),
+        ("fault list --for 2s", "fault list takes no --for"),
+    ):
+        with pytest.raises(BottomhalfError, match=re.escape(what)):
+            command(line.split(), settings)
 
 
 def test_the_box_on_top_names_the_fault_and_its_mend(simulated: SimulatedMachine) -> None:

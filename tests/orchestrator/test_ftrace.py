@@ -9,11 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from bus.recorder import Record
+from nodes.apic import node as apic
+from nodes.apic.trace import DROP
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.trace import TRACEPOINTS, TraceContext, unpack_context
 from orchestrator import ftrace, ftracetable, verbs
 from orchestrator.ftrace import LAYOUTS, Columns
-from orchestrator.ftracetable import CPU_ROWS, GROUPS, Names
+from orchestrator.ftracetable import APIC_ROWS, CPU_ROWS, GROUPS, Names
 
 CAPTURES = Path(__file__).parents[1] / "data" / "real-linux" / "e1000e-smp2"
 #: Written down from kernel/trace's sources, not from ours.
@@ -321,3 +323,10 @@ def test_the_help_names_every_group_in_order():
     listed = verbs.TABLE["trace"].help.partition("groups:")[2].partition("\n\n")[0]
     named = re.findall(r"\w+", listed)
     assert [word for word in named if word in GROUPS] == list(GROUPS)
+
+
+@pytest.mark.parametrize(("reason", "number"), [(k, n) for k, (_, n) in apic._DROPS.items()])
+def test_each_reason_of_the_interrupt_controller_has_its_name(reason: str, number: int) -> None:
+    names = Names(PRESETS["6.1"], LAYOUTS["6.1"], (), {}, {}, {}, ())
+    record = Record(0, DROP, 0, number, 0)
+    assert ftracetable.text(APIC_ROWS["drop"], record, names) == f"reason={reason}"

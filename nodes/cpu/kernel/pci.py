@@ -21,9 +21,8 @@ PCI_CLASS_REVISION, PCI_CAPABILITY_LIST = 0x08, 0x34
 PCI_COMMAND_MEMORY, PCI_COMMAND_MASTER, PCI_COMMAND_INTX_DISABLE = 0x2, 0x4, 0x400
 PCI_STATUS_CAP_LIST = 0x10
 
-PCI_CAP_ID_PM, PCI_CAP_ID_VPD, PCI_CAP_ID_MSI = 0x01, 0x03, 0x05
-PCI_CAP_ID_EXP, PCI_CAP_ID_MSIX = 0x10, 0x11
-PCI_EXT_CAP_ID_ERR, PCI_EXT_CAP_ID_DSN = 0x0001, 0x0003
+PCI_CAP_ID_MSI, PCI_CAP_ID_EXP, PCI_CAP_ID_MSIX = 0x05, 0x10, 0x11
+PCI_EXT_CAP_ID_DSN = 0x0003
 PCI_CFG_SPACE_SIZE, PCI_CFG_SPACE_EXP_SIZE = 256, 4096
 _STD_HEADER_SIZEOF = 0x40
 _TTL = 48  # no list of the first 256 bytes can be longer
@@ -113,11 +112,6 @@ def change_command(cpu: Cpu, nic: int, *, on: int = 0, off: int = 0) -> Context:
 def enable_device(cpu: Cpu, nic: int) -> Context:
     """pci_enable_device_mem and pci_set_master."""
     yield from change_command(cpu, nic, on=PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)
-
-
-def pci_disable_device(cpu: Cpu, nic: int) -> Context:
-    """The function may start no request any more; its memory still answers."""
-    yield from change_command(cpu, nic, off=PCI_COMMAND_MASTER)
 
 
 def pcie_flr(cpu: Cpu, nic: int) -> Context:

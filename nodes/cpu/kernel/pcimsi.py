@@ -3,7 +3,8 @@
 A driver asks for MSI-X with as many vectors as it likes (``pci_enable_msix_range``), for the one
 message of MSI if that fails (``pci_enable_msi``), and takes its INTx line if that fails too. What
 it gets is irqs with vectors, target CPUs and chips, programmed into the device and masked; who
-calls ``request_irq`` starts one up.
+calls ``request_irq`` starts one up. The driver ixgbe has its irqs already when it comes here: it
+only has its table programmed (``enable_msix``), whatever ``pci_msi`` says.
 
 The boot CPU does all this. ``msi_setup_irq`` makes the descriptor on each CPU that needs one.
 
@@ -23,6 +24,7 @@ from errno import EINVAL, ENOSPC, ERANGE
 from typing import TYPE_CHECKING, NamedTuple
 
 from bus.messages import CfgWrite, MemWrite
+from nodes.cpu.kernel.apic import FLAT_CPUS_MAX
 from nodes.cpu.kernel.irq.affinity import online_mask, release_irq, setup_affinity
 from nodes.cpu.kernel.irq.desc import FIRST_MSI_IRQ, IrqDesc
 from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_set_chip_and_handler
@@ -45,12 +47,11 @@ if TYPE_CHECKING:
 
 # the MSI capability, in its form with 64-bit address and mask bits
 MSI_FLAGS, MSI_ADDRESS, MSI_DATA, MSI_MASK = 0x2, 0x4, 0xC, 0x10
-MSI_FLAGS_ENABLE, MSI_FLAGS_64BIT, MSI_FLAGS_MASKBIT = 0x1, 0x80, 0x100
+MSI_FLAGS_ENABLE = 0x1
 # the MSI-X capability, and an entry of its table
 MSIX_FLAGS, MSIX_FLAGS_QSIZE, MSIX_ENABLE, MSIX_MASKALL = 0x2, 0x7FF, 0x8000, 0x4000
 MSIX_BAR, MSIX_ENTRY_BYTES = 4, 16
 MSIX_VECTOR_CTRL, MSIX_CTRL_MASKBIT = 12, 1
-LOGICAL_CPUS_MAX = 8
 
 #: Tag of configuration writes that nobody waits for.
 _NO_TAG = 0
@@ -74,7 +75,7 @@ class MsiDesc(NamedTuple):
 def msi_address(cpu: Cpu, target: int) -> int:
     """Where a message for CPU ``target`` is written: flat logical for up to 8 CPUs, as 6.1 does,
     or physical."""
-    if cpu.params.msi_destination == "logical" and cpu.machine.cpus <= LOGICAL_CPUS_MAX:
+    if cpu.params.msi_destination == "logical" and cpu.machine.cpus <= FLAT_CPUS_MAX:
         return 0xFEE0_0000 | (1 << target) << 12 | 1 << 2
     return 0xFEE0_0000 | target << 12
 

@@ -19,14 +19,21 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 
+def _slot(cpu: Cpu, text: str) -> int | None:
+    """Number of the slot whose function is called so."""
+    names = [nic.pci_name for nic in cpu.machine.nics]
+    name = text.removesuffix("\n")
+    return names.index(name) if name in names else None
+
+
 @store("/sys/bus/pci/devices/{pci}/remove")
 def remove_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
     value = kstrtoint(text)
     if value is None or value < 0:
         return -EINVAL
-    for number, nic in enumerate(cpu.machine.nics):
-        if value and nic.pci_name == groups["pci"]:
-            yield from pci_stop_and_remove_device(cpu, number)
+    slot = _slot(cpu, groups["pci"])
+    if value and slot is not None:
+        yield from pci_stop_and_remove_device(cpu, slot)
     return 0
 
 
@@ -39,13 +46,6 @@ def rescan_store(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
         if value:
             yield from pci_scan_device(cpu, number, quiet=True)
     return 0
-
-
-def _slot(cpu: Cpu, text: str) -> int | None:
-    """Number of the slot whose function is called so."""
-    names = [nic.pci_name for nic in cpu.machine.nics]
-    name = text.removesuffix("\n")
-    return names.index(name) if name in names else None
 
 
 @store("/sys/bus/pci/drivers/ixgbe/unbind")

@@ -105,7 +105,7 @@ class _Call:
             value = rest.pop(0)
             if word in known:
                 raise self.error("set device parameters", EOPNOTSUPP)
-            if not value.isdecimal() or int(value) > 0xFFFF_FFFF:
+            if not value.isdecimal() or len(value) > 10 or int(value) > 0xFFFF_FFFF:
                 raise self._slip(f"invalid value '{value}' for parameter '{word}'")
             found[word] = int(value)
         return found

@@ -94,6 +94,8 @@ def _verb(command: Command, verb: str, rest: list[str]) -> None:
     elif verb not in ("-F", "-L", "-Z"):
         raise _usage(f'option "{verb}" requires an argument')
     if verb in ("-D", "-I") and rest and rest[0].isdecimal():
+        if len(rest[0]) > 9:
+            raise _usage(f"Invalid rule number `{rest[0]}'")
         command.number = int(rest.pop(0))
     if verb == "-P":
         if not rest:
@@ -108,7 +110,8 @@ def _value(command: Command, option: str, value: str) -> None:
     if option == "-t":
         command.table = value
     elif option == "-p":
-        number = PROTOCOLS.get(value.lower(), int(value) if value.isdecimal() else -1)
+        digits = value.isdecimal() and len(value) < 10
+        number = PROTOCOLS.get(value.lower(), int(value) if digits else -1)
         if not 0 <= number <= 255:
             raise _usage(f'unknown protocol "{value}" specified')
         command.rule = rule._replace(protocol=number)

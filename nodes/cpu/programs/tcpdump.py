@@ -34,7 +34,7 @@ def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
             promiscuous = False
         elif word == "-s":
             text = next(words, "")
-            if not text.isdecimal() or int(text) > MAXIMUM_SNAPLEN:
+            if not text.isdecimal() or len(text) > 9 or int(text) > MAXIMUM_SNAPLEN:
                 limits = f"must be >= 0 and <= {MAXIMUM_SNAPLEN}"
                 process.write(f"tcpdump: invalid snaplen {text} ({limits})\n", STDERR)
                 return 1

@@ -56,7 +56,7 @@ TABLE = (
     stat("PTC1522", 0x040EC, "transmitted, 1024 bytes and more"),
     stat("MPTC", 0x040F0, "multicast transmitted"),
     stat("BPTC", 0x040F4, "broadcast transmitted"),
-    stat("XEC", 0x04120, "IP checksum errors"),
+    stat("XEC", 0x04120, "packets with an IPv4, TCP, UDP or SCTP checksum error"),
     stat("RXNFGPC", 0x041B0, "good received, not filtered out"),
     stat("RXDGPC", 0x02F50, "packets given to memory"),
     stat("RXDGBCL", 0x02F54, "octets given to memory, low"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bus.messages import IcrWrite, Interrupt
+from bus.messages import IcrWrite, Interrupt, LocalApicId
 from bus.node import NOW
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IRQF_SHARED, IrqDesc
 from nodes.cpu.kernel.irq.manage import request_irq, request_threaded_irq
@@ -30,8 +30,9 @@ class LineBench(BareCpu):
         coming, self._coming = self._coming, []
         wake = super().turn(*coming, *inbox, budget=budget)
         for message in self.outbox.pop("apic", []):
-            if not isinstance(message, IcrWrite):
+            if isinstance(message, LocalApicId):
                 continue
+            assert isinstance(message, IcrWrite)
             vector = message.icr & ICR_VECTOR
             self.ipis.append(vector)
             self._coming.append(("apic", Interrupt(vector, 0, 0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bus.messages import IcrWrite, Interrupt
+from bus.messages import IcrWrite, Interrupt, LocalApicId
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.sched import Task
 from nodes.cpu.page import ARCH_IRQS
@@ -47,8 +47,9 @@ class Several:
         """As the apic does it, without its queues."""
         for sender, bench in enumerate(self.all):
             for message in bench.outbox.pop("apic", []):
-                if not isinstance(message, IcrWrite):
-                    continue
+                if isinstance(message, LocalApicId):
+                    continue  # here everybody knows where a CPU is
+                assert isinstance(message, IcrWrite)
                 self.icr.append((sender, message.icr))
                 for target in self._targets(sender, message.icr):
                     if target not in self.dead:

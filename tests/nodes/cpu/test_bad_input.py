@@ -49,6 +49,8 @@ def test_so_is_one_in_a_list_of_cpus(box: Box) -> None:
         ("insmod", "softirq_storm", "window_ms=0"),
         ("insmod", "softirq_storm", "budget=0"),
         ("iptables", "-D", "INPUT", "²"),
+        ("iptables", "-D", "INPUT", "9" * 5000),
+        ("iptables", "-A", "INPUT", "-p", "9" * 5000),
         ("tcpdump", "-s", "all"),
         ("tcpdump", "-s", "9" * 200),
     ],

@@ -124,6 +124,10 @@ def test_the_indirection_table_and_key_are_read_from_the_card() -> None:
         ("-G eth0 foo 3", "unknown parameter 'foo'"),
         ("-G eth0 rx", "no value for parameter 'rx'"),
         ("-C eth0 rx-usecs -1", "invalid value '-1' for parameter 'rx-usecs'"),
+        (
+            f"-G eth0 rx {'9' * 5000}",  # more digits than int() takes
+            f"invalid value '{'9' * 5000}' for parameter 'rx'",
+        ),
         ("--set-channels eth0 combined x", "invalid value 'x' for parameter 'combined'"),
     ],
 )
@@ -171,6 +175,17 @@ def test_a_register_dump_has_each_register_once_with_its_value(box: Box) -> None
     assert "0x01008: RDLEN00     (Receive Descriptor Length 00)   0x00002000" in lines
     assert "0x02200: DCA_RXCTRL00 (Rx DCA Control 00)             0x000002A0" in lines
     assert sum(line.startswith("0x") for line in lines) == len(ethtoolregs.ROWS)
+
+
+def test_a_register_dump_counts_up_to_now(box: Box) -> None:
+    before = out(box, "ethtool -d eth0")
+    assert box.ping("-c", "5", "-i", "0.01").code == 0
+    after = out(box, "ethtool -d eth0")
+    for name in ("gptc", "ptc127"):
+        sent = [
+            int(re.findall(rf" {name} .*0x(\w+)$", text, re.M)[0], 16) for text in (before, after)
+        ]
+        assert sent[1] - sent[0] >= 5
 
 
 # ---------------------------------------------------------------- settings

@@ -382,6 +382,20 @@ def _leave(cpu: Cpu, nic: int) -> Context:
     yield from pci_irq_disable(cpu, nic)
 
 
+def test_a_device_that_is_gone_gives_its_irq_back() -> None:
+    intx = Intx()
+    irq = intx.request(1)
+    intx.request(2)
+    intx.box.machine.kill("eth1")
+    intx.do(_leave(intx.cpu, 1))
+    assert intx.cpu.irq.gsi[16].users == 1
+    intx.do(_leave(intx.cpu, 2))
+    intx.box.live(1)
+    assert irq not in intx.cpu.irq.desc
+    intx.do(pci_irq_disable(intx.cpu, 2))
+    assert 16 not in intx.cpu.irq.gsi
+
+
 def test_a_gsi_has_one_irq_however_many_devices_ask() -> None:
     intx = Intx()
     got: list[int] = []

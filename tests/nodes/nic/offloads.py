@@ -8,12 +8,13 @@ from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
-from tests.nodes.nic.rig import Rig
+from tests.nodes.nic.rig import MAC, PEER, Rig
 
 EOP, IFCS, IC, RS, DEXT, VLE, TSE = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40, 0x80
 ALL = EOP | IFCS | RS | DEXT
 IXSM, TXSM = 1, 2
 UDP_L4, TCP_L4, SCTP_L4 = 0, 1, 2
+ETHER = Ether(src=MAC, dst=PEER)
 
 
 def rig_with(ring_entries: int = 512, buffer_bytes: int = 1 << 20) -> tuple[Rig, int, int]:

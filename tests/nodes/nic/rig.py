@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bus.messages import (
@@ -18,6 +19,7 @@ from bus.messages import (
 )
 from bus.ram import Ram
 from nodes.nic.node import NicNode
+from nodes.nic.page import RX_DROPS, TX_DROPS
 from nodes.nic.registers import KEYS
 from tests.nodes.harness import Bench, machine
 
@@ -92,6 +94,11 @@ class Rig(Bench):
     def vectors(self, said: list[tuple[str, Any]]) -> list[int]:
         """Vectors of the interrupt messages, as ``program_msix`` numbered them."""
         return [data - 0x20 for _, data in self.msis(said)]
+
+    def drops(self, names: Sequence[str]) -> dict[str, int]:
+        """Frames dropped, by reason (``TX_DROPS`` or ``RX_DROPS``), all classes."""
+        counts = {name: sum(self.page.run(name)) for name in names}
+        return {name: count for name, count in counts.items() if count}
 
     def frames(self, said: list[tuple[str, Any]]) -> list[bytes]:
         return [m.frame for peer, m in said if isinstance(m, EthFrame) and peer == "lan"]
@@ -212,3 +219,17 @@ class Rig(Bench):
     def done(self, ring: int, index: int) -> bool:
         """DD of a transmit descriptor."""
         return bool(self.dwords(ring, index)[3] & 1)
+
+
+def balanced(rig: Rig) -> None:
+    """The sums that the page promises."""
+    page = rig.page
+    for kind in range(3):
+        tx = [page.run(name)[kind] for name in ("tx_fetched", "tx_frames_out", *TX_DROPS)]
+        assert tx[0] == sum(tx[1:])
+        names = ("rx_frames_in", "rx_dma", "rx_buffered", *RX_DROPS)
+        rx = [page.run(name)[kind] for name in names]
+        assert rx[0] == sum(rx[1:])
+    assert page["msi_raised"] == (
+        page["msi_out"] + page["msi_merged_pba"] + page["msi_cleared"] + page["msi_pending"]
+    )

@@ -10,10 +10,9 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 
 from bus.messages import FRAME_BYTES_MAX, EthFrame, LinkState, MemWrite
-from nodes.nic.page import RX_DROPS, TX_DROPS
 from nodes.nic.registers import KEYS
 from tests.nodes.nic.offloads import IXSM, TXSM, partial, put_context, put_data, rig_with
-from tests.nodes.nic.rig import MAC, MS, PEER, Rig, frame
+from tests.nodes.nic.rig import MAC, MS, PEER, Rig, balanced, frame
 
 LENGTHS = [60, 61, 64, 1023, 1024, 1025, 1514, 1518, 2047, 2048, 2049, 4096, 6145, 9000,
            FRAME_BYTES_MAX]  # fmt: skip
@@ -22,18 +21,6 @@ LENGTHS = [60, 61, 64, 1023, 1024, 1025, 1514, 1518, 2047, 2048, 2049, 4096, 614
 def jumbo(rig: Rig) -> None:
     rig.write("HLREG0", rig.read("HLREG0") | 4)
     rig.write("MAXFRS", (FRAME_BYTES_MAX + 4) << 16)
-
-
-def balanced(rig: Rig) -> None:
-    """The two sums of the page."""
-    page = rig.page
-    for k in range(3):
-        assert page.run("tx_fetched")[k] == page.run("tx_frames_out")[k] + sum(
-            page.run(name)[k] for name in TX_DROPS
-        )
-        assert page.run("rx_frames_in")[k] == page.run("rx_dma")[k] + page.run("rx_buffered")[
-            k
-        ] + sum(page.run(name)[k] for name in RX_DROPS)
 
 
 def content(size: int) -> bytes:

@@ -21,10 +21,6 @@ def rig_with(fctrl: int = 0x400, entries: int = 64, srrctl: int = 0x12000402) ->
     return rig, rig.rx_queue(0, entries, srrctl)[0]
 
 
-def drops(rig: Rig) -> dict[str, int]:
-    return {name: sum(rig.page.run(name)) for name in RX_DROPS if sum(rig.page.run(name))}
-
-
 def pause(quanta: int, destination: bytes = CONTROL) -> bytes:
     return (destination + PEER + b"\x88\x08\0\1" + quanta.to_bytes(2, "big")).ljust(60, b"\0")
 
@@ -42,10 +38,10 @@ def test_longest_frame(jumbo: bool, maxfrs: int, limit: int, tagged: bool) -> No
     head = head[:12] + (head[12:] if tagged else b"\x88\xb5")
     longest = min(limit - 4 + 4 * tagged, 9728)
     rig.wire(head.ljust(longest, b"x"))
-    assert drops(rig) == {}
+    assert rig.drops(RX_DROPS) == {}
     if longest < 9728:
         rig.wire(head.ljust(longest + 1, b"x"))
-        assert drops(rig) == {"rx_drop_length": 1}
+        assert rig.drops(RX_DROPS) == {"rx_drop_length": 1}
         assert rig.read("ROC") == 1
 
 
@@ -61,7 +57,7 @@ def test_rlpml_of_other_chips_is_stored_and_limits_nothing() -> None:
 def test_runts_are_dropped_and_counted_if_they_are_frames(size: int) -> None:
     rig, _ = rig_with()
     rig.wire(frame(60)[:size])
-    assert drops(rig) == {"rx_drop_length": 1}
+    assert rig.drops(RX_DROPS) == {"rx_drop_length": 1}
     assert rig.read("RUC") == (size >= 12)
     assert (rig.read("GPRC"), rig.read("TPR")) == (0, 1)
 
@@ -72,7 +68,7 @@ def test_store_bad_packets_delivers_wrong_lengths_with_rxe(size: int) -> None:
     rig.wire(frame(5000)[:size])
     last = rig.dwords(ring, -(-size // 2048) - 1)
     assert last[2] & (RXE | 3) == RXE | 3
-    assert drops(rig) == {}
+    assert rig.drops(RX_DROPS) == {}
     assert (rig.read("GPRC"), rig.read("RUC") + rig.read("ROC")) == (0, 1)
 
 
@@ -99,7 +95,7 @@ def test_length_field_that_lies_is_an_error(told: int, size: int, right: bool) -
     rig, _ = rig_with()
     data = MAC + PEER + told.to_bytes(2, "big") + bytes(size - 14)
     rig.wire(data)
-    assert drops(rig) == ({} if right else {"rx_drop_length": 1})
+    assert rig.drops(RX_DROPS) == ({} if right else {"rx_drop_length": 1})
     assert rig.read("RLEC") == (not right)
     rig.write("HLREG0", rig.read("HLREG0") & ~(1 << 27))
     rig.wire(data)
@@ -120,7 +116,7 @@ def test_pause_frames_pass_unless_flow_control_takes_them() -> None:
     assert rig.dwords(ring, 0)[2] & 1
     rig.write("MFLCN", 1 << 3)
     rig.wire(pause(1))
-    assert drops(rig) == {"rx_drop_control": 1}
+    assert rig.drops(RX_DROPS) == {"rx_drop_control": 1}
     rig.write("FCTRL", MPE)
     rig.wire(pause(1))
     assert rig.dwords(ring, 1)[2] & 1
@@ -130,7 +126,7 @@ def test_other_control_frames_need_pmcf() -> None:
     rig, ring = rig_with(MPE)
     other = pause(1)[:14] + b"\0\x02" + bytes(44)
     rig.wire(other)
-    assert drops(rig) == {"rx_drop_control": 1}
+    assert rig.drops(RX_DROPS) == {"rx_drop_control": 1}
     rig.write("FCTRL", MPE | PMCF)
     rig.wire(other)
     assert rig.dwords(ring, 0)[2] & 1

@@ -27,23 +27,8 @@ from bus.messages import (
 )
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.nic import trace
-from nodes.nic.page import RX_DROPS, TX_DROPS
 from nodes.nic.registers import DECODE, name_of
-from tests.nodes.nic.rig import Rig, frame
-
-
-def balanced(rig: Rig) -> None:
-    """The sums that the page promises."""
-    page = rig.page
-    for kind in range(3):
-        tx = [page.run(name)[kind] for name in ("tx_fetched", "tx_frames_out", *TX_DROPS)]
-        assert tx[0] == sum(tx[1:])
-        names = ("rx_frames_in", "rx_dma", "rx_buffered", *RX_DROPS)
-        rx = [page.run(name)[kind] for name in names]
-        assert rx[0] == sum(rx[1:])
-    assert page["msi_raised"] == (
-        page["msi_out"] + page["msi_merged_pba"] + page["msi_cleared"] + page["msi_pending"]
-    )
+from tests.nodes.nic.rig import Rig, balanced, frame
 
 
 def test_read_is_answered_after_the_writes_before_it() -> None:

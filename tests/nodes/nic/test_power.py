@@ -13,8 +13,7 @@ from bus.messages import (
 )
 from nodes.machine import APIC, LAN
 from nodes.nic.configspace import AER
-from tests.nodes.nic.rig import Rig, frame
-from tests.nodes.nic.test_node import balanced
+from tests.nodes.nic.rig import Rig, balanced, frame
 
 RAL0 = 0xA200
 ONES = 0xFFFFFFFF
@@ -34,6 +33,14 @@ def test_without_power_reads_are_all_ones_writes_vanish_and_the_laser_is_off() -
     answers = [message for _, message in said if isinstance(message, Completion)]
     assert answers == [Completion(1, 0), Completion(2, ONES), Completion(3, 0xFFFF)]
     balanced(rig)
+
+
+def test_a_write_right_behind_the_loss_of_power_vanishes_too() -> None:
+    rig = Rig()
+    rig.enable()
+    rig.give((APIC, SlotPower(0)), ("cpu0", MemWrite(0, RAL0, 0x1234)))
+    assert rig.page["unsupported_requests"] == 0
+    assert rig.page["mmio_writes"] > 0
 
 
 def test_with_power_again_the_card_is_as_from_the_factory() -> None:

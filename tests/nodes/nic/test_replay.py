@@ -76,7 +76,6 @@ class Player:
         self._last: dict[int, tuple[int, int]] = {}  # offset: (wanted, got) of the last read
         self._tx = self._rx = 0
         self._rx_buffers = 0
-        self._tx_frames: list[tuple[int, int, bytes]] = []
         self._heard = self._listened = 0
 
     def play(self, steps: list[Step]) -> None:

@@ -15,6 +15,7 @@ from tests.nodes.nic.offloads import (
     ALL,
     DEXT,
     EOP,
+    ETHER,
     IFCS,
     IXSM,
     RS,
@@ -29,14 +30,9 @@ from tests.nodes.nic.offloads import (
     rebuilt,
     rig_with,
 )
-from tests.nodes.nic.rig import MAC, PEER, Rig, frame
+from tests.nodes.nic.rig import Rig, frame
 
-ETHER = Ether(src=MAC, dst=PEER)
 BODY = bytes(i % 251 for i in range(200_000))
-
-
-def drops(rig: Rig) -> dict[str, int]:
-    return {name: sum(rig.page.run(name)) for name in TX_DROPS if sum(rig.page.run(name))}
 
 
 def put_packet(rig: Rig, ring: int, buffers: int, packet: Packet, first: int, vlan: int = 0) -> int:
@@ -64,7 +60,7 @@ def segments(packet: Packet, mss: int, vlan: int = 0) -> list[bytes]:
     )  # fmt: skip
     end = put_packet(rig, ring, buffers, packet, 100, vlan)
     frames = rig.frames(rig.write("TDT", end))
-    assert drops(rig) == {}
+    assert rig.drops(TX_DROPS) == {}
     assert rig.read("GPTC") == len(frames)
     assert rig.done(ring, end - 1)
     return frames
@@ -175,7 +171,7 @@ def test_senseless_segmentation_costs_the_packet_only(
     put_data(rig, ring, 1, buffers, BODY[:size], IXSM | TXSM, ALL | TSE, payload)
     put_data(rig, ring, 2, buffers + 16384, frame(90))
     assert rig.frames(rig.write("TDT", 3)) == [frame(90)]
-    assert drops(rig) == {"tx_drop_offload": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_offload": 1}
 
 
 def test_segment_longer_than_the_wire_carries_is_dropped() -> None:
@@ -184,7 +180,7 @@ def test_segment_longer_than_the_wire_carries_is_dropped() -> None:
     put_context(rig, ring, 0, 20, 20, mss=10_000)
     end = put_packet(rig, ring, buffers, packet, 100)
     assert [len(f) for f in rig.frames(rig.write("TDT", end))] == [2054]
-    assert drops(rig) == {"tx_drop_oversize": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_oversize": 1}
 
 
 def test_packet_without_an_end_is_not_kept_for_ever() -> None:
@@ -196,7 +192,7 @@ def test_packet_without_an_end_is_not_kept_for_ever() -> None:
     put_data(rig, ring, 8, buffers, BODY[:100], 0, EOP | DEXT | RS)
     put_data(rig, ring, 9, buffers, frame())
     assert rig.frames(rig.write("TDT", 10)) == [frame()]
-    assert drops(rig) == {"tx_drop_oversize": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_oversize": 1}
 
 
 def test_long_pass_goes_on_in_another_turn(monkeypatch: pytest.MonkeyPatch) -> None:

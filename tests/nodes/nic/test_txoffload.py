@@ -14,6 +14,7 @@ from tests.nodes.nic.offloads import (
     ALL,
     DEXT,
     EOP,
+    ETHER,
     IC,
     IFCS,
     IXSM,
@@ -29,13 +30,7 @@ from tests.nodes.nic.offloads import (
     rebuilt,
     rig_with,
 )
-from tests.nodes.nic.rig import MAC, PEER, Rig, frame
-
-ETHER = Ether(src=MAC, dst=PEER)
-
-
-def drops(rig: Rig) -> dict[str, int]:
-    return {name: sum(rig.page.run(name)) for name in TX_DROPS if sum(rig.page.run(name))}
+from tests.nodes.nic.rig import Rig, frame
 
 
 def sent(packet: bytes, popts: int, kind: int, ip: int = 20, ipv4: bool = True) -> bytes:
@@ -44,7 +39,7 @@ def sent(packet: bytes, popts: int, kind: int, ip: int = 20, ipv4: bool = True) 
     put_context(rig, ring, 0, ip, 0, kind=kind, ipv4=ipv4)
     put_data(rig, ring, 1, buffers, packet, popts)
     (out,) = rig.frames(rig.write("TDT", 2))
-    assert drops(rig) == {}
+    assert rig.drops(TX_DROPS) == {}
     return out
 
 
@@ -199,7 +194,7 @@ def test_context_that_does_not_fit_costs_the_packet_only(
     put_data(rig, ring, 1, buffers, frame(100), popts, command)
     put_data(rig, ring, 2, buffers + 4096, frame(90))
     assert rig.frames(rig.write("TDT", 3)) == [frame(90)]
-    assert drops(rig) == {"tx_drop_offload": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_offload": 1}
     assert rig.done(ring, 1)
 
 
@@ -207,7 +202,7 @@ def test_offload_without_any_context_is_dropped() -> None:
     rig, ring, buffers = rig_with()
     put_data(rig, ring, 0, buffers, frame(100), IXSM)
     assert rig.frames(rig.write("TDT", 1)) == []
-    assert drops(rig) == {"tx_drop_offload": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_offload": 1}
 
 
 def test_contexts_are_forgotten_when_the_queue_starts_anew() -> None:
@@ -219,7 +214,7 @@ def test_contexts_are_forgotten_when_the_queue_starts_anew() -> None:
     packet = ETHER / IP(dst="10.0.0.1") / ICMP()
     put_data(rig, ring, 1, buffers, bytes(packet), IXSM)
     assert rig.frames(rig.write("TDT", 2)) == []
-    assert drops(rig) == {"tx_drop_offload": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_offload": 1}
 
 
 def test_without_txcrcen_the_buffer_brings_the_fcs() -> None:
@@ -227,4 +222,4 @@ def test_without_txcrcen_the_buffer_brings_the_fcs() -> None:
     rig.write("HLREG0", rig.read("HLREG0") & ~1)
     put_data(rig, ring, 0, buffers, frame(100))
     assert rig.frames(rig.write("TDT", 1)) == []
-    assert drops(rig) == {"tx_drop_fcs": 1}
+    assert rig.drops(TX_DROPS) == {"tx_drop_fcs": 1}

@@ -190,6 +190,7 @@ class IrqTable:
         self.system_entry: dict[int, SystemEntry] = {}  # by vector: not for devices
         self.cleanup_list: list[tuple[int, int]] = []  # (irq, serial) that have moved away
         self.gsi: dict[int, GsiUse] = {}  # on the boot CPU
+        self.gsi_of: dict[int, int] = {}  # likewise, by NIC: what pci_irq gave it
         self.resend_list: list[IrqDesc] = []  # irqs_resend
         self.resend_tasklet: Tasklet | None = None
         self.poll_timer: Timer | None = None  # poll_spurious_irq_timer

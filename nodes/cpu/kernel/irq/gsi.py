@@ -106,6 +106,8 @@ def pci_irq(cpu: Cpu, nic: int) -> Context:
         return 0
     gsi = cpu.machine.gsi(nic, pin)
     irq: int = yield from acpi_register_gsi(cpu, gsi)
+    if irq >= 0:
+        cpu.irq.gsi_of[nic] = gsi
     name, letter = cpu.machine.nics[nic].pci_name, "ABCD"[pin - 1]
     if irq < 0:
         printk(cpu, f"ixgbe {name}: PCI INT {letter}: failed to register GSI", KERN_WARNING)
@@ -119,12 +121,10 @@ def pci_irq(cpu: Cpu, nic: int) -> Context:
 
 
 def pci_irq_disable(cpu: Cpu, nic: int) -> Context:
-    """acpi_pci_irq_disable: the device gives its irq back."""
-    pin = yield from read_config(cpu, nic, PCI_INTERRUPT_PIN, 1)
-    if 1 <= pin <= _PIN_LAST:
-        gsi = cpu.machine.gsi(nic, pin)
-        if gsi in cpu.irq.gsi:
-            yield from acpi_unregister_gsi(cpu, gsi)
+    """acpi_pci_irq_disable: the device gives its irq back; it is not asked, it may be gone."""
+    gsi = cpu.irq.gsi_of.pop(nic, None)
+    if gsi is not None:
+        yield from acpi_unregister_gsi(cpu, gsi)
 
 
 def pci_intx(cpu: Cpu, nic: int, *, enable: bool) -> Context:

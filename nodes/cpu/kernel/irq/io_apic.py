@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bus.messages import MemWrite
+from nodes.cpu.kernel.apic import FLAT_CPUS_MAX
 from nodes.cpu.kernel.irq.desc import IRQD_IRQ_MASKED, IrqChip, IrqDesc
 from nodes.cpu.kernel.irq.migration import irq_move_irq
 from nodes.cpu.kernel.irq.x86_chips import (
@@ -42,7 +43,6 @@ _ID, _VERSION, _ARBITRATION, _REDIRECTION = 0x00, 0x01, 0x02, 0x10
 DELIVERY = {"fixed": 0 << 8, "lowest": 1 << 8}
 _SMI, _MODE = 2 << 8, 7 << 8
 LOGICAL, ACTIVE_LOW, REMOTE_IRR, LEVEL, MASKED = 1 << 11, 1 << 13, 1 << 14, 1 << 15, 1 << 16
-FLAT_CPUS_MAX = 8
 _ID_MAX = 0xF
 #: The MADT overrides one of the ISA irqs: IRQ 0 is wired to pin 2.
 TIMER_IRQ, CASCADE_IRQ, TIMER_PIN = 0, 2, 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from errno import ENOSPC
 
+from nodes.cpu.kernel.apic import FLAT_CPUS_MAX
 from nodes.cpu.kernel.irq.system_vectors import (
     FIRST_EXTERNAL_VECTOR,
     IA32_SYSCALL_VECTOR,
@@ -19,7 +20,6 @@ from nodes.cpu.kernel.irq.system_vectors import (
 from nodes.cpu.kernel.irq.vector import VECTOR_UNUSED, IrqCfg, Log, VectorSpace, cpus_of
 from nodes.cpu.kernel.params import Params
 
-FLAT_CPUS_MAX = 8
 _STEP = 16
 _START = FIRST_EXTERNAL_VECTOR + 1
 #: IRQ_MOVE_CLEANUP and the system call gate; the rest of used_vectors lies past devices_end.

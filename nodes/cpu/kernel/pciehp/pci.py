@@ -2,7 +2,7 @@
 
 A new device is found, its driver probes it, and a uevent tells udev; the machine's own
 configuration (ifcfg files and the like) takes a bond's slave into its bond again, or gives the one
-NIC of a machine without a bond its address. ``Ifup`` is that configuration: boot hands it over.
+NIC of a machine without a bond its address. ``cpu.ifup`` is that configuration: boot hands it over.
 
 The log has the line that says what was found; those about BARs are left out, as a request here
 names its BAR and not an address.
@@ -10,7 +10,6 @@ names its BAR and not an address.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.pci import (
@@ -27,8 +26,6 @@ from nodes.cpu.kernel.sched import kthread_run
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-Ifup = Callable[["Cpu", int], Context]
 
 
 def pciehp_configure_device(cpu: Cpu, ctrl: Controller) -> Context:

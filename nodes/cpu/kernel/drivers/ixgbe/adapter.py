@@ -98,11 +98,6 @@ class Ring:
         for at, count in ((self.tx_desc, self.tx_count), (self.rx_desc, self.rx_count)):
             cpu.ram.bytes[at : at + count * 16] = bytes(count * 16)
 
-    def descs_unused(self, cpu: Cpu) -> int:
-        """ixgbe_desc_unused of the transmit ring."""
-        words = cpu.ram.words64
-        return (words[self.state + NTC] - words[self.state + NTU] - 1) % self.tx_count
-
 
 _EMPTY = (NTU, NTC, RX_NTC, RX_TAIL, TX_STOPPED, CHECK_FOR_TX_HANG, HANG_CHECK_ARMED, TIME_STAMP)
 
@@ -124,7 +119,6 @@ class Hw:
     eeprom_words: int = 0
     firmware: str = ""
     fw_version: int | None = None
-    pba: str = ""
     stats: dict[str, int] = field(default_factory=dict)
 
 
@@ -215,7 +209,7 @@ class Adapter:
             place = entry | ring.queue << 16 | self.netdev.ifindex << 32
             cpu.trace(_XMIT, skb.key, place | len(skb.frame) << 48)
         if length > BUFFER_BYTES:
-            entry = self._tx_map(cpu, frame, ring, entry)
+            entry = self.tx_map(cpu, frame, ring, entry)
         else:
             address = ring.tx_buffers + entry * BUFFER_BYTES
             ram.bytes[address : address + length] = frame
@@ -244,8 +238,8 @@ class Adapter:
         else:
             words[state + STACK_XOFF] &= ~(1 << cpu.number)
 
-    def _tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
-        """ixgbe_tx_map of a frame that takes several descriptors; returns the next free one."""
+    def tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
+        """ixgbe_tx_map: a frame into as many descriptors as it takes; returns the next free one."""
         ram = cpu.ram
         for begin in range(0, len(frame), BUFFER_BYTES):
             piece = frame[begin : begin + BUFFER_BYTES]

@@ -27,7 +27,8 @@ RXPB_KB, TXPB_KB = 512, 160
 MAX_RX_DESC_POLL = MAX_TX_DESC_POLL = 10
 SEC_RX_POLLS, FDIR_INIT_DONE_POLLS = 40, 10
 MAX_STD_FRAME = 1518
-#: rx-usecs up to this keep WTHRESH at 1: interrupts come often enough to see each completion.
+#: EITR's interval as the driver keeps it (us << 2): below this, more than 100,000 interrupts a
+#: second, WTHRESH is 1, so that each finds the completions until then.
 ITR_100K = 40
 
 

@@ -66,6 +66,7 @@ _GLOBAL: tuple[tuple[str, str, str], ...] = (
 #: Names that came later than the driver of 2.6.18 (3.2.9-k2), and than that of 3.10 (3.13.10-k).
 _SINCE_310 = ("fdir_overflow", "os2bmc", "fcoe_noddp")
 _SINCE_61 = ("alloc_rx_page", "tx_hwtstamp", "rx_hwtstamp", "tx_ipsec", "rx_ipsec")
+_LATE = {"3.2.9": _SINCE_310 + _SINCE_61, "3.13.10": _SINCE_61, "6.1": ()}
 
 
 def get_ethtool_stats(cpu: Cpu, adapter: Adapter) -> Context:
@@ -80,20 +81,16 @@ def get_ethtool_stats(cpu: Cpu, adapter: Adapter) -> Context:
         "tx_timeout_count": adapter.tx_timeout_count,
         "tx_restart_queue": sum(words[r.state + TX_RESTART] for r in adapter.all_rings),
     }
+    late = _LATE[cpu.params.ixgbe_stats]
     rows: list[tuple[str, int]] = []
     for name, source, key in _GLOBAL:
-        if name.startswith(_late(cpu)) and name not in ("alloc_rx_page_failed",):
+        if name.startswith(late) and name != "alloc_rx_page_failed":
             continue
         value = {"net": net, "own": own, "hw": held, "": {}}[source].get(key or name, 0)
         if key in ("gorc", "gotc"):
             value += held[f"{key}_high"] << 32
         rows.append((name, value))
     return rows + _queue_rows(cpu, adapter) + _priority_rows(held)
-
-
-def _late(cpu: Cpu) -> tuple[str, ...]:
-    names = {"3.2.9": _SINCE_310 + _SINCE_61, "3.13.10": _SINCE_61, "6.1": ("?",)}
-    return names[cpu.params.ixgbe_stats]
 
 
 def _queue_rows(cpu: Cpu, adapter: Adapter) -> list[tuple[str, int]]:
@@ -154,9 +151,7 @@ def set_channels(cpu: Cpu, adapter: Adapter, combined: int) -> Context:
     """ixgbe_set_channels; more queue pairs than CPUs are not made."""
     if not 0 < combined <= MAX_FDIR_INDICES:
         return -hw.EINVAL
-    queues = min(combined, cpu.machine.queues)
-    _, rx, tx = get_ringparam(adapter)
-    return (yield from main.reopen(cpu, adapter, queues, tx, rx))
+    return (yield from main.setup_tc(cpu, adapter, min(combined, cpu.machine.queues)))
 
 
 def get_coalesce(adapter: Adapter) -> int:
@@ -197,7 +192,9 @@ def get_rxfh(cpu: Cpu, adapter: Adapter) -> Context:
 
 def get_regs(cpu: Cpu, adapter: Adapter, addresses: list[int]) -> Context:
     """ixgbe_get_regs: each register; EICR is read as EICS, which clears nothing, and statistics are
-    the driver's own sums."""
+    the driver's own sums (with ``fast_probe`` the service task leaves most of them for now)."""
+    if adapter.fast and not adapter.down:
+        yield from stats.update_stats(cpu, adapter, all_of_them=True)
     sums = {register: adapter.hw.stats[name] & ALL_ONES for name, register in stats.UPDATE}
     silent = frozenset(stats.CLEAR)
     values: list[int] = []

@@ -90,12 +90,11 @@ def e_err(cpu: Cpu, adapter: Adapter, text: str) -> None:
 
 
 def check_fw_error(cpu: Cpu, adapter: Adapter) -> Context:
-    """ixgbe_check_fw_error: does the firmware say that it is broken? True if it does."""
+    """ixgbe_check_fw_error: the log tells if the firmware says that it is broken."""
     if cpu.params.ixgbe_health_checks != "on":
-        return False
+        return
     fwsm = yield from known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)
     broken = bool(fwsm & regs.FWSM_EXT_ERR) or not fwsm & regs.FWSM_FW_VALID
     if broken and not adapter.removed:
         text = f"Warning firmware error detected FWSM: 0x{fwsm:08X}"
         printk(cpu, f"{driver_prefix(cpu, adapter)}: {text}", KERN_ERR)
-    return False

@@ -19,7 +19,7 @@ from nodes.cpu.kernel.timer import msleep
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-EEPROM_DEV_ADDR, EEPROM_DEV_ADDR2 = 0xA0, 0xA2
+EEPROM_DEV_ADDR = 0xA0
 IDENTIFIER = 0x0
 RETRIES_IDENTIFIER, RETRIES, ACK_POLLS, CLOCK_STRETCHING_POLLS = 2, 10, 10, 500
 

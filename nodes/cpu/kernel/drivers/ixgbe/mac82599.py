@@ -33,7 +33,7 @@ def reset_hw(cpu: Cpu, adapter: Adapter) -> Context:
     if error and cpu.params.master_disable != "if-enabled":  # the oldest driver went on
         return error
     error = yield from phy.identify_phy(cpu, adapter)
-    yield from _mng_enabled(cpu, adapter)
+    yield from mng_enabled(cpu, adapter)
     if error == -EOPNOTSUPP:
         return error
     if adapter.hw.sfp_setup_needed and not adapter.fast:
@@ -94,7 +94,7 @@ def _restore_autoc(cpu: Cpu, adapter: Adapter) -> Context:
         adapter.write_reg(regs.AUTOC2, autoc2 & ~regs.AUTOC2_UPPER_MASK | upper)
 
 
-def _mng_enabled(cpu: Cpu, adapter: Adapter) -> Context:
+def mng_enabled(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_mng_enabled: firmware in pass-through mode wants the link kept."""
     fwsm = yield from known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)
     if fwsm & regs.FWSM_MODE_MASK != regs.FWSM_MODE_PT:
@@ -113,7 +113,7 @@ def setup_sfp_modules(cpu: Cpu, adapter: Adapter) -> Context:
     hw = adapter.hw
     if hw.sfp_type is phy.SfpType.UNKNOWN:
         return 0
-    yield from _mng_enabled(cpu, adapter)
+    yield from mng_enabled(cpu, adapter)
     key = phy.init_key(hw.sfp_type, hw.lan_id)
     at: int = yield from eeprom.get_sfp_init_sequence_offsets(cpu, adapter, key)
     if at < 0:

@@ -281,9 +281,9 @@ def up(cpu: Cpu, adapter: Adapter) -> Context:
     yield from _up_complete(cpu, adapter)
 
 
-def reopen(cpu: Cpu, adapter: Adapter, queues: int, tx_count: int, rx_count: int) -> Context:
-    """What ixgbe_setup_tc and ixgbe_set_ringparam do to a port that is up: everything is given
-    back, the sizes change, and it is opened again; returns 0 or a negative errno."""
+def setup_tc(cpu: Cpu, adapter: Adapter, queues: int) -> Context:
+    """ixgbe_setup_tc: a port that is up gives everything back and is opened again with this many
+    queue pairs; returns 0 or a negative errno."""
     running = not adapter.down
     if running:
         yield from down(cpu, adapter)
@@ -292,7 +292,8 @@ def reopen(cpu: Cpu, adapter: Adapter, queues: int, tx_count: int, rx_count: int
         if queues != len(adapter.rings):
             for irq in irqs:
                 forget_affinity(cpu, irq)
-    yield from publish_adapter(cpu, adapter, True, queues, tx_count, rx_count)
+    ring = adapter.all_rings[0]
+    yield from publish_adapter(cpu, adapter, True, queues, ring.tx_count, ring.rx_count)
     if not running:
         return 0
     return (yield from open_(cpu, adapter))

@@ -38,8 +38,8 @@ def print_probe(cpu: Cpu, adapter: Adapter) -> Context:
     yield from common.set_lan_id(cpu, adapter)
     status = yield from pci.read_config(cpu, adapter.nic, PCI_LNKSTA, 2)
     width, speed = status >> 4 & 0x3F, _GENERATIONS.get(status & 0xF, 0.0)
-    adapter.hw.pba = yield from eeprom.read_pba(cpu, adapter)
-    board = f"{_phy(cpu, adapter)}, PBA No: {adapter.hw.pba}"
+    pba = yield from eeprom.read_pba(cpu, adapter)
+    board = f"{_phy(cpu, adapter)}, PBA No: {pba}"
     if cpu.params.log_format == "6.1":
         rate = speed * width * 8 / 10
         printk(

@@ -111,25 +111,22 @@ def _reg_test(cpu: Cpu, adapter: Adapter) -> Context:
             if row.kind == "w":
                 adapter.write_reg(offset, row.write)
                 continue
-            values = _PATTERNS if row.kind == "p" else (ALL_ONES,)
-            good = yield from _try(cpu, adapter, offset, values, row.mask, row.write)
-            if not good:
+            if not (yield from _try(cpu, adapter, row, offset)):
                 return offset
     return 0
 
 
-def _try(
-    cpu: Cpu, adapter: Adapter, offset: int, values: tuple[int, ...], mask: int, write: int
-) -> Context:
-    """reg_pattern_test and reg_set_and_check: bits of ``mask`` keep what is written."""
-    for value in values:
+def _try(cpu: Cpu, adapter: Adapter, row: _Row, offset: int) -> Context:
+    """reg_pattern_test: a pattern comes back as what ``mask`` leaves of it; reg_set_and_check:
+    other bits than those of ``mask`` do not count."""
+    for value in _PATTERNS if row.kind == "p" else (ALL_ONES,):
         before = yield from hw.read_reg(cpu, adapter, offset)
-        adapter.write_reg(offset, value & write)
+        adapter.write_reg(offset, value & row.write)
         got = yield from hw.read_reg(cpu, adapter, offset)
         adapter.write_reg(offset, before)
-        if value is ALL_ONES and mask == 1:
-            got &= mask
-        if adapter.removed or got != value & write & mask:
+        if row.kind == "s":
+            got &= row.mask
+        if adapter.removed or got != value & row.write & row.mask:
             return False
     return True
 
@@ -186,13 +183,7 @@ def _run_loopback(cpu: Cpu, adapter: Adapter) -> Context:
     rounds = max(ring.rx_count, ring.tx_count) // _FRAMES * 2 + 2
     for _ in range(rounds):
         for _ in range(_FRAMES):
-            address = ring.tx_buffers + entry * BUFFER_BYTES
-            ram.bytes[address : address + len(frame)] = frame
-            at = ring.tx_desc + entry * 16
-            ram.words64[at >> 3] = address
-            ram.words32[(at >> 2) + 3] = len(frame) << 14
-            ram.words32[(at >> 2) + 2] = regs.TXD_CMD | regs.TXD_LAST | len(frame)
-            entry = (entry + 1) % ring.tx_count
+            entry = adapter.tx_map(cpu, frame, ring, entry)
             adapter.write_reg(regs.tx_queue(0) + 0x18, entry)
             yield
         yield from msleep(cpu, 200)

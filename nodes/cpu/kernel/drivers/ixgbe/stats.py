@@ -81,8 +81,8 @@ def clear_hw_cntrs(cpu: Cpu, adapter: Adapter) -> Context:
 
 
 def update_stats(cpu: Cpu, adapter: Adapter, *, all_of_them: bool = False) -> Context:
-    """Add what the registers hold. With ``fast_probe`` the service task reads only those that
-    matter to the kernel; the rest wait in the hardware until somebody asks."""
+    """Add what the registers hold. With ``fast_probe`` the service task reads only some of them;
+    the rest wait in the hardware until ethtool asks for all."""
     held = adapter.hw.stats
     rows = _SHORT if adapter.fast and not all_of_them else UPDATE
     for name, register in rows:

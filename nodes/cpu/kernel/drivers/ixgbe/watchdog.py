@@ -164,17 +164,14 @@ def _sfp_detection(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
     service.sfp_poll_time = cpu.jiffies() + msecs_to_jiffies(cpu, SFP_POLL_MS) - 1
     before = adapter.hw.sfp_type
     error = yield from phy.identify_sfp_module(cpu, adapter)
-    yield from hw.known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)  # ixgbe_mng_enabled
+    yield from mac82599.mng_enabled(cpu, adapter)
+    if not (error or adapter.removed):
+        error = yield from mac82599.setup_sfp_modules(cpu, adapter)
     if error == -hw.EOPNOTSUPP:
         for line in _UNSUPPORTED:
             hw.e_err(cpu, adapter, line)
         return
     if error == -hw.ENOENT or adapter.removed:
-        return
-    error = yield from mac82599.setup_sfp_modules(cpu, adapter)
-    if error == -hw.EOPNOTSUPP:
-        for line in _UNSUPPORTED:
-            hw.e_err(cpu, adapter, line)
         return
     service.sfp_needs_reset = False
     service.need_link_config = True
