@@ -710,6 +710,10 @@ class Ram:
     def _node_word(self, node: str, word: int) -> int:
         return _HEADER_NODE_WORD + self._number[node] * _HEADER_NODE_WORDS + word
 
+    def incarnation_word(self, node: str) -> int:
+        """Place of ``incarnation`` in ``words64``, for who looks at each message."""
+        return self._node_word(node, 0)
+
     def incarnation(self, node: str) -> int:
         """Which life of ``node`` is the present one: 1, 2, ...; 0 before the first."""
         value: int = self.words64[self._node_word(node, 0)]

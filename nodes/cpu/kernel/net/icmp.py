@@ -135,7 +135,8 @@ def icmp_rcv(cpu: Cpu, skb: SkBuff, taken: bool) -> Context:
     """Verify and dispatch by type; an echo reply has nothing left to do here."""
     message = skb.frame[34:]
     kind = message[0] if message else 0xFF
-    cpu.trace(_RCV, skb.key, kind)
+    if cpu.trace_mask >> _RCV & 1:
+        cpu.trace(_RCV, skb.key, kind)
     cpu.words[_ICMP_IN + (kind if kind < ICMP_TYPES else ICMP_TYPES)] += 1
     if len(message) < 8 or checksum(message):
         snmp_inc(cpu, "Icmp InErrors")

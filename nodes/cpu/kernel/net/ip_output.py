@@ -113,7 +113,8 @@ def ip_send(
     if rt.discard:  # dst_discard: its device went down since
         kfree_skb_reason(cpu, skb, "NOT_SPECIFIED")
         return 0
-    cpu.trace(_OUTPUT, key, rt.dev.ifindex)
+    if cpu.trace_mask >> _OUTPUT & 1:
+        cpu.trace(_OUTPUT, key, rt.dev.ifindex)
     if not nf_hook(cpu, POST_ROUTING, skb):
         passed = yield from nf_hook_slow(cpu, POST_ROUTING, skb)
         if not passed:

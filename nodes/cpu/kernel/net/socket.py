@@ -157,7 +157,8 @@ def sock_queue_rcv(cpu: Cpu, sock: Socket, skb: SkBuff) -> None:
         return
     cpu.words[(_DELIVERED if mine else _DUPS) + skb.cls] += 1
     sock.receive_queue.append(skb)
-    cpu.trace(_QUEUE_RCV, skb.key, sock.number)
+    if cpu.trace_mask >> _QUEUE_RCV & 1:
+        cpu.trace(_QUEUE_RCV, skb.key, sock.number)
     wake_reader(cpu, sock)
 
 

@@ -164,7 +164,8 @@ class Adapter:
         if self.removed:
             return
         self.cpu.words[self._writes] += 1
-        self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
+        if self.cpu.trace_mask >> _MMIO_WRITE & 1:
+            self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
         self.cpu.post(self.name, MemWrite(0, register, value))
 
     def irq_enable_queue(self, queue: int) -> None:
@@ -225,7 +226,8 @@ class Adapter:
             if words[state + ADJ_LIMIT] < queued:
                 self._stack_xoff(cpu, state, queued)
         self.write_reg(regs.tx_queue(ring.queue) + 0x18, entry)
-        cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
+        if cpu.trace_mask >> _DOORBELL & 1:
+            cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True
 
     def _stack_xoff(self, cpu: Cpu, state: int, queued: int) -> None:

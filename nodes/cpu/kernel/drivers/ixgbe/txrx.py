@@ -181,7 +181,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
             words[(at >> 1) + 1] = 0
         skb = received_skb(frame, netdev)
         cpu.words[polled + skb.cls] += 1
-        cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
+        if cpu.trace_mask >> _CLEAN & 1:
+            cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
         entry = (entry + 1) % count
         done += 1
         if status & regs.RXD_ERR_RXE or length < 14:
