@@ -25,14 +25,9 @@ from typing import Any
 import psutil
 
 from benchmarks.frames import measure as measure_frames
+from benchmarks.machines import machine_settings
 from benchmarks.ring import PLACEMENTS, run_ring
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.machine import (
-    BondSettings,
-    GatewaySettings,
-    MachineSettings,
-    NicSettings,
-)
 from orchestrator import kernellog
 from orchestrator.processes import ProcessMachine
 
@@ -45,15 +40,6 @@ BIG_MACHINE_CPUS = 32
 REGISTER_ROUNDS = 5000
 PINNED_TO = 0
 GUARD_MS = 120_000
-
-
-def machine_settings(name: str, cpus: int) -> MachineSettings:
-    """The bonded pair, with any number of CPUs."""
-    nics = tuple(
-        NicSettings(f"eth{n}", n, bytes((0x00, 0x1B, 0x21, 0, 0, n + 1))) for n in range(2)
-    )
-    bond = BondSettings(slaves=("eth0", "eth1"))
-    return MachineSettings(name, "6.1", cpus, nics, bond, GatewaySettings())
 
 
 def say(text: str) -> None:
