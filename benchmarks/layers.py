@@ -7,11 +7,10 @@ is not in it: ZeroMQ, epoll and waking up; ``benchmarks.run`` has these, as what
 of a real flood use beyond this table.
 
 Time is taken twice, by turns: CPU time without a profiler, for the total of each kind of process,
-and ``cProfile``'s, for how it divides. Whoever else uses the computer meanwhile can only add to the
-latter, so of each function the lower quartile of many short blocks counts. A profiler charges each
-call (measured on an empty function: to who is called, to who calls) and makes all of Python slower,
-by a factor that follows from the two totals. ``share`` is after both are taken away, ``raw_share``
-before. Layers are those of ``benchmarks.layermap``; a generator that is resumed counts as a call.
+and ``cProfile``'s, for how it divides (``benchmarks.profiles``). Whoever else uses the computer
+meanwhile can only add to the latter, so of each function the lower quartile of many short blocks
+counts. ``share`` is without the profiler's own cost, ``raw_share`` with it. Calls are exact; a
+generator that is resumed counts as one.
 
     python -m benchmarks.layers [--json] [--top N] [--quick]
 """
@@ -27,12 +26,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks.layermap import CALLER, ORDER, REST, layer_of, name_of
+from benchmarks.layermap import ORDER, REST
 from benchmarks.machines import machine_settings
+from benchmarks.profiles import (
+    Function,
+    by_layer,
+    calibration,
+    clock_ns,
+    combined,
+    functions_of,
+    net_seconds,
+)
 from bus.codec import decode_batch, encode_batch
 from bus.node import Inbox, Node, Surroundings
 from bus.simulation import NodeFactory, Place
@@ -46,7 +52,6 @@ OUTSTANDING = 64
 BLOCKS, PACKETS = 12, 250
 QUICK_BLOCKS = 3
 _GUARD_MS = 60_000
-_CALIBRATION = 50_000
 
 
 class Meter:
@@ -198,163 +203,6 @@ WORKLOADS: Mapping[str, tuple[str, Command]] = {
 }
 
 
-# ---------------------------------------------------------------- from profile to layers
-
-
-class Function(NamedTuple):
-    """One function of a profile: what it was charged itself, in seconds."""
-
-    name: str
-    self_s: float
-    calls: int
-    made: int  # calls of Python functions made by it
-    callers: Mapping[str, int]  # calls by caller
-
-    def plus(self, other: Function) -> Function:
-        """Both, under one name."""
-        by = dict(self.callers)
-        for caller, calls in other.callers.items():
-            by[caller] = by.get(caller, 0) + calls
-        return Function(
-            self.name,
-            self.self_s + other.self_s,
-            self.calls + other.calls,
-            self.made + other.made,
-            by,
-        )
-
-
-def functions_of(profile: cProfile.Profile) -> list[Function]:
-    """The Python functions of a profile."""
-    entries = [e for e in profile.getstats() if isinstance(e.code, CodeType)]
-    callers: dict[str, dict[str, int]] = {}
-    for entry in entries:
-        for callee in entry.calls or ():
-            by = callers.setdefault(name_of(callee.code), {})
-            caller = name_of(entry.code)
-            by[caller] = by.get(caller, 0) + callee.callcount
-    return [
-        Function(
-            name_of(e.code),
-            e.inlinetime,
-            e.callcount,
-            sum(callee.callcount for callee in e.calls or ()),
-            callers.get(name_of(e.code), {}),
-        )
-        for e in entries
-    ]
-
-
-@cache
-def clock_ns() -> int:
-    """What looking at the CPU clock twice takes of the time between; it is a system call."""
-    looks = []
-    for _ in range(2000):
-        began = time.thread_time_ns()
-        looks.append(time.thread_time_ns() - began)
-    return int(statistics.median(looks))
-
-
-@cache
-def calibration() -> tuple[float, float]:
-    """Seconds that the profiler charges a call: to who is called, to who calls."""
-
-    def leaf() -> None:
-        pass
-
-    def root() -> None:
-        for _ in range(_CALIBRATION):
-            leaf()
-
-    charges = []
-    for _ in range(5):
-        began = time.perf_counter()
-        root()
-        plain = (time.perf_counter() - began) / _CALIBRATION  # most of it is the call's, not leaf's
-        profile = cProfile.Profile(subcalls=True, builtins=False)
-        profile.enable()
-        root()
-        profile.disable()
-        by_name = {f.name.rpartition(".")[2]: f.self_s for f in functions_of(profile)}
-        called, caller = by_name["leaf"] / _CALIBRATION, by_name["root"] / _CALIBRATION
-        charges.append((called, max(0.0, caller - plain)))
-    return min(charges)
-
-
-def net_seconds(
-    functions: Sequence[Function], total_s: float, charge: tuple[float, float]
-) -> dict[str, float]:
-    """Seconds of each function without what the profiler charged for calls, scaled so that all of
-    them together are ``total_s``, the time without a profiler."""
-    called, caller = charge
-    net = {f.name: max(0.0, f.self_s - called * f.calls - caller * f.made) for f in functions}
-    fit = total_s / (sum(net.values()) or 1.0)
-    return {name: own * fit for name, own in net.items()}
-
-
-def shares_of_callers(kind: str, functions: Sequence[Function]) -> dict[str, dict[str, float]]:
-    """For each function, the layers it works for, with weights that sum to 1: its own, or those of
-    its callers by number of calls."""
-    callers = {f.name: f.callers for f in functions}
-    known: dict[str, dict[str, float]] = {}
-
-    def resolve(name: str, above: tuple[str, ...]) -> dict[str, float]:
-        if name in known:
-            return known[name]
-        layer = layer_of(kind, name)
-        if layer != CALLER:
-            return known.setdefault(name, {layer: 1.0})
-        by = {c: n for c, n in callers.get(name, {}).items() if c not in (*above, name)}
-        if not by:
-            return {REST: 1.0}
-        out: dict[str, float] = {}
-        for caller, calls in by.items():
-            for layer, weight in resolve(caller, (*above, name)).items():
-                out[layer] = out.get(layer, 0.0) + weight * calls / sum(by.values())
-        if not above:
-            known[name] = out
-        return out
-
-    return {name: resolve(name, ()) for name in callers}
-
-
-def combined(blocks: Sequence[Sequence[Function]]) -> list[Function]:
-    """One function a name: of its times in all blocks the lower quartile, the rest as last seen."""
-    times: dict[str, list[float]] = {}
-    last: dict[str, Function] = {}
-    for functions in blocks:
-        here: dict[str, Function] = {}
-        for f in functions:  # two code objects may have one name
-            known = here.get(f.name)
-            here[f.name] = f if known is None else known.plus(f)
-        for name, f in here.items():
-            times.setdefault(name, []).append(f.self_s)
-            last[name] = f
-    return [f._replace(self_s=_low(times[name], len(blocks))) for name, f in last.items()]
-
-
-def _low(times: Sequence[float], blocks: int) -> float:
-    """Lower quartile; the mean of what is not in every block (a timer's work, say)."""
-    if len(times) < blocks:
-        return sum(times) / blocks
-    return sorted(times)[(blocks - 1) // 4]
-
-
-def by_layer(
-    kind: str, functions: Sequence[Function], net: Mapping[str, float]
-) -> dict[str, tuple[float, float, float]]:
-    """Layer -> (net seconds, raw seconds, calls); all of them, in the order of the packet."""
-    weights = shares_of_callers(kind, functions)
-    rows = {layer: [0.0, 0.0, 0.0] for layer in ORDER[kind]}
-    for f in functions:
-        for layer, weight in weights[f.name].items():
-            row = rows[layer]
-            row[0] += net[f.name] * weight
-            row[1] += f.self_s * weight
-            row[2] += f.calls * weight
-    return {layer: (row[0], row[1], row[2]) for layer, row in rows.items()}
-
-
 # ---------------------------------------------------------------- measuring
 
 
@@ -437,23 +285,22 @@ def _figures(
 
 def table(figures: Mapping[str, Any], top: int = 0) -> str:
     """All workloads, as text of at most 80 columns."""
-    lines = []
+    lines = ["a packet: us, share (with the profiler's own cost), Python calls"]
     for name, (title, _) in WORKLOADS.items():
-        lines.append(f"{title}: us, share and Python calls a packet")
+        lines += ["", title]
         for kind, found in figures[name].items():
             lines.append(
-                f"  {kind:<33} {found['us']:8.2f} us {'':15} {found['calls']:8.1f} calls"
-                f"   (profiled: {found['raw_us']:.1f} us)"
+                f"  {kind:<33}{found['us']:8.2f} us{'':17}{found['calls']:8.1f}"
+                f"  ({found['raw_us']:.0f})"
             )
             for layer, row in found["layers"].items():
                 if layer != REST or row["share"] >= 0.005:
                     lines.append(
-                        f"    {layer:<31} {row['us']:8.2f} us {row['share']:5.0%}"
-                        f" (raw {row['raw_share']:3.0%}) {row['calls']:8.1f}"
+                        f"    {layer:<31}{row['us']:8.2f} us {row['share']:5.0%}"
+                        f" ({row['raw_share']:4.0%})    {row['calls']:8.1f}"
                     )
             for function, row in list(found["functions"].items())[:top]:
                 lines.append(f"      {row['us']:8.3f} us {row['calls']:7.2f} {function}")
-        lines.append("")
     return "\n".join(lines)
 
 

@@ -295,7 +295,7 @@ def main(argv: list[str]) -> int:
     full_probe_ms, _, _ = launch(2, count, fast_probe=False)
     big_ms, big_pss_mb, big_pss_mb_max = launch(BIG_MACHINE_CPUS, 1 if quick else 3)
     idle_percent = idle(3, 6) if quick else idle(IDLE_SETTLE_S, IDLE_S)
-    figures = {
+    figures: dict[str, Any] = {
         "rtt_ratio_pinned": pinned["rtt_ratio"],
         "rtt_ratio_free": free["rtt_ratio"],
         "flood_ratio": free["flood_ratio"],
