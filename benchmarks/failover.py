@@ -22,7 +22,7 @@ The bound is that of the kernel's own arithmetic, era by era (``Bound``):
     python -m benchmarks.failover [--seeds N] [--miimon MS,...] [--downdelay MS] [--era ERA,...]
                                   [--jobs N] [--json]
 
-Two jobs take about a minute for 200 seeds, three eras and three settings.
+200 seeds, three eras and three settings take some 130 s of CPU time: 70 s on two quiet cores.
 """
 
 from __future__ import annotations

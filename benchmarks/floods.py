@@ -6,7 +6,8 @@ own ring. So they share a NIC, a switch and the bond, but hand nothing to one an
 
 ``two_cpus_ratio`` is pings a second of both over those of one. What the computer itself allows is
 told beside it: one CPU's flood keeps ``cores_busy`` processors busy, all processes together, so
-with C of them the ratio cannot pass ``two_cpus_bound`` = C / cores_busy, however well it spreads.
+with C of them the ratio can hardly pass ``two_cpus_bound`` = C / cores_busy, however well it
+spreads (a ping costs a little less where more of them travel together).
 """
 
 from __future__ import annotations

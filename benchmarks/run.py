@@ -11,8 +11,8 @@ read, and a write with the read that pushes it, held against two hops of the rin
 costs layer by layer (``benchmarks.layers``); how long a failover lasts, against its bound
 (``benchmarks.failover``); launch, with and without the driver's full probe, idle, memory.
 
-Progress, tables and whether each target is met (``benchmarks.targets``) go to stderr, one JSON
-object to stdout; ``docs/benchmarks.md`` explains each figure.
+Progress, tables and, last, whether each target is met (``benchmarks.targets``) go to stderr, one
+JSON object to stdout; ``docs/benchmarks.md`` explains each figure.
 
     python -m benchmarks.run [--quick]
 """
@@ -337,8 +337,8 @@ def main(argv: list[str]) -> int:
         f"{beyond:.0f} beyond the layers: ZeroMQ (its thread: "
         f"{free['cpu_io_thread_us_per_ping']:.0f}), epoll, waking up"
     )
+    print(json.dumps(figures, indent=2), flush=True)
     say(targets.table(figures))
-    print(json.dumps(figures, indent=2))
     return 0
 
 
