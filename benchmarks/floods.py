@@ -13,8 +13,10 @@ spreads (a ping costs a little less where more of them travel together).
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import psutil
 
@@ -27,6 +29,13 @@ GUARD_MS = 120_000
 
 class NoSuchAddressError(RuntimeError):
     """The RSS key of this boot sends all of the gateway's addresses to one queue."""
+
+
+class Flood(NamedTuple):
+    """Answered pings a second, and the share of those that nobody answered."""
+
+    pings_per_s: float
+    lost: float
 
 
 def cpu_times_s(machine: ProcessMachine) -> dict[str, float]:
@@ -56,9 +65,9 @@ def flood(
     where: Sequence[tuple[str, str]],
     pings: int = PINGS,
     outstanding: int = OUTSTANDING,
-) -> float:
-    """Flood from each (CPU, address) at once; wall seconds until the last has ended. RuntimeError
-    if not every packet came back."""
+) -> Flood:
+    """Flood from each (CPU, address) at once, until the last has ended. RuntimeError if one does
+    not end, or hears nothing."""
     argv = ("ping", "-q", "-f", "-l", str(outstanding), "-c", str(pings))
     began = time.monotonic()
     jobs = [
@@ -66,25 +75,29 @@ def flood(
     ]
     over = machine.wait(lambda: all(job.done for job in jobs), GUARD_MS)
     took = time.monotonic() - began
+    received = 0
     for job in jobs:
         said = "".join(text for _, text in job.take())
-        if not over or job.exit_code != 0 or " 0% packet loss" not in said:
+        counted = re.search(r"(\d+) received", said)
+        if not over or job.exit_code != 0 or counted is None:
             raise RuntimeError(f"{' '.join(job.argv)} on {job.cpu}: {said or job}")
-    return took
+        received += int(counted[1])
+    return Flood(received / took, 1 - received / (pings * len(jobs)))
 
 
 def two_cpus(machine: ProcessMachine, near: str, far: str, pings: int = PINGS) -> dict[str, float]:
     """One CPU's flood, both CPUs' floods, and their ratio."""
     before = cpu_times_s(machine)
-    one = pings / flood(machine, [("cpu0", near)], pings)
+    one = flood(machine, [("cpu0", near)], pings)
     used = {name: now - before[name] for name, now in cpu_times_s(machine).items()}
-    busy = sum(used.values()) * one / pings
-    both = 2 * pings / flood(machine, [("cpu0", near), ("cpu1", far)], pings)
+    busy = sum(used.values()) * one.pings_per_s / pings
+    both = flood(machine, [("cpu0", near), ("cpu1", far)], pings)
     return {
-        "one_cpu_pings_per_s": one,
+        "one_cpu_pings_per_s": one.pings_per_s,
         "one_cpu_us_per_ping": sum(used[n] for n in machine.settings.cpu_names) / pings * 1e6,
-        "two_cpus_pings_per_s": both,
-        "two_cpus_ratio": both / one,
+        "two_cpus_pings_per_s": both.pings_per_s,
+        "two_cpus_lost": both.lost,
+        "two_cpus_ratio": both.pings_per_s / one.pings_per_s,
         "cores_busy": busy,
         "two_cpus_bound": max(1.0, len(os.sched_getaffinity(0)) / busy) if busy else 0.0,
     }

@@ -54,6 +54,10 @@ QUICK_BLOCKS = 3
 _GUARD_MS = 60_000
 
 
+#: Command lines, each on a CPU of its own.
+Commands = tuple[tuple[str, ...], ...]
+
+
 class Meter:
     """CPU time of one kind of process while ``on``; with a profiler or without."""
 
@@ -83,7 +87,7 @@ class Metered(Node):
         if profile is not None:
             profile.disable()
         if meter.on:
-            meter.ns += took - clock_ns()
+            meter.ns += max(0, took - clock_ns())
         self.steps = self.node.steps
         return wake
 
@@ -147,60 +151,66 @@ class Bench:
 
         places = {n: metered(n, p) for n, p in known_places.places(settings).items()}
         self.machine = SimulatedMachine(settings, places, seed=seed)
-        self.run("ping", "-q", "-c", "2", "-i", "0.01", "gateway")
+        self.run(("ping", "-q", "-c", "2", "-i", "0.01", "gateway"))
         self.addresses = tuple(self._address(other) for other in (False, True))
 
-    def run(self, *argv: str) -> str:
-        """A program on the boot CPU, to its end."""
-        job = self.machine.spawn("cpu0", argv)
-        if not self.machine.wait(lambda: job.done, _GUARD_MS):
-            raise RuntimeError(f"{' '.join(argv)}: no end")
-        return "".join(text for _, text in job.take())
+    def run(self, *commands: tuple[str, ...]) -> None:
+        """Programs, each on a CPU of its own, to their end."""
+        jobs = [self.machine.spawn(f"cpu{n}", argv, 1 << n) for n, argv in enumerate(commands)]
+        if not self.machine.wait(lambda: all(job.done for job in jobs), _GUARD_MS):
+            raise RuntimeError(f"no end: {jobs}")
 
     def _address(self, other: bool) -> str:
         """A gateway address whose replies RSS gives to the boot CPU, or to the other one."""
         page = self.machine.ram.page("cpu1", CPU_SCHEMA)
         for address in self.machine.settings.gateway.addresses:
             before = page.run("handover_out")[2]
-            self.run("ping", "-q", "-c", "2", "-i", "0.01", address)
+            self.run(("ping", "-q", "-c", "2", "-i", "0.01", address))
             if (page.run("handover_out")[2] > before) == other:
                 return address
         raise LookupError(f"RSS with seed {SEED} gives all replies to one CPU")
 
-    def meter(self, argv: tuple[str, ...], profiled: bool) -> dict[str, int]:
-        """Run a program; ns of each kind of process."""
+    def meter(self, commands: Commands, profiled: bool) -> dict[str, int]:
+        """Run programs; ns of each kind of process."""
         for meter in self.meters.values():
             meter.ns, meter.on = 0, True
             meter.profile = cProfile.Profile(subcalls=True, builtins=False) if profiled else None
         try:
-            self.run(*argv)
+            self.run(*commands)
         finally:
             for meter in self.meters.values():
                 meter.on = False
         return {kind: meter.ns for kind, meter in self.meters.items()}
 
 
-#: What is measured: a title, and the command for so many packets; ``near``: the reply comes to the
-#: CPU of the program, ``far``: to the other one, which hands it over.
-Command = Callable[[str, str, int], tuple[str, ...]]
-WORKLOADS: Mapping[str, tuple[str, Command]] = {
+#: What is measured: a title, and what runs on the first CPUs for so many packets each; ``near``:
+#: the reply comes to the first CPU, ``far``: to the second.
+WORKLOADS: Mapping[str, tuple[str, Callable[[str, str, int], Commands]]] = {
     "ping": (
         "one ping after the other",
-        lambda near, far, n: ("ping", "-q", "-f", "-c", f"{n}", near),
+        lambda near, far, n: (("ping", "-q", "-f", "-c", f"{n}", near),),
     ),
     "flood": (
         f"{OUTSTANDING} pings outstanding",
-        lambda near, far, n: ("ping", "-q", "-f", "-l", f"{OUTSTANDING}", "-c", f"{n}", near),
+        lambda near, far, n: (flooding(near, n),),
     ),
     "flood_handed_over": (
         f"{OUTSTANDING} pings outstanding, replies to the other CPU's queue",
-        lambda near, far, n: ("ping", "-q", "-f", "-l", f"{OUTSTANDING}", "-c", f"{n}", far),
+        lambda near, far, n: (flooding(far, n),),
+    ),
+    "two_cpus": (
+        f"two CPUs, {OUTSTANDING} pings outstanding each, replies to their own queues",
+        lambda near, far, n: (flooding(near, n // 2), flooding(far, n // 2)),
     ),
     "udp_out": (
         "UDP frames to the gateway's discard port",
-        lambda near, far, n: ("udp_send", "-q", "-i", "0", "-w", "0", "-c", f"{n}", near, "9"),
+        lambda near, far, n: (("udp_send", "-q", "-i", "0", "-w", "0", "-c", f"{n}", near, "9"),),
     ),
 }
+
+
+def flooding(host: str, pings: int) -> tuple[str, ...]:
+    return ("ping", "-q", "-f", "-l", f"{OUTSTANDING}", "-c", f"{pings}", host)
 
 
 # ---------------------------------------------------------------- measuring
@@ -230,12 +240,12 @@ def measure(
     result: dict[str, Any] = {}
     with _collector():
         for name, (title, command) in WORKLOADS.items():
-            argv = command(near, far, packets)
-            bench.meter(argv, False)  # warm
+            programs = command(near, far, packets)
+            bench.meter(programs, False)  # warm
             runs: dict[str, list[tuple[float, list[Function]]]] = {kind: [] for kind in ORDER}
             for _ in range(blocks):
-                plain = bench.meter(argv, False)
-                bench.meter(argv, True)
+                plain = bench.meter(programs, False)
+                bench.meter(programs, True)
                 for kind, meter in bench.meters.items():
                     assert meter.profile is not None
                     runs[kind].append((plain[kind] / 1e9, functions_of(meter.profile)))

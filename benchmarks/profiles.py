@@ -104,6 +104,8 @@ def net_seconds(
     them together are ``total_s``, the time without a profiler."""
     called, caller = charge
     net = {f.name: max(0.0, f.self_s - called * f.calls - caller * f.made) for f in functions}
+    if not any(net.values()):  # hardly any work: there is nothing to tell charge and work apart
+        net = {f.name: f.self_s for f in functions}
     fit = total_s / (sum(net.values()) or 1.0)
     return {name: own * fit for name, own in net.items()}
 
