@@ -52,6 +52,7 @@ OUTSTANDING = 64
 BLOCKS, PACKETS = 12, 250
 QUICK_BLOCKS = 3
 _GUARD_MS = 60_000
+_SETTLE_NS = 2_000_000
 
 
 #: Command lines, each on a CPU of its own.
@@ -159,6 +160,7 @@ class Bench:
         jobs = [self.machine.spawn(f"cpu{n}", argv, 1 << n) for n, argv in enumerate(commands)]
         if not self.machine.wait(lambda: all(job.done for job in jobs), _GUARD_MS):
             raise RuntimeError(f"no end: {jobs}")
+        self.machine.pump(self.machine.now_ns() + _SETTLE_NS)  # what is still on its way
 
     def _address(self, other: bool) -> str:
         """A gateway address whose replies RSS gives to the boot CPU, or to the other one."""
