@@ -190,13 +190,14 @@ def do_softirq(cpu: Cpu) -> Context:
         cpu.irqs_on = enabled
 
 
-def invoke_softirq(cpu: Cpu) -> Context:
-    """At the end of the outermost hard interrupt, with something pending."""
-    if not ksoftirqd_running(cpu):
-        if cpu.softirq.force_irqthreads:
-            wakeup_softirqd(cpu)
-        else:
-            yield from __do_softirq(cpu)
+def invoke_softirq(cpu: Cpu) -> Context | tuple[()]:
+    """At the end of the outermost hard interrupt, with something pending: what runs then."""
+    if ksoftirqd_running(cpu):
+        return ()
+    if cpu.softirq.force_irqthreads:
+        wakeup_softirqd(cpu)
+        return ()
+    return __do_softirq(cpu)
 
 
 # ---------------------------------------------------------------- bottom halves off

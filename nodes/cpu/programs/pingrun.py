@@ -13,12 +13,13 @@ from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.net.checksum import checksum
+from nodes.cpu.kernel.net.icmp import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.ip_output import ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
 from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff
-from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_poll
+from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_attach_filter, sock_poll
 from nodes.cpu.kernel.net.sockmove import sock_moved, sock_pack
 from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import SIGQUIT
@@ -201,16 +202,18 @@ class Ping:
             if sock.error_queue:
                 self._error(sock.error_queue.popleft())
             else:
-                self._received(sock.receive_queue.popleft())
+                skb = sock.receive_queue.popleft()
+                if skb.frame[34] != ICMP_ECHOREPLY:
+                    self._other(skb)
+                elif skb.frame[38:40] == self._ident_bytes:
+                    self._received(skb)
+                elif not sock.own_replies:  # another ping's: no more of those
+                    yield from sock_attach_filter(self.cpu, sock)
             yield USER
 
     def _received(self, skb: SkBuff) -> None:
+        """A reply to one of our requests."""
         frame, stats, options = skb.frame, self.stats, self.options
-        if frame[34] != 0:
-            self._other(skb)
-            return
-        if frame[38:40] != self._ident_bytes:
-            return  # somebody else's
         low = frame[40] << 8 | frame[41]
         sequence = stats.transmitted - (stats.transmitted - low & 0xFFFF)  # undo the 16-bit wrap
         if sequence < 1:

@@ -112,8 +112,10 @@ def raw_local_deliver(cpu: Cpu, skb: SkBuff) -> Context:
     that the packet's id belongs to got one: that copy is the packet, the others are further ones
     that the ledger does not follow."""
     icmp_type, ident, found = skb.frame[34], skb.key >> 16 & 0xFFFF, False
-    for number, (owner, sock_ident, ifindex, icmp_filter) in list(cpu.net.raw_sockets.items()):
+    for number, (owner, sock_ident, ifindex, icmp_filter, own) in list(cpu.net.raw_sockets.items()):
         if icmp_type < 32 and icmp_filter >> icmp_type & 1:
+            continue
+        if own and sock_ident != ident and icmp_type == ICMP_ECHOREPLY:
             continue
         if ifindex and ifindex != skb.dev.ifindex:
             continue
@@ -243,7 +245,7 @@ def _sock_err(cpu: Cpu, packet: bytes, offender: bytes, kind: int, code: int) ->
     sequence, found = 0, []
     if packet[9] == IPPROTO_ICMP and packet[20] == ICMP_ECHO:
         ident, sequence = packet[24] << 8 | packet[25], packet[26] << 8 | packet[27]
-        for number, (owner, sock_ident, _, _) in cpu.net.raw_sockets.items():
+        for number, (owner, sock_ident, *_) in cpu.net.raw_sockets.items():
             if sock_ident == ident:
                 found.append((number, owner))
     elif packet[9] == IPPROTO_UDP:
