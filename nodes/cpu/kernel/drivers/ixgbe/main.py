@@ -15,6 +15,7 @@ from nodes.cpu.kernel.drivers.ixgbe import (
     common,
     configure,
     hw,
+    itr,
     mac82599,
     regs,
     watchdog,
@@ -292,7 +293,8 @@ def setup_tc(cpu: Cpu, adapter: Adapter, queues: int) -> Context:
         if queues != len(adapter.rings):
             for irq in irqs:
                 forget_affinity(cpu, irq)
-    ring = adapter.all_rings[0]
+    for ring in adapter.all_rings:
+        itr.alloc_q_vector(cpu, adapter, ring)
     yield from publish_adapter(cpu, adapter, True, queues, ring.tx_count, ring.rx_count)
     if not running:
         return 0

@@ -13,6 +13,7 @@ from nodes.cpu.kernel.drivers.ixgbe import (
     common,
     eeprom,
     hw,
+    itr,
     mac82599,
     main,
     phy,
@@ -60,6 +61,7 @@ def probe(cpu: Cpu, nic: int) -> Context:
         return error
     for ring in adapter.all_rings:
         ring.clear_counters(cpu)
+        itr.alloc_q_vector(cpu, adapter, ring)
     _map_dma(cpu, adapter)
     watchdog.init_service(cpu, adapter)
     netdev.ndo_tx_timeout = lambda: watchdog.tx_timeout(cpu, adapter)
