@@ -87,8 +87,8 @@ def test_a_foreign_broadcast_that_the_switch_floods_to_both_ports(era: str) -> N
         if not fired:
             fired.append(True)
             lan._now_ns = lan.clock()
-            lan._taps.look()  # as at the beginning of a turn
-            lan._frame(8, BROADCAST)
+            lan.forwarding.taps.look()  # as at the beginning of a turn
+            lan.forwarding.enter(8, BROADCAST)
 
     watch_before = simulation.watch
 
