@@ -86,7 +86,7 @@ def test_a_foreign_broadcast_that_the_switch_floods_to_both_ports(era: str) -> N
     def tick() -> None:
         if not fired:
             fired.append(True)
-            lan._now_ns = lan.clock()
+            lan.forwarding.now_ns = lan.clock()
             lan.forwarding.taps.look()  # as at the beginning of a turn
             lan.forwarding.enter(8, BROADCAST)
 

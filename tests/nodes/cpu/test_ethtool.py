@@ -234,6 +234,25 @@ def test_moderation_reaches_eitr(box: Box) -> None:
     settled(box)
 
 
+@pytest.mark.parametrize(
+    ("era", "line", "code", "text"),
+    [
+        ("3.10", "adaptive-rx on", 0, ""),
+        ("3.10", "adaptive-rx off", 80, "no coalesce parameters changed, aborting\n"),
+        ("3.10", "adaptive-rx maybe", 1, "ethtool: bad command line argument(s)\n"),
+        ("6.1", "adaptive-rx on", 1, "netlink error: Operation not supported\n"),
+        ("6.1", "adaptive-rx off rx-usecs 50", 1, "netlink error: Operation not supported\n"),
+    ],
+)
+def test_what_ixgbe_does_not_know_of_moderation_is_ignored_until_5_7(
+    era: str, line: str, code: int, text: str
+) -> None:
+    box = Box(era, nics=1)
+    assert out(box, f"ethtool -C eth0 {line}", code).startswith(text)
+    assert "Adaptive RX: " + ("n/a" if era == "6.1" else "off") in out(box, "ethtool -c eth0")
+    assert "\nrx-usecs: 1\n" in out(box, "ethtool -c eth0")
+
+
 @pytest.mark.parametrize("era", ["3.10", "6.1"])
 def test_fewer_channels_have_fewer_interrupts(era: str) -> None:
     box = Box(era, cpus=4)
