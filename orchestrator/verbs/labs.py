@@ -177,6 +177,8 @@ def _run(given: Given, as_json: bool) -> int:
     if "--compare" in given.values:
         return _compare(given, as_json)
     stepping = "--step" in given.values
+    if "--from" in given.values and not stepping:
+        raise BottomhalfError("--from is where --step begins", "lab run NAME --step --from 120")
     simulate = stepping or "--simulate" in given.flags
     if "--processes" in given.flags and (simulate or "--seed" in given.values):
         raise BottomhalfError("--processes has no seed and no steps", "lab run NAME --processes")

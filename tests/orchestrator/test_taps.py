@@ -86,9 +86,9 @@ def test_a_foreign_broadcast_that_the_switch_floods_to_both_ports(era: str) -> N
     def tick() -> None:
         if not fired:
             fired.append(True)
-            lan._now_ns = lan.clock()
-            lan._taps.look()  # as at the beginning of a turn
-            lan._frame(8, BROADCAST)
+            lan.forwarding.now_ns = lan.clock()
+            lan.forwarding.taps.look()  # as at the beginning of a turn
+            lan.forwarding.enter(8, BROADCAST)
 
     watch_before = simulation.watch
 

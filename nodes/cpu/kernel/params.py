@@ -153,6 +153,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ixgbe_health_checks": ("off", "on"),
     "tx_watchdog_text": ("device", "queue"),
     "tx_timeout_text": ("none", "warning"),
+    "adaptive_itr": ("rate-class", "delay-class", "packet-count"),
+    "coalesce_params": ("ignored", "checked"),
     "nvm_version": ("word-29", "etrack-id"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "mtu_check": ("errno", "extack"),
@@ -354,7 +356,8 @@ class Params(NamedTuple):
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
     tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
     tx_timeout_text: str  # does ixgbe say that it resets itself for that
-    eitr_start: int  # EITR of a queue's vector while the driver chooses
+    coalesce_params: str  # of ethtool -C, that a driver does not know: 5.7
+    adaptive_itr: str  # how ixgbe chooses the interval of a queue's vector
     nvm_version: str  # where ethtool -i's firmware-version is read
     mtu_check: str  # how an MTU out of range is refused
     ixgbe_stats: str  # which statistics the driver has: since which of its versions
@@ -602,7 +605,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "ixgbe_health_checks": ("off", "off", "on"),
     "tx_watchdog_text": ("device", "queue", "queue"),
     "tx_timeout_text": ("none", "warning", "warning"),
-    "eitr_start": (0xC3, 0xC8, 0xC8),
+    "coalesce_params": ("ignored", "ignored", "checked"),
+    "adaptive_itr": ("rate-class", "delay-class", "packet-count"),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
     "mtu_check": ("errno", "errno", "extack"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.icmp import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.ip_output import ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm

@@ -282,7 +282,7 @@ def test_a_marker_is_answered_on_the_slave_it_came_by(era: str) -> None:
 
     box.machine.simulation.watch = watch
     lan: Any = box.machine.simulation.node("lan")
-    lan.emit(1, marker_frame(LacpSettings().system, marker))
+    lan.forwarding.emit(1, marker_frame(LacpSettings().system, marker))
     _partner(box).members[1].ntt = True
     box.live(1_500)
     answers = [(sender, marker_from(frame)) for sender, frame in seen if marker_from(frame)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bus.messages import EthFrame
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.socket import RawSocket
 from orchestrator import ledger
 from tests.nodes.cpu.harness import ERAS, GATEWAY, MS, Box, kind

@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from bus.messages import EthFrame
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.programs.pingtext import Statistics, icmp_text
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box, kind

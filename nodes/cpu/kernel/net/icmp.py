@@ -23,7 +23,7 @@ from errno import (
 )
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import sock_handover, socket_owner
 from nodes.cpu.kernel.net.ip_output import (
     IP_PMTUDISC_DONT,

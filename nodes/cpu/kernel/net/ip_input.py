@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import BACKLOG_DEFRAG, enqueue_to_backlog
 from nodes.cpu.kernel.net.icmp import (
     ICMP_DEST_UNREACH,

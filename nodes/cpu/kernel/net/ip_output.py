@@ -11,7 +11,7 @@ from __future__ import annotations
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.dst import dst_clone, dst_release, skb_dst_drop
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.netfilter import (
