@@ -134,7 +134,7 @@ RULES: dict[str, Rules] = {
     "apic": (
         *_EVERYWHERE,
         ("nodes/apic/node.py:ApicNode.turn", "the turn"),
-        ("nodes/apic/node.py:ApicNode._wake_ns", "the turn"),
+        ("nodes/faults.py", "the turn"),
         ("nodes/apic/", "routing of MSIs and IPIs"),
     ),
 }  # fmt: skip
