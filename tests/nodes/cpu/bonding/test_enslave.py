@@ -101,6 +101,16 @@ def test_lo_and_the_bond_itself_are_refused_as_by_a_real_kernel() -> None:
     ]
 
 
+@pytest.mark.parametrize("era", ERAS)
+def test_a_slave_cannot_be_enslaved_again(era: str) -> None:
+    """Up to 3.10 that is a pr_debug only."""
+    box = Box(era)
+    since = box.now_s
+    assert refused(write(box, "slaves", "+eth0"), "Device or resource busy")
+    new = ["bond0: (slave eth0): Error: Device is in use and cannot be enslaved"]
+    assert bond_said(box, since) == (new if era == "6.1" else [])
+
+
 def test_2_6_18_takes_no_slave_while_it_is_down() -> None:
     for era, why in (("2.6.18", "Operation not permitted"), ("3.10", ""), ("6.1", "")):
         box = Box(era)

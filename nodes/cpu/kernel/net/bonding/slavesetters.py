@@ -11,7 +11,7 @@ from nodes.cpu.kernel.net.bonding import main
 from nodes.cpu.kernel.net.bonding.bond import BOND_LINK_UP, Bonding, Slave
 from nodes.cpu.kernel.net.bonding.options import Option
 from nodes.cpu.kernel.net.bonding.select import bond_change_active_slave, bond_select_active_slave
-from nodes.cpu.kernel.net.bonding.setters import say, say_by_era, setter
+from nodes.cpu.kernel.net.bonding.setters import say_by_era, setter
 from nodes.cpu.kernel.net.netdevice import IFF_SLAVE, IFF_UP, NetDevice
 from nodes.cpu.kernel.percpu import Context
 
@@ -91,7 +91,7 @@ def _release(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
 
 def _enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
     if dev.flags & IFF_SLAVE:
-        say(cpu, bond, "Error: Device was already enslaved", dev)
+        say_by_era(cpu, bond, "", "Error: Device is in use and cannot be enslaved", dev)
         return -EBUSY
     if dev is bond.dev:
         say_by_era(cpu, bond, "Error: Cannot enslave bond to itself.", dev=dev, new=_TO_ITSELF)
