@@ -1,5 +1,5 @@
 """LACP and the marker protocol (IEEE 802.3 slow protocols) as tcpdump 4.99 prints them, and
-Ethernet's configuration testing protocol (0x9000), which bonding's learning packets have for a type.
+Ethernet's configuration testing protocol (0x9000), the type of bonding's learning packets.
 """
 
 from __future__ import annotations
