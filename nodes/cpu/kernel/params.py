@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
-from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310, ABSENT_VALUES
 from nodes.cpu.kernel.irq.system_vectors import SYSTEM_VECTORS
 
 #: What may be chosen for the behaviours that are words.
@@ -403,6 +403,7 @@ class Params(NamedTuple):
     # text
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
+    absent_values: tuple[str, ...]  # of bonding's options: NAME=WORD
     proc_without_write: str  # what a write to a /proc file without a store function returns
     cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
@@ -651,6 +652,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     # text
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
+    "absent_values": (ABSENT_VALUES, ABSENT_VALUES, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
     "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),
