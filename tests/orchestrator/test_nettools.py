@@ -131,7 +131,9 @@ def test_the_simulation_lives_in_1970() -> None:
     assert say(box, "date +%s.%N,%%N") == [f"{now_ns // 10**9}.{now_ns % 10**9:09},%N"]
 
 
-@pytest.mark.parametrize("line", ["sar -n DEV", "sar -n DEV 1 0", "sar -u 1", "netstat -r", "date -s x"])
+@pytest.mark.parametrize(
+    "line", ["sar -n DEV", "sar -n DEV 1 0", "sar -u 1", "netstat -r", "date -s x"]
+)
 def test_what_is_not_modelled_is_refused(line: str) -> None:
     with pytest.raises(BottomhalfError):
         say(Box(), line)
