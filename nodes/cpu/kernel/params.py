@@ -55,10 +55,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "arp_first_link": ("up", "carrier"),
     "enslave_bond_down": ("refused", "allowed"),
     "bond_close": ("releases", "keeps"),
+    "commit_failover": ("at-once", "after-all"),
     "arp_monitor": ("one-pass", "committed"),
     "arp_half_interval": ("active-backup", "always"),
     "arp_probe_failed": ("kept", "committed"),
-    "arp_failover": ("at-once", "after-all"),
     "arp_last_tx": ("trans_start", "probe"),
     "arp_no_route": ("always", "validated"),
     "arp_validate_reply": ("active-only", "any-slave"),
@@ -369,10 +369,10 @@ class Params(NamedTuple):
     hash_over: str  # what a hash chooses from: all slaves, or those that can send
     enslave_bond_down: str  # to a bond that is down
     bond_close: str  # what it does with its slaves
+    commit_failover: str  # when a monitor's commit chooses another slave: in its midst, or after it
     arp_monitor: str  # of active-backup
     arp_half_interval: str  # who has half an interval of grace (not 2.6.18's active-backup)
     arp_probe_failed: str  # is a slave that was tried in vain set to FAIL and inactive?
-    arp_failover: str  # when a commit chooses another slave: in the midst of it, or at its end
     arp_last_tx: str  # what counts as sending: anything, or a probe
     arp_no_route: str  # when a target without a route is worth a line
     arp_validate_reply: str  # on which slaves an answer to the one that is tried counts
@@ -618,10 +618,10 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "hash_over": ("slaves", "slaves", "usable"),
     "enslave_bond_down": ("refused", "allowed", "allowed"),
     "bond_close": ("releases", "keeps", "keeps"),
+    "commit_failover": ("after-all", "at-once", "after-all"),
     "arp_monitor": ("one-pass", "committed", "committed"),
     "arp_half_interval": ("active-backup", "active-backup", "always"),
     "arp_probe_failed": ("kept", "kept", "committed"),
-    "arp_failover": ("at-once", "at-once", "after-all"),
     "arp_last_tx": ("trans_start", "trans_start", "probe"),
     "arp_no_route": ("always", "validated", "validated"),
     "arp_validate_reply": ("active-only", "active-only", "any-slave"),

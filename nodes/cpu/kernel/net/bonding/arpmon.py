@@ -136,7 +136,7 @@ def _activebackup(cpu: Cpu, bond: Bonding) -> Context:
         failover = False
         for slave, new in commit:
             failover |= yield from _commit(cpu, bond, slave, new)
-            if failover and cpu.params.arp_failover == "at-once":
+            if failover and cpu.params.commit_failover == "at-once":
                 yield from bond_select_active_slave(cpu, bond)
                 failover = False
         if failover:
