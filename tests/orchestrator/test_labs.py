@@ -241,3 +241,12 @@ def test_under_flood_ping_ksoftirqd_takes_over_and_a_user_task_keeps_its_share(
     assert report["net_rx"] >= 1
     assert report["ksoftirqd"] > report["irq_exit"]
     assert report["user"] >= 20
+
+
+def test_a_page_is_not_written_from_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_argv: object) -> int:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(tool.cli, "run", broken)
+    with pytest.raises(RuntimeError, match="a fault of ours: KeyError"):
+        tool.rewritten(file.load("lacp"))

@@ -173,6 +173,8 @@ def test_a_preload_goes_out_at_once(shared: Box) -> None:
     assert max(gaps[:2]) < 1_000_000
     assert gaps[2] > 100_000_000
     assert ran.lines[-1].endswith(", pipe 3")
+    assert shared.ping("-c", "2", "-l", "2", "-q").lines[-1].endswith(", pipe 2")
+    assert "pipe" not in shared.ping("-c", "2", "-i", "0.1", "-q").lines[-1]
 
 
 def test_an_adaptive_ping_sends_one_a_round_trip(shared: Box) -> None:
