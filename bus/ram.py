@@ -2,7 +2,7 @@
 
 The file is laid out once, from the list of nodes (``Layout``); every section is aligned to 4 KiB::
 
-    header      magic, boot time, for each node its incarnation, pid and state
+    header      magic, boot time by both clocks, for each node its incarnation, pid and state
     pages       one page of counters for each node (64-bit words, common part first)
     recorders   one flight-recorder ring for each node
     logs        one kernel-log ring for each CPU
@@ -690,6 +690,7 @@ class Ram:
     def _format(self) -> None:
         self.words64[1] = 0
         self.words64[2] = len(self.layout.nodes)
+        self.words64[3] = 0
         self.words64[0] = MAGIC
 
     # -- header
@@ -703,6 +704,18 @@ class Ram:
     @boot_ns.setter
     def boot_ns(self, value: int) -> None:
         self.words64[1] = value
+
+    @property
+    def epoch_ns(self) -> int:
+        """What the machine's clock zero is in the time of day. As on a PC a battery clock is read
+        at power-on; that of the simulation says 1970-01-01."""
+        value: int = self.words64[3]
+        return value - self.boot_ns
+
+    def power_on(self, clock_ns: int, time_of_day_ns: int) -> None:
+        """The machine's clock and the time of day at the same moment."""
+        self.words64[1] = clock_ns
+        self.words64[3] = time_of_day_ns
 
     def number(self, node: str) -> int:
         return self._number[node]

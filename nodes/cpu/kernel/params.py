@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
-from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310, ABSENT_VALUES
 from nodes.cpu.kernel.irq.system_vectors import SYSTEM_VECTORS
 
 #: What may be chosen for the behaviours that are words.
@@ -55,6 +55,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "arp_first_link": ("up", "carrier"),
     "enslave_bond_down": ("refused", "allowed"),
     "bond_close": ("releases", "keeps"),
+    "commit_failover": ("at-once", "after-all"),
     "arp_monitor": ("one-pass", "committed"),
     "arp_half_interval": ("active-backup", "always"),
     "arp_probe_failed": ("kept", "committed"),
@@ -371,6 +372,7 @@ class Params(NamedTuple):
     hash_over: str  # what a hash chooses from: all slaves, or those that can send
     enslave_bond_down: str  # to a bond that is down
     bond_close: str  # what it does with its slaves
+    commit_failover: str  # when a monitor's commit chooses another slave: in its midst, or after it
     arp_monitor: str  # of active-backup
     arp_half_interval: str  # who has half an interval of grace (not 2.6.18's active-backup)
     arp_probe_failed: str  # is a slave that was tried in vain set to FAIL and inactive?
@@ -406,6 +408,7 @@ class Params(NamedTuple):
     # text
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
+    absent_values: tuple[str, ...]  # of bonding's options: NAME=WORD
     proc_without_write: str  # what a write to a /proc file without a store function returns
     cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
@@ -619,6 +622,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "hash_over": ("slaves", "slaves", "usable"),
     "enslave_bond_down": ("refused", "allowed", "allowed"),
     "bond_close": ("releases", "keeps", "keeps"),
+    "commit_failover": ("after-all", "at-once", "after-all"),
     "arp_monitor": ("one-pass", "committed", "committed"),
     "arp_half_interval": ("active-backup", "active-backup", "always"),
     "arp_probe_failed": ("kept", "kept", "committed"),
@@ -655,6 +659,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     # text
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
+    "absent_values": (ABSENT_VALUES, ABSENT_VALUES, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
     "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),

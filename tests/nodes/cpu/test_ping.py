@@ -124,6 +124,19 @@ def test_time_stamps_are_the_machines_clock(shared: Box) -> None:
     assert float(stamp.group(1)) == pytest.approx(before, abs=0.001)
 
 
+def test_time_stamps_and_the_packets_timeval_are_the_time_of_day() -> None:
+    box = Box()
+    noon_s = 1_795_000_000
+    box.machine.ram.power_on(box.machine.ram.boot_ns, noon_s * 10**9)
+    tap = box.capture("bond0")
+    ran = box.ping("-c", "1", "-D")
+    stamp = re.match(r"\[(\d+)\.\d{6}\] 64 bytes from .* time=0\.\d+ ms$", ran.lines[1])
+    assert stamp
+    assert 0 <= int(stamp[1]) - noon_s < 10
+    (request,) = (p.data for p in tap.packets() if kind(p.data) == "request")
+    assert 0 <= int.from_bytes(request[42:50], "little") - noon_s < 10
+
+
 def test_outstanding_replies_are_reported_on_demand(shared: Box) -> None:
     ran = shared.ping("-O", "-c", "3", "-W", "0.2", "-i", "0.1", to=NOBODY)
     assert ran.lines[1:3] == ["no answer yet for icmp_seq=1", "no answer yet for icmp_seq=2"]
