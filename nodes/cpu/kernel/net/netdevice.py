@@ -128,6 +128,7 @@ class Net:
         self.next_socket = cpu.number << 16 | 1
         self.taps: list[TapSession] = []  # ptype_all
         self.ptypes: list[TapSession] = []  # of one ethertype
+        self.packet_pending: list[tuple[TapSession, SkBuff]] = []  # for ``af_packet``
         self.bonds: dict[str, Bonding] = {}
         self.adapters: dict[str, Adapter] = {}
         self.linkwatch: Linkwatch
