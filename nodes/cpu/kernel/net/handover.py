@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from bus.ram import BUFFER_BYTES
 from nodes.cpu.kernel.net.dst import skb_dst_drop
 from nodes.cpu.kernel.net.route import ip_route_output
-from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
+from nodes.cpu.kernel.net.skbuff import (
+    PACKET_HOST,
+    SkBuff,
+    count_drop,
+    kfree_skb_reason,
+    packet_key,
+)
 from nodes.cpu.kernel.net.socket import wake_reader
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
@@ -164,7 +170,9 @@ def _move_skb(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     return None
 
 
-def skb_of(cpu: Cpu, frame: bytes, ifindex: int, tstamp_ns: int, pkt_type: int) -> SkBuff | None:
+def skb_of(
+    cpu: Cpu, frame: bytes, ifindex: int, tstamp_ns: int, pkt_type: int = PACKET_HOST
+) -> SkBuff | None:
     """An skb that came from another CPU; None if its device is gone."""
     dev = cpu.net.devices.get(ifindex)
     if dev is None:
