@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
     from nodes.cpu.kernel.net.netfilter import HookFunction
+    from nodes.cpu.kernel.net.nf_conntrack import Conntrack
     from nodes.cpu.kernel.net.route import RouteCache
     from nodes.cpu.kernel.net.rtnetlink import Listener
     from nodes.cpu.kernel.net.socket import Socket
@@ -149,6 +150,7 @@ class Net:
         self.ip_id = cpu.rng.randrange(1, 0xFFFF)
         self.hook_counts = [[0] * 4 for _ in range(5)]  # by hook, by HOOK_CONTEXTS
         self.nf_hooks: list[list[tuple[int, HookFunction]]] = [[] for _ in range(5)]
+        self.conntrack: Conntrack | None = None  # while its module is loaded
         self.ip_tables: dict[str, Table] = {}
 
     def device(self, name: str) -> NetDevice | None:
