@@ -49,7 +49,7 @@ def candidates(verb: str) -> list[str]:
     if verb == "ring":
         queues = map(str, range(settings.queues))
         return [*settings.nic_names, "rx", "tx", *queues, "--all", "--json"]
-    if verb == "ping":
+    if verb in ("ping", "arping"):
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":
         ports = [f"lan:{number}" for number in range(1, len(settings.nics) + 1)]
@@ -61,7 +61,7 @@ def candidates(verb: str) -> list[str]:
 
         return module_names()
     if verb == "taskset":
-        return ["-c", *map(str, range(settings.cpus)), "ping", "insmod"]
+        return ["-c", *map(str, range(settings.cpus)), "ping", "arping", "insmod"]
     if verb == "wq":
         return ["pools", *_workqueues(), "-i", "--for", "--json"]
     if verb == "chcpu":

@@ -42,6 +42,8 @@ _DROP_WORDS = 3 * len(DROP_REASONS)
 #: What enters the switch, and where it goes; frames that wait in its cables are a gauge.
 _LAN_SOURCES = ("frames_in", "fault_dup", "slow_sent")
 _LAN_ENDS = ("frames_out", "fault_held", "slow_taken", *IN_DROPS)
+#: Why frames may lie in a ring when all has settled.
+UNTOLD = "waiting: fault lose-msi, nobody polls"
 #: Faults that leave descriptors where they are.
 _STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
@@ -189,7 +191,7 @@ def may_differ(counts: Counts, edge: Edge) -> str:
         if fault := _standing_still(counts, node):
             return f"waiting: fault {fault} of {node}"
         if edge.name == _polled(node) and _untold(counts, node):
-            return "waiting: fault lose-msi, nobody polls"
+            return UNTOLD
     return ""
 
 
@@ -199,9 +201,18 @@ def _polled(nic: str) -> str:
 
 
 def _untold(counts: Counts, nic: str) -> bool:
-    """Were interrupt messages lost by a fault? Then frames may lie in the ring until the driver
-    looks by itself."""
-    return any(counts.get(node, "msi_lost_fault") for node in (nic, APIC))
+    """Do the frames that are missing lie in the rings, because a fault lost the interrupt message
+    that would have told? All of them, and no others: they are counted there."""
+    if not any(counts.get(node, "msi_lost_fault") for node in (nic, APIC)):
+        return False
+    number = counts.settings.nic_names.index(nic)
+    missing = sum(_not_polled(counts, nic, number, kind) for kind in (OTHER, REQUEST, REPLY))
+    return missing == counts.in_rings(nic)
+
+
+def _not_polled(counts: Counts, nic: str, number: int, kind: int) -> int:
+    written = counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind)
+    return written - _over_cpus(counts, "rx_polled", 3 * number + kind)
 
 
 def _standing_still(counts: Counts, node: str) -> str:

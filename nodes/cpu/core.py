@@ -68,6 +68,7 @@ from nodes.cpu.lapicregs import LocalApicRegisters
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
+    arping,
     chcpu,
     ethtool,
     files,

@@ -2,9 +2,9 @@
 
 Source: IEEE 802.1AX, clause 6.4 (receive, periodic, mux with coupled control), as a switch does it
 that is not Linux: its timers are deadlines, not ticks, and a channel is one aggregator. The ports
-whose partner has the identity that the channel first agreed on are aggregated; others stay out
-(mismatched keys, another bond). A member without a partner is suspended: it carries no data, as on
-switches that have no fallback.
+with the channel's key whose partner has the identity that the channel first agreed on are
+aggregated; others stay out (mismatched keys, another bond) until they are the last. A member
+without a partner is suspended: it carries no data, as on switches that have no fallback.
 
     RX    disabled -link-> expired -3 s-> defaulted;  PDU -> current -3 s or 90 s-> expired
     MUX   detached -selected-> waiting -2 s-> attached -partner in sync-> distributing
@@ -70,6 +70,7 @@ class Member:
         self.number = number
         self.name = name
         self.key = settings.port_key(name)
+        self.fits = self.key == settings.key  # a port with another key is not of this channel
         self.wrong = settings.port_wrong(name)
         self.port_state = AGGREGATION | DEFAULTED
         if settings.activity == "active":
@@ -237,9 +238,11 @@ class Partner:
 
     def _select(self) -> None:
         """The members that agree with those already attached; before any is, with the lowest port
-        that has a partner."""
-        current = [m for m in self.members.values() if m.rx == "current"]
-        known = [m for m in self.members.values() if m.selected or m in current]
+        that has a partner. There one with another key than the channel's gives way to those that
+        have it, wherever it stands: else it would keep the channel's own ports out."""
+        heard = [m for m in self.members.values() if m.rx == "current"]
+        current = [m for m in heard if m.fits] or heard
+        known = [m for m in self.members.values() if m.selected or m in heard]
         attached = [m for m in known if m.mux in ("attached", "distributing") and m.selected]
         first = next(iter(attached or current), None)
         for member in known:

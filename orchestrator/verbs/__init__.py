@@ -124,6 +124,9 @@ TABLE: dict[str, Verb] = {
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
              f"{_KERNEL}:ping", tool=True, step=True),
+        Verb("arping", "kernel", "[-c N] [-w S] [-i S] [-I IF] [-s ADDRESS] [-AbDfqU] HOST",
+             "iputils' arping: who has an address, at the level of ARP",
+             f"{_PROGRAMS}:arping", tool=True, step=True),
         Verb("tcpdump", "kernel",
              "-i IF [-i IF]... [-c N] [-w FILE|-] [-r FILE] [-s N] [-Q in|out] [-ADelnpqtvxX#] "
              "[EXPRESSION]",
@@ -240,7 +243,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "arping", "guest",
+    "report", "guest",
 )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 It acts on the device alone; the kernel has to notice. Faults of a cable (``loss``, ``silent``, ...)
 are the switch's to keep, by the name of the NIC at the other end or as ``lan:1``; the gateway has a
-cable, too. A fault with ``--for`` is ended by the device itself, so that it ends also when nobody
-waits for it.
+cable, too: ``gateway`` or ``lan:gateway``. A fault with ``--for`` is ended by the device itself, so
+that it ends also when nobody waits for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.machine import Machine
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tomlfile import duration_ns
 from orchestrator.verbs import parse, usage
-from orchestrator.verbs.targets import check, resolve
+from orchestrator.verbs.targets import GATEWAY_PORT, check, resolve
 
 LIST, CLEAR = "list", "clear"
 
@@ -78,6 +78,8 @@ def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
     if line.head == LIST or not said:
         return
     where, *kinds = said
+    if where == GATEWAY_PORT:
+        where = GATEWAY
     if where != GATEWAY:
         check(settings, where)
     known = where == GATEWAY or where in settings.node_names
@@ -107,7 +109,8 @@ def _wanted(where: str, targets: Sequence[str], kinds: Sequence[str]) -> list[tu
 
 def _targets(machine: Machine, words: Sequence[str]) -> list[str]:
     """Nodes; and the gateway, which has a cable."""
-    return [GATEWAY] if list(words) == [GATEWAY] else resolve(machine, words)
+    at_gateway = list(words) in ([GATEWAY], [GATEWAY_PORT])
+    return [GATEWAY] if at_gateway else resolve(machine, words)
 
 
 def _break(session: Session, where: str, kinds: Sequence[str], length_ns: int) -> Steps:

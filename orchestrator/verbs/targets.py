@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.machine import LAN, MachineSettings
+from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.machine import Machine
 
 ROLES = ("active", "backup")
+#: The switch's port that leads to the gateway, as captures name it.
+GATEWAY_PORT = f"{LAN}:{GATEWAY}"
 
 
 def known(settings: MachineSettings) -> tuple[str, ...]:
@@ -31,7 +33,12 @@ def check(settings: MachineSettings, word: str) -> None:
         )
     if word in ROLES:
         raise BottomhalfError(f"`{word}` needs a bond, and this machine has none", nodes)
-    if word == "gateway":
+    if word.startswith(f"{LAN}:") and word != GATEWAY_PORT:
+        ports = [f"{LAN}:{n} ({nic})" for n, nic in enumerate(settings.nic_names, 1)]
+        raise BottomhalfError(
+            f"the switch has no port `{word}`", f"ports are {words([*ports, GATEWAY_PORT])}"
+        )
+    if word in (GATEWAY, GATEWAY_PORT):
         raise BottomhalfError(
             "the gateway is a host behind the switch, not a process",
             f"kill lan takes both: {nodes}",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
 
+from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY, REQUEST
-from nodes.machine import LAN
+from nodes.machine import LAN, BondSettings
 from orchestrator import config, verbs
 from orchestrator.cli import _of_host, _where
 from orchestrator.errors import BottomhalfError
@@ -137,3 +139,47 @@ def test_what_stands_behind_on(on: str | None, where: tuple[str | None, str]) ->
 def test_the_host_runs_ping_alone() -> None:
     with pytest.raises(BottomhalfError, match="the gateway has no `cat`"):
         _of_host("gateway", verbs.TABLE["cat"])
+
+
+#: What a cable that is pulled, a NIC that is killed, and a port that is silent need to be noticed.
+FAILOVERS = {
+    "cable": (BondSettings(slaves=("eth0", "eth1"), miimon=100), "cable eth0 out"),
+    "kill": (BondSettings(slaves=("eth0", "eth1"), miimon=100), "kill eth0"),
+    "silent": (
+        BondSettings(
+            slaves=("eth0", "eth1"), miimon=0, arp_interval=100, arp_ip_target=("192.168.1.1",)
+        ),
+        "fault lan:1 silent",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FAILOVERS)
+def test_a_failover_costs_both_sides_the_same_packets(how: str) -> None:
+    """Both ping at one rate from one moment on: what differs may only be on the wire at the instant
+    of the break, or at that of the change-over."""
+    bond, command = FAILOVERS[how]
+    machine = SimulatedMachine(config.load()._replace(name="m1", bond=bond), seed=3)
+    assert wait_until_ready(machine)
+    machine.pump(machine.now_ns() + SECOND // 2)
+    jobs = [
+        machine.spawn("cpu0", ("ping", "-i", "0.01", "192.168.1.1")),
+        machine.spawn(LAN, ("ping", "-i", "0.01", "192.168.1.10")),
+    ]
+    machine.pump(machine.now_ns() + SECOND // 2)
+    if bond.miimon:  # long before the monitor looks again
+        machine.pump(machine.ram.page("cpu0", CPU_SCHEMA)["bond_next_mii_ns"] + SECOND // 100)
+    assert said(machine, command, "cpu0")[0] == 0
+    machine.pump(machine.now_ns() + (4 if how == "kill" else 1) * SECOND)
+    lost = []
+    for job in jobs:
+        machine.signal(job, signal.SIGINT)
+        assert machine.wait(lambda job=job: job.done, 1000)
+        text = "".join(text for _, text in job.take())
+        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ", text)}
+        lost.append(sorted(set(range(1, max(answered))) - answered))
+    assert len(lost[0]) > 3
+    assert [run == list(range(run[0], run[-1] + 1)) for run in lost] == [True, True]
+    assert abs(lost[0][0] - lost[1][0]) <= 1
+    assert abs(lost[0][-1] - lost[1][-1]) <= 1
+    balanced(machine)

@@ -13,70 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from nodes.lan.page import GATEWAY_PORT, LAN_SCHEMA
-from nodes.machine import GatewaySettings, LanSettings
+from nodes.machine import LanSettings
 from orchestrator import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.ledger import settled
 from orchestrator.processes import ProcessMachine
-from orchestrator.ready import wait_until_ready
 from orchestrator.simulated import SimulatedMachine
-from orchestrator.uplink import PROCESS_NAME, Namespace
-
-ROOT = Path(__file__).parents[2]
-#: An echo client and an ARP listener of the host's own kernel, in a language that is there.
-PING = """
-import os, socket, struct, sys, time
-count = int(sys.argv[1])
-sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-sock.settimeout(2)
-def total(data):
-    s = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    s = (s >> 16) + (s & 0xFFFF)
-    return ~(s + (s >> 16)) & 0xFFFF
-got = 0
-for n in range(count):
-    body = struct.pack("!BBHHH", 8, 0, 0, 77, n) + bytes(56)
-    body = body[:2] + struct.pack("!H", total(body)) + body[4:]
-    sock.sendto(body, ("192.168.1.10", 0))
-    end = time.monotonic() + 2
-    while time.monotonic() < end:
-        try:
-            data = sock.recv(2000)
-        except TimeoutError:
-            break
-        if data[20] == 0 and data[24:28] == struct.pack("!HH", 77, n):
-            got += 1
-            break
-print(got)
-"""
-ARP_LISTENER = """
-import socket, sys
-sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
-sock.settimeout(10)
-print("listening", flush=True)
-while True:
-    frame = sock.recv(2000)
-    if frame[28:32] == frame[38:42]:
-        print("gratuitous", frame[6:12].hex(":"), flush=True)
-        break
-"""
-
-
-def why_not() -> str:
-    """Why no namespace can be made here; nothing if one can."""
-    if sys.platform != "linux" or not Path("/dev/net/tun").exists():
-        return "no /dev/net/tun"
-    try:
-        Namespace(GatewaySettings()).close()
-    except BottomhalfError as error:
-        return error.what
-    return ""
-
+from orchestrator.uplink import PROCESS_NAME
+from tests.orchestrator.uplinks import ROOT, needs_root, uplinked
 
 pytestmark = pytest.mark.processes
-WHY_NOT = why_not()
-needs_root = pytest.mark.skipif(bool(WHY_NOT), reason=f"TAP uplink: {WHY_NOT}")
 
 
 def namespaces() -> set[str]:
@@ -92,60 +37,8 @@ def namespaces() -> set[str]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[ProcessMachine]:
-    settings = config.load()._replace(name="m1", lan=LanSettings(uplink="tap"))
-    machine = ProcessMachine(settings, base=tmp_path)
-    try:
-        assert wait_until_ready(machine)
+    with uplinked(tmp_path) as machine:
         yield machine
-    finally:
-        machine.close()
-
-
-def start(machine: ProcessMachine, *words: str) -> subprocess.Popen[str]:
-    """A program of this host behind the switch."""
-    script = "import sys; from pathlib import Path; from orchestrator import uplink; "
-    script += "uplink.run(Path(sys.argv[1]), sys.argv[2:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", script, str(machine.rundir.path), *words],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def finish(machine: ProcessMachine, process: subprocess.Popen[str]) -> str:
-    machine.wait(lambda: process.poll() is not None, 60_000)
-    assert process.stdout is not None
-    with process.stdout:
-        return process.stdout.read()
-
-
-@needs_root
-def test_the_real_kernel_and_the_emulated_one_ping_each_other(machine: ProcessMachine) -> None:
-    job = machine.spawn("cpu0", ("ping", "-q", "-c", "20", "-i", "0.02", "192.168.1.1"))
-    assert machine.wait(lambda: job.done, 30_000)
-    assert "20 received, 0% packet loss" in "".join(text for _, text in job.take())
-    assert finish(machine, start(machine, sys.executable, "-c", PING, "1000")) == "1000\n"
-    machine.pump(machine.now_ns() + 300_000_000)
-    ledger = settled(machine)
-    assert ledger.balanced, ledger.text()
-    book = ledger.as_json()["packets"]["requests"]
-    assert book["sources"]["from outside"] == 1000
-    assert book["ends"]["to outside"] >= 20
-
-
-@needs_root
-def test_the_namespace_sees_the_gratuitous_arp_of_a_failover(machine: ProcessMachine) -> None:
-    job = machine.spawn("cpu0", ("ping", "-q", "-i", "0.02", "192.168.1.1"))
-    machine.pump(machine.now_ns() + 500_000_000)
-    listener = start(machine, sys.executable, "-c", ARP_LISTENER)
-    assert listener.stdout is not None
-    assert listener.stdout.readline() == "listening\n"
-    machine.cable("eth0", False)
-    assert finish(machine, listener) == "gratuitous 52:54:00:00:00:10\n"
-    machine.pump(machine.now_ns() + 500_000_000)
-    machine.signal(job, signal.SIGINT)
-    assert machine.wait(lambda: job.done, 5000)
-    page = machine.ram.page("lan", LAN_SCHEMA)
-    assert page.run("link")[GATEWAY_PORT] == 1
 
 
 @needs_root

@@ -135,6 +135,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "output_queue": ("lifo", "fifo"),
     "qdisc_run": ("until-empty", "quota"),
     "bond_xmit_code": ("success", "slave"),
+    "conntrack_lock": ("rwlock", "spinlock", "buckets"),
+    "conntrack_proc": ("ip_conntrack", "nf_conntrack"),
+    "conntrack_icmp": ("until-answered", "kept"),
+    "conntrack_stream": ("any-reply", "after-two-seconds"),
     "bql": ("none", "dql"),
     "ipfrag_limit": ("evict", "refuse"),
     "frag_overlap": ("trim", "discard"),
@@ -327,6 +331,11 @@ class Params(NamedTuple):
     output_queue: str  # devices whose queue NET_TX is to run
     qdisc_run: str
     bond_xmit_code: str  # what dev_queue_xmit returns for a bond
+    conntrack_lock: str  # what guards the connection table, see nf_conntrack
+    conntrack_proc: str  # file of /proc/net, and its format
+    conntrack_icmp: str  # does an echo's connection outlive its last reply?
+    conntrack_stream: str  # when a UDP connection is a stream, and ASSURED
+    conntrack_stream_s: int  # how long it is kept then
     bql: str  # byte queue limits: lib/dynamic_queue_limits.c
     ipfrag_high_thresh: int  # bytes of all fragments that wait: net/ipv4/ip_fragment.c
     ipfrag_low_thresh: int
@@ -578,6 +587,11 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "output_queue": ("lifo", "fifo", "fifo"),
     "qdisc_run": ("until-empty", "quota", "quota"),
     "bond_xmit_code": ("success", "success", "slave"),
+    "conntrack_lock": ("rwlock", "spinlock", "buckets"),
+    "conntrack_proc": ("ip_conntrack", "nf_conntrack", "nf_conntrack"),
+    "conntrack_icmp": ("until-answered", "kept", "kept"),
+    "conntrack_stream": ("any-reply", "any-reply", "after-two-seconds"),
+    "conntrack_stream_s": (180, 180, 120),
     "bql": ("none", "dql", "dql"),
     "ipfrag_high_thresh": (256 << 10, 4 << 20, 4 << 20),
     "ipfrag_low_thresh": (192 << 10, 3 << 20, 3 << 20),

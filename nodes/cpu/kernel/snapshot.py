@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel import sysctl
 from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
-from nodes.cpu.kernel.net import dql
+from nodes.cpu.kernel.net import dql, nf_conntrack
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.dst import DstEntry
 from nodes.cpu.kernel.net.neighbour import NUD_PERMANENT, NUD_VALID
@@ -132,6 +132,7 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
         "modules": [(m.name, m.size, m.state) for m in cpu.modules.values()],
         "absent_files": params.absent_files,
         "bonds": {name: _bond(cpu, bond) for name, bond in cpu.net.bonds.items()},
+        "conntrack": nf_conntrack.rows(cpu),
         "neighbours": [
             (
                 ".".join(str(octet) for octet in neigh.address),

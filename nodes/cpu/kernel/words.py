@@ -60,6 +60,7 @@ _ROWS = {
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
     "wq_torture counts": WQ_TORTURE_WORKS + 16,
     "udp ports": 65536 // 64,  # bit n of word m: port 64 * m + n is taken
+    "conntrack": 16 * 8 * 5,  # buckets, entries in each, words of an entry
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9,
     # cpu_offline 10-15
 }
@@ -95,6 +96,7 @@ LAST_WORKQUEUE = PLACES["last workqueue"].start
 POOL_HOST = PLACES["pool hosts"].start
 CANCEL_WAITERS = PLACES["cancel waiters"].start
 NAPI = PLACES["napi"].start
+CONNTRACK = PLACES["conntrack"].start
 TX_LOCK = PLACES["tx locks"].start
 TASKLET = PLACES["tasklets"].start
 TIMER = PLACES["timers"].start

@@ -52,6 +52,7 @@ class BareCpu:
         overrides: tuple[tuple[str, str], ...] = (),
         ram: Ram | None = None,
         boot: bool = True,
+        seed: int = 1,
     ) -> None:
         self.settings = MachineSettings(
             name="m1",
@@ -71,7 +72,7 @@ class BareCpu:
         self.ram.boot_ns = START_NS
         name = f"cpu{number}"
         around = Surroundings(
-            name, 1, lambda: self.ns, self.ram, self.ram.page(name), random.Random(1), STEP_NS
+            name, 1, lambda: self.ns, self.ram, self.ram.page(name), random.Random(seed), STEP_NS
         )
         self.node = CpuNode(around, self.settings, number)
         self.cpu: Cpu = self.node.cpu

@@ -270,6 +270,38 @@ def test_mismatched_keys_leave_one_port(era: str) -> None:
     assert ledger.settled(box.machine).balanced
 
 
+@pytest.mark.parametrize(
+    ("era", "ad_select", "ports", "carry"),
+    [
+        ("2.6.18", "", 2, [False, True, True]),  # chooses when agg_select_timer has run out
+        ("3.10", "stable", 1, [False, False, False]),  # eth0's came first, and its partner answers
+        ("3.10", "bandwidth", 2, [False, True, True]),
+        ("3.10", "count", 2, [False, True, True]),
+        ("6.1", "stable", 1, [False, False, False]),
+        ("6.1", "bandwidth", 2, [False, True, True]),
+    ],
+)
+def test_stable_stays_with_a_first_port_whose_key_is_wrong_and_carries_nothing(
+    era: str, ad_select: str, ports: int, carry: list[bool]
+) -> None:
+    """The policy asks whether the partner answers, not whether it agrees: so with *stable* the bond
+    waits for a port that the switch leaves out, while two good ones stand by."""
+    nics = ("eth0", "eth1", "eth2")
+    lacp = LacpSettings(rate="fast", keys=(("eth0", 9),))
+    channel = ChannelSettings("po1", nics, "lacp", lacp)
+    more = {"ad_select": ad_select} if ad_select else {}
+    lan = LanSettings(channels=(channel,))
+    box = Box(era, nics=3, mode="802.3ad", lan=lan, lacp_rate="fast", **more)
+    box.live(15_000)
+    bond = box.kernel()["bonds"]["bond0"]
+    assert bond["info"]["ad_num_ports"] == ports
+    assert [not slave["backup"] for slave in bond["slaves"]] == carry
+    got = 2 if any(carry) else 0
+    said = box.ping("-c", "2", "-W", "0.3").out
+    assert f"2 packets transmitted, {got} received" in said
+    assert ledger.settled(box.machine).balanced
+
+
 @pytest.mark.parametrize("era", ERAS)
 def test_a_marker_is_answered_on_the_slave_it_came_by(era: str) -> None:
     box = _box(era)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from bus.ram import BUFFER_BYTES
 from nodes.cpu.kernel.net.dst import skb_dst_drop
 from nodes.cpu.kernel.net.route import ip_route_output
-from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, kfree_skb_reason, packet_key
+from nodes.cpu.kernel.net.skbuff import (
+    PACKET_HOST,
+    SkBuff,
+    count_drop,
+    kfree_skb_reason,
+    packet_key,
+)
 from nodes.cpu.kernel.net.socket import wake_reader
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, queue_remote_wakeup, remote_function
@@ -29,8 +35,8 @@ ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV, SOCK_MOVE_SKB, SOCK_PIECE = 2, 3, 132, 160
 #: A frame for its protocol; one to be sent; what a bond's mode wants to see; a fragment; one that
 #: no tap has seen yet (RPS). 2 is the output queue of a dead CPU (``softnet_dead``).
 BACKLOG_RX, BACKLOG_TX, BACKLOG_BOND, BACKLOG_DEFRAG, BACKLOG_RPS = 0, 1, 3, 5, 6
-#: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy.
-_MINE_SHIFT = 16
+#: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy; its type.
+_MINE_SHIFT, TYPE_SHIFT = 16, 17
 
 _OUT = CPU_SCHEMA.index("handover_out")
 _IN = CPU_SCHEMA.index("handover_in")
@@ -98,7 +104,7 @@ def sock_handover(cpu: Cpu, target: int, sock_id: int, skb: SkBuff, mine: bool) 
     if mine:
         cpu.words[_OUT + skb.cls] += 1
     cpu.trace(_HANDOVER, skb.key, target)
-    dev = skb.dev.ifindex | mine << _MINE_SHIFT
+    dev = skb.dev.ifindex | mine << _MINE_SHIFT | skb.pkt_type << TYPE_SHIFT
     record = [SOCK_QUEUE_RCV, buffer, len(frame), sock_id, dev, skb.tstamp_ns]
     yield from queue_remote_wakeup(cpu, target, record)
 
@@ -114,12 +120,12 @@ def _piece(cpu: Cpu, source: int, record: list[int]) -> Context | None:
 @remote_function(SOCK_QUEUE_RCV)
 def _queue_rcv(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     frame = cpu.ram.handover(source).take(record[1], record[2])
-    number, mine = record[3], bool(record[4] >> _MINE_SHIFT)
+    number, mine = record[3], bool(record[4] >> _MINE_SHIFT & 1)
     if cpu.net.pieces:
         frame = cpu.net.pieces.pop((source, number), b"") + frame
     if mine:
         cpu.words[_IN + classify(frame)] += 1
-    skb = skb_of(cpu, frame, record[4] & 0xFFFF, record[5])
+    skb = skb_of(cpu, frame, record[4] & 0xFFFF, record[5], record[4] >> TYPE_SHIFT)
     sock = cpu.net.sockets.get(number)
     if skb is not None and sock is not None:
         sock.queue_rcv(cpu, skb)
@@ -142,6 +148,9 @@ def socket_owner(cpu: Cpu, number: int) -> int | None:
 def _owner(cpu: Cpu, number: int) -> int:
     if number in cpu.net.raw_sockets:
         return cpu.net.raw_sockets[number][0]
+    for tap in cpu.net.ptypes:
+        if tap.number == number:
+            return tap.owner
     for entries in cpu.net.udp_table.values():
         for entry in entries:
             if entry.number == number:
@@ -153,7 +162,7 @@ def _owner(cpu: Cpu, number: int) -> int:
 def _move_skb(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     """What its old owner had queued (and counted) for a socket that moved here."""
     frame = cpu.ram.handover(source).take(record[1], record[2])
-    skb = skb_of(cpu, frame, record[4], record[5])
+    skb = skb_of(cpu, frame, record[4] & 0xFFFF, record[5], record[4] >> TYPE_SHIFT)
     sock = cpu.net.sockets.get(record[3])
     if skb is not None and sock is not None:
         sock.put_back(skb)
@@ -161,12 +170,14 @@ def _move_skb(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     return None
 
 
-def skb_of(cpu: Cpu, frame: bytes, ifindex: int, tstamp_ns: int) -> SkBuff | None:
+def skb_of(
+    cpu: Cpu, frame: bytes, ifindex: int, tstamp_ns: int, pkt_type: int = PACKET_HOST
+) -> SkBuff | None:
     """An skb that came from another CPU; None if its device is gone."""
     dev = cpu.net.devices.get(ifindex)
     if dev is None:
         return None
     cls = classify(frame)
     skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
-    skb.tstamp_ns = tstamp_ns
+    skb.tstamp_ns, skb.pkt_type = tstamp_ns, pkt_type
     return skb

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.net.handover import (
     BACKLOG_BOND,
     BACKLOG_DEFRAG,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 NAPI_WEIGHT = 64
 NAPI_STATE_SCHED, NAPI_STATE_MISSED = 1, 2
 GRO_NORMAL_BATCH = 8
+DISABLE_LOOKS = 100
 
 _SQUEEZE = CPU_SCHEMA.index("softnet") + 2
 _NAPI_NOW = CPU_SCHEMA.index("napi_now")
@@ -84,6 +86,15 @@ def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:
         __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
         return False
     return True
+
+
+def napi_disable(cpu: Cpu, napi: Napi) -> Context:
+    """Wait until nobody polls it; none begins any more, it is not ``enabled``. Who was killed while
+    it polled polls for ever: Linux would wait as long, here it is given up."""
+    for _ in range(DISABLE_LOOKS):
+        if not cpu.ram.atomics.load(napi.word) & NAPI_STATE_SCHED:
+            return
+        yield from nanosleep(cpu, 1_000_000)
 
 
 def net_rx_action(cpu: Cpu) -> Context:

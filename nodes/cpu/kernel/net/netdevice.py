@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
     from nodes.cpu.kernel.net.netfilter import HookFunction
+    from nodes.cpu.kernel.net.nf_conntrack import Conntrack
     from nodes.cpu.kernel.net.route import RouteCache
     from nodes.cpu.kernel.net.rtnetlink import Listener
     from nodes.cpu.kernel.net.socket import RawSocket, Socket
@@ -128,6 +129,7 @@ class Net:
         self.next_socket = cpu.number << 16 | 1
         self.taps: list[TapSession] = []  # ptype_all
         self.ptypes: list[TapSession] = []  # of one ethertype
+        self.packet_pending: list[tuple[TapSession, SkBuff]] = []  # for ``af_packet``
         self.bonds: dict[str, Bonding] = {}
         self.adapters: dict[str, Adapter] = {}
         self.linkwatch: Linkwatch
@@ -148,6 +150,7 @@ class Net:
         self.ip_id = cpu.rng.randrange(1, 0xFFFF)
         self.hook_counts = [[0] * 4 for _ in range(5)]  # by hook, by HOOK_CONTEXTS
         self.nf_hooks: list[list[tuple[int, HookFunction]]] = [[] for _ in range(5)]
+        self.conntrack: Conntrack | None = None  # while its module is loaded
         self.ip_tables: dict[str, Table] = {}
 
     def device(self, name: str) -> NetDevice | None:

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.net.af_packet import packet_notifier, packet_rcv
 from nodes.cpu.kernel.net.arp import arp_rcv
 from nodes.cpu.kernel.net.bonding.bond import PROBE_COPY, PROBE_PASS
 from nodes.cpu.kernel.net.handover import BACKLOG_BOND, enqueue_to_backlog
 from nodes.cpu.kernel.net.icmp import RateLimit
 from nodes.cpu.kernel.net.ip_fragment import Frags
 from nodes.cpu.kernel.net.ip_input import ip_local_deliver, ip_rcv
-from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, NetDevice
+from nodes.cpu.kernel.net.netdevice import (
+    BROADCAST_MAC,
+    NetDevice,
+    register_netdevice_notifier,
+)
 from nodes.cpu.kernel.net.skbuff import (
     PACKET_BROADCAST,
     PACKET_HOST,
@@ -169,7 +174,10 @@ def _probe(cpu: Cpu, skb: SkBuff, slave: NetDevice) -> bool:
 
 
 def _received(cpu: Cpu) -> Context:
-    """Give what the bond's ports took to its mode, which lives on the boot CPU."""
+    """Give what the bond's ports took to its mode, which lives on the boot CPU; and what sockets of
+    a slave took, to them."""
+    if cpu.net.packet_pending:
+        yield from packet_rcv(cpu)
     probed, cpu.net.bond_probed = cpu.net.bond_probed, []
     for skb, slave in probed:
         if cpu.boot:
@@ -184,6 +192,13 @@ def _to_mode(cpu: Cpu, skb: SkBuff, slave: NetDevice) -> Context:
     if bond is not None:
         yield from bond.mode.received(cpu, skb, slave)
     cpu.words[_DELIVERED + skb.cls] += 1
+
+
+def _to_types(cpu: Cpu, skb: SkBuff) -> Context:
+    """Sockets of its ethertype, before the protocol itself."""
+    deliver_types(cpu, skb, exact=False)
+    if cpu.net.packet_pending:
+        yield from packet_rcv(cpu)
 
 
 _CORES = {
@@ -210,28 +225,29 @@ def setup(cpu: Cpu) -> None:
 
     def netif_receive_skb(cpu: Cpu, skb: SkBuff) -> Context:
         mine = core(cpu, skb)
-        if cpu.net.bond_probed:
+        if cpu.net.bond_probed or cpu.net.packet_pending:
             yield from _received(cpu)
         if mine:
             yield
             if cpu.net.ptypes:
-                deliver_types(cpu, skb, exact=False)
+                yield from _to_types(cpu, skb)
             yield from _deliver(cpu, skb)
 
     def netif_receive_skb_list(cpu: Cpu, skbs: list[SkBuff]) -> Context:
         mine = [skb for skb in skbs if core(cpu, skb)]
-        if cpu.net.bond_probed:
+        if cpu.net.bond_probed or cpu.net.packet_pending:
             yield from _received(cpu)
         for skb in mine:
             yield
             if cpu.net.ptypes:
-                deliver_types(cpu, skb, exact=False)
+                yield from _to_types(cpu, skb)
             yield from _deliver(cpu, skb)
 
     def one_by_one(cpu: Cpu, skbs: list[SkBuff]) -> Context:
         for skb in skbs:
             yield from netif_receive_skb(cpu, skb)
 
+    register_netdevice_notifier(cpu, packet_notifier)
     cpu.net.bond_received = _to_mode
     cpu.net.defrag = ip_local_deliver
     cpu.net.frags = Frags()

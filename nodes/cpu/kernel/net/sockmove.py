@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel.net.handover import SOCK_MOVE_SKB, skb_of
+from nodes.cpu.kernel.net.af_packet import PacketSock
+from nodes.cpu.kernel.net.handover import SOCK_MOVE_SKB, TYPE_SHIFT, skb_of
 from nodes.cpu.kernel.net.icmp import error_record
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sk_dst_reset
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 
-_RAW_FIELDS = 3
-
-
 def sock_pack(sock: Socket) -> Any:
     """The socket with its unread queues, which are empty then, as plain values."""
-    unread = [(skb.frame, skb.dev.ifindex, skb.tstamp_ns) for skb in sock.receive_queue]
+    unread = [
+        (skb.frame, skb.dev.ifindex, skb.tstamp_ns, skb.pkt_type) for skb in sock.receive_queue
+    ]
     errors = [tuple(error) for error in sock.error_queue]
     sock.receive_queue.clear()
     sock.error_queue.clear()
@@ -41,25 +41,29 @@ def sock_pack(sock: Socket) -> Any:
             sock.address, sock.port, sock.peer, sock.peer_port, sock.pid, sock.name, sock.error,
             sock.pmtudisc, sock.inet_id,
         )  # fmt: skip
+    elif isinstance(sock, PacketSock):
+        own = (sock.ethertype,)
     else:
         own = (sock.ident, sock.icmp_filter, sock.own_replies)
-    return sock.number, sock.ifindex, sock.drops, own, unread, errors
+    return type(sock).__name__, sock.number, sock.ifindex, sock.drops, own, unread, errors
 
 
 def sock_unpack(cpu: Cpu, packed: Any) -> Socket:
     """The socket is this CPU's from now on; the others hear of it from its old owner."""
-    number, ifindex, drops, own, unread, errors = packed
+    kind, number, ifindex, drops, own, unread, errors = packed
     sock: Socket
-    if len(own) > _RAW_FIELDS:
+    if kind == UdpSock.__name__:
         sock = udp = UdpSock(number, ifindex)
         udp.address, udp.port, udp.peer, udp.peer_port, udp.pid, udp.name = own[:6]
         udp.error, udp.pmtudisc, udp.inet_id = own[6:]
+    elif kind == PacketSock.__name__:
+        sock = PacketSock(number, ifindex, own[0])
     else:
         sock = Socket(number, own[0], ifindex, own[1])
         sock.own_replies = own[2]
     sock.drops = drops
-    for frame, device, tstamp_ns in unread:
-        skb = skb_of(cpu, frame, device, tstamp_ns)
+    for frame, device, tstamp_ns, pkt_type in unread:
+        skb = skb_of(cpu, frame, device, tstamp_ns, pkt_type)
         if skb is not None:
             sock.put_back(skb)
     sock.error_queue.extend(SocketError(*error) for error in errors)
@@ -88,6 +92,5 @@ def sock_moved(cpu: Cpu, sock: Socket, target: int) -> Context:
 def _put(cpu: Cpu, sock: Socket, skb: SkBuff) -> Context:
     while (buffer := cpu.handover.put(skb.frame)) is None:
         yield
-    return [
-        SOCK_MOVE_SKB, buffer, len(skb.frame), sock.number, skb.dev.ifindex, skb.tstamp_ns,
-    ]  # fmt: skip
+    dev = skb.dev.ifindex | skb.pkt_type << TYPE_SHIFT
+    return [SOCK_MOVE_SKB, buffer, len(skb.frame), sock.number, dev, skb.tstamp_ns]

@@ -13,7 +13,9 @@ A packet socket of one ethertype is a protocol handler beside IP and ARP: it see
 the bond had its say, and matches the device that the frame is then of, or (not in 2.6.18) the one
 it came by.
 
-A tap that matches copies the frame into this CPU's packet ring; that is all it does.
+A tap that matches copies the frame into this CPU's packet ring; that is all it does. A socket of
+one ethertype that a program reads (``net.af_packet``) has a queue instead: what matches it waits in
+``packet_pending`` until the receive path gives it there.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nodes.cpu.kernel.net.skbuff import PACKET_OTHERHOST, SkBuff
 from nodes.cpu.kernel.tables import replica
 from nodes.cpu.trace import TRACEPOINTS
+from nodes.ledger import OTHER
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.net.netdevice import NetDevice
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 SESSIONS_MAX = 31
 ETH_P_ALL = 0x0003
+NO_SESSION = -2
 
 _TRANSMIT = TRACEPOINTS["tap_transmit"].number
 _RECEIVE = TRACEPOINTS["tap_receive"].number
@@ -37,12 +41,14 @@ _RECEIVE = TRACEPOINTS["tap_receive"].number
 
 class TapSession(NamedTuple):
     """One packet socket: its bit, the device it is bound to (0: any), its snap length, and the
-    ethertype it wants."""
+    ethertype it wants. One that a program reads has ``NO_SESSION``, a number and its CPU."""
 
     session: int
     ifindex: int
     snaplen: int
     protocol: int = ETH_P_ALL
+    number: int = 0
+    owner: int = 0
 
 
 @replica("tap")
@@ -76,6 +82,16 @@ def deliver_types(cpu: Cpu, skb: SkBuff, *, exact: bool) -> None:
         matching = (0, *matching)
     found = [tap for tap in cpu.net.ptypes if tap.protocol == skb.protocol]
     _copy(cpu, skb, found, matching, dev, outgoing=False)
+    for tap in found:
+        if tap.number and tap.ifindex in matching:
+            cpu.net.packet_pending.append((tap, _clone(cpu, skb)))
+
+
+def _clone(cpu: Cpu, skb: SkBuff) -> SkBuff:
+    """skb_clone for a packet socket; what reads it is no end of the packet in the ledger."""
+    clone = SkBuff(skb.frame, skb.dev, OTHER, 0)
+    clone.pkt_type, clone.protocol, clone.tstamp_ns = skb.pkt_type, skb.protocol, cpu.now()
+    return clone
 
 
 def _copy(
@@ -84,7 +100,7 @@ def _copy(
 ) -> None:  # fmt: skip
     bits = snaplen = 0
     for tap in taps:
-        if tap.ifindex in matching and tap.session != skb.sk:
+        if tap.ifindex in matching and tap.session != skb.sk and not tap.number:
             bits |= 1 << tap.session
             snaplen = max(snaplen, tap.snaplen)
     if bits:

@@ -16,6 +16,7 @@ from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     bonding,
     bonding_ad,
     bondingsysfs,
+    conntrack,
     cpus,
     interrupts,
     irqdir,
@@ -63,6 +64,8 @@ def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
         text = irqdir.show(path, boot, snapshots)
         if text is not None:
             return text
+    if path == conntrack.path(boot):
+        return conntrack.render(boot)
     renderer = FILES.get(path)
     if renderer is not None and path not in ABSENT[boot["proc_format"]]:
         return renderer(boot, pages)
@@ -84,6 +87,7 @@ def paths(snapshots: Snapshots) -> list[str]:
     boot = snapshots["cpu0"]
     files = [path for path in FILES if path not in ABSENT[boot["proc_format"]]]
     files += [BONDING_DIRECTORY + name for name in boot["bonds"]]
+    files += filter(None, [conntrack.path(boot)])
     files += irqdir.paths(boot)
     return sorted([*files, *tree_files(boot)])
 

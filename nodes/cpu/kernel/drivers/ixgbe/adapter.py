@@ -74,6 +74,7 @@ class Ring:
         per_nic = cpu.machine.queues * QUEUE_DMA_BYTES + 65536
         base = cpu.ram.layout.dma + nic * per_nic
         at = base + queue * QUEUE_DMA_BYTES
+        self.nic = nic
         self.queue = queue
         self.tx_count = self.rx_count = RING_ENTRIES
         self.tx_desc = at
@@ -92,6 +93,7 @@ class Ring:
 
     def reset(self, cpu: Cpu) -> None:
         """Empty rings; the counters stay."""
+        self._clean_rx(cpu)
         words = cpu.ram.words64
         for word in _EMPTY:
             words[self.state + word] = 0
@@ -99,6 +101,24 @@ class Ring:
         dql_reset(cpu, self.state)
         for at, count in ((self.tx_desc, self.tx_count), (self.rx_desc, self.rx_count)):
             cpu.ram.bytes[at : at + count * 16] = bytes(count * 16)
+
+    def _clean_rx(self, cpu: Cpu) -> None:
+        """ixgbe_clean_rx_ring: frames that the NIC wrote and nobody polled (their interrupt was
+        held, masked or lost) end here."""
+        words32, memory = cpu.ram.words32, cpu.ram.bytes
+        first = cpu.ram.words64[self.state + RX_NTC]
+        frame = b""
+        for n in range(self.rx_count):
+            entry = (first + n) % self.rx_count
+            at = (self.rx_desc >> 2) + entry * 4
+            status = words32[at + 2]
+            if not status & regs.RXD_STAT_DD:
+                return
+            address = self.rx_buffers + entry * BUFFER_BYTES
+            frame += bytes(memory[address : address + (words32[at + 3] & 0xFFFF)])
+            if status & regs.RXD_STAT_EOP:
+                count_drop(cpu, "RX_RING_RESET", self.nic, classify(frame))
+                frame = b""
 
 
 _EMPTY = (NTU, NTC, RX_NTC, RX_TAIL, TX_STOPPED, CHECK_FOR_TX_HANG, HANG_CHECK_ARMED, TIME_STAMP)

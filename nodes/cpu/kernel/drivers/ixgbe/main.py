@@ -39,6 +39,7 @@ from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
+from nodes.cpu.kernel.net.napi import napi_disable
 from nodes.cpu.kernel.percpu import ALL_ONES, Context
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.tables import publish, replica
@@ -226,6 +227,8 @@ def down(cpu: Cpu, adapter: Adapter) -> Context:
     yield from _disable_rx(cpu, adapter)
     yield from device.carrier_off(cpu, adapter.netdev)
     yield from configure.irq_disable(cpu, adapter)
+    for napi in adapter.napi:
+        yield from napi_disable(cpu, napi)
     yield from _disable_tx(cpu, adapter)
     if not adapter.removed:
         yield from reset(cpu, adapter)
