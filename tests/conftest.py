@@ -50,8 +50,8 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A machine is a web of objects that refer to one another: thousands of them come and go, beside
-    all tests, which stay. Collections look at what is young, and not after every 700 objects."""
+    """A machine is a web of objects that refer to one another: thousands of them come and go beside
+    the tests, which stay. What is collected is young, and not after every 700 objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
