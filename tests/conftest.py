@@ -54,4 +54,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     the tests, which stay. What is collected is young, and not after every 700 objects."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(20_000, 5, 5)
