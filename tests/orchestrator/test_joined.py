@@ -121,10 +121,7 @@ def test_a_second_machine_of_processes_joins_and_finds_a_restarted_switch(tmp_pa
 
     def pings(*words: str) -> bool:
         ping = ("ping", "-c", "2", "-i", "0.1", "-W", "1")  # not 10 s where no reply comes yet
-        for _ in range(60):
-            if "2 received" in run(*words[:-1], *ping, words[-1]).stdout:
-                return True
-        return False
+        return any("2 received" in run(*words[:-1], *ping, words[-1]).stdout for _ in range(60))
 
     assert "is running" in run("up", "-d", "--name", "m2", "--lan", "m1").stderr
     assert run("up", "-d").returncode == 0
