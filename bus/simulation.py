@@ -44,6 +44,15 @@ class Place(NamedTuple):
     peers: tuple[str, ...]
 
 
+class _Edge:
+    """A link in one direction, as its sender sees it."""
+
+    def __init__(self, target: _Seat, latency_ns: int) -> None:
+        self.target = target
+        self.latency_ns = latency_ns
+        self.last_arrival = 0
+
+
 class _Seat:
     """Runtime state of one node."""
 
@@ -53,6 +62,7 @@ class _Seat:
         self.node: Node | None = None
         self.page: Page | None = None
         self.inbox: deque[tuple[str, Any]] = deque()
+        self.edges: dict[str, _Edge] = {}  # by peer that it has sent something to
         self.busy_until = 0
         self.scheduled_ns: int | None = None
         self.frozen = False
@@ -83,7 +93,6 @@ class Simulation:
         self._rng = random.Random(seed)
         self._heap: list[tuple[int, int, str, str, Any]] = []
         self._order = 0
-        self._last_arrival: dict[tuple[str, str], int] = {}
         self._seats = {name: _Seat(name, place) for name, place in places.items()}
         #: every message at its hand-over: f(now_ns, sender, receiver, message)
         self.watch: Callable[[int, str, str, Any], None] | None = None
@@ -213,12 +222,12 @@ class Simulation:
 
     def run_until(self, time_ns: int, stop: Callable[[], bool] | None = None) -> None:
         """Run all events up to ``time_ns`` (absolute), or until ``stop()`` after a turn."""
-        heap = self._heap
+        heap, seats, pop = self._heap, self._seats, heapq.heappop
         while heap and heap[0][0] <= time_ns:
-            now, _, receiver, sender, message = heapq.heappop(heap)
+            now, _, receiver, sender, message = pop(heap)
             self.now_ns = max(self.now_ns, now)
             self.events += 1
-            seat = self._seats[receiver]
+            seat = seats[receiver]
             if message is not None:
                 self._deliver(seat, sender, message)
                 continue
@@ -265,15 +274,18 @@ class Simulation:
         node, page = seat.node, seat.page
         assert node is not None
         assert page is not None
-        if peer[0] == "@" and self.outside is not None:
-            page.words[_MSGS_OUT] += len(messages)
-            self.outside(time_ns, seat.name, peer, messages)
-            return
-        if peer not in self._seats:
-            page.words[_MSGS_OUT] += len(messages)
-            self.to_orchestrator.extend((seat.name, m) for m in messages)
-            return
-        target = self._seats[peer]
+        edge = seat.edges.get(peer)
+        if edge is None:
+            if peer[0] == "@" and self.outside is not None:
+                page.words[_MSGS_OUT] += len(messages)
+                self.outside(time_ns, seat.name, peer, messages)
+                return
+            if peer not in self._seats:
+                page.words[_MSGS_OUT] += len(messages)
+                self.to_orchestrator.extend((seat.name, m) for m in messages)
+                return
+            edge = seat.edges[peer] = _Edge(self._seats[peer], self._latency(seat.name, peer))
+        target = edge.target
         if target.node is None:
             page.words[_SEND_DEAD] += len(messages)
             node.undelivered(peer, messages, True)
@@ -283,11 +295,10 @@ class Simulation:
             node.undelivered(peer, messages, False)
             return
         page.words[_MSGS_OUT] += len(messages)
-        latency = self._latency(seat.name, peer)
+        latency = edge.latency_ns
         arrival = time_ns + latency + int(latency * self._jitter * self._rng.random())
-        edge = (seat.name, peer)
-        arrival = max(arrival, self._last_arrival.get(edge, 0))  # a link keeps its order
-        self._last_arrival[edge] = arrival
+        arrival = max(arrival, edge.last_arrival)  # a link keeps its order
+        edge.last_arrival = arrival
         if self.watch is not None or self.flights is not None:
             for message in messages:
                 if self.watch is not None:

@@ -47,7 +47,7 @@ def _machine_under_ping(seed: int) -> tuple[SimulatedMachine, Any, Follower]:
     follower = Follower()
     machine.simulation.watch = follower
     job = machine.spawn("cpu0", PING)
-    machine.pump(machine.now_ns() + 500 * MS)
+    machine.pump(machine.now_ns() + 300 * MS)  # it is up after 230
     return machine, job, follower
 
 

@@ -120,10 +120,8 @@ def test_a_second_machine_of_processes_joins_and_finds_a_restarted_switch(tmp_pa
         )  # fmt: skip
 
     def pings(*words: str) -> bool:
-        for _ in range(20):
-            if "2 received" in run(*words[:-1], "ping", "-c", "2", "-i", "0.1", words[-1]).stdout:
-                return True
-        return False
+        ping = ("ping", "-c", "2", "-i", "0.1", "-W", "1")  # not 10 s where no reply comes yet
+        return any("2 received" in run(*words[:-1], *ping, words[-1]).stdout for _ in range(60))
 
     assert "is running" in run("up", "-d", "--name", "m2", "--lan", "m1").stderr
     assert run("up", "-d").returncode == 0

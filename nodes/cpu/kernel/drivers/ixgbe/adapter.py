@@ -9,6 +9,7 @@ takes as many entries as it needs; only the last has EOP, and RS, so that one co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -189,6 +190,19 @@ class Adapter:
         if self.cpu.trace_mask >> _MMIO_WRITE & 1:
             self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
         self.cpu.post(self.name, MemWrite(0, register, value))
+
+    def write_table(self, writes: Sequence[MemWrite]) -> None:
+        """As many calls of ``write_reg``, one after the other: what is cleared at each reset."""
+        if self.removed:
+            return
+        cpu, name = self.cpu, self.name
+        cpu.words[self._writes] += len(writes)
+        if cpu.trace_mask >> _MMIO_WRITE & 1:
+            for write in writes:
+                cpu.trace(_MMIO_WRITE, self.nic, write.offset << 32 | write.value)
+        post = cpu.post
+        for write in writes:
+            post(name, write)
 
     def irq_enable_queue(self, queue: int) -> None:
         self.write_reg(regs.eims_ex(queue >> 5), 1 << (queue & 31))
