@@ -128,7 +128,7 @@ def test_a_thousand_datagrams_each_way_come_back_in_order(machine: ProcessMachin
     assert server.take()[-1][1] == "1000 datagrams sent back\n"
     with Program(machine, sys.executable, "-c", UDP_SERVER, "1000") as there:
         there.until("ready")
-        options = ("-q", "-c", "1000", "-i", "0.001", "-s", "1000", "-w", "5")
+        options = ("-q", "-c", "1000", "-i", "0.001", "-s", "1000", "-w", "60")
         assert emulated(machine, "udp_send", *options, REAL, "7") == (
             0, "1000 sent, 1000 received, 0 lost\n",
         )  # fmt: skip
