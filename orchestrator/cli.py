@@ -184,17 +184,17 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
         if wish is not None:
             return tcpdumpread.read_file(wish)
     from orchestrator import running  # noqa: PLC0415
+    from orchestrator.machine import GUEST_PLACE  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     name, host = _where(options.on)
     with running.connect(name) as machine:
-        cpu = options.cpu or machine.settings.cpu_names[0]
+        cpus = machine.settings.cpu_names or (GUEST_PLACE,)
+        cpu = options.cpu or cpus[0]
         if cpu.isdecimal():
             cpu = f"cpu{cpu}"
-        if cpu not in machine.settings.cpu_names:
-            raise BottomhalfError(
-                f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
-            )
+        if cpu not in cpus:
+            raise BottomhalfError(f"no CPU `{cpu}`", f"CPUs are {words(cpus)}")
         if host:
             cpu = _of_host(host, verb)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)

@@ -17,6 +17,8 @@ from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.machine import MachineSettings
 
+#: Where commands of a guest run: this name takes a CPU's place.
+GUEST_PLACE = "guest"
 #: How a NIC ended whose card was pulled.
 CARD_OUT = "card out"
 
@@ -150,6 +152,10 @@ class Machine(ABC):
     @abstractmethod
     def restart(self, node: str) -> None:
         """A new process for a dead node, the next incarnation; returns when it is ready."""
+
+    def plug(self, nic: str) -> None:
+        """A card is put into its slot (of a guest's board, which notices by itself)."""
+        raise NotImplementedError(f"{nic}: slots of this machine are filled by restart")
 
     @abstractmethod
     def state(self, node: str) -> NodeState:

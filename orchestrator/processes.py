@@ -69,6 +69,11 @@ class ProcessMachine(LocalMachine):
 
     runtime = "processes"
 
+    @property
+    def over(self) -> bool:
+        """Has the machine ended by itself? Ours never do."""
+        return False
+
     def __init__(
         self,
         settings: MachineSettings,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.machine import GUEST_PLACE
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -59,6 +60,18 @@ TABLE: dict[str, Verb] = {
              "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running",
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
+        Verb("guest", "whole",
+             "[--kernel VMLINUZ] [--modules DIR] [--smp 2] [--nics 2] [--bond 'mode=1 miimon=100'] "
+             "[--exec 'COMMANDS'] [--console] [-d] [--gdb] [--accel auto|tcg|kvm] [--append WORDS] "
+             "[--name NAME] | --fetch | exec COMMAND | console",
+             "a real kernel in QEMU whose ixgbe drives our NIC processes\n\n"
+             "Alone in a terminal: its console (Ctrl-] leaves it running). --exec runs commands,\n"
+             "powers off, and exits as they did; -d leaves it running. --modules DIR: a build of\n"
+             "ixgbe of your own, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
+             "a debugger. While it runs: exec and console, and the verbs of an emulated machine.\n"
+             "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache folder\n"
+             "(125 MB, no root, nothing is installed); --fetch does only that.",
+             "orchestrator.verbs.guest:guest"),
         Verb("run", "whole",
              "[SCENARIO] [--json] [--simulate] [--processes] [--seed N] [--report DIR] [--era E] "
              "[--list]",
@@ -240,7 +253,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "arping", "guest",
+    "report", "arping",
 )  # fmt: skip
 
 
@@ -267,6 +280,13 @@ def load(verb: Verb) -> Callable[..., Any]:
 def start(session: Session, argv: Sequence[str]) -> Steps:
     """A command line of a machine verb at work; the same for a shell and a scenario's step."""
     verb = lookup(argv[0])
+    if session.machine.settings.guest:
+        from orchestrator.verbs import guest  # noqa: PLC0415
+
+        ours = verb.name == "tcpdump" and guest.of_lan(argv[1:])
+        on_gateway = session.cpu not in (*session.machine.settings.cpu_names, GUEST_PLACE)
+        if verb.layer == "kernel" and not ours and not on_gateway:
+            return guest.kernel_verb(session, verb.name, argv[1:])
     steps: Steps = load(verb)(session, list(argv[1:]))
     return steps
 
