@@ -181,6 +181,8 @@ def rings(client: Client) -> None:
     for n in range(8):
         struct.pack_into("<QQ", client.memory, RX_RING + 16 * n, RX_BUFFER + 2048 * n, 0)
     put(client, "RDT", 7)
+    while not reg(client, "LINKS") >> 30 & 1:
+        pass
 
 
 def test_a_frame_out_of_guest_memory_is_answered_into_it(
@@ -194,8 +196,6 @@ def test_a_frame_out_of_guest_memory_is_answered_into_it(
     put(client, "GPIE", 0xC0000036)
     put(client, "IVAR", 0x80)  # receive queue 0 to vector 0
     rings(client)
-    while not reg(client, "LINKS") >> 30 & 1:
-        pass
     put(client, "EIMS_EX", 1)
     client.memory[TX_BUFFER : TX_BUFFER + len(ARP)] = ARP
     command = 0x2B300000 | len(ARP) | len(ARP) << 46
