@@ -51,7 +51,7 @@ def attach(directory: Path, backlog: bool = True) -> str:
 
 def _copy(line: socket.socket) -> str:
     while True:
-        for ready in select.select([0, line], [], [])[0]:
+        for ready in select.select([0, line.fileno()], [], [])[0]:
             if ready == 0:
                 typed = os.read(0, 4096)
                 if not typed or LEAVE in typed:

@@ -102,7 +102,7 @@ def everything(kernel: str = "", modules: str = "", again: bool = False) -> Fetc
     qemu = None if again else find_qemu()
     if qemu is None:
         qemu = tree_qemu(_fetch(QEMU, teller))
-    folders = (Path(modules),) if modules else ()
+    folders: tuple[Path, ...] = (Path(modules),) if modules else ()
     if kernel:
         image = Path(kernel)
     else:

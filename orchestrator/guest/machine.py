@@ -1,9 +1,9 @@
 """A machine with a guest: the processes of its NICs and LAN, and QEMU beside them.
 
-QEMU is started when all NICs listen, and ends before they do. It dies with the owner (the signal of
-a parent's death), and when it ends by itself, because the guest powered off or its kernel panicked,
-the machine is over. ``spawn`` runs a command of the guest's; ``plug`` gives QEMU a new connection to
-a NIC whose process is another one now, as a hand that puts a card into the slot.
+QEMU is started when all NICs listen, and ends before they do. It dies with the owner (the signal
+of a parent's death), and when it ends by itself, because the guest powered off or its kernel
+panicked, the machine is over. ``spawn`` runs a command of the guest's; ``plug`` gives QEMU a new
+connection to a NIC whose process is another one now, as a hand that puts a card into the slot.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class GuestMachine(ProcessMachine):
                     stderr=log,
                     pass_fds=fds,
                     start_new_session=True,
-                    preexec_fn=lambda: die_with_parent(owner),
+                    preexec_fn=lambda: die_with_parent(owner),  # noqa: PLW1509  (no threads here)
                 )
             except OSError as error:
                 raise BottomhalfError(

@@ -14,6 +14,13 @@ READY_FILE = "/run/ready"
 _NO_OPTIONS = ("name", "slaves", "address")
 #: Options that need something else first: these come last, in this order.
 _LAST = ("primary",)
+#: Have these devices a carrier?
+_CARRIER = """\
+carrier() {
+    for device in "$@"; do
+        [ "$(cat /sys/class/net/"$device"/carrier 2>&-)" = 1 ] || return 1
+    done
+}"""
 #: A link takes 2-3 s with an emulated CPU; without a switch behind it, it never comes.
 _LINK_TENTHS = 150
 
@@ -38,7 +45,7 @@ def start(settings: MachineSettings) -> str:
         lines += [_option(bond, name) for name in _LAST if getattr(bond, name)]
         carriers = f"{bond.name} {' '.join(bond.slaves)}"
     # What "ready" means is in a file, for whoever asks later.
-    lines.append(_wait(f"for d in {carriers}; do [ \"$(cat /sys/class/net/$d/carrier 2>&-)\" = 1 ] || break; done; [ $? = 0 ]"))  # fmt: skip
+    lines += [_CARRIER, _wait(f"carrier {carriers}")]
     lines.append(f"echo $? >{READY_FILE}")
     return "\n".join(lines)
 

@@ -2,9 +2,9 @@
 
 A q35 board whose root ports sit where those of the emulated machine do (device 1Ch on bus 0), so
 that NICs have the same PCI names: 0000:01:00.0 is eth0. The guest's memory is a memfd that QEMU
-shares, because the NICs map it; each NIC is a ``vfio-user-pci`` whose socket its process listens on.
-Slots are PCIe's own hot-plug (pciehp), not ACPI's. Beside that: a serial line as console, a channel
-for commands, QMP; no disk, no other NIC, no display.
+shares, because the NICs map it; each NIC is a ``vfio-user-pci`` on whose socket its process
+listens. Slots have PCIe's own hot-plug (pciehp), not ACPI's. Beside that: a serial line as console,
+a channel for commands, QMP; no disk, no other NIC, no display.
 
 Left out: a virtual IOMMU, NUMA, UEFI.
 """

@@ -66,11 +66,11 @@ TABLE: dict[str, Verb] = {
              "[--name NAME] | --fetch | exec COMMAND | console",
              "a real kernel in QEMU whose ixgbe drives our NIC processes\n\n"
              "Alone in a terminal: its console (Ctrl-] leaves it running). --exec runs commands,\n"
-             "powers off, and exits as they did; -d leaves it running. --modules DIR: a build of\n"
-             "ixgbe of your own, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
-             "a debugger. While it runs: exec and console, and the verbs of an emulated machine.\n"
-             "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache folder\n"
-             "(125 MB, no root, nothing is installed); --fetch does only that.",
+             "powers off, and exits as they did; -d leaves it running. --modules DIR: your own\n"
+             "build of ixgbe, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
+             "a debugger. While it runs: exec, console, and the verbs of an emulated machine.\n"
+             "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache\n"
+             "folder (125 MB, no root, nothing is installed); --fetch does only that.",
              "orchestrator.verbs.guest:guest"),
         Verb("run", "whole",
              "[SCENARIO] [--json] [--simulate] [--processes] [--seed N] [--report DIR] [--era E] "

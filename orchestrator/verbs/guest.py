@@ -1,8 +1,8 @@
 """The verb ``guest``: a real kernel in QEMU whose NICs are our processes.
 
-``guest`` alone starts one; ``guest exec`` and ``guest console`` talk to the one that runs. All other
-verbs find it as they find an emulated machine; those of the kernel layer run the tool of that name
-in the guest, where it has one.
+``guest`` alone starts one; ``guest exec`` and ``guest console`` talk to the one that runs. All
+other verbs find it as they find an emulated machine; those of the kernel layer run the tool of that
+name in the guest, where it has one.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodes.machine import LAN, MachineSettings
 from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, words
 from orchestrator.machine import GUEST_PLACE
-from orchestrator.session import Session, Steps
+from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def _start(options: Options, given: Given, fetched: Any) -> int:
             f"guest --accel {wish}: there is {words(qemu.ACCELERATORS)}", usage("guest")
         )
     settings = _settings(given, name)
-    for machine in running_machines():
-        if machine.name == name:
-            raise running.already_running(machine, f"{name}2")
+    for other in running_machines():
+        if other.name == name:
+            raise running.already_running(other, f"{name}2")
     modules = Modules(fetched.modules)
     initrd, release = initramfs.build(fetched.tools, modules)
     gdb = "--gdb" in given.flags
@@ -246,6 +246,29 @@ def in_guest(session: Session, argv: Sequence[str]) -> Steps:
         raise BottomhalfError(job.failed, "bottomhalf ps", EXPECTATION_FAILED)
     assert job.exit_code is not None
     return job.exit_code
+
+
+def new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
+    """What an administrator does about a dead card: its slot loses power, a new card is put in, the
+    kernel finds it by itself, and the network is told to use it."""
+    from orchestrator.guest import network  # noqa: PLC0415
+
+    machine = session.machine
+    yield from _shell(session, network.power_off(machine.settings, nic))
+    if not machine.state(nic).alive:
+        machine.restart(nic)
+    machine.plug(nic)
+    yield from _shell(session, network.add_card(machine.settings, nic))
+
+
+def _shell(session: Session, script: str) -> Generator[Wait, None, None]:
+    job = yield from session.program(("sh", "-c", script), GUEST_PLACE, show=False)
+    if job.failed or job.exit_code:
+        said = "".join(text for _, text in job.take()).strip() or job.failed
+        raise BottomhalfError(
+            f"the guest did not take the card: {said or f'exit code {job.exit_code}'}",
+            "bottomhalf dmesg says what its kernel did",
+        )
 
 
 def kernel_verb(session: Session, name: str, argv: Sequence[str]) -> Steps:
