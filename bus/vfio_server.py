@@ -62,6 +62,7 @@ class GuestPort:
         self._server = Server(plan.card, log)
         self._greeted = False
         self._full = False  # the client has not read all yet
+        self._resample = -1
         with suppress(FileNotFoundError):  # a predecessor's, who was killed
             os.unlink(plan.path)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -75,6 +76,8 @@ class GuestPort:
         """Something happened at ``fd``; False if it is none of ours."""
         if fd == self._client_fd:
             self._read()
+        elif fd == self._resample:
+            self._unmask()
         elif fd == self._listener.fileno():
             self._accept()
         else:
@@ -125,6 +128,32 @@ class GuestPort:
         self._give()
         self._flush()
 
+    def _unmask(self) -> None:
+        """The eventfd of an interrupt's end was signalled."""
+        try:
+            told = os.read(self._resample, 8)
+        except BlockingIOError:
+            return
+        except OSError:
+            told = b""
+        if len(told) < 8:  # it is no eventfd: never look there again
+            self._epoll.unregister(self._resample)
+            self._resample = -1
+            return
+        self._server.unmask()
+        self._flush()
+
+    def _watch_resample(self) -> None:
+        """Another eventfd for an interrupt's end, or none; before the old one is closed."""
+        with suppress(OSError, ValueError):
+            self._epoll.unregister(self._resample)
+        self._resample = self._server.resample
+        if self._resample >= 0:
+            try:
+                self._epoll.register(self._resample, select.EPOLLIN)
+            except OSError:  # not a descriptor that tells
+                self._resample = -1
+
     def _give(self) -> None:
         """Hand the server's requests to the node."""
         server, put = self._server, self._put
@@ -171,6 +200,8 @@ class GuestPort:
             with suppress(OSError):  # full: it has told already; or it is no eventfd
                 os.write(fd, _ONE)
         server.signals.clear()
+        if server.resample != self._resample:
+            self._watch_resample()
         if server.unused:
             for fd in server.unused:
                 os.close(fd)
@@ -207,7 +238,9 @@ class GuestPort:
         self._epoll.unregister(self._client_fd)
         self._client.close()
         self._client, self._client_fd = None, -1
-        for fd in self._server.abandon():
+        left = self._server.abandon()
+        self._watch_resample()
+        for fd in left:
             os.close(fd)
         self._server.output.clear()
         if self._greeted:

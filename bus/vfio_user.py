@@ -19,12 +19,13 @@ one (no-reply) never is. The rules::
 a narrower read is cut out of one, a narrower write has no effect, as in the registers behind.
 
 **Interrupts**: an index (INTx, MSI, MSI-X) has an eventfd for each vector that somebody waits for.
-INTx is a level and *automasked*: a signal masks it until UNMASK, and a level that still stands
-signals again then. Which MSI and MSI-X vectors have an eventfd is told to the device, which holds
+INTx is a level and *automasked*: a signal masks it until UNMASK (a command, or a second eventfd
+that a hypervisor signals at the end of interrupt), and a level that still stands signals again
+then. Which MSI and MSI-X vectors have an eventfd is told to the device, which holds
 back what the others would say.
 
 Left out: messages in place of mapped memory (memory without a descriptor is out of the device's
-reach), regions that the client maps itself, migration, resampling eventfds.
+reach), regions that the client maps itself, migration.
 """
 
 from __future__ import annotations
@@ -158,6 +159,8 @@ class Server:
         self._owed: deque[_Owed] = deque()
         self._accesses = 0  # answers that the device owes us
         self._vectors = [[-1] * count for count in card.vectors]
+        #: an eventfd by which the client unmasks INTx, or -1
+        self.resample = -1
         self._level = self._intx_masked = self._told = False
         self._commands: dict[int, Callable[[_Owed, bytes, list[int]], None]] = {
             VERSION: self._version,
@@ -291,8 +294,9 @@ class Server:
     def abandon(self) -> list[int]:
         """The connection ends: all descriptors that are still open."""
         left = [fd for fds in self._vectors for fd in fds if fd >= 0]
+        self._drop(self.resample)
         left += self.unused + self._rest_fds
-        self.unused, self._rest_fds = [], []
+        self.unused, self._rest_fds, self.resample = [], [], -1
         self._vectors = [[-1] * count for count in self._card.vectors]
         return left
 
@@ -446,12 +450,26 @@ class Server:
         elif action == _TRIGGER:
             chosen = [v for v in range(start, start + count) if what == _NONE or data[v - start]]
             self.signals += [vectors[v] for v in chosen if vectors[v] >= 0]
+        elif action == _UNMASK and what == _EVENTFD and index == INTX and count == 1:
+            if len(fds) > 1:
+                raise _RefusedError
+            self._drop(self.resample)
+            self.resample = fds.pop() if fds else -1
         elif action in (_MASK, _UNMASK) and index == INTX and what != _EVENTFD and count == 1:
             if what == _NONE or data[0]:
                 self._intx_masked = action == _MASK
                 self._signal_level()
         else:
             raise _RefusedError
+
+    def unmask(self) -> None:
+        """The client signalled ``resample``."""
+        self._intx_masked = False
+        self._signal_level()
+
+    def _drop(self, fd: int) -> None:
+        if fd >= 0:
+            self.unused.append(fd)
 
     def _replace(self, owed: _Owed, index: int, start: int, fds: list[int]) -> None:
         """Other eventfds, or none (-1), from ``start`` on."""
@@ -460,8 +478,10 @@ class Server:
         self.unused += [fd for fd in vectors[span] if fd >= 0]
         vectors[span] = fds
         if index == INTX:
-            self._intx_masked = False
-            self._signal_level()
+            if fds[0] < 0:
+                self._drop(self.resample)
+                self.resample = -1
+            self.unmask()
         elif index in (MSI, MSIX):
             armed = sum(1 << v for v, fd in enumerate(vectors) if fd >= 0)
             owed.waiting = 1

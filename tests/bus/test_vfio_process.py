@@ -163,6 +163,24 @@ def test_a_level_that_stands_signals_again_when_it_is_unmasked(client: Client) -
     assert not fired(fd, 0)
 
 
+def test_an_eventfd_ends_the_interrupt_as_the_command_does(client: Client) -> None:
+    enable(client)
+    (fd,) = client.arm(v.INTX)
+    end = os.eventfd(0)
+    client.eventfds.append(end)
+    client.irqs(0x14, v.INTX, 0, 1, [end])
+    put(client, "EIMS", 1 << 20)
+    put(client, "EICS", 1 << 20)
+    assert fired(fd) == 1
+    os.eventfd_write(end, 1)
+    assert fired(fd) == 1
+    assert reg(client, "EICR") & 1 << 20
+    client.irqs(0x14, v.INTX, 0, 1)
+    os.eventfd_write(end, 1)
+    assert reg(client, "STATUS") != 0xFFFFFFFF
+    assert not fired(fd, 0)
+
+
 ARP = (
     b"\xff" * 6 + MAC + bytes.fromhex("0806000108000604 0001") + MAC
     + bytes([192, 168, 1, 10]) + bytes(6) + bytes([192, 168, 1, 1])
