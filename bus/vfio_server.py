@@ -9,6 +9,10 @@ Nothing here blocks. A client that does not read its answers is disconnected, an
 does not speak the protocol: one line in the log says why. Eventfds are made non-blocking; one that
 is full has told already.
 
+A client may hand the connection over to another socket (``Adopt``) and keep the first as a *slot*:
+it is told of each window that is mapped and unmapped, with its descriptor, so that it can set up
+this device's successor in the same way (``orchestrator.guest.slots``).
+
 Left out: a client that cuts short the file which it had mapped here ends this process (SIGBUS), as
 pulling memory out of a running machine would.
 """
@@ -25,8 +29,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bus.messages import GuestMap, PeerBack, PeerLost
-from bus.vfio_user import FDS_MAX, Card, Map, ProtocolError, Server
+from bus.messages import GuestMap, GuestUnmap, PeerBack, PeerLost
+from bus.vfio_user import (
+    DMA_MAP,
+    DMA_UNMAP,
+    FDS_MAX,
+    Adopt,
+    Card,
+    Map,
+    ProtocolError,
+    Server,
+    command,
+    map_body,
+    unmap_body,
+)
 
 GUEST = "@guest"
 READ_BYTES = 1 << 16
@@ -59,6 +75,7 @@ class GuestPort:
         self._log = log
         self._client: socket.socket | None = None
         self._client_fd = -1
+        self._slot: socket.socket | None = None
         self._server = Server(plan.card, log)
         self._greeted = False
         self._full = False  # the client has not read all yet
@@ -164,12 +181,38 @@ class GuestPort:
         for request in requests:
             if type(request) is Map:
                 self._map(request)
+            elif type(request) is Adopt:
+                self._adopt(request.fd)
             else:
+                if type(request) is GuestUnmap:
+                    body = unmap_body(request.address, request.size)
+                    self._tell_slot(command(0, DMA_UNMAP, body), -1)
                 put((GUEST, request))
+
+    def _adopt(self, fd: int) -> None:
+        """The client goes on at the connection ``fd``."""
+        assert self._client is not None
+        self._epoll.unregister(self._client_fd)
+        if self._slot is not None:
+            self._slot.close()
+        self._slot = self._client
+        self._client, self._client_fd = socket.socket(fileno=fd), fd
+        self._client.setblocking(False)
+        self._full = False
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _tell_slot(self, message: bytes, fd: int) -> None:
+        if self._slot is None:
+            return
+        try:
+            socket.send_fds(self._slot, [message], [fd] if fd >= 0 else [])
+        except OSError as error:
+            self._log(f"the slot cannot be told of a window: {error.strerror}")
 
     def _map(self, request: Map) -> None:
         tag, address, size, writable, fd, offset = request
         memory: memoryview | None = None
+        self._tell_slot(command(0, DMA_MAP, map_body(address, size, writable, offset)), fd)
         if fd >= 0:
             access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
             try:

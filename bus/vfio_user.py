@@ -24,6 +24,10 @@ that a hypervisor signals at the end of interrupt), and a level that still stand
 then. Which MSI and MSI-X vectors have an eventfd is told to the device, which holds
 back what the others would say.
 
+**ADOPT** is ours and not the specification's: it brings a descriptor, another connection, on which
+the client's commands come from now on; what was agreed and mapped stays. By it whoever plugs the
+device into a machine keeps the machine's connection while the device's process is another one.
+
 Left out: messages in place of mapped memory (memory without a descriptor is out of the device's
 reach), regions that the client maps itself, migration.
 """
@@ -53,6 +57,7 @@ from bus.messages import (
 (VERSION, DMA_MAP, DMA_UNMAP, GET_INFO, GET_REGION_INFO, _IO_FDS, GET_IRQ_INFO, SET_IRQS,
  REGION_READ, REGION_WRITE) = range(1, 11)  # fmt: skip
 DEVICE_RESET, WRITE_MULTI = 13, 15
+ADOPT = 0x6268
 _HEADER = struct.Struct("<HHIII")
 _REGION = struct.Struct("<QII")
 _MULTI = struct.Struct("<QIIQ")
@@ -108,6 +113,12 @@ class Map(NamedTuple):
     writable: bool
     fd: int
     offset: int
+
+
+class Adopt(NamedTuple):
+    """The client goes on at another connection."""
+
+    fd: int
 
 
 class ProtocolError(Exception):
@@ -174,6 +185,7 @@ class Server:
             REGION_WRITE: self._region_write,
             DEVICE_RESET: self._device_reset,
             WRITE_MULTI: self._write_multi,
+            ADOPT: self._adopt,
         }
 
     # -- messages
@@ -216,7 +228,7 @@ class Server:
         try:
             if flags & _TYPE:
                 raise ProtocolError(f"a reply (command {command}), but it was asked nothing")
-            if not self.ready and command != VERSION:
+            if not self.ready and command not in (VERSION, ADOPT):
                 raise ProtocolError(f"command {command} before VERSION")
             owed = _Owed(number, command, bool(flags & _NO_REPLY), self.tag)
             try:
@@ -314,7 +326,12 @@ class Server:
         if major or not isinstance(wanted, dict):
             raise _RefusedError
         self.ready = True
-        owed.body = bytes(4) + json.dumps(_CAPABILITIES).encode() + b"\0"
+        owed.body = version_body()
+
+    def _adopt(self, owed: _Owed, body: bytes, fds: list[int]) -> None:
+        if len(fds) != 1 or not owed.posted:
+            raise _RefusedError
+        self.requests.append(Adopt(fds.pop()))
 
     def _get_info(self, owed: _Owed, body: bytes, fds: list[int]) -> None:
         _unpack(_INFO, body)
@@ -493,6 +510,27 @@ class Server:
         if self._level and not self._intx_masked and fd >= 0:
             self._intx_masked = True
             self.signals.append(fd)
+
+
+def command(number: int, name: int, body: bytes = b"", posted: bool = False) -> bytes:
+    """A command as a client sends it."""
+    flags = _NO_REPLY if posted else 0
+    return _HEADER.pack(number, name, _HEADER.size + len(body), flags, 0) + body
+
+
+def version_body() -> bytes:
+    """Body of VERSION: what this side can do."""
+    return bytes(4) + json.dumps(_CAPABILITIES).encode() + b"\0"
+
+
+def map_body(address: int, size: int, writable: bool, offset: int) -> bytes:
+    """Body of DMA_MAP."""
+    return _MAP.pack(_MAP.size, 3 if writable else 1, offset, address, size)
+
+
+def unmap_body(address: int, size: int) -> bytes:
+    """Body of DMA_UNMAP."""
+    return _UNMAP.pack(_UNMAP.size, 0, address, size)
 
 
 def _size(stream: bytes, at: int) -> int:

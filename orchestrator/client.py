@@ -143,9 +143,6 @@ class RemoteMachine(Machine):
     def restart(self, node: str) -> None:
         self._call("restart", node)
 
-    def plug(self, nic: str) -> None:
-        self._call("plug", nic)
-
     def state(self, node: str) -> NodeState:
         return self.states()[node]
 

@@ -180,7 +180,7 @@ class ControlServer:
         if operation == "down":
             self.ended = True
             return None
-        if operation in ("kill", "pull", "freeze", "thaw", "restart", "plug", "archived_page"):
+        if operation in ("kill", "pull", "freeze", "thaw", "restart", "archived_page"):
             return getattr(machine, operation)(*arguments)
         raise BottomhalfError(f"the control socket knows no `{operation}`", "bottomhalf --version")
 

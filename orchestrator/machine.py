@@ -153,10 +153,6 @@ class Machine(ABC):
     def restart(self, node: str) -> None:
         """A new process for a dead node, the next incarnation; returns when it is ready."""
 
-    def plug(self, nic: str) -> None:
-        """A card is put into its slot (of a guest's board, which notices by itself)."""
-        raise NotImplementedError(f"{nic}: slots of this machine are filled by restart")
-
     @abstractmethod
     def state(self, node: str) -> NodeState:
         """State of the node's process."""

@@ -2,8 +2,8 @@
 
 QEMU is started when all NICs listen, and ends before they do. It dies with the owner (the signal
 of a parent's death), and when it ends by itself, because the guest powered off or its kernel
-panicked, the machine is over. ``spawn`` runs a command of the guest's; ``plug`` gives QEMU a new
-connection to a NIC whose process is another one now, as a hand that puts a card into the slot.
+panicked, the machine is over. ``spawn`` runs a command of the guest's. QEMU's connections to NICs
+are kept by ``slots`` while a NIC's process is another one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nodes.machine import MachineSettings
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import network, qemu
 from orchestrator.guest.channel import Channel
-from orchestrator.guest.qemu import Descriptors, GuestPlan
-from orchestrator.guest.qmp import Qmp, QmpError
+from orchestrator.guest.qemu import GuestPlan
+from orchestrator.guest.slots import Slot
 from orchestrator.machine import GUEST_PLACE, Job
 from orchestrator.processes import ProcessMachine
 
@@ -59,23 +59,22 @@ class GuestMachine(ProcessMachine):
         directory = self.rundir.path
         (directory / qemu.INITRD).write_bytes(plan.initrd)
         commands, their_commands = socket.socketpair()
-        monitor, their_monitor = socket.socketpair()
         self._channel = Channel(commands, self._booted)
         self._cleanup.callback(self._channel.close)
-        self._qmp = Qmp(monitor)
-        self._cleanup.callback(self._qmp.close)
-        fds = Descriptors(their_commands.fileno(), their_monitor.fileno())
+        self._slots = {nic: Slot(nic, self) for nic in self.settings.nic_names}
+        for slot in self._slots.values():
+            self._cleanup.callback(slot.close)
         owner = os.getpid()
-        with their_commands, their_monitor, open(directory / qemu.QEMU_LOG, "wb") as log:
+        with their_commands, open(directory / qemu.QEMU_LOG, "wb") as log:
             try:
                 self._process = subprocess.Popen(
-                    qemu.command(plan, self.settings.nics, fds),
+                    qemu.command(plan, self.settings.nics, their_commands.fileno()),
                     cwd=directory,
                     env=plan.qemu.run_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=fds,
+                    pass_fds=(their_commands.fileno(),),
                     start_new_session=True,
                     preexec_fn=lambda: die_with_parent(owner),  # noqa: PLW1509  (no threads here)
                 )
@@ -132,16 +131,10 @@ class GuestMachine(ProcessMachine):
         else:
             super().signal(job, signo)
 
-    def plug(self, nic: str) -> None:
-        settings = self.settings
-        arguments = qemu.device(settings.nics[settings.nic_names.index(nic)])
-        try:
-            self._qmp.execute("device_add", **arguments)
-        except QmpError as error:
-            raise BottomhalfError(
-                f"QEMU takes no new card for {nic}: {error}",
-                f"bottomhalf restart {nic} tells the guest's kernel first",
-            ) from None
+    def restart(self, node: str) -> None:
+        super().restart(node)
+        if node in self._slots:
+            self._slots[node].hand_over()
 
 
 def _why_over(directory: Path, code: int) -> str:

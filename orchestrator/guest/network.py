@@ -50,16 +50,22 @@ def start(settings: MachineSettings) -> str:
     return "\n".join(lines)
 
 
+def remove_card(settings: MachineSettings, nic: str) -> str:
+    """Shell commands that an administrator gives before a card is taken out."""
+    device = f"/sys/bus/pci/devices/{_pci_name(settings, nic)}"
+    return f"[ ! -e {device} ] || echo 1 >{device}/remove"
+
+
 def add_card(settings: MachineSettings, nic: str) -> str:
-    """Shell commands after a new card in the slot of ``nic``: wait for its driver, set it up."""
-    return f"{_wait(f'[ -e /sys/class/net/{nic} ]')} || exit 1\n{_up(settings, nic)}"
+    """Shell commands after a new card was put in: find it, wait for its driver, set it up."""
+    return (
+        f"echo 1 >/sys/bus/pci/rescan\n{_wait(f'[ -e /sys/class/net/{nic} ]')} || exit 1\n"
+        f"{_up(settings, nic)}"
+    )
 
 
-def power_off(settings: MachineSettings, nic: str) -> str:
-    """Shell commands that an administrator gives before a card is taken out: its driver lets go,
-    its slot loses power."""
-    slot = settings.nics[settings.nic_names.index(nic)].slot + 1
-    return f"[ ! -e /sys/bus/pci/slots/{slot}/power ] || echo 0 >/sys/bus/pci/slots/{slot}/power"
+def _pci_name(settings: MachineSettings, nic: str) -> str:
+    return settings.nics[settings.nic_names.index(nic)].pci_name
 
 
 def _bond(bond: BondSettings) -> list[str]:

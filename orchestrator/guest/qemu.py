@@ -3,10 +3,12 @@
 A q35 board whose root ports sit where those of the emulated machine do (device 1Ch on bus 0), so
 that NICs have the same PCI names: 0000:01:00.0 is eth0. The guest's memory is a memfd that QEMU
 shares, because the NICs map it; each NIC is a ``vfio-user-pci`` on whose socket its process
-listens. Slots have PCIe's own hot-plug (pciehp), not ACPI's. Beside that: a serial line as console,
-a channel for commands, QMP; no disk, no other NIC, no display.
+listens. Beside that: a serial line as console, a channel for commands; no disk, no other NIC, no
+display.
 
-Left out: a virtual IOMMU, NUMA, UEFI.
+Left out: a virtual IOMMU, NUMA, UEFI. QEMU's own hot-plug: QEMU 11.1 ends by an assertion when a
+``vfio-user-pci`` with MSI-X is unplugged, so a slot keeps its device, and what is behind it changes
+(``slots``).
 """
 
 from __future__ import annotations
@@ -34,6 +36,11 @@ _KVM = "/dev/kvm"
 _KVM_GET_API_VERSION = 0xAE00
 
 
+def slot_socket(nic: str) -> str:
+    """Where QEMU finds the slot of a NIC; the NIC's own socket is behind it."""
+    return f"{nic}.slot"
+
+
 class GuestPlan(NamedTuple):
     """How the guest of a machine is started."""
 
@@ -46,13 +53,6 @@ class GuestPlan(NamedTuple):
     accel: str = "tcg"
     gdb: bool = False  # wait for a debugger before the first instruction
     append: str = ""  # more words for the kernel
-
-
-class Descriptors(NamedTuple):
-    """Ends of socket pairs that QEMU inherits."""
-
-    commands: int
-    qmp: int
 
 
 def accelerator(wish: str) -> str:
@@ -82,7 +82,7 @@ def _kvm() -> tuple[bool, str]:
     return True, ""
 
 
-def command(plan: GuestPlan, nics: Sequence[NicSettings], fds: Descriptors) -> list[str]:
+def command(plan: GuestPlan, nics: Sequence[NicSettings], commands_fd: int) -> list[str]:
     """The whole command; file names are those in the run directory, QEMU's working directory."""
     kernel_line = f"{KERNEL_LINE} {plan.append}".strip()
     words = [
@@ -100,9 +100,8 @@ def command(plan: GuestPlan, nics: Sequence[NicSettings], fds: Descriptors) -> l
         "-append", kernel_line,
         "-chardev", f"socket,id=console,path={CONSOLE},server=on,wait=off,logfile={CONSOLE_LOG}",
         "-serial", "chardev:console",
-        "-chardev", f"socket,id=commands,fd={fds.commands}",
-        "-chardev", f"socket,id=qmp,fd={fds.qmp}",
-        "-mon", "chardev=qmp,mode=control",
+        "-chardev", f"socket,id=commands,fd={commands_fd}",
+        "-monitor", "none",
     ]  # fmt: skip
     if plan.channel:
         words += ["-device", "virtio-serial-pci,id=serial,bus=pcie.0,addr=3"]
@@ -128,10 +127,10 @@ def root_port(nic: NicSettings) -> str:
 
 
 def device(nic: NicSettings) -> dict[str, object]:
-    """Arguments of QMP's ``device_add``, and of ``-device``, for a NIC's process."""
+    """Arguments of ``-device`` for a NIC's process, behind its slot."""
     return {
         "driver": DEVICE,
         "id": nic.name,
         "bus": f"rp{nic.slot}",
-        "socket": {"type": "unix", "path": f"{nic.name}.vfio"},
+        "socket": {"type": "unix", "path": slot_socket(nic.name)},
     }

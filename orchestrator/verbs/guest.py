@@ -249,15 +249,14 @@ def in_guest(session: Session, argv: Sequence[str]) -> Steps:
 
 
 def new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
-    """What an administrator does about a dead card: its slot loses power, a new card is put in, the
-    kernel finds it by itself, and the network is told to use it."""
+    """What an administrator does about a dead card: it is removed, a new one is put in, the bus is
+    scanned again, and the network is told to use it."""
     from orchestrator.guest import network  # noqa: PLC0415
 
     machine = session.machine
-    yield from _shell(session, network.power_off(machine.settings, nic))
+    yield from _shell(session, network.remove_card(machine.settings, nic))
     if not machine.state(nic).alive:
         machine.restart(nic)
-    machine.plug(nic)
     yield from _shell(session, network.add_card(machine.settings, nic))
 
 
