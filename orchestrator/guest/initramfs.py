@@ -21,7 +21,7 @@ _BUSYBOX = "bin/busybox"
 TOOLS = (
     "bin/dash", "bin/bash", "bin/ip", "bin/ping", "sbin/bridge", "sbin/ethtool", "sbin/tc",
     "usr/bin/tcpdump",
-    "usr/bin/env", "usr/bin/nice", "usr/bin/nohup", "usr/bin/timeout",
+    "bin/date", "usr/bin/env", "usr/bin/nice", "usr/bin/nohup", "usr/bin/timeout",
 )  # fmt: skip
 _LD_SO = "lib64/ld-linux-x86-64.so.2"
 _LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")

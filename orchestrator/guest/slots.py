@@ -205,7 +205,7 @@ def _reply(message: _Message) -> bytes:
 def _answer_of_none(name: int, body: bytes) -> bytes:
     """What a slot without a card answers."""
     if name == REGION_READ:
-        _, _, count = _REGION.unpack(body)
+        count: int = _REGION.unpack(body)[2]
         return body + b"\xff" * count
     if name == REGION_WRITE:
         return body[: _REGION.size]

@@ -63,12 +63,13 @@ TABLE: dict[str, Verb] = {
         Verb("guest", "whole",
              "[--kernel VMLINUZ] [--modules DIR] [--smp 2] [--nics 2] [--bond 'mode=1 miimon=100'] "
              "[--exec 'COMMANDS'] [--console] [-d] [--gdb] [--accel auto|tcg|kvm] [--append WORDS] "
-             "[--name NAME] | --fetch | exec COMMAND | console",
+             "[--name NAME] | --fetch | exec COMMAND | console | run [SCENARIO] [--json]",
              "a real kernel in QEMU whose ixgbe drives our NIC processes\n\n"
              "Alone in a terminal: its console (Ctrl-] leaves it running). --exec runs commands,\n"
              "powers off, and exits as they did; -d leaves it running. --modules DIR: your own\n"
              "build of ixgbe, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
              "a debugger. While it runs: exec, console, and the verbs of an emulated machine.\n"
+             "run plays a scenario in a guest of its own: the same file as for bottomhalf run.\n"
              "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache\n"
              "folder (125 MB, no root, nothing is installed); --fetch does only that.",
              "orchestrator.verbs.guest:guest"),

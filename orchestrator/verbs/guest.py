@@ -21,6 +21,8 @@ from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
+    from orchestrator.guest.fetch import Fetched
+    from orchestrator.guest.qemu import GuestPlan
     from orchestrator.cli import Options
     from orchestrator.client import RemoteMachine
     from orchestrator.verbs import Options as Given
@@ -36,13 +38,17 @@ TOOLS = (
     "ping", "tcpdump", "cat", "ls", "dmesg", "insmod", "rmmod", "lsmod", "modinfo", "taskset",
     "ip", "netstat", "date", "ethtool", "sh",
 )  # fmt: skip
-_SUBVERBS = ("exec", "console")
+_SUBVERBS = ("exec", "console", "run")
 
 
 def guest(options: Options, argv: Sequence[str]) -> int:
     """Start a guest, or talk to the one that runs."""
     if argv and argv[0] == "exec":
         return _exec_in_running(options, argv[1:])
+    if argv and argv[0] == "run":
+        from orchestrator.verbs import guestrun  # noqa: PLC0415
+
+        return guestrun.run(options, argv[1:])
     given = parse(
         "guest", argv,
         ("--console", "--gdb", "--fetch", "-d", "--detach"),
@@ -85,7 +91,8 @@ def _check_files(given: Given) -> None:
         raise BottomhalfError(f"guest --modules {modules}: no such folder", usage("guest"))
 
 
-def _number(given: Given, name: str, default: int, low: int, high: int) -> int:
+def number(given: Given, name: str, default: int, low: int = 1, high: int = SMP_MAX) -> int:
+    """A whole number behind an option."""
     text = given.value(name, str(default)) or ""
     if not text.isdecimal() or len(text) > 4 or not low <= int(text) <= high:
         raise BottomhalfError(f"guest {name} {text}: a number from {low} to {high}", usage("guest"))
@@ -97,7 +104,7 @@ def _settings(given: Given, name: str) -> MachineSettings:
     from orchestrator import config, tomlfile  # noqa: PLC0415
 
     file = tomlfile.read("machines", config.DEFAULT_MACHINE)
-    nics = [f"eth{n}" for n in range(_number(given, "--nics", 2, 1, NICS_MAX))]
+    nics = [f"eth{n}" for n in range(number(given, "--nics", 2, 1, NICS_MAX))]
     bond = given.value("--bond")
     file.data["nics"] = nics
     if bond is None:
@@ -106,34 +113,21 @@ def _settings(given: Given, name: str) -> MachineSettings:
         file.data["bond0"] = {**file.data.get("bond0", {}), "slaves": nics}
     settings = config.build(file, config.DEFAULT_MACHINE, bond=bond)
     return settings._replace(
-        name=name, hostname=name, guest=True, cpus=_number(given, "--smp", 2, 1, SMP_MAX),
+        name=name, hostname=name, guest=True, cpus=number(given, "--smp", 2),
     )  # fmt: skip
 
 
-def _start(options: Options, given: Given, fetched: Any) -> int:
+def _start(options: Options, given: Given, fetched: Fetched) -> int:
     from orchestrator import owning, running  # noqa: PLC0415
-    from orchestrator.guest import initramfs, qemu  # noqa: PLC0415
-    from orchestrator.guest.modules import CHANNEL, Modules  # noqa: PLC0415
     from orchestrator.rundir import running_machines  # noqa: PLC0415
 
     name = given.value("--name", options.on) or DEFAULT_NAME
-    wish = given.value("--accel", "auto") or ""
-    if wish not in qemu.ACCELERATORS:
-        raise BottomhalfError(
-            f"guest --accel {wish}: there is {words(qemu.ACCELERATORS)}", usage("guest")
-        )
     settings = _settings(given, name)
     for other in running_machines():
         if other.name == name:
             raise running.already_running(other, f"{name}2")
-    modules = Modules(fetched.modules)
-    initrd, release = initramfs.build(fetched.tools, modules)
-    gdb = "--gdb" in given.flags
-    plan = qemu.GuestPlan(
-        fetched.qemu, fetched.kernel.resolve(), initrd, release, all(map(modules.has, CHANNEL)),
-        settings.cpus, qemu.accelerator(wish), gdb,
-        " ".join(filter(None, ("nokaslr" if gdb else "", given.value("--append")))),
-    )  # fmt: skip
+    plan = make_plan(given, settings, fetched)
+    gdb = plan.gdb
     said = owning.start(settings, "guest", plan)
     directory = Path(said["directory"])
     if gdb:
@@ -141,6 +135,28 @@ def _start(options: Options, given: Given, fetched: Any) -> int:
     with running.connect(name) as machine:
         machine.hold()
         return _use(options, given, machine, directory, _booting(plan))
+
+
+def make_plan(given: Given, settings: MachineSettings, fetched: Fetched) -> GuestPlan:
+    """How the guest is started, by the options given."""
+    from orchestrator.guest import initramfs, qemu  # noqa: PLC0415
+    from orchestrator.guest.modules import CHANNEL, Modules  # noqa: PLC0415
+
+    wish = given.value("--accel", "auto") or ""
+    if wish not in qemu.ACCELERATORS:
+        raise BottomhalfError(
+            f"guest --accel {wish}: there is {words(qemu.ACCELERATORS)}", usage("guest")
+        )
+    accel = qemu.accelerator(wish)
+    modules = Modules(fetched.modules)
+    initrd, release = initramfs.build(fetched.tools, modules)
+    gdb = "--gdb" in given.flags
+    append = " ".join(filter(None, ("nokaslr" if gdb else "", given.value("--append"))))
+    channel = all(map(modules.has, CHANNEL))
+    kernel = fetched.kernel.resolve()
+    return qemu.GuestPlan(
+        fetched.qemu, kernel, initrd, release, channel, settings.cpus, accel, gdb, append
+    )
 
 
 def _gdb_text(directory: Path, kernel: Path) -> str:
@@ -151,7 +167,7 @@ def _gdb_text(directory: Path, kernel: Path) -> str:
     )
 
 
-def _booting(plan: Any) -> str:
+def _booting(plan: GuestPlan) -> str:
     return f"Linux {plan.release} on {plan.smp} CPUs of QEMU ({plan.accel})"
 
 
