@@ -46,7 +46,8 @@ run() {
     echo "$2" | base64 -d >"$job.sh"
     {
         {
-            setsid /bin/sh -c 'echo $$ >"$0.pid"; exec /bin/sh "$0.sh"' "$job" </dev/null 5>&-
+            # A shell's background job ignores SIGINT, and so would all that it starts.
+            setsid /bin/env --default-signal=INT,QUIT /bin/sh -c 'echo $$ >"$0.pid"; exec /bin/sh "$0.sh"' "$job" </dev/null 5>&-
             echo $? >"$job.code"
         } 2>&4 | mark out "$1"
     } 4>&1 | mark err "$1"

@@ -48,7 +48,8 @@ class GuestPlayed:
     times: PingTimes = field(default_factory=lambda: PingTimes((), {}))
     phases: list[Phase] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
-    log: list[LogLine] = field(default_factory=list)  # since the run began
+    #: the kernel's log since the run began: ns since then, and the line
+    log: list[tuple[int, LogLine]] = field(default_factory=list)
     bond: str = ""  # /proc/net/bonding/..., at the end
     cut_short: str = ""
 
@@ -166,7 +167,9 @@ class GuestPlayer:
         log = log_lines(self._command("dmesg -r"))
         placed = [line._replace(time_ns=clocks.since_boot(line.time_ns)) for line in log]
         played.log = [
-            line for line, there in zip(log, placed, strict=True) if there.time_ns >= self._origin
+            (there.time_ns - self._origin, line)
+            for line, there in zip(log, placed, strict=True)
+            if there.time_ns >= self._origin
         ]
         played.phases = compute(self._starts, played.times, placed, 0)
         for phase, active in zip(played.phases, self._actives, strict=False):

@@ -21,10 +21,10 @@ from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
-    from orchestrator.guest.fetch import Fetched
-    from orchestrator.guest.qemu import GuestPlan
     from orchestrator.cli import Options
     from orchestrator.client import RemoteMachine
+    from orchestrator.guest.fetch import Fetched
+    from orchestrator.guest.qemu import GuestPlan
     from orchestrator.verbs import Options as Given
 
 DEFAULT_NAME = "guest"

@@ -82,8 +82,8 @@ def as_text(played: GuestPlayed) -> str:
         f"{head} (a real kernel): {totals['lost']} of {totals['sent']} pings lost.",
         "",
         phases_text(played.phases, WIDTH),
-        "kernel log",
-        *(f"  {line.stamped()}" for line in played.log if _interesting(line.text)),
+        "kernel log, seconds of the scenario",
+        *(f"{at / 1e9:8.3f}  {line.text}" for at, line in played.log if _interesting(line.text)),
     ]
     if played.bond:
         lines += ["", played.bond.rstrip()]
@@ -118,6 +118,6 @@ def _as_json(played: GuestPlayed) -> dict[str, Any]:
             }
             for verdict in played.verdicts
         ],
-        "log": [line.stamped() for line in played.log],
+        "log": [{"at_ms": round(at / 1e6, 1), "line": line.stamped()} for at, line in played.log],
         "bond": played.bond,
     }
