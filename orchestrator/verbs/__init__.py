@@ -264,9 +264,26 @@ def load(verb: Verb) -> Callable[..., Any]:
     return found
 
 
+#: Verbs that need no kernel of ours though their layer does: taps of the switch, counters.
+_WITHOUT_KERNEL = ("tcpdump", "drops", "trace")
+
+
+def needs_our_kernel(verb: Verb) -> bool:
+    """Has it nothing to work on where the kernel is a guest's?"""
+    return verb.layer in ("kernel", "across") and verb.name not in _WITHOUT_KERNEL
+
+
 def start(session: Session, argv: Sequence[str]) -> Steps:
     """A command line of a machine verb at work; the same for a shell and a scenario's step."""
+    from nodes.machine import LAN  # noqa: PLC0415  (a program of the gateway runs at the LAN)
+
     verb = lookup(argv[0])
+    settings = session.machine.settings
+    if settings.guest and session.cpu != LAN and needs_our_kernel(verb):
+        raise BottomhalfError(
+            f"`{verb.name}` works on our kernel; the kernel of {settings.name} is its guest's",
+            "say it inside the guest",
+        )
     steps: Steps = load(verb)(session, list(argv[1:]))
     return steps
 

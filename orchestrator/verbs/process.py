@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus.ram import COMMON_SCHEMA
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.machine import APIC
+from nodes.machine import APIC, vfio_socket
 from nodes.nic.page import NIC_SCHEMA
 from orchestrator.errors import OK, BottomhalfError
 from orchestrator.machine import Machine, NodeState
@@ -181,7 +181,11 @@ def has_hotplug(machine: Machine, nic: str) -> bool:
 
 def _untouched(machine: Machine, node: str) -> bool:
     """A card that was put in, that no driver has switched on, and no slot has told about."""
-    if node not in machine.settings.nic_names or has_hotplug(machine, node):
+    if (
+        node not in machine.settings.nic_names
+        or has_hotplug(machine, node)
+        or machine.settings.guest
+    ):
         return False
     new = machine.state(node).incarnation > 1
     return new and not machine.ram.page(node, NIC_SCHEMA)["pci_command"] & _BUS_MASTER
@@ -190,6 +194,12 @@ def _untouched(machine: Machine, node: str) -> bool:
 def _new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
     """A card is put in, and without hot-plug an administrator sees to the rest."""
     machine = session.machine
+    if machine.settings.guest:
+        machine.restart(nic)
+        session.remark(
+            f"  the guest must connect to it anew: {vfio_socket(nic)} in its run directory"
+        )
+        return
     boot_cpu = machine.settings.cpu_names[0]
     kernel_runs = machine.state(boot_cpu).alive
     by_itself = has_hotplug(machine, nic)
