@@ -34,6 +34,8 @@ FIRST_STEPS = """\
 
 
 if TYPE_CHECKING:
+    from nodes.machine import MachineSettings
+
     _ParamType = click.ParamType[str]
 else:
     _ParamType = click.ParamType  # generic only for type checkers before click 8.2
@@ -184,24 +186,30 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
         if wish is not None:
             return tcpdumpread.read_file(wish)
     from orchestrator import running  # noqa: PLC0415
-    from orchestrator.machine import GUEST_PLACE  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     name, host = _where(options.on)
     with running.connect(name) as machine:
-        cpus = machine.settings.cpu_names or (GUEST_PLACE,)
-        cpu = options.cpu or cpus[0]
-        if cpu.isdecimal():
-            cpu = f"cpu{cpu}"
-        if cpu not in cpus:
-            raise BottomhalfError(f"no CPU `{cpu}`", f"CPUs are {words(cpus)}")
-        if host:
-            cpu = _of_host(host, verb)
+        cpu = _of_host(host, verb) if host else _cpu(machine.settings, options.cpu)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
         session.on = f"--on {options.on} " if options.on else ""
         machine.catch_signals(session.signals, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
         return drive(session, verbs.start(session, [verb.name, *argv]))
+
+
+def _cpu(settings: MachineSettings, wanted: str | None) -> str:
+    """The CPU where programs run; a guest's are none of ours."""
+    from orchestrator.machine import GUEST_PLACE  # noqa: PLC0415
+
+    names = settings.cpu_names
+    if wanted is None:
+        return names[0] if names else GUEST_PLACE
+    name = f"cpu{wanted}" if wanted.isdecimal() else wanted
+    if name not in names:
+        what = f"CPUs are {words(names)}" if names else "its CPUs are its guest's"
+        raise BottomhalfError(f"no CPU `{name}`", what)
+    return name
 
 
 def _where(on: str | None) -> tuple[str | None, str]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
-from orchestrator.machine import GUEST_PLACE
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -278,16 +277,36 @@ def load(verb: Verb) -> Callable[..., Any]:
     return found
 
 
+#: Verbs that need no kernel of ours though their layer does: counters and recorders of NICs.
+_WITHOUT_KERNEL = ("drops", "trace")
+
+
+def needs_our_kernel(verb: Verb, argv: Sequence[str]) -> bool:
+    """Has it nothing of ours to work on where the kernel is a guest's? tcpdump has the taps of
+    the switch."""
+    if verb.layer not in ("kernel", "across") or verb.name in _WITHOUT_KERNEL:
+        return False
+    return verb.name != "tcpdump" or not _of_lan(argv)
+
+
+def _of_lan(argv: Sequence[str]) -> bool:
+    from nodes.machine import LAN  # noqa: PLC0415
+
+    named = [argv[n + 1] for n, word in enumerate(argv[:-1]) if word == "-i"]
+    named += [word[2:] for word in argv if word.startswith("-i") and len(word) > 2]
+    return bool(named) and all(name.partition(":")[0] == LAN for name in named)
+
+
 def start(session: Session, argv: Sequence[str]) -> Steps:
     """A command line of a machine verb at work; the same for a shell and a scenario's step."""
+    from nodes.machine import LAN  # noqa: PLC0415  (a program of the gateway runs at the LAN)
+
     verb = lookup(argv[0])
-    if session.machine.settings.guest:
+    settings = session.machine.settings
+    if settings.guest and session.cpu != LAN and needs_our_kernel(verb, argv[1:]):
         from orchestrator.verbs import guest  # noqa: PLC0415
 
-        ours = verb.name == "tcpdump" and guest.of_lan(argv[1:])
-        on_gateway = session.cpu not in (*session.machine.settings.cpu_names, GUEST_PLACE)
-        if verb.layer == "kernel" and not ours and not on_gateway:
-            return guest.kernel_verb(session, verb.name, argv[1:])
+        return guest.kernel_verb(session, verb, argv[1:])
     steps: Steps = load(verb)(session, list(argv[1:]))
     return steps
 

@@ -161,6 +161,7 @@ def _ask(
 def _clear(session: Session, rest: Sequence[str]) -> Steps:
     machine = session.machine
     settings = machine.settings
+    nodes, kind = list(faults.names(settings)), ""
     if rest:
         nodes = _targets(machine, rest[:1])
         for node in nodes:

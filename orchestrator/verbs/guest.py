@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nodes.machine import LAN, MachineSettings
+from nodes.machine import MachineSettings, vfio_socket
 from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, words
 from orchestrator.machine import GUEST_PLACE
 from orchestrator.session import Session, Steps, Wait
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.guest.fetch import Fetched
     from orchestrator.guest.qemu import GuestPlan
     from orchestrator.verbs import Options as Given
+    from orchestrator.verbs import Verb
 
 DEFAULT_NAME = "guest"
 NICS_MAX = 8
@@ -270,6 +271,13 @@ def new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
     from orchestrator.guest import network  # noqa: PLC0415
 
     machine = session.machine
+    asked = machine.spawn(GUEST_PLACE, ("true",))
+    if asked.failed:  # a virtual machine that somebody else started
+        machine.restart(nic)
+        session.remark(
+            f"  the guest must connect to it anew: {vfio_socket(nic)} in its run directory"
+        )
+        return
     yield from _shell(session, network.remove_card(machine.settings, nic))
     if not machine.state(nic).alive:
         machine.restart(nic)
@@ -286,21 +294,15 @@ def _shell(session: Session, script: str) -> Generator[Wait, None, None]:
         )
 
 
-def kernel_verb(session: Session, name: str, argv: Sequence[str]) -> Steps:
-    """What a verb of the kernel layer means where the kernel is a real one."""
-    if name not in TOOLS:
+def kernel_verb(session: Session, verb: Verb, argv: Sequence[str]) -> Steps:
+    """What a verb that works on a kernel means where the kernel is a real one."""
+    if verb.name not in TOOLS:
         raise BottomhalfError(
-            f"{session.machine.settings.name} is a real kernel, and `{name}` is ours",
+            f"`{verb.name}` works on our kernel; the kernel of {session.machine.settings.name} is "
+            "its guest's",
             "bottomhalf guest exec 'COMMAND', or its console: bottomhalf guest console",
         )
-    return in_guest(session, (name, *argv))
-
-
-def of_lan(argv: Sequence[str]) -> bool:
-    """Does this tcpdump look at ports of the switch, which are ours?"""
-    named = [argv[n + 1] for n, word in enumerate(argv[:-1]) if word == "-i"]
-    named += [word[2:] for word in argv if word.startswith("-i") and len(word) > 2]
-    return bool(named) and all(name.partition(":")[0] == LAN for name in named)
+    return in_guest(session, (verb.name, *argv))
 
 
 # ---------------------------------------------------------------- the one that runs
