@@ -271,9 +271,10 @@ def new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
     from orchestrator.guest import network  # noqa: PLC0415
 
     machine = session.machine
-    asked = machine.spawn(GUEST_PLACE, ("true",))
-    if asked.failed:  # a virtual machine that somebody else started
-        machine.restart(nic)
+    asked = yield from session.program(("true",), GUEST_PLACE, show=False)
+    if asked.failed:  # a virtual machine that somebody else started, or one that is hung
+        if not machine.state(nic).alive:
+            machine.restart(nic)
         session.remark(
             f"  the guest must connect to it anew: {vfio_socket(nic)} in its run directory"
         )

@@ -181,11 +181,7 @@ def has_hotplug(machine: Machine, nic: str) -> bool:
 
 def _untouched(machine: Machine, node: str) -> bool:
     """A card that was put in, that no driver has switched on, and no slot has told about."""
-    if (
-        node not in machine.settings.nic_names
-        or has_hotplug(machine, node)
-        or machine.settings.guest
-    ):
+    if node not in machine.settings.nic_names or has_hotplug(machine, node):
         return False
     new = machine.state(node).incarnation > 1
     return new and not machine.ram.page(node, NIC_SCHEMA)["pci_command"] & _BUS_MASTER
