@@ -22,7 +22,7 @@ from nodes.machine import MachineSettings
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import network, qemu
 from orchestrator.guest.channel import Channel
-from orchestrator.guest.qemu import GuestPlan
+from orchestrator.guest.qemu import Descriptors, GuestPlan
 from orchestrator.guest.slots import Slot
 from orchestrator.machine import GUEST_PLACE, Job
 from orchestrator.processes import ProcessMachine
@@ -64,17 +64,22 @@ class GuestMachine(ProcessMachine):
         self._slots = {nic: Slot(nic, self) for nic in self.settings.nic_names}
         for slot in self._slots.values():
             self._cleanup.callback(slot.close)
+        console = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        console.bind(self.rundir.socket_path(qemu.CONSOLE))
+        console.listen(1)
+        (directory / qemu.CONSOLE_LOG).touch()
+        fds = Descriptors(their_commands.fileno(), console.fileno())
         owner = os.getpid()
-        with their_commands, open(directory / qemu.QEMU_LOG, "wb") as log:
+        with their_commands, console, open(directory / qemu.QEMU_LOG, "wb") as log:
             try:
                 self._process = subprocess.Popen(
-                    qemu.command(plan, self.settings.nics, their_commands.fileno()),
+                    qemu.command(plan, self.settings.nics, fds),
                     cwd=directory,
                     env=plan.qemu.run_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    pass_fds=(their_commands.fileno(),),
+                    pass_fds=fds,
                     start_new_session=True,
                     preexec_fn=lambda: die_with_parent(owner),  # noqa: PLW1509  (no threads here)
                 )
@@ -148,7 +153,7 @@ def _why_over(directory: Path, code: int) -> str:
     if panic:
         lines = [line.rstrip() for line in console.splitlines() if line.strip()]
         shown = "".join(f"\n  {line}" for line in lines[-CONSOLE_LINES_SHOWN:])
-        return f"the guest's kernel panicked{shown}"
+        return f"the guest's kernel panicked: {panic[0].strip()}{shown}"
     return "the guest has powered off"
 
 

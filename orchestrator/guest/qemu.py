@@ -36,6 +36,14 @@ _KVM = "/dev/kvm"
 _KVM_GET_API_VERSION = 0xAE00
 
 
+class Descriptors(NamedTuple):
+    """What QEMU inherits: our channel's other end, and a socket where readers of the console
+    connect (ours from the beginning, so that nobody comes too early)."""
+
+    commands: int
+    console: int
+
+
 def slot_socket(nic: str) -> str:
     """Where QEMU finds the slot of a NIC; the NIC's own socket is behind it."""
     return f"{nic}.slot"
@@ -82,7 +90,7 @@ def _kvm() -> tuple[bool, str]:
     return True, ""
 
 
-def command(plan: GuestPlan, nics: Sequence[NicSettings], commands_fd: int) -> list[str]:
+def command(plan: GuestPlan, nics: Sequence[NicSettings], fds: Descriptors) -> list[str]:
     """The whole command; file names are those in the run directory, QEMU's working directory."""
     kernel_line = f"{KERNEL_LINE} {plan.append}".strip()
     words = [
@@ -98,9 +106,9 @@ def command(plan: GuestPlan, nics: Sequence[NicSettings], commands_fd: int) -> l
         "-kernel", str(plan.kernel),
         "-initrd", INITRD,
         "-append", kernel_line,
-        "-chardev", f"socket,id=console,path={CONSOLE},server=on,wait=off,logfile={CONSOLE_LOG}",
+        "-chardev", f"socket,id=console,fd={fds.console},server=on,wait=off,logfile={CONSOLE_LOG}",
         "-serial", "chardev:console",
-        "-chardev", f"socket,id=commands,fd={commands_fd}",
+        "-chardev", f"socket,id=commands,fd={fds.commands}",
         "-monitor", "none",
     ]  # fmt: skip
     if plan.channel:

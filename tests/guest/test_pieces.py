@@ -143,7 +143,7 @@ def _plan(tmp_path: Path, **more: object) -> qemu.GuestPlan:
 
 
 def test_nics_sit_behind_the_root_ports_of_the_emulated_machine(tmp_path: Path) -> None:
-    words = qemu.command(_plan(tmp_path), _settings().nics, 7)
+    words = qemu.command(_plan(tmp_path), _settings().nics, qemu.Descriptors(7, 8))
     ports = [word for word in words if word.startswith("pcie-root-port")]
     assert [port.split(",")[3] for port in ports] == ["addr=1c.0", "addr=1c.1"]
     devices = [word for word in words if "vfio-user-pci" in word]
@@ -153,14 +153,16 @@ def test_nics_sit_behind_the_root_ports_of_the_emulated_machine(tmp_path: Path) 
 
 
 def test_a_debugger_is_waited_for(tmp_path: Path) -> None:
-    words = qemu.command(_plan(tmp_path, gdb=True, append="nokaslr"), _settings().nics, 7)
+    words = qemu.command(
+        _plan(tmp_path, gdb=True, append="nokaslr"), _settings().nics, qemu.Descriptors(7, 8)
+    )
     assert "-S" in words
     assert words[words.index("-gdb") + 1] == "chardev:gdb"
     assert words[words.index("-append") + 1].endswith(" nokaslr")
 
 
 def test_without_virtio_commands_come_by_the_second_serial_line(tmp_path: Path) -> None:
-    words = qemu.command(_plan(tmp_path, channel=False), _settings().nics, 7)
+    words = qemu.command(_plan(tmp_path, channel=False), _settings().nics, qemu.Descriptors(7, 8))
     assert "chardev:commands" in words
     assert "virtio-serial-pci,id=serial,bus=pcie.0,addr=3" not in words
 
