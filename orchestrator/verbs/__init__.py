@@ -264,8 +264,8 @@ def load(verb: Verb) -> Callable[..., Any]:
     return found
 
 
-#: Verbs that need no kernel of ours though their layer does: taps of the switch, counters.
-_WITHOUT_KERNEL = ("tcpdump", "drops", "trace")
+#: Verbs that need no kernel of ours though their layer does: taps of the switch, recorders.
+_WITHOUT_KERNEL = ("tcpdump", "trace")
 
 
 def needs_our_kernel(verb: Verb) -> bool:
