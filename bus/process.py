@@ -200,7 +200,7 @@ class NodeProcess:
         wait, sleep, waiting = self._epoll.poll, select.select, (self._epoll.fileno(),)
         wake: int | None = NOW
         while not self.ended:
-            if self._more or wake == NOW:
+            if self._more or wake == NOW or self._inbox:  # sending may end a guest's port
                 ready = wait(0, 64)
             elif wake is None:
                 ready = wait(None, 64)
