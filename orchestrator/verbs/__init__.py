@@ -155,8 +155,8 @@ TABLE: dict[str, Verb] = {
              f"{_PROGRAMS}:iptables", tool=True, step=True),
         Verb("ip", "kernel",
              "route [show|add|del|get|flush cache] ... | [-s] link [show] | "
-             "link set DEV up|down|mtu N | addr | neigh [show|add|replace|del|flush] | "
-             "monitor link",
+             "link set DEV up|down|mtu N|master BOND|nomaster | addr | "
+             "neigh [show|add|replace|del|flush] | monitor link",
              "routes, devices, addresses and neighbours",
              f"{_PROGRAMS}:ip", tool=True, step=True),
         Verb("sar", "kernel", "-n DEV INTERVAL [COUNT]",
