@@ -2,7 +2,7 @@
 
 The file is laid out once, from the list of nodes (``Layout``); every section is aligned to 4 KiB::
 
-    header      magic, boot time, for each node its incarnation, pid and state
+    header      magic, boot time by both clocks, for each node its incarnation, pid and state
     pages       one page of counters for each node (64-bit words, common part first)
     recorders   one flight-recorder ring for each node
     logs        one kernel-log ring for each CPU
@@ -690,6 +690,7 @@ class Ram:
     def _format(self) -> None:
         self.words64[1] = 0
         self.words64[2] = len(self.layout.nodes)
+        self.words64[3] = 0
         self.words64[0] = MAGIC
 
     # -- header
@@ -704,11 +705,27 @@ class Ram:
     def boot_ns(self, value: int) -> None:
         self.words64[1] = value
 
+    @property
+    def epoch_ns(self) -> int:
+        """What the machine's clock zero is in the time of day. As on a PC a battery clock is read
+        at power-on; that of the simulation says 1970-01-01."""
+        value: int = self.words64[3]
+        return value - self.boot_ns
+
+    def power_on(self, clock_ns: int, time_of_day_ns: int) -> None:
+        """The machine's clock and the time of day at the same moment."""
+        self.words64[1] = clock_ns
+        self.words64[3] = time_of_day_ns
+
     def number(self, node: str) -> int:
         return self._number[node]
 
     def _node_word(self, node: str, word: int) -> int:
         return _HEADER_NODE_WORD + self._number[node] * _HEADER_NODE_WORDS + word
+
+    def incarnation_word(self, node: str) -> int:
+        """Place of ``incarnation`` in ``words64``, for who looks at each message."""
+        return self._node_word(node, 0)
 
     def incarnation(self, node: str) -> int:
         """Which life of ``node`` is the present one: 1, 2, ...; 0 before the first."""

@@ -273,6 +273,12 @@ class GuestPort:
 
     # -- the end
 
+    def close(self) -> None:
+        """No guest any more, and no socket."""
+        if self._client is not None:
+            self._end("")
+        self._listener.close()
+
     def _end(self, why: str) -> None:
         """The client goes, or must go."""
         assert self._client is not None

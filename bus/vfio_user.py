@@ -60,6 +60,8 @@ DEVICE_RESET, WRITE_MULTI = 13, 15
 ADOPT = 0x6268
 _HEADER = struct.Struct("<HHIII")
 _REGION = struct.Struct("<QII")
+#: A whole message: the posted write of one register.
+_POSTED = struct.Struct("<HHIIIQIII")
 _MULTI = struct.Struct("<QIIQ")
 _MAP = struct.Struct("<IIQQQ")
 _UNMAP = struct.Struct("<IIQQ")
@@ -224,7 +226,14 @@ class Server:
             self._rest = stream[at:]
 
     def _message(self, message: bytes, fds: list[int]) -> None:
-        number, command, _, flags, _ = _HEADER.unpack_from(message)
+        number, command, size, flags, _ = _HEADER.unpack_from(message)
+        if size == _POSTED.size and flags == _NO_REPLY and command == REGION_WRITE and self.ready:
+            # What a driver does most: one register, and nobody waits.
+            *_, offset, region, count, value = _POSTED.unpack(message)
+            if count == 4 and region == 0 and not offset & 3 and offset < self._card.regions[0]:
+                self.requests.append(MemWrite(0, offset, value))
+                self.unused += fds
+                return
         try:
             if flags & _TYPE:
                 raise ProtocolError(f"a reply (command {command}), but it was asked nothing")

@@ -126,6 +126,13 @@ class Faults:
         """End the rows whose time is over."""
         self._end([at for at in self._rows() if 0 < self._words[at + UNTIL_NS] <= now_ns])
 
+    def sooner(self, wanted: int | None) -> int | None:
+        """When a device that wants to be woken then (None: never) has to look: the end of a fault
+        may come first."""
+        if self.until_ns == NEVER_NS:
+            return wanted
+        return self.until_ns if wanted is None else min(wanted, self.until_ns)
+
     def end(self, number: int, value: int) -> None:
         """The device itself mended this fault."""
         self._end(

@@ -34,7 +34,7 @@ def values(file: TomlFile, era: str, mode: str, given: dict[str, Any]) -> dict[s
         if name in stated:
             _check_known(file, era, name)
         if name in given and name not in ("mode", "slaves"):
-            found[name] = _value(file, row, given[name])
+            found[name] = _value(file, era, row, given[name])
     for name, row in OPTIONS.items():
         if name in stated:
             _check_mode(file, era, row, mode, found.get(name))
@@ -59,14 +59,19 @@ def _check_known(file: TomlFile, era: str, name: str) -> None:
         raise _refuse(file, name, f"bonding: Unknown parameter `{name}'", hint)
 
 
-def _value(file: TomlFile, row: Option, value: Any) -> Any:
+def _value(file: TomlFile, era: str, row: Option, value: Any) -> Any:
     if row.name == "arp_ip_target":
         return tuple(value)
     if row.raw or not row.words:
         return value
-    parsed = parse(row, str(value))
+    absent = eras.behaviours(era)["absent_values"]
+    parsed = parse(row, str(value), absent)
     if parsed is None:
-        words = ", ".join(f"{word} ({number})" for number, word in enumerate(row.words))
+        words = ", ".join(
+            f"{word} ({number})"
+            for number, word in enumerate(row.words)
+            if f"{row.name}={word}" not in absent
+        )
         why = f"option {row.name}: invalid value ({value})"
         raise _refuse(file, row.name, why, f"allowed: {words}")
     return parsed
@@ -115,7 +120,7 @@ def _check_monitors(file: TomlFile, found: dict[str, Any]) -> None:
             raise _refuse(
                 file,
                 name,
-                f"unable to set {name}, MII monitoring is disabled",
+                f"Unable to set {OPTIONS[name].shown} as MII monitoring is disabled",
                 f"miimon = 0{_line(file, 'miimon')} and {name} = {found[name]}: "
                 "give miimon a value or leave the delay out",
             )

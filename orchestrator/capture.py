@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Generator
 from typing import NamedTuple
 
@@ -166,6 +165,4 @@ def close_tap(session: Session, tap: Tap) -> Generator[Wait, None, None]:
 
 def epoch_ns(machine: Machine) -> int:
     """What the machine's clock zero is in the time of day; the simulation boots at 1970-01-01."""
-    if machine.runtime == "simulation":
-        return -machine.ram.boot_ns
-    return time.time_ns() - machine.now_ns()
+    return machine.ram.epoch_ns

@@ -89,7 +89,6 @@ NIC_ROWS = {
         context="DMA",
     ),
     "rx_drop": Row("dropped: {rx_reason}", context="DMA"),
-    "cause": Row("EICR", opens=False, context="DMA", packet=False, after="writes frame"),
     "msi": Row("writes {b:#06x} to {a:#x}", "EITR allows it", context="MSI-X", packet=False),
     "msi_pending": Row("vector {a} becomes pending", "it is masked", context="MSI-X", packet=False),
 }

@@ -19,6 +19,7 @@ ETHERTYPES = {
     0x86DD: "IPv6",
     0x88A8: "802.1Q-QinQ",
     0x8809: "Slow Protocols",
+    0x9000: "Loopback",
 }
 _TAGS = (0x8100, 0x88A8)
 _LINK_BYTES, _SLL2_BYTES = 14, 20
@@ -97,6 +98,8 @@ def _payload(ethertype: int, body: bytes, length: int, detail: Detail) -> tuple[
         return "IP ", packettext_ip.ipv4(body, length, detail.verbose, "" if detail.link else "IP ")
     if ethertype == 0x8809:
         return "", packettext_slow.slow_protocols(body, length, detail.verbose)
+    if ethertype == 0x9000:
+        return "", packettext_slow.loopback(body, length)
     return None
 
 

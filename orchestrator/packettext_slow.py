@@ -1,4 +1,6 @@
-"""LACP and the marker protocol (IEEE 802.3 slow protocols) as tcpdump 4.99 prints them."""
+"""LACP and the marker protocol (IEEE 802.3 slow protocols) as tcpdump 4.99 prints them, and
+Ethernet's configuration testing protocol (0x9000), the type of bonding's learning packets.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +46,27 @@ def slow_protocols(body: bytes, length: int, verbose: int = 0) -> str:
             text += _bytes(value)
         rest = rest[size:]
     return text
+
+
+def loopback(body: bytes, length: int) -> str:
+    """A function behind so many bytes that are skipped; a learning packet has zeros there."""
+    skip = int.from_bytes(body[:2], "little")
+    text = "Loopback"
+    if length < 2:
+        return f"{text} (invalid)"
+    text += f", skipCount {skip}" + (" (bogus)" if skip % 8 else "")
+    if skip + 4 > length:
+        return f"{text} (invalid)"
+    rest, left = body[2 + skip :], length - 4 - skip
+    function, value = int.from_bytes(rest[:2], "little"), rest[2:8]
+    if function == 1 and left >= 2:
+        number = int.from_bytes(value[:2], "little")
+        return f"{text}, Reply, receipt number {number}, data ({left - 2} octets)"
+    if function == 2 and left >= 6:
+        where = f"forwarding address {value.hex(':')}"
+        return f"{text}, Forward Data, {where}, data ({left - 6} octets)"
+    names = {1: "Reply (invalid)", 2: "Forward Data (invalid)"}
+    return f"{text}, {names.get(function, f' invalid ({function})')}"
 
 
 def _value(subtype: int, kind: int, value: bytes) -> str:

@@ -108,7 +108,7 @@ class ProcessMachine(LocalMachine):
             self._places = known_places.places(settings) if places is None else places
             self.ram = Ram.create(str(self.rundir.path / RAM_FILE), layout)
             self._cleanup.callback(self.ram.close)
-            self.ram.boot_ns = time.monotonic_ns()
+            self.ram.power_on(time.monotonic_ns(), time.time_ns())
             self._connect()
             self._supervisor = Supervisor(server, tuple(self._places))
             self._supervisor.on_death = self._died

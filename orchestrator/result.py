@@ -10,7 +10,7 @@ from nodes.machine import MachineSettings
 from orchestrator.ledger import Ledger
 from orchestrator.machine import NodeState, signal_name
 from orchestrator.phases import Phase, ping_totals
-from orchestrator.play import Played
+from orchestrator.play import INTERRUPTED, Played
 
 TRY_NEXT = (
     "bottomhalf up -d                    the same machine, to break by hand",
@@ -185,9 +185,10 @@ def failures(played: Played, ledger: Ledger, directory: str = "") -> list[str]:
         lines.append(f"FAILED {name} step {verdict.step}: {verdict.text}")
         if verdict.cause:
             lines.append(f"  ended by {verdict.cause}")
-    if played.cut_short:
+    interrupted = played.cut_short == INTERRUPTED  # by Ctrl-C: something may be on its way
+    if played.cut_short and not interrupted:
         lines.append(f"FAILED {name}: {played.cut_short}")
-    if not ledger.balanced:
+    if not ledger.balanced and not interrupted:
         lines.extend(f"FAILED {name} ledger: {fault}" for fault in ledger.faults)
     if lines and directory:
         lines.append(f"  report: {directory}")

@@ -7,7 +7,7 @@ kind add up: delays are summed, of two rates the smaller counts, losses are inde
 ``FRAMES_MAX`` frames wait in a lane, as in netem. Random draws are the node's own, so that a seed
 gives the same run.
 
-A cable without faults is never asked: ``LanNode`` hands frames here only while some port has one.
+A cable without faults is never asked: ``Forwarding`` hands frames over only while a port has one.
 """
 
 from __future__ import annotations

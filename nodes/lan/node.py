@@ -4,7 +4,7 @@ A port has a link while its cable is in, it is not shut, and light comes from th
 (``LinkState``); a NIC that dies stops sending light. The switch itself always sends light into a
 cable that is in. Cables are pulled and plugged by ``Cable`` messages of the orchestrator; a frame
 that is on its way then ends at the switch, by name. ``Fault`` messages break ports and cables
-(``nodes.lan.cable``).
+(``nodes.lan.cable``). All this is here; the way of a frame is ``nodes.lan.forwarding``.
 
 Behind the last port there is the node's own gateway (``nodes.lan.host``), or an *uplink*: a frame's
 way out of the machine, to a kernel's TAP device or to the switch of another machine. A machine
@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack
 
-from bus.faults import KINDS, LACP_WRONG, PORT, ROW_WORDS, ROWS, RX, TX
+from bus.faults import KINDS, LACP_WRONG, PORT, ROW_WORDS, ROWS
 from bus.messages import (
     BadFrame,
     Cable,
@@ -39,50 +39,24 @@ from bus.node import IDLE, Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
 from nodes.faults import NEVER_NS, Faults
-from nodes.lan import lacp, trace
+from nodes.lan import trace
 from nodes.lan.cable import DOWN, FaultyCable
-from nodes.lan.channel import PARTNERS, Channel, Partner
-from nodes.lan.host import Host
-from nodes.lan.page import (
-    CHANNELS_MAX,
-    GATEWAY_PORT,
-    IN_DROPS,
-    LAN_SCHEMA,
-    NICS_MAX,
-    PORTS,
-)
+from nodes.lan.forwarding import Forwarding
+from nodes.lan.page import GATEWAY_PORT, LAN_SCHEMA, NICS_MAX, PORTS
 from nodes.lan.snapshot import SNAPSHOTS
-from nodes.lan.switch import MacTable
-from nodes.lan.taps import PortTaps
-from nodes.lan.vlan import Vlans
-from nodes.ledger import classify, packet_key
+from nodes.ledger import classify
 from nodes.machine import CONTROL, GATEWAY, OUTSIDE, UPLINK, MachineSettings
 
 SPEED_MBPS = 10000
-MIN_FRAME = 60
-_RESERVED = bytes.fromhex("0180c20000")
-assert lacp  # its partners register themselves
 
 _LACP = KINDS["lacp"].number
-_SLOW_PROTOCOLS = bytes.fromhex("0180c2000002")
-_SLOW_TYPE = b"\x88\x09"
 
 _CABLE = LAN_SCHEMA.index("cable")
 _LIGHT = LAN_SCHEMA.index("light")
 _LINK = LAN_SCHEMA.index("link")
 _LINK_CHANGES = LAN_SCHEMA.index("link_changes")
-_CHANNEL = LAN_SCHEMA.index("channel")
-_COLLECTING = LAN_SCHEMA.index("collecting")
-_DISTRIBUTING = LAN_SCHEMA.index("distributing")
 _FAULTS = LAN_SCHEMA.index("faults")
-_IN = LAN_SCHEMA.index("frames_in")
-_OUT = LAN_SCHEMA.index("frames_out")
-_COPIES = LAN_SCHEMA.index("flood_copies")
-_SLOW_TAKEN = LAN_SCHEMA.index("slow_taken")
-_SLOW_SENT = LAN_SCHEMA.index("slow_sent")
-_FLOODED = LAN_SCHEMA.index("flooded")
 _UNEXPECTED = LAN_SCHEMA.index("unexpected")
-_IN_DROP = {name: (LAN_SCHEMA.index(name), i) for i, name in enumerate(IN_DROPS)}
 _LOST = {True: LAN_SCHEMA.index("lost_dead"), False: LAN_SCHEMA.index("lost_full")}
 
 
@@ -96,8 +70,6 @@ class LanNode(Node):
         self.page = self.ram.page(self.name, LAN_SCHEMA)
         words = self._words = self.page.words
         self._recorder = Recorder(self.ram.recorder_words(self.name))
-        self._trace = 0
-        self._now_ns = self.clock()
         #: who is behind each port, by its name on the bus
         self.names = [*machine.nic_names, *[""] * (PORTS - len(machine.nics))]
         self._number = {name: n for n, name in enumerate(machine.nic_names)}
@@ -106,21 +78,17 @@ class LanNode(Node):
         if machine.lan.uplink:
             self.names[GATEWAY_PORT] = UPLINK
             self._number[UPLINK] = GATEWAY_PORT
-        from_gateway = partial(self._frame, GATEWAY_PORT)
-        self.host = Host(machine, words, self._recorder, from_gateway, self.post)
-        self.table = MacTable(words, machine.lan.ageing_s * 1_000_000_000)
+        ring = self.ram.tap(self.ram.layout.cpus)
+        self.forwarding = Forwarding(machine, self.names, words, self._recorder, ring, self.post)
+        self._now_ns = self.forwarding.now_ns = self.clock()
+        self.forwarding.cables = [self._faulty_cable(port, around) for port in range(PORTS)]
+        self._cable, self.link = self.forwarding.inserted, self.forwarding.link
+        self._cables, self.partners = self.forwarding.cables, self.forwarding.partners
+        self.host = self.forwarding.host
         words[LAN_SCHEMA.index("ageing_s")] = machine.lan.ageing_s
-        vlans = {self._ports[port.port]: port for port in machine.lan.ports}
-        self._vlans = Vlans(vlans, PORTS) if vlans else None
-        self._taps = PortTaps(self.ram.tap(self.ram.layout.cpus))
-        self._cable = [True] * PORTS
         self._light = [False] * PORTS
         self._there = [False] * PORTS
-        self.link = [False] * PORTS
-        self._cables = [self._faulty_cable(port, around) for port in range(PORTS)]
-        self._broken = False  # has any cable a fault, or frames in it?
-        self._timed = False  # is there anything to wake up for?
-        self._channels(machine)
+        self._timed = bool(self.partners)  # is there anything to wake up for?
         words[LAN_SCHEMA.index("ports")] = len(machine.nics)
         self._light[GATEWAY_PORT] = self._own_gateway
         for port in (*range(len(machine.nics)), GATEWAY_PORT):
@@ -142,41 +110,21 @@ class LanNode(Node):
         at = _FAULTS + port * ROWS * ROW_WORDS
         changed = partial(self._fault_changed, port)
         faults = Faults(self._words, at, PORT, around.rng, changed)
-        arrive, drop = partial(self._arrive, port), partial(self._drop_at, port)
+        forwarding = self.forwarding
+        arrive, drop = partial(forwarding.arrive, port), partial(forwarding.drop_at, port)
         return FaultyCable(self._words, port, faults, around.rng, arrive, drop)
 
-    def _channels(self, machine: MachineSettings) -> None:
-        """Port-channels, and who decides for their members."""
-        settings = machine.lan.channels
-        if len(settings) > CHANNELS_MAX:
-            raise ValueError(f"{len(settings)} port-channels; the switch has {CHANNELS_MAX}")
-        #: logical number of each port: its channel's, or its own
-        self.logical = list(range(PORTS))
-        self.channels: dict[int, Channel] = {}
-        self.partners: dict[int, Partner] = {}
-        for number, channel in enumerate(settings, PORTS):
-            members = [self._number[name] for name in channel.members]
-            made = self.channels[number] = Channel(number, channel.name, members, channel.mode)
-            if channel.mode != "static":
-                partner = PARTNERS[channel.mode](made, self, machine)
-                self.partners.update(dict.fromkeys(members, partner))
-                self._timed = True
-            for port in members:
-                self.logical[port] = number
-                self._words[_CHANNEL + port] = number
-        self._plan()
-
     def turn(self, inbox: Inbox, budget: int) -> int | None:
-        self._now_ns = self.clock()
-        self._trace = self.host.trace = self._recorder.mask
-        self._taps.look()
+        self._now_ns = self.forwarding.now_ns = self.clock()
+        self.forwarding.trace = self.host.trace = self._recorder.mask
+        self.forwarding.taps.look()
         if self._timed:
             self._tick()
-        number = self._number
+        number, enter = self._number, self.forwarding.enter
         for sender, message in inbox:
             kind = type(message)
             if kind is EthFrame and sender in number:
-                self._frame(number[sender], message.frame)
+                enter(number[sender], message.frame)
             else:
                 handler = self._handlers.get(kind)
                 if handler is None:
@@ -191,11 +139,11 @@ class LanNode(Node):
     def _tick(self) -> None:
         """Whatever waits for its time: frames in cables, faults' ends, pings, partners."""
         now_ns = self._now_ns
-        if self._broken:
+        if self.forwarding.broken:
             for cable in self._cables:
                 if cable.busy:
                     cable.run(now_ns)
-            self._broken = any(cable.busy for cable in self._cables)
+            self.forwarding.broken = any(cable.busy for cable in self._cables)
         if self.host.pings:
             self.host.tick(now_ns)
         for partner in dict.fromkeys(self.partners.values()):
@@ -204,9 +152,9 @@ class LanNode(Node):
                 partner.tick(now_ns)
 
     def _wake(self) -> int | None:
-        self._timed = bool(self._broken or self.host.pings or self.partners)
+        self._timed = bool(self.forwarding.broken or self.host.pings or self.partners)
         due = self.host.next_ns()
-        if self._broken:
+        if self.forwarding.broken:
             due = min(due, *(cable.next_ns() for cable in self._cables))
         for partner in self.partners.values():
             due = min(due, partner.next_ns() or NEVER_NS)
@@ -226,44 +174,26 @@ class LanNode(Node):
             self._recorder.record(self._now_ns, trace.LINK, a=link, b=port)
             if port in self.partners:
                 self.partners[port].link(port, link, self._now_ns)
-            elif self.logical[port] != port:
-                self.mux(port, link, link)
+            elif self.forwarding.logical[port] != port:
+                self.forwarding.mux(port, link, link)
             elif not link:
-                self.table.flush(port)
-            self._plan()
+                self.forwarding.table.flush(port)
+            self.forwarding.plan()
         words[_LINK + port] = link
-
-    def _plan(self) -> None:
-        """Where a frame that came by each logical port is flooded to."""
-        ports = [n for n in range(PORTS) if self.link[n] and self.logical[n] == n]
-        ports += [number for number, channel in self.channels.items() if channel.active]
-        self._others = {
-            source: [port for port in ports if port != source]
-            for source in (*range(PORTS), *self.channels)
-        }
-
-    def mux(self, port: int, collecting: bool, distributing: bool) -> None:
-        """What a member of a port-channel does with data from now on."""
-        channel = self.channels[self.logical[port]]
-        channel.mux(port, collecting, distributing)
-        self._words[_COLLECTING + port] = collecting
-        self._words[_DISTRIBUTING + port] = distributing
-        if not channel.active:
-            self.table.flush(channel.number)
-        self._plan()
-
-    def emit(self, port: int, frame: bytes) -> None:
-        """A frame of the switch itself out of one port."""
-        if self.link[port]:
-            kind = classify(frame)
-            self._words[_SLOW_SENT + 3 * port + kind] += 1
-            self._out(port, kind, frame)
 
     def _shine(self, port: int) -> None:
         """Tell the NIC of the light that reaches it."""
         if self._there[port]:
             light = self._cable[port] and not self._cables[port].shut
             self.post(self.names[port], LinkState(int(light), SPEED_MBPS))
+
+    def _bad_frame(self, sender: str, message: BadFrame) -> None:
+        """Bits flipped in the cable from another switch."""
+        port = self._number.get(sender)
+        if port is None:
+            self._words[_UNEXPECTED] += 1
+            return
+        self.forwarding.enter_bad(port, message.frame)
 
     def _link_state(self, sender: str, message: LinkState) -> None:
         port = self._number.get(sender)
@@ -326,8 +256,8 @@ class LanNode(Node):
             self.post(sender, Reply(message.request, 0, msgpack.packb(text)))
             return
         self.post(sender, self._cables[port].faults.take(message, self._now_ns))
-        self._broken = any(cable.busy for cable in self._cables)
-        self._timed |= self._broken
+        self.forwarding.broken = any(cable.busy for cable in self._cables)
+        self._timed |= self.forwarding.broken
 
     def _fault_changed(self, port: int, kind: int, on: bool) -> None:
         self._recorder.record(self._now_ns, trace.FAULT, port, kind, int(on))
@@ -351,154 +281,6 @@ class LanNode(Node):
 
     def _signal(self, sender: str, message: Signal) -> None:
         self.host.signal(message)
-
-    # -- frames
-
-    def _frame(self, port: int, frame: bytes, kind: int = -1) -> None:
-        """A frame enters at ``port``; ``kind`` is known once it came through a faulty cable."""
-        words = self._words
-        if kind < 0:
-            kind = classify(frame)
-            words[_IN + 3 * port + kind] += 1
-            if self._trace >> trace.IN & 1:
-                self._recorder.record(self._now_ns, trace.IN, a=packet_key(frame), b=port)
-            if self._broken and self.link[port] and self._cables[port].busy:
-                self._cables[port].enter(TX, kind, frame, self._now_ns)
-                return
-        if self._taps.ports:
-            self._taps.see(self._now_ns, port, frame, outgoing=False)
-        if not self.link[port]:
-            self._drop(self._why_no_link(port), port, kind, frame)
-        elif len(frame) < MIN_FRAME:
-            self._drop("in_drop_undersize", port, kind, frame)
-        elif frame[6] & 1:
-            self._drop("in_drop_source", port, kind, frame)
-        else:
-            logical, vid, source = self.logical[port], 0, frame[6:12]
-            if logical >= PORTS and not self._from_member(port, kind, frame):
-                return
-            if self._vlans is not None:
-                vid, frame = self._vlans.enter(port, frame)
-                if not vid:
-                    self._drop("in_drop_vlan", port, kind, frame)
-                    return
-                source = vid.to_bytes(2, "big") + source
-            if self.table.learn(source, logical, self._now_ns) and self._trace >> trace.LEARN & 1:
-                address = int.from_bytes(source[-6:], "big")
-                self._recorder.record(self._now_ns, trace.LEARN, a=address, b=logical)
-            self._forward(logical, port, kind, frame, vid)
-
-    def _bad_frame(self, sender: str, message: BadFrame) -> None:
-        """Bits flipped in the cable from another switch."""
-        port = self._number.get(sender)
-        if port is None:
-            self._words[_UNEXPECTED] += 1
-            return
-        kind = classify(message.frame)
-        self._words[_IN + 3 * port + kind] += 1
-        self._drop("fault_fcs", port, kind, message.frame)
-
-    def _why_no_link(self, port: int) -> str:
-        if not self._cable[port]:
-            return "in_drop_cable_out"
-        return "in_drop_port_down" if self._cables[port].shut else "in_drop_no_light"
-
-    def _from_member(self, port: int, kind: int, frame: bytes) -> bool:
-        """Is it data that this member of a port-channel takes?"""
-        if frame[:6] == _SLOW_PROTOCOLS and frame[12:14] == _SLOW_TYPE and port in self.partners:
-            self._words[_SLOW_TAKEN + 3 * port + kind] += 1
-            self.partners[port].receive(port, frame, self._now_ns)
-            return False
-        if not self.channels[self.logical[port]].collecting[port]:
-            self._drop("in_drop_not_collecting", port, kind, frame)
-            return False
-        return True
-
-    def _forward(self, logical: int, port: int, kind: int, frame: bytes, vid: int) -> None:
-        if frame[0] & 1:
-            if frame[:5] == _RESERVED and frame[5] < 0x10:
-                self._drop("in_drop_reserved", port, kind, frame)
-            else:
-                self._flood(logical, port, kind, frame, vid)
-            return
-        address = frame[:6] if not vid else vid.to_bytes(2, "big") + frame[:6]
-        target = self.table.find(address, self._now_ns)
-        if target is None:
-            self._flood(logical, port, kind, frame, vid)
-        elif target == logical:
-            self._drop("in_drop_same_port", port, kind, frame)
-        else:  # its port is up: addresses behind a port that goes down are forgotten at once
-            if self._trace >> trace.FORWARD & 1:
-                self._recorder.record(
-                    self._now_ns, trace.FORWARD, a=packet_key(frame), b=port << 16 | target
-                )
-            self._out(target, kind, frame, vid)
-
-    def _flood(self, logical: int, port: int, kind: int, frame: bytes, vid: int) -> None:
-        targets = self._others[logical]
-        if vid:
-            targets = [target for target in targets if self._carries(target, vid)]
-        if not targets:
-            self._drop("in_drop_no_port", port, kind, frame)
-            return
-        words = self._words
-        words[_FLOODED] += 1
-        words[_COPIES + kind] += len(targets) - 1
-        if self._trace >> trace.FLOOD & 1:
-            self._recorder.record(
-                self._now_ns, trace.FLOOD, a=packet_key(frame), b=port << 16 | len(targets)
-            )
-        for target in targets:
-            self._out(target, kind, frame, vid)
-
-    def _carries(self, logical: int, vid: int) -> bool:
-        port = logical if logical < PORTS else self.channels[logical].members[0]
-        return self._vlans is None or self._vlans.carries(port, vid)
-
-    def _out(self, port: int, kind: int, frame: bytes, vid: int = 0) -> None:
-        """A frame leaves by a port or a port-channel."""
-        if port >= PORTS:
-            channel = self.channels[port]
-            if not channel.active:  # it collects, but does not distribute (yet)
-                self._drop("out_drop_no_link", channel.members[0], kind, frame)
-                return
-            port = channel.pick(frame)
-        if vid and self._vlans is not None:
-            frame = self._vlans.leave(port, vid, frame)
-        if self._taps.ports:
-            self._taps.see(self._now_ns, port, frame, outgoing=True)
-        if self._broken and self._cables[port].busy:
-            self._cables[port].enter(RX, kind, frame, self._now_ns)
-            return
-        self._words[_OUT + 3 * port + kind] += 1
-        if port != GATEWAY_PORT or not self._own_gateway:
-            self.post(self.names[port], EthFrame(frame))
-        else:
-            self.host.take(kind, frame, self._now_ns)
-
-    def _arrive(self, port: int, way: int, kind: int, frame: bytes, bad: bool) -> None:
-        """A frame came through the faulty cable of ``port``."""
-        if way == RX and not self.link[port]:
-            self._drop("out_drop_no_link", port, kind, frame)
-        elif bad and (way == TX or not self.names[port]):  # the gateway's own cable
-            self._drop("fault_fcs", port, kind, frame)
-        elif way == TX:
-            self._frame(port, frame, kind)
-        else:
-            self._words[_OUT + 3 * port + kind] += 1
-            if not self.names[port]:
-                self.host.take(kind, frame, self._now_ns)
-            else:
-                self.post(self.names[port], BadFrame(frame) if bad else EthFrame(frame))
-
-    def _drop_at(self, port: int, reason: str, kind: int, frame: bytes) -> None:
-        self._drop(reason, port, kind, frame)
-
-    def _drop(self, reason: str, port: int, kind: int, frame: bytes) -> None:
-        at, number = _IN_DROP[reason]
-        self._words[at + 3 * port + kind] += 1
-        if self._trace >> trace.DROP & 1:
-            self._recorder.record(self._now_ns, trace.DROP, number, packet_key(frame), port)
 
     def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
         port = self._number.get(peer)

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 def _state(lan: LanNode) -> dict[str, Any]:
     """MAC table as [address, port name, age in ms, VLAN], the ports' names and links."""
     names = [*(name.lstrip(OUTSIDE) for name in lan.names[:NICS_MAX]), GATEWAY]
-    logical = {**dict(enumerate(names)), **{n: c.name for n, c in lan.channels.items()}}
+    logical = {**dict(enumerate(names)), **{n: c.name for n, c in lan.forwarding.channels.items()}}
     now_ns = lan.clock()
     return {
         "ports": [[names[n], lan.link[n]] for n in range(PORTS) if names[n]],
         "macs": [
             [key[-6:].hex(":"), logical[port], age_ns // 1_000_000, int.from_bytes(key[:-6], "big")]
-            for key, port, age_ns in lan.table.rows(now_ns)
+            for key, port, age_ns in lan.forwarding.table.rows(now_ns)
         ],
         "faults": [
             [names[port], text, hits] for port in range(PORTS) for text, hits in _faults(lan, port)
         ],
         "channels": [
             [c.name, c.mode, [names[p] for p in c.members], [names[p] for p in c.active]]
-            for c in lan.channels.values()
+            for c in lan.forwarding.channels.values()
         ],
         "lacp": [
             {"port": names[port], **partner.snapshot(port)}

@@ -34,7 +34,7 @@ from bus.messages import (
 from bus.node import Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
-from nodes.faults import NEVER_NS, Faults
+from nodes.faults import Faults
 from nodes.ledger import classify
 from nodes.machine import APIC, CONTROL, LAN, MachineSettings, NicSettings
 from nodes.nic import trace
@@ -152,14 +152,7 @@ class NicNode(Node):
                     handler(sender, message)
         self.steps = len(inbox) + device.finish()
         wanted = device.next_ns()
-        return self._sooner(wanted) if self.faults.on else wanted
-
-    def _sooner(self, wanted: int | None) -> int | None:
-        """With the end of a fault that has one."""
-        until = self.faults.until_ns
-        if until == NEVER_NS:
-            return wanted
-        return until if wanted is None else min(wanted, until)
+        return self.faults.sooner(wanted) if self.faults.on else wanted
 
     # -- what comes in
 

@@ -164,6 +164,8 @@ def _nic_detail(view: MachineView, nic: NodeView, role: str) -> str:
         return f"  {facts.death(view, nic)}"
     if facts.cable_out(view, nic.name):
         return f"{role} cable out".strip()
+    if view.settings.guest:
+        role = "guest's" if nic.get("guest") else "waits"
     return f"{role or 'no slave':<7} 10G rx {rate(nic.rate('rx_frames_in'))}/s"
 
 

@@ -168,8 +168,8 @@ TABLE: dict[str, Verb] = {
              f"{_PROGRAMS}:iptables", tool=True, step=True),
         Verb("ip", "kernel",
              "route [show|add|del|get|flush cache] ... | [-s] link [show] | "
-             "link set DEV up|down|mtu N | addr | neigh [show|add|replace|del|flush] | "
-             "monitor link",
+             "link set DEV up|down|mtu N|master BOND|nomaster | addr | "
+             "neigh [show|add|replace|del|flush] | monitor link",
              "routes, devices, addresses and neighbours",
              f"{_PROGRAMS}:ip", tool=True, step=True),
         Verb("sar", "kernel", "-n DEV INTERVAL [COUNT]",
@@ -277,8 +277,8 @@ def load(verb: Verb) -> Callable[..., Any]:
     return found
 
 
-#: Verbs that need no kernel of ours though their layer does: counters and recorders of NICs.
-_WITHOUT_KERNEL = ("drops", "trace")
+#: Verbs that need no kernel of ours though their layer does: recorders of NICs.
+_WITHOUT_KERNEL = ("trace",)
 
 
 def needs_our_kernel(verb: Verb, argv: Sequence[str]) -> bool:

@@ -157,8 +157,8 @@ def _compare(given: Given, as_json: bool) -> int:
 
     seed = seed_of(given.value("--seed"), simulate=False)
     columns: list[compare.Column] = []
-    for era in [word.strip() for word in (given.value("--compare") or "").split(",")]:
-        one = _load(given, seed, era)
+    asked = [word.strip() for word in (given.value("--compare") or "").split(",")]
+    for era, one in [(era, _load(given, seed, era)) for era in asked]:  # all, before any runs
         if "--processes" not in given.flags:
             seed = one.seed if seed is None else seed
         if not columns and not as_json:
@@ -177,6 +177,8 @@ def _run(given: Given, as_json: bool) -> int:
     if "--compare" in given.values:
         return _compare(given, as_json)
     stepping = "--step" in given.values
+    if "--from" in given.values and not stepping:
+        raise BottomhalfError("--from is where --step begins", "lab run NAME --step --from 120")
     simulate = stepping or "--simulate" in given.flags
     if "--processes" in given.flags and (simulate or "--seed" in given.values):
         raise BottomhalfError("--processes has no seed and no steps", "lab run NAME --processes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -19,9 +20,10 @@ _SPEED_MBPS = 10_000
 
 
 def _clock(session: Session, form: str) -> str:
-    """The machine's time of day, in UTC."""
-    now_ns = epoch_ns(session.machine) + session.machine.now_ns()
-    return time.strftime(form, time.gmtime(now_ns // 1_000_000_000))
+    """The machine's time of day, in UTC; %N is date's own, the nanoseconds."""
+    seconds, ns = divmod(epoch_ns(session.machine) + session.machine.now_ns(), 1_000_000_000)
+    form = re.sub(r"%(.)", lambda found: f"{ns:09}" if found[1] == "N" else found[0], form)
+    return time.strftime(form, time.gmtime(seconds))
 
 
 # ---------------------------------------------------------------- sar
@@ -33,7 +35,7 @@ def sar_main(session: Session, argv: Sequence[str]) -> Steps:
     if words[:2] != ["-n", "DEV"] or not all(word.isdecimal() for word in words[2:]):
         raise BottomhalfError("sar: only the network devices are modelled", SAR_USAGE, 1)
     numbers = [int(word) for word in words[2:4]]
-    if not numbers or not 1 <= numbers[0] <= INTERVAL_MAX_S or len(words) > 4:
+    if not numbers or not 1 <= numbers[0] <= INTERVAL_MAX_S or 0 in numbers or len(words) > 4:
         raise BottomhalfError("sar: an interval in seconds is missing", SAR_USAGE, 1)
     interval_ns, count = numbers[0] * 1_000_000_000, numbers[1] if len(numbers) > 1 else None
     settings = session.machine.settings
@@ -107,9 +109,10 @@ def _running(dev: Any) -> int:
 
 def date_main(session: Session, argv: Sequence[str]) -> Steps:
     """coreutils' date in the C locale, in UTC."""
-    if len(argv) > 1 or (argv and not argv[0].startswith("+")):
-        raise BottomhalfError("date: setting the time is not modelled", "date [+FORMAT]", 1)
-    form = argv[0][1:] if argv else "%a %b %e %H:%M:%S UTC %Y"
+    words = [word for word in argv if word not in ("-u", "--utc", "--universal")]
+    if len(words) > 1 or (words and not words[0].startswith("+")):
+        raise BottomhalfError("date: setting the time is not modelled", "date [-u] [+FORMAT]", 1)
+    form = words[0][1:] if words else "%a %b %e %H:%M:%S UTC %Y"
     session.out(_clock(session, form) + "\n")
     yield from session.sleep(0)
     return OK

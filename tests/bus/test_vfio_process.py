@@ -163,6 +163,19 @@ def test_a_level_that_stands_signals_again_when_it_is_unmasked(client: Client) -
     assert not fired(fd, 0)
 
 
+def test_without_msi_x_mode_one_msi_says_it_all(client: Client) -> None:
+    enable(client)
+    (fd,) = client.arm(v.MSI)
+    put(client, "EIMS", 1 << 20)
+    put(client, "EICS", 1 << 20)
+    assert reg(client, "EIMS") == 1 << 20
+    assert not fired(fd, 0)  # MSI is off
+    assert reg(client, "EICR") & 1 << 20
+    client.write(CONFIG, 0x52, 1, 2)
+    put(client, "EICS", 1 << 20)
+    assert fired(fd) == 1
+
+
 def test_an_eventfd_ends_the_interrupt_as_the_command_does(client: Client) -> None:
     enable(client)
     (fd,) = client.arm(v.INTX)

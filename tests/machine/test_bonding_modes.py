@@ -25,7 +25,7 @@ def text(job: Job) -> str:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("mode", ["balance-rr", "broadcast"])
+@pytest.mark.parametrize("mode", ["balance-rr", "balance-xor", "broadcast"])
 def test_a_mode_fails_over_and_back_with_the_books_balanced(mode: str) -> None:
     settings = bonded_pair(f"mode-{mode[-2:]}-{os.getpid()}")
     assert settings.bond is not None

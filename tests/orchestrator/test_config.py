@@ -138,7 +138,8 @@ def test_preset_that_does_not_exist():
         (
             "miimon  = 100",
             "miimon = 0\nupdelay = 100",
-            "my.toml:9: Linux refuses this bond: unable to set updelay, MII monitoring is disabled",
+            "my.toml:9: Linux refuses this bond: "
+            "Unable to set up delay as MII monitoring is disabled",
         ),
         (
             "192.168.1.10/24",

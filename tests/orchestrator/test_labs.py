@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,15 @@ def test_under_flood_ping_ksoftirqd_takes_over_and_a_user_task_keeps_its_share(
     assert report["net_rx"] >= 1
     assert report["ksoftirqd"] > report["irq_exit"]
     assert report["user"] >= 20
+
+
+def test_a_page_is_not_written_from_a_fault_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(_argv: object) -> int:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(tool.cli, "run", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # for the traceback
+    with pytest.raises(RuntimeError, match="a fault of ours: KeyError"):
+        tool.rewritten(file.load("lacp"))

@@ -125,9 +125,15 @@ def test_the_simulation_lives_in_1970() -> None:
     assert line.startswith("Thu Jan  1 00:00:0")
     assert line.endswith(" UTC 1970")
     assert say(box, "date +%Y-%m-%d") == ["1970-01-01"]
+    assert say(box, "date -u")[0].endswith(" UTC 1970")
+    box.live(1.5)
+    now_ns = box.machine.now_ns() - box.machine.ram.boot_ns
+    assert say(box, "date +%s.%N,%%N") == [f"{now_ns // 10**9}.{now_ns % 10**9:09},%N"]
 
 
-@pytest.mark.parametrize("line", ["sar -n DEV", "sar -u 1", "netstat -r", "date -s x"])
+@pytest.mark.parametrize(
+    "line", ["sar -n DEV", "sar -n DEV 1 0", "sar -u 1", "netstat -r", "date -s x"]
+)
 def test_what_is_not_modelled_is_refused(line: str) -> None:
     with pytest.raises(BottomhalfError):
         say(Box(), line)

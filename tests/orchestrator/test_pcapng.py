@@ -44,6 +44,11 @@ MORE = [
     ETHER / A / UDP(sport=1000, dport=33333, chksum=0x1111) / Raw(bytes(7)),
     ETHER / A / UDP(sport=1000, dport=33333, chksum=0) / Raw(bytes(8)),
     Ether(src=US, dst=GATEWAY) / Dot1Q(vlan=5, prio=3) / A / ICMP(),
+    *(Ether(src=US, dst=US, type=0x9000) / Raw(bytes.fromhex(text).ljust(46, b"\0"))
+      for text in ("00", "0000 0100 3412", "0000 0200 010203040506", "0000 0200 020203040506",
+                   "0300 0100", "0800 0000000000000000 0100 0900", "ff00", "2c00", "2a00 0100")),
+    *(Ether(src=US, dst=US, type=0x9000) / Raw(bytes.fromhex(text))
+      for text in ("00", "0000", "000001", "0000 0100 34", "0000 0200 0102030405")),
     Ether(src=US) / SlowProtocol() / LACP(actor_system=US, actor_key=9, actor_state=0x3D),
 ]  # fmt: skip
 

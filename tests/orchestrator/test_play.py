@@ -95,6 +95,7 @@ def test_ctrl_c_keeps_what_was_seen(machine):
     assert played.phases[1].lost > 0
     assert ("signal", "ping", 2) in machine.calls
     assert played.verdicts == []  # the phase that was cut is not judged
+    assert result.failures(played, read(machine)) == []
 
 
 def test_death_of_the_pinging_cpu_is_said(machine, tmp_path):

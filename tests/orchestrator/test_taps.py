@@ -8,7 +8,8 @@ import re
 import pytest
 
 from bus.messages import EthFrame
-from orchestrator import verbs
+from orchestrator import cli, verbs
+from orchestrator.errors import BottomhalfError
 from orchestrator.session import Session, drive
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import Box
@@ -86,9 +87,9 @@ def test_a_foreign_broadcast_that_the_switch_floods_to_both_ports(era: str) -> N
     def tick() -> None:
         if not fired:
             fired.append(True)
-            lan._now_ns = lan.clock()
-            lan._taps.look()  # as at the beginning of a turn
-            lan._frame(8, BROADCAST)
+            lan.forwarding.now_ns = lan.clock()
+            lan.forwarding.taps.look()  # as at the beginning of a turn
+            lan.forwarding.enter(8, BROADCAST)
 
     watch_before = simulation.watch
 
@@ -107,6 +108,25 @@ def test_a_foreign_broadcast_that_the_switch_floods_to_both_ports(era: str) -> N
         seen = tuple(taps[device]["seen"] for device in ("bond0", "eth0", "eth1", "any"))
         assert seen == TABLE[era][f"in {frame['wire'][0]}"]
     assert session.figures["taps"]["surprises"] == 0
+
+
+def test_the_lab_compares_the_eras_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["lab", "run", "tcpdump-on-bond", "--compare", ",".join(ERAS)]) == 0
+    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines() if line)
+    assert rows["figure"].split() == ["2.6.18", "2.6.32*", "3.10", "6.1"]
+    ways = {"request_out_eth0": ("out", 2), "reply_in_eth0": ("in eth0", 2),
+            "is_at_in_eth0": ("in eth0", 1), "who_has_in_eth1": ("in eth1", 1)}  # fmt: skip
+    for name, (way, times) in ways.items():
+        for column, device in enumerate(("bond0", "eth0", "eth1", "any")):
+            shown = [int(cell) for cell in rows[f"taps.{name}_{device}"].split()]
+            assert shown == [TABLE[era][way][column] * times for era in ERAS], name
+    assert rows["checks"].split() == ["ok"] * 4
+
+
+def test_a_wrong_era_is_refused_before_any_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BottomhalfError, match="no preset for era 9"):
+        cli.run(["lab", "run", "tcpdump-on-bond", "--compare", "2.6.18,9"])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("era", ERAS)

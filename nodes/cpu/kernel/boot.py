@@ -53,7 +53,7 @@ from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.rcu import Rcu
 from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
-from nodes.cpu.kernel.smp import CallQueues
+from nodes.cpu.kernel.smp import CallQueues, send_late_wakeups
 from nodes.cpu.kernel.smpboot import smp_init, start_secondary
 from nodes.cpu.kernel.snapshot import snapshot
 from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, open_softirq
@@ -152,7 +152,10 @@ def _online(cpu: Cpu) -> None:
 @replica("online")
 def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> Context | None:
     """cpu_online_mask. Who is new in it is told what it missed."""
-    new = [number for number in numbers if number not in cpu.online_cpus and cpu.missed.get(number)]
+    new = [
+        number for number in numbers
+        if number not in cpu.online_cpus and (cpu.missed.get(number) or number in cpu.call.late)
+    ]  # fmt: skip
     cpu.online_cpus = list(numbers)
     return _catch_up(cpu, new) if new else None
 
@@ -160,6 +163,7 @@ def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> Context | Non
 def _catch_up(cpu: Cpu, numbers: list[int]) -> Context:
     for number in numbers:
         yield from catch_up(cpu, number)
+        yield from send_late_wakeups(cpu, number)
 
 
 @replica("running")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
-from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310, ABSENT_VALUES
 from nodes.cpu.kernel.irq.system_vectors import SYSTEM_VECTORS
 
 #: What may be chosen for the behaviours that are words.
@@ -55,6 +55,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "arp_first_link": ("up", "carrier"),
     "enslave_bond_down": ("refused", "allowed"),
     "bond_close": ("releases", "keeps"),
+    "commit_failover": ("at-once", "after-all"),
     "arp_monitor": ("one-pass", "committed"),
     "arp_half_interval": ("active-backup", "always"),
     "arp_probe_failed": ("kept", "committed"),
@@ -153,6 +154,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ixgbe_health_checks": ("off", "on"),
     "tx_watchdog_text": ("device", "queue"),
     "tx_timeout_text": ("none", "warning"),
+    "adaptive_itr": ("rate-class", "delay-class", "packet-count"),
+    "coalesce_params": ("ignored", "checked"),
     "nvm_version": ("word-29", "etrack-id"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "mtu_check": ("errno", "extack"),
@@ -354,7 +357,8 @@ class Params(NamedTuple):
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
     tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
     tx_timeout_text: str  # does ixgbe say that it resets itself for that
-    eitr_start: int  # EITR of a queue's vector while the driver chooses
+    coalesce_params: str  # of ethtool -C, that a driver does not know: 5.7
+    adaptive_itr: str  # how ixgbe chooses the interval of a queue's vector
     nvm_version: str  # where ethtool -i's firmware-version is read
     mtu_check: str  # how an MTU out of range is refused
     ixgbe_stats: str  # which statistics the driver has: since which of its versions
@@ -368,6 +372,7 @@ class Params(NamedTuple):
     hash_over: str  # what a hash chooses from: all slaves, or those that can send
     enslave_bond_down: str  # to a bond that is down
     bond_close: str  # what it does with its slaves
+    commit_failover: str  # when a monitor's commit chooses another slave: in its midst, or after it
     arp_monitor: str  # of active-backup
     arp_half_interval: str  # who has half an interval of grace (not 2.6.18's active-backup)
     arp_probe_failed: str  # is a slave that was tried in vain set to FAIL and inactive?
@@ -403,6 +408,7 @@ class Params(NamedTuple):
     # text
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
+    absent_values: tuple[str, ...]  # of bonding's options: NAME=WORD
     proc_without_write: str  # what a write to a /proc file without a store function returns
     cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
@@ -602,7 +608,8 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "ixgbe_health_checks": ("off", "off", "on"),
     "tx_watchdog_text": ("device", "queue", "queue"),
     "tx_timeout_text": ("none", "warning", "warning"),
-    "eitr_start": (0xC3, 0xC8, 0xC8),
+    "coalesce_params": ("ignored", "ignored", "checked"),
+    "adaptive_itr": ("rate-class", "delay-class", "packet-count"),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
     "mtu_check": ("errno", "errno", "extack"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
@@ -615,6 +622,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "hash_over": ("slaves", "slaves", "usable"),
     "enslave_bond_down": ("refused", "allowed", "allowed"),
     "bond_close": ("releases", "keeps", "keeps"),
+    "commit_failover": ("after-all", "at-once", "after-all"),
     "arp_monitor": ("one-pass", "committed", "committed"),
     "arp_half_interval": ("active-backup", "active-backup", "always"),
     "arp_probe_failed": ("kept", "kept", "committed"),
@@ -651,6 +659,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     # text
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
+    "absent_values": (ABSENT_VALUES, ABSENT_VALUES, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
     "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),

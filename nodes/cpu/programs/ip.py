@@ -2,7 +2,8 @@
 
     ip route show|add|del|get|flush cache        ip neigh [show|add|replace|change|del|flush]
     ip [-s] link [show] [DEV]                    ip addr [show] [DEV]
-    ip link set DEV up|down|mtu N                ip monitor link
+    ip link set DEV up|down|mtu N|master BOND|nomaster
+    ip monitor link
 
 Words may be shortened as iproute2 allows it. Texts are those of a late version; one of 2006 put two
 blanks before some words. Changing addresses and what else a link has are not built."""
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 PROTOCOLS = {"kernel": RTPROT_KERNEL, "boot": RTPROT_BOOT, "static": RTPROT_STATIC}
 _NAMES = {number: name for name, number in PROTOCOLS.items()}
 _COMMANDS = ("add", "append", "change", "delete", "flush", "get", "list", "lst", "replace", "show")
+#: Of links and addresses; ``link set`` is another thing.
+_CHANGES = ("add", "append", "change", "del", "delete", "flush", "replace")
 _METRIC_MAX = 0xFFFF_FFFF
 
 
@@ -51,6 +54,7 @@ def ip(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     words = [word for word in argv[1:] if word not in ("-4", "-s")]
     try:
         yield USER
+        _modelled(words)
         if words and "route".startswith(words[0]):
             yield from _route(cpu, process, words[1:])
         elif words and "link".startswith(words[0]) and words[1:2] == ["set"]:
@@ -72,6 +76,16 @@ def ip(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         process.write(f"{error.text}\n", STDERR)
         return error.code
     return 0
+
+
+def _modelled(words: list[str]) -> None:
+    """What ip knows and this one does not is said by name."""
+    name = words[0] if words else ""
+    if name.startswith("-"):
+        raise IpError(f"ip: the option {name} is not modelled", 255)
+    verb = words[1] if words[1:] else ""
+    if name and ("link".startswith(name) or "address".startswith(name)) and verb in _CHANGES:
+        raise IpError(f"ip: {name} {verb} is not modelled", 255)
 
 
 def _devices(cpu: Cpu, words: list[str], text: Callable[[NetDevice], str]) -> str:

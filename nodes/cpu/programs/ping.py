@@ -49,14 +49,14 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     run.sock = yield from sock_open(cpu, run.ident, ifindex, ICMP_FILTER)
     run.began = run.next_send = run.last_send = cpu.now()
     _header(process, options, run.source)
-    code: int = yield from to_end(cpu, process, run)
+    yield from run.run()
+    code: int = yield from _close(cpu, process, run)
     return code
 
 
-def to_end(cpu: Cpu, process: Process, run: Ping) -> Context:
-    """Ping, close, and say how it was; the exit code."""
+def _close(cpu: Cpu, process: Process, run: Ping) -> Context:
+    """Close, and say how it was; the exit code."""
     options = run.options
-    yield from run.run()
     yield from sock_close(cpu, run.sock)
     run.finished()
     flood = options.flood or options.adaptive or not options.interval_ns
@@ -81,7 +81,13 @@ def resume(cpu: Cpu, process: Process, state: Any) -> Context:
     for word, value in zip(SHOWN, shown, strict=True):
         cpu.words[word] = value
     run.sock = sock_unpack(cpu, sock)
-    return to_end(cpu, process, run)
+    return _go_on(cpu, process, run)
+
+
+def _go_on(cpu: Cpu, process: Process, run: Ping) -> Context:
+    yield from run.run()
+    code: int = yield from _close(cpu, process, run)
+    return code
 
 
 def _header(process: Process, options: PingOptions, saddr: bytes) -> None:

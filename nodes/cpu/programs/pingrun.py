@@ -12,13 +12,14 @@ from dataclasses import asdict
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
+from nodes.cpu.kernel.net.icmp import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.ip_output import ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
 from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff
-from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_poll
+from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_attach_filter, sock_poll
 from nodes.cpu.kernel.net.sockmove import sock_moved, sock_pack
 from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import SIGQUIT
@@ -66,6 +67,7 @@ class Ping:
         self.timed = options.size >= TIMEVAL_BYTES
         self.answered = 0  # sequences settled by a reply or an error
         self.confirm = False
+        self._epoch_ns = cpu.ram.epoch_ns
         self.began = cpu.now()
         self.next_send = self.last_send = self.began
         self.credit = options.preload
@@ -134,7 +136,7 @@ class Ping:
         words[_LAST_SENT] = now
         words[_WINDOW] = words[_WINDOW] << 1 & _WINDOW_MASK
         if self.timed:
-            seconds, ns = divmod(now - cpu.ram.boot_ns, 1_000_000_000)
+            seconds, ns = divmod(now + self._epoch_ns, 1_000_000_000)
             data = seconds.to_bytes(8, "little") + (ns // 1000).to_bytes(8, "little") + self._fill
         else:
             data = self._data
@@ -201,16 +203,18 @@ class Ping:
             if sock.error_queue:
                 self._error(sock.error_queue.popleft())
             else:
-                self._received(sock.receive_queue.popleft())
+                skb = sock.receive_queue.popleft()
+                if skb.frame[34] != ICMP_ECHOREPLY:
+                    self._other(skb)
+                elif skb.frame[38:40] == self._ident_bytes:
+                    self._received(skb)
+                elif not sock.own_replies:  # another ping's: no more of those
+                    yield from sock_attach_filter(self.cpu, sock)
             yield USER
 
     def _received(self, skb: SkBuff) -> None:
+        """A reply to one of our requests."""
         frame, stats, options = skb.frame, self.stats, self.options
-        if frame[34] != 0:
-            self._other(skb)
-            return
-        if frame[38:40] != self._ident_bytes:
-            return  # somebody else's
         low = frame[40] << 8 | frame[41]
         sequence = stats.transmitted - (stats.transmitted - low & 0xFFFF)  # undo the 16-bit wrap
         if sequence < 1:
@@ -251,7 +255,7 @@ class Ping:
             return None
         sent_us = int.from_bytes(frame[42:50], "little") * 1_000_000
         sent_us += int.from_bytes(frame[50:58], "little")
-        return max(0, (came_ns - self.cpu.ram.boot_ns) // 1000 - sent_us)
+        return max(0, (came_ns + self._epoch_ns) // 1000 - sent_us)
 
     def _show(self, sequence: int, skb: SkBuff) -> None:
         words, stats = self.cpu.words, self.stats
@@ -288,7 +292,7 @@ class Ping:
         """-D: the time of day, when it is printed."""
         if not self.options.timestamps:
             return ""
-        us = (self.cpu.now() - self.cpu.ram.boot_ns) // 1000
+        us = (self.cpu.now() + self._epoch_ns) // 1000
         return f"[{us // 1_000_000}.{us % 1_000_000:06d}] "
 
     def _other(self, skb: SkBuff) -> None:
@@ -329,6 +333,14 @@ class Ping:
             return (self.stats.smoothed // 8 + 500) // 1000 * 1_000_000
         return options.interval_ns
 
+    def _adapt(self) -> None:
+        """-A: a reply changed the interval, which counts from the last request. While that one is
+        under way a short interval waits for it, 10 ms at most (main_loop's MININTERVAL)."""
+        gap = self.interval_ns()
+        if self.stats.transmitted not in self.times.received:
+            gap = max(gap, FLOOD_NS)
+        self.next_send = self.last_send + gap
+
     def run(self) -> Context:
         """Send and receive until it is enough; returns nothing."""
         cpu, options, stats = self.cpu, self.options, self.stats
@@ -356,7 +368,7 @@ class Ping:
                 yield from self.send()
                 gap = self.interval_ns() or FLOOD_NS
                 later = max(self.next_send + gap, now) if gap < FLOOD_NS else now + gap
-                self.next_send = later
+                self.next_send = later if not options.adaptive else now + max(gap, FLOOD_NS)
                 continue
             until = self.next_send if more else self._give_up_ns()
             if not more and until is not None and now >= until:
@@ -366,7 +378,9 @@ class Ping:
             yield from sock_poll(cpu, self.sock, until)
             before = self.answered
             yield from self.receive()
-            if not self.interval_ns():
+            if options.adaptive:
+                self._adapt()
+            elif not self.interval_ns():
                 self.credit += self.answered - before
         self.elapsed_us = (self.last_send - self.began) // 1000
 

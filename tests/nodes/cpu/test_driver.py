@@ -261,6 +261,7 @@ def one_burst(era: str, count: int = 10) -> tuple[Box, list[tuple[int, int]], in
     frame = (b"\xff" * 6 + bytes.fromhex("020000000099") + b"\x88\xb5").ljust(60, b"\0")
     recorder = Recorder(box.machine.ram.recorder_words("cpu0"))
     recorder.mask = ALL_EVENTS
+    assert box.run("ethtool", "-C", "eth0", "rx-usecs", "50").code == 0
     box.live(1)
     box.machine.simulation.send("eth0", EthFrame(frame), sender="lan")
     box.live(0.02)  # taken and done with; the next interrupt may come in 31 us

@@ -161,6 +161,42 @@ def test_an_empty_cage_is_no_error_and_a_module_is_found_later() -> None:
     assert "ixgbe 0000:01:00.0 eth0: NIC Link is Up 10 Gbps, Flow Control: RX/TX" in box.said()
 
 
+def test_a_module_of_unknown_kind_that_comes_later_costs_the_netdev() -> None:
+    """Once: who wants it back reloads the driver."""
+    listening = Listening(fast=False, boot=False)
+    box = listening.box
+    cage = box.machine.simulation.node("eth0").device.cage
+    cage.fill(None)
+    box.boot()
+    cage.fill("sr")
+    cage.bus._chips[0xA0].image[0] = 0x0C
+    box.live(7000)
+    said = [line for line in box.said() if "unsupported SFP+ module" in line]
+    assert said == [
+        "ixgbe 0000:01:00.0 eth0: failed to initialize because an unsupported SFP+ module type was "
+        "detected."
+    ]
+    assert "eth0" not in box.kernel()["netdevs"]
+    assert "eth0" not in box.proc("/proc/interrupts")
+    assert "eth0" not in box.proc("/proc/net/bonding/bond0")
+
+
+def test_a_card_that_is_pulled_while_it_is_probed_leaves_no_netdev() -> None:
+    box = Listening(fast=False, boot=False).box
+    pulled: list[int] = []
+
+    def pull(now: int, _sender: str, _receiver: str, _message: object) -> None:
+        if not pulled and any("PBA No" in line for line in box.said()):
+            pulled.append(now)
+            box.machine.kill("eth0")
+
+    box.machine.simulation.watch = pull
+    box.boot()
+    assert pulled
+    assert "ixgbe 0000:01:00.0: probe failed with error -5" in box.said()
+    assert "eth0" not in box.kernel()["netdevs"]
+
+
 @pytest.mark.parametrize("era", ERAS)
 def test_closing_a_port_stops_it_in_the_real_order(era: str) -> None:
     listening = Listening(era, fast=False, bonded=False)

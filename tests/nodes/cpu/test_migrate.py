@@ -103,7 +103,7 @@ def test_a_flood_loses_no_reply_while_its_cpu_goes_and_comes(era: str) -> None:
 def test_it_takes_what_came_for_it_before_and_while_it_moved() -> None:
     """Unread replies, a pending signal and the output reach it, in order."""
     box = Box()
-    job = box.start("ping", "-c", "500", "-f", GATEWAY, cpu="cpu1")
+    job = box.start("ping", "-c", "1500", "-f", GATEWAY, cpu="cpu1")
     box.live(10)
     down = box.start("chcpu-test", "down", "1")
     while kernel(box, 1).programs.running:
@@ -111,7 +111,7 @@ def test_it_takes_what_came_for_it_before_and_while_it_moved() -> None:
         box.live(0.01)
     assert box.end(down).code == 0
     ran = box.end(job)
-    assert ran.lines[-2].startswith("500 packets transmitted, 500 received, 0% packet loss")
+    assert ran.lines[-2].startswith("1500 packets transmitted, 1500 received, 0% packet loss")
     assert ", 0% loss" in ran.err
 
 

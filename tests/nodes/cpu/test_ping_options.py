@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from bus.messages import EthFrame
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.programs.pingtext import Statistics, icmp_text
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box, kind
@@ -173,13 +173,34 @@ def test_a_preload_goes_out_at_once(shared: Box) -> None:
     assert max(gaps[:2]) < 1_000_000
     assert gaps[2] > 100_000_000
     assert ran.lines[-1].endswith(", pipe 3")
+    assert shared.ping("-c", "2", "-l", "2", "-q").lines[-1].endswith(", pipe 2")
+    assert "pipe" not in shared.ping("-c", "2", "-i", "0.1", "-q").lines[-1]
 
 
 def test_an_adaptive_ping_sends_one_a_round_trip(shared: Box) -> None:
     shared.ping("-A", "-c", "20", "-q")
     sent = shared.sent_times()["sent"]
     gaps = [b - a for a, b in pairwise(sent)]
-    assert max(gaps[1:]) < 1_000_000  # replies take a tenth of a millisecond here
+    assert max(gaps) < 1_000_000  # replies take a tenth of a millisecond here
+
+
+def test_an_adaptive_ping_follows_a_slow_way_and_is_not_held_up_by_a_loss() -> None:
+    box = Box()
+    box.ping("-c", "1")
+    box.machine.fault("lan", "delay", 15_000_000, 0, True, "eth0")
+    box.ping("-A", "-c", "10", "-q")
+    sent = box.sent_times()["sent"]
+    assert [round((b - a) / 1e6) for a, b in pairwise(sent)] == [30] * 9
+    box.machine.fault("lan", "delay", 0, 0, False, "eth0")
+    box.machine.fault("lan", "delay", 2_000_000, 0, True, "eth0")
+    job = box.start("ping", "-A", "-w", "1", "-q", GATEWAY)
+    box.live(200)
+    box.machine.fault("lan", "loss", 1, 0, True, "eth0")
+    box.live(2000)
+    box.end(job)
+    gaps = [(b - a) / 1e6 for a, b in pairwise(box.sent_times()["sent"])]
+    assert max(gaps) == pytest.approx(10, abs=1)  # the lost one's
+    assert sum(gap > 5 for gap in gaps) == 1
 
 
 def test_sigint_keeps_the_exit_code_of_a_deadline_that_was_not_met(shared: Box) -> None:

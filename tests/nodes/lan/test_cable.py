@@ -132,7 +132,7 @@ def test_a_count_is_used_up_and_the_fast_path_comes_back() -> None:
     fault(lan, "eth0", "loss=2")
     assert numbers(there(lan, 4)) == [2, 3]
     lan.give()
-    assert not lan.node._broken
+    assert not lan.node.forwarding.broken
     assert lan.wake is None
 
 

@@ -23,7 +23,7 @@ from errno import (
 )
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import sock_handover, socket_owner
 from nodes.cpu.kernel.net.ip_output import (
     IP_PMTUDISC_DONT,
@@ -112,8 +112,10 @@ def raw_local_deliver(cpu: Cpu, skb: SkBuff) -> Context:
     that the packet's id belongs to got one: that copy is the packet, the others are further ones
     that the ledger does not follow."""
     icmp_type, ident, found = skb.frame[34], skb.key >> 16 & 0xFFFF, False
-    for number, (owner, sock_ident, ifindex, icmp_filter) in list(cpu.net.raw_sockets.items()):
+    for number, (owner, sock_ident, ifindex, icmp_filter, own) in list(cpu.net.raw_sockets.items()):
         if icmp_type < 32 and icmp_filter >> icmp_type & 1:
+            continue
+        if own and sock_ident != ident and icmp_type == ICMP_ECHOREPLY:
             continue
         if ifindex and ifindex != skb.dev.ifindex:
             continue
@@ -135,7 +137,8 @@ def icmp_rcv(cpu: Cpu, skb: SkBuff, taken: bool) -> Context:
     """Verify and dispatch by type; an echo reply has nothing left to do here."""
     message = skb.frame[34:]
     kind = message[0] if message else 0xFF
-    cpu.trace(_RCV, skb.key, kind)
+    if cpu.trace_mask >> _RCV & 1:
+        cpu.trace(_RCV, skb.key, kind)
     cpu.words[_ICMP_IN + (kind if kind < ICMP_TYPES else ICMP_TYPES)] += 1
     if len(message) < 8 or checksum(message):
         snmp_inc(cpu, "Icmp InErrors")
@@ -242,7 +245,7 @@ def _sock_err(cpu: Cpu, packet: bytes, offender: bytes, kind: int, code: int) ->
     sequence, found = 0, []
     if packet[9] == IPPROTO_ICMP and packet[20] == ICMP_ECHO:
         ident, sequence = packet[24] << 8 | packet[25], packet[26] << 8 | packet[27]
-        for number, (owner, sock_ident, _, _) in cpu.net.raw_sockets.items():
+        for number, (owner, sock_ident, *_) in cpu.net.raw_sockets.items():
             if sock_ident == ident:
                 found.append((number, owner))
     elif packet[9] == IPPROTO_UDP:

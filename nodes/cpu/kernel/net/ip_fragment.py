@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.icmp import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED, icmp_send
 from nodes.cpu.kernel.net.ip_output import IP_MAX_MTU, IP_MF, IP_OFFSET
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import BACKLOG_DEFRAG, enqueue_to_backlog
 from nodes.cpu.kernel.net.icmp import (
     ICMP_DEST_UNREACH,
@@ -35,7 +35,8 @@ _IN_RECEIVES, _IN_DELIVERS = PLACE["Ip InReceives"], PLACE["Ip InDelivers"]
 def ip_rcv(cpu: Cpu, skb: SkBuff) -> Context:
     """Validate an IPv4 packet and deliver it if it is for us."""
     frame = skb.frame
-    cpu.trace(_RCV, skb.key, skb.dev.ifindex)
+    if cpu.trace_mask >> _RCV & 1:
+        cpu.trace(_RCV, skb.key, skb.dev.ifindex)
     if skb.pkt_type == PACKET_OTHERHOST:
         kfree_skb_reason(cpu, skb, "OTHERHOST")
         return

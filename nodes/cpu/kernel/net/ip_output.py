@@ -11,7 +11,7 @@ from __future__ import annotations
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.dst import dst_clone, dst_release, skb_dst_drop
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.netfilter import (
@@ -113,7 +113,8 @@ def ip_send(
     if rt.discard:  # dst_discard: its device went down since
         kfree_skb_reason(cpu, skb, "NOT_SPECIFIED")
         return 0
-    cpu.trace(_OUTPUT, key, rt.dev.ifindex)
+    if cpu.trace_mask >> _OUTPUT & 1:
+        cpu.trace(_OUTPUT, key, rt.dev.ifindex)
     if not nf_hook(cpu, POST_ROUTING, skb):
         passed = yield from nf_hook_slow(cpu, POST_ROUTING, skb)
         if not passed:

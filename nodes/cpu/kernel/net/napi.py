@@ -106,7 +106,8 @@ def net_rx_action(cpu: Cpu) -> Context:
         napi = waiting.pop(0)
         words[_NAPI_NOW] = napi.ifindex | napi.queue << 16 | NAPI_WEIGHT << 48
         work: int = yield from napi.poll(cpu, napi, NAPI_WEIGHT)
-        cpu.trace(_POLL, napi.ifindex | napi.queue << 16, work | NAPI_WEIGHT << 32)
+        if cpu.trace_mask >> _POLL & 1:
+            cpu.trace(_POLL, napi.ifindex | napi.queue << 16, work | NAPI_WEIGHT << 32)
         words[_NAPI_NOW] = 0
         budget -= work
         if work == NAPI_WEIGHT:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.netfilter import HookFunction
     from nodes.cpu.kernel.net.route import RouteCache
     from nodes.cpu.kernel.net.rtnetlink import Listener
-    from nodes.cpu.kernel.net.socket import Socket
+    from nodes.cpu.kernel.net.socket import RawSocket, Socket
     from nodes.cpu.kernel.net.taps import TapSession
     from nodes.cpu.kernel.net.udp_table import UdpEntry
     from nodes.cpu.kernel.percpu import Context, Cpu
@@ -119,7 +119,7 @@ class Net:
         self.netdev_chain: list[tuple[int, Notifier]] = []
         self.neighbours: NeighbourTable
         self.sockets: dict[int, Socket] = {}  # of this CPU
-        self.raw_sockets: dict[int, tuple[int, int, int, int]] = {}  # replicas, by id
+        self.raw_sockets: dict[int, RawSocket] = {}  # replicas, by id
         self.udp_table: dict[int, list[UdpEntry]] = {}  # replicas, by port
         self.pieces: dict[tuple[int, int], bytes] = {}  # of datagrams for (source CPU, socket)
         self.frags: Frags

@@ -60,7 +60,8 @@ def _device_slot(dev: NetDevice) -> int:
 
 
 def _trace_receive(cpu: Cpu, skb: SkBuff) -> None:
-    cpu.trace(_RECEIVE, skb.key, skb.dev.ifindex | (len(skb.frame) - ETH_HLEN) << 32)
+    if cpu.trace_mask >> _RECEIVE & 1:
+        cpu.trace(_RECEIVE, skb.key, skb.dev.ifindex | (len(skb.frame) - ETH_HLEN) << 32)
 
 
 def _core_skb_bond(cpu: Cpu, skb: SkBuff) -> bool:

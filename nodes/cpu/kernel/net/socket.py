@@ -45,6 +45,16 @@ class SocketError(NamedTuple):
     sequence: int  # of the echo request it is about
 
 
+class RawSocket(NamedTuple):
+    """What every CPU knows of a raw socket."""
+
+    owner: int  # CPU of its task
+    ident: int
+    ifindex: int  # 0: any
+    icmp_filter: int
+    own_replies: bool
+
+
 def skb_truesize(skb: SkBuff) -> int:
     """What a received frame takes: the driver copies small ones, else half a page is the skb's."""
     length = len(skb.frame)
@@ -64,6 +74,7 @@ class Socket:
         self.ident = ident
         self.ifindex = ifindex  # SO_BINDTODEVICE, 0: any
         self.icmp_filter = icmp_filter  # bit set: that type is blocked
+        self.own_replies = False  # SO_ATTACH_FILTER: see ``sock_attach_filter``
         self.receive_queue: deque[SkBuff] = deque()
         self.error_queue: deque[SocketError] = deque()
         self.rcvbuf = RCVBUF_BYTES
@@ -85,16 +96,18 @@ class Socket:
 
     def announcement(self, owner: int) -> tuple[str, Any]:
         """Kind and value of the replica that every CPU holds of it, on CPU ``owner``."""
-        return "raw_socket", (owner, self.ident, self.ifindex, self.icmp_filter)
+        return "raw_socket", RawSocket(
+            owner, self.ident, self.ifindex, self.icmp_filter, self.own_replies
+        )
 
 
 @replica("raw_socket")
-def apply_raw_socket(cpu: Cpu, number: int, value: tuple[int, int, int, int] | None) -> None:
-    """(owner CPU, ident, ifindex, icmp filter) of a socket; None: it was closed."""
+def apply_raw_socket(cpu: Cpu, number: int, value: RawSocket | None) -> None:
+    """What every CPU knows of a socket; None: it was closed."""
     if value is None:
         cpu.net.raw_sockets.pop(number, None)
     else:
-        cpu.net.raw_sockets[number] = (value[0], value[1], value[2], value[3])
+        cpu.net.raw_sockets[number] = RawSocket(*value)
 
 
 def sock_open(cpu: Cpu, ident: int, ifindex: int, icmp_filter: int) -> Context:
@@ -105,6 +118,15 @@ def sock_open(cpu: Cpu, ident: int, ifindex: int, icmp_filter: int) -> Context:
     kind, value = sock.announcement(cpu.number)
     yield from publish(cpu, kind, sock.number, value)
     return sock
+
+
+def sock_attach_filter(cpu: Cpu, sock: Socket) -> Context:
+    """SO_ATTACH_FILTER with the one program that ping has for it: an echo reply with another's id
+    does not pass (SOCKET_FILTER), everything else does. Every CPU hears of it, so that a reply is
+    not carried to another CPU only to be thrown away there."""
+    sock.own_replies = True
+    kind, value = sock.announcement(cpu.number)
+    yield from publish(cpu, kind, sock.number, value)
 
 
 def sock_close(cpu: Cpu, sock: Socket) -> Context:
@@ -157,7 +179,8 @@ def sock_queue_rcv(cpu: Cpu, sock: Socket, skb: SkBuff) -> None:
         return
     cpu.words[(_DELIVERED if mine else _DUPS) + skb.cls] += 1
     sock.receive_queue.append(skb)
-    cpu.trace(_QUEUE_RCV, skb.key, sock.number)
+    if cpu.trace_mask >> _QUEUE_RCV & 1:
+        cpu.trace(_QUEUE_RCV, skb.key, sock.number)
     wake_reader(cpu, sock)
 
 

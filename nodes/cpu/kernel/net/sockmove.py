@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 
-_RAW_FIELDS = 2
+_RAW_FIELDS = 3
 
 
 def sock_pack(sock: Socket) -> Any:
@@ -42,7 +42,7 @@ def sock_pack(sock: Socket) -> Any:
             sock.pmtudisc, sock.inet_id,
         )  # fmt: skip
     else:
-        own = (sock.ident, sock.icmp_filter)
+        own = (sock.ident, sock.icmp_filter, sock.own_replies)
     return sock.number, sock.ifindex, sock.drops, own, unread, errors
 
 
@@ -56,6 +56,7 @@ def sock_unpack(cpu: Cpu, packed: Any) -> Socket:
         udp.error, udp.pmtudisc, udp.inet_id = own[6:]
     else:
         sock = Socket(number, own[0], ifindex, own[1])
+        sock.own_replies = own[2]
     sock.drops = drops
     for frame, device, tstamp_ns in unread:
         skb = skb_of(cpu, frame, device, tstamp_ns)

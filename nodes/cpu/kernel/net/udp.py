@@ -12,7 +12,7 @@ from __future__ import annotations
 from errno import EADDRINUSE, EADDRNOTAVAIL, EDESTADDRREQ, EMSGSIZE, ENETUNREACH
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import sock_handover
 from nodes.cpu.kernel.net.icmp import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, icmp_send
 from nodes.cpu.kernel.net.ip_output import (

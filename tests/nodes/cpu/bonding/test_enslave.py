@@ -97,8 +97,78 @@ def test_lo_and_the_bond_itself_are_refused_as_by_a_real_kernel() -> None:
     assert bond_said(box, since) == [
         real,
         "bond0: (slave lo): Error: Device can not be enslaved while up",
-        "bond0: (slave bond0): Error: Cannot enslave bond to itself.",
+        "bond0: Error: Cannot enslave bond to itself.",
     ]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_slave_cannot_be_enslaved_again(era: str) -> None:
+    """Up to 3.10 that is a pr_debug only."""
+    box = Box(era)
+    since = box.now_s
+    assert refused(write(box, "slaves", "+eth0"), "Device or resource busy")
+    new = ["bond0: (slave eth0): Error: Device is in use and cannot be enslaved"]
+    assert bond_said(box, since) == (new if era == "6.1" else [])
+
+
+def test_ip_link_set_master_as_a_real_kernel_does_it() -> None:
+    """20-refused-settings: netlink tells who asked, and the log has only the warning."""
+    box = Box()
+    ip = lambda *words: box.run("ip", "link", "set", *words)  # noqa: E731
+    text = captured("e1000e-msi-smp2/failover/20-refused-settings.txt")
+    since = box.now_s
+    ran = ip("lo", "master", "bond0")
+    (real,) = (line for line in text.splitlines() if "enslaved while up" in line)
+    assert (ran.code, ran.err) == (2, real + "\n")
+    (warning,) = (line.split("] ", 1)[1] for line in text.splitlines() if "(slave lo)" in line)
+    assert bond_said(box, since) == [warning]
+    assert ip("eth0", "master", "bond0").code == 0  # it is its master already
+    assert bond_said(box, since) == [warning]
+    box.live(1)
+    since = box.now_s
+    assert ip("dev", "eth1", "nomaster").code == 0
+    assert bond_said(box, since) == ["bond0: (slave eth1): Releasing backup interface"]
+    assert read(box, "slaves") == "eth0"
+    assert ip("eth1", "nomaster").code == 0
+    assert ip("eth1", "up").code == ip("eth1", "up").code == 0
+    assert ip("eth1", "master", "bond0").err == real + "\n"
+    assert ip("eth1", "down", "master", "bond0").code == 0
+    assert read(box, "slaves") == "eth0 eth1"
+    box.live(3000)
+    assert [slave["link"] for slave in bond(box)["slaves"]] == [0, 0]
+    assert ip("eth1", "master", "eth0").err == "RTNETLINK answers: Operation not supported\n"
+    assert ip("bond0", "master", "bond0").err == "Error: Cannot enslave bond to itself.\n"
+    ran = ip("eth1", "master", "br7")
+    assert (ran.code, ran.err) == (
+        255, 'Error: argument "br7" is wrong: Device does not exist\n\n'
+    )  # fmt: skip
+    assert ledger(box).balanced
+
+
+@pytest.mark.parametrize("era", ["2.6.18", "3.10"])
+def test_ip_link_set_master_of_an_older_kernel_has_only_an_errno(era: str) -> None:
+    box = Box(era)
+    since = box.now_s
+    ran = box.run("ip", "link", "set", "lo", "master", "bond0")
+    assert (ran.code, ran.err) == (2, "RTNETLINK answers: Operation not permitted\n")
+    assert bond_said(box, since)[-1] == (
+        "bonding: bond0: lo is up - this may be due to an out of date ifenslave"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("ip addr add 10.0.0.1/8 dev bond0", "addr add"),
+        ("ip a flush dev bond0", "a flush"),
+        ("ip link add bond1 type bond", "link add"),
+        ("ip link del bond0", "link del"),
+        ("ip -d link show bond0", "the option -d"),
+    ],
+)
+def test_what_ip_does_not_know_here_is_said_by_name(line: str, what: str) -> None:
+    ran = Box().run(*line.split())
+    assert (ran.code, ran.err) == (255, f"ip: {what} is not modelled\n")
 
 
 def test_2_6_18_takes_no_slave_while_it_is_down() -> None:

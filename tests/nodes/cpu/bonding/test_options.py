@@ -144,6 +144,9 @@ def test_modes_without_a_primary_refuse_one(mode: str, option: str) -> None:
          "unable to remove nonexistent ARP target 10.0.0.1."),
         ("slaves", "eth0", EPERM,
          "no command found in slaves file for bond bond0. Use +ifname or -ifname."),
+        ("xmit_hash_policy", "vlan+srcmac", EINVAL,
+         "Ignoring invalid xmit hash policy value vlan+srcmac."),
+        ("xmit_hash_policy", "3", EINVAL, "Ignoring invalid xmit hash policy value 3."),
     ],
 )  # fmt: skip
 def test_refusals_up_to_3_10(era: str, option: str, text: str, why: str, line: str) -> None:

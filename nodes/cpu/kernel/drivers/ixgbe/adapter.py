@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 2048
 RING_BYTES = RING_ENTRIES_MAX * 16
-STATE_BYTES = 256
+STATE_BYTES = 512
 #: Sizes that ``ethtool -G`` may ask for are multiples of this, in these limits.
 RING_MULTIPLE, RING_ENTRIES_MIN = 8, 64
 IXGBE_MIN_FRAME = 17
@@ -52,6 +52,8 @@ TX_STOPPED = 9  # bit n: CPU n waits for room; written under the tx lock
 #: it stuck, and its jiffies (Linux stamps each frame; that would cost each packet something).
 CHECK_FOR_TX_HANG, TX_DONE_OLD, HANG_CHECK_ARMED, TIME_STAMP = 10, 11, 12, 13
 TX_RESTART = 14  # queue was woken after it had been full
+#: Of its vector (``itr``), behind ``net.dql``'s: rx_itr_setting, and the first of eight words.
+ITR_SETTING, ITR = 32, 33
 #: A ring is full when there is less room than a frame may need.
 DESC_NEEDED = 4
 #: Largest frame without its FCS: IXGBE_MAX_JUMBO_FRAME_SIZE, and MTU.
@@ -146,7 +148,7 @@ class Adapter:
         self.service: Service
         self.probed = False
         self.irqs: list[int] = []
-        #: us << 2 as EITR has it; 0 no moderation, 1 the driver's choice
+        #: us << 2 as EITR has it; 0 no moderation, 1 the driver's choice (``itr``)
         self.rx_itr_setting = 1
         self.tx_timeout_count = 0
         self._writes = _MMIO_WRITES + nic
@@ -164,7 +166,8 @@ class Adapter:
         if self.removed:
             return
         self.cpu.words[self._writes] += 1
-        self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
+        if self.cpu.trace_mask >> _MMIO_WRITE & 1:
+            self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
         self.cpu.post(self.name, MemWrite(0, register, value))
 
     def irq_enable_queue(self, queue: int) -> None:
@@ -225,7 +228,8 @@ class Adapter:
             if words[state + ADJ_LIMIT] < queued:
                 self._stack_xoff(cpu, state, queued)
         self.write_reg(regs.tx_queue(ring.queue) + 0x18, entry)
-        cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
+        if cpu.trace_mask >> _DOORBELL & 1:
+            cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True
 
     def _stack_xoff(self, cpu: Cpu, state: int, queued: int) -> None:

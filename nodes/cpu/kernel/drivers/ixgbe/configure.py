@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import common, regs
+from nodes.cpu.kernel.drivers.ixgbe import common, itr, regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     BUFFER_BYTES,
     ETH_FRAMING,
@@ -299,20 +299,12 @@ def configure_interrupts(cpu: Cpu, adapter: Adapter) -> Context:
             value = yield from known(cpu, adapter, register, known_value)
             ivars[register] = value & ~(0xFF << shift) | (0x80 | ring.queue) << shift
             write(register, ivars[register])
-        write_eitr(cpu, adapter, ring.queue)
+        itr.configure_vector(cpu, adapter, ring)
     value = yield from known(cpu, adapter, regs.IVAR_MISC, 0)
     last = len(adapter.rings)
     write(regs.IVAR_MISC, value & ~0xFF00 | (0x80 | last) << 8)
     write(regs.eitr(last), regs.EITR_OTHER)
     write(regs.EIAC, regs.EIAC_ALL)
-
-
-def write_eitr(cpu: Cpu, adapter: Adapter, queue: int) -> None:
-    """ixgbe_write_eitr: the interval of a queue's vector. 1 leaves it to the driver, which begins
-    with 50 us (and stays there: the adaptive algorithm is not modelled)."""
-    setting = adapter.rx_itr_setting
-    itr = cpu.params.eitr_start if setting == 1 else setting & regs.EITR_INTERVAL
-    adapter.write_reg(regs.eitr(queue), itr | regs.EITR_CNT_WDIS)
 
 
 def irq_mask(adapter: Adapter) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import hw, regs, watchdog
+from nodes.cpu.kernel.drivers.ixgbe import hw, itr, regs, watchdog
 from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     BUFFER_BYTES,
     CHECK_FOR_TX_HANG,
     HANG_CHECK_ARMED,
+    ITR_SETTING,
     NTC,
     NTU,
     RX_BYTES,
@@ -72,8 +73,11 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
     work: int = yield from clean_rx_irq(cpu, adapter, ring, budget)
     if work >= budget:
         return budget
-    if napi_complete_done(cpu, napi) and not adapter.down:
-        adapter.irq_enable_queue(napi.queue)
+    if napi_complete_done(cpu, napi):
+        if words[state + ITR_SETTING] == itr.DYNAMIC:
+            itr.ADAPTIVE[cpu.params.adaptive_itr].set_itr(cpu, adapter, ring)
+        if not adapter.down:
+            adapter.irq_enable_queue(napi.queue)
     return min(work, budget - 1) if cpu.params.poll_return == "work" else 0
 
 
@@ -181,7 +185,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
             words[(at >> 1) + 1] = 0
         skb = received_skb(frame, netdev)
         cpu.words[polled + skb.cls] += 1
-        cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
+        if cpu.trace_mask >> _CLEAN & 1:
+            cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
         entry = (entry + 1) % count
         done += 1
         if status & regs.RXD_ERR_RXE or length < 14:

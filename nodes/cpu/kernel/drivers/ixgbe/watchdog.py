@@ -170,6 +170,7 @@ def _sfp_detection(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
     if error == -hw.EOPNOTSUPP:
         for line in _UNSUPPORTED:
             hw.e_err(cpu, adapter, line)
+        yield from main.unregister_netdev(cpu, adapter)
         return
     if error == -hw.ENOENT or adapter.removed:
         return

@@ -133,8 +133,14 @@ def _activebackup(cpu: Cpu, bond: Bonding) -> Context:
     if commit:
         if not cpu.net.rtnl.trylock():
             return False
+        failover = False
         for slave, new in commit:
-            yield from _commit(cpu, bond, slave, new)
+            failover |= yield from _commit(cpu, bond, slave, new)
+            if failover and cpu.params.commit_failover == "at-once":
+                yield from bond_select_active_slave(cpu, bond)
+                failover = False
+        if failover:
+            yield from bond_select_active_slave(cpu, bond)
         yield from bond_publish(cpu, bond)
         yield from bond_set_carrier(cpu, bond)
         cpu.net.rtnl.unlock(cpu)
@@ -169,28 +175,28 @@ def _inspect(cpu: Cpu, bond: Bonding, slave: Slave) -> list[int]:
 
 
 def _commit(cpu: Cpu, bond: Bonding, slave: Slave, new: int) -> Context:
-    """bond_ab_arp_commit, of one slave."""
+    """bond_ab_arp_commit, of one slave; does it ask for a failover?"""
     active = bond.curr_active
     if new == BOND_LINK_UP:
         if active is slave:
-            return
+            return False
         slave.link = BOND_LINK_UP
         if bond.current_arp_slave is not None:
             yield from set_state(cpu, bond, bond.current_arp_slave, active=False)
             bond.current_arp_slave = None
         bond_log(cpu, bond, LOG.arp_definitely_up, slave.dev)
-        if active is None or slave is bond.primary():
-            yield from bond_select_active_slave(cpu, bond)
-        return
+        return active is None or slave is bond.primary()
     slave.link = new
     yield from set_state(cpu, bond, slave, active=False)
     if new == BOND_LINK_FAIL:
-        return
+        if active is not None:
+            bond.current_arp_slave = None
+        return False
     slave.failure_count += 1
     bond_log(cpu, bond, LOG.definitely_down, slave.dev)
     if slave is active:
         bond.current_arp_slave = None
-        yield from bond_select_active_slave(cpu, bond)
+    return slave is active
 
 
 def _probe(cpu: Cpu, bond: Bonding) -> Context:

@@ -4,11 +4,13 @@
      <------carrier-------                          <---carrier lost---
 
 After bond_miimon_inspect and bond_miimon_commit. Behaviours: ``failure_count`` (2.6.18 counts when
-FAIL is entered, later kernels when DOWN is committed) and ``link_commit``: *one-pass* (2.6.18: look
-and change in one loop, choose the active slave after it), *final* (look at all, then commit what is
-definitely up or down, choosing after each), *every-change* (6.1: a slave that recovers or fails
-again on its way is committed, logged and counted too). A delay of 0 passes FAIL or BACK in the same
-look; without any active slave the first slave on its way back is taken at once (later kernels).
+FAIL is entered, later kernels when DOWN is committed); ``link_commit``: *one-pass* (2.6.18: look
+and change in one loop), *final* (look at all, then commit what is definitely up or down),
+*every-change* (6.1: a slave that recovers or fails again on its way is committed, logged and
+counted too); ``commit_failover``: another active slave is chosen after each that asks for it
+(3.10), or once after all, so that one that falls at the same look is never taken. A delay of 0
+passes FAIL or BACK in the same look; without any active slave the first slave on its way back is
+taken at once (later kernels).
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
         bond.peer_notifications -= 1  # peer_notif_delay is counted in looks
     if commit or owed:
         if one_pass or cpu.net.rtnl.trylock():
-            yield from _settle(cpu, bond, commit, one_pass)
+            yield from _settle(cpu, bond, commit)
             if owed:
                 bond.peer_notifications -= 1
                 yield from notify_peers(cpu, bond)
@@ -108,15 +110,15 @@ def _inspect_all(cpu: Cpu, bond: Bonding, one_pass: bool) -> list[tuple[Slave, i
     return commit
 
 
-def _settle(cpu: Cpu, bond: Bonding, commit: list[tuple[Slave, int]], one_pass: bool) -> Context:
+def _settle(cpu: Cpu, bond: Bonding, commit: list[tuple[Slave, int]]) -> Context:
     """Commit, choose the active slave, set the bond's carrier."""
     failover = False
     for slave, new in commit:
         if (yield from _commit(cpu, bond, slave, new)):
-            failover = True
-            if not one_pass:
+            failover = cpu.params.commit_failover == "after-all"
+            if not failover:
                 yield from bond_select_active_slave(cpu, bond)
-    if failover and one_pass:
+    if failover:
         yield from bond_select_active_slave(cpu, bond)
     if commit:
         yield from bond_publish(cpu, bond)

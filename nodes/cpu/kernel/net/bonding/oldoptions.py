@@ -131,7 +131,7 @@ def _check(cpu: Cpu, bond: Bonding, option: Option, old: Old, text: str) -> tupl
     if option.name in ("updelay", "downdelay") and not bond.settings.miimon:
         return setters.delay_ticks(cpu, bond, option, 0), 0
     number = kstrtoint(text)
-    value = parse(option, text.strip()) if option.words else number
+    value = parse(option, text.strip(), cpu.params.absent_values) if option.words else number
     if value is not None and (option.words or option.low <= int(value) <= option.high):
         return 0, value
     why = old.no_value if number is None and old.no_value else old.invalid

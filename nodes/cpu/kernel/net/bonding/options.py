@@ -2,7 +2,8 @@
 
 The rows are ``bond_opts`` of 6.1 (bond_options.c), with the words of its value tables. Module
 options, sysfs and the machine's file are checked against it. Up to 3.10 each option checks itself;
-what differs then is in ``oldoptions``. Which options an era has is ``Params.absent_files``.
+what differs then is in ``oldoptions``. Which options an era has is ``Params.absent_files``, and
+which of their words ``Params.absent_values``.
 """
 
 from __future__ import annotations
@@ -92,8 +93,14 @@ OPTIONS: dict[str, Option] = {row.name: row for row in _ROWS}
 BOOLEANS = ("use_carrier", "all_slaves_active", "tlb_dynamic_lb")
 
 
-def parse(option: Option, text: str) -> str | int | None:
-    """bond_opt_parse: a number, or a word of the table; what settings store, None if it is none."""
+def parse(option: Option, text: str, absent: tuple[str, ...] = ()) -> str | int | None:
+    """bond_opt_parse: a number, or a word of the table; what settings store, None if it is none
+    or is not known yet (``absent``: NAME=WORD)."""
+    found = _parse(option, text)
+    return None if f"{option.name}={found}" in absent else found
+
+
+def _parse(option: Option, text: str) -> str | int | None:
     word = text.strip()
     if word.isascii() and word and all(c.isdigit() or c.isspace() for c in text):
         digits = word.split()[0]

@@ -1,4 +1,8 @@
-"""Writing to ``slaves`` and ``active_slave``: enslave, release, and change by hand."""
+"""Writing to ``slaves`` and ``active_slave``: enslave, release, and change by hand.
+
+``bond_add_slave`` and ``bond_del_slave`` are what netlink asks for, too (ndo_add_slave): there a
+refusal's words go to who asked (``extack``), and not into the log.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,12 @@ from nodes.cpu.kernel.net.bonding import main
 from nodes.cpu.kernel.net.bonding.bond import BOND_LINK_UP, Bonding, Slave
 from nodes.cpu.kernel.net.bonding.options import Option
 from nodes.cpu.kernel.net.bonding.select import bond_change_active_slave, bond_select_active_slave
-from nodes.cpu.kernel.net.bonding.setters import say, say_by_era, setter
+from nodes.cpu.kernel.net.bonding.setters import say_by_era, setter
 from nodes.cpu.kernel.net.netdevice import IFF_SLAVE, IFF_UP, NetDevice
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
-
-
-_TO_ITSELF = "Error: Cannot enslave bond to itself."
 
 
 def _slave(bond: Bonding, name: str) -> Slave | None:
@@ -74,11 +75,13 @@ def set_slaves(cpu: Cpu, bond: Bonding, option: Option, value: str | int) -> Con
     if dev is None:
         say_by_era(cpu, bond, f"Interface {name} does not exist!")
         return -ENODEV
-    error: int = yield from (_enslave if command == "+" else _release)(cpu, bond, dev)
+    change = bond_add_slave if command == "+" else bond_del_slave
+    error: int = yield from change(cpu, bond, dev)
     return error
 
 
-def _release(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
+def bond_del_slave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
+    """Release a slave; 0 or a negative errno."""
     slave, adapter = _slave(bond, dev.name), dev.adapter
     if slave is None or adapter is None:
         say_by_era(cpu, bond, f"cannot release {dev.name}.", "interface not enslaved", dev)
@@ -89,12 +92,23 @@ def _release(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
     return 0
 
 
-def _enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
+def bond_add_slave(
+    cpu: Cpu, bond: Bonding, dev: NetDevice, extack: list[str] | None = None
+) -> Context:
+    """Enslave a device; 0 or a negative errno."""
+
+    def refuse(old: str, new: str, named: NetDevice | None = dev) -> None:
+        """SLAVE_NL_ERR, BOND_NL_ERR."""
+        if extack is not None and cpu.params.log_format == "6.1":
+            extack.append(new)
+        else:
+            say_by_era(cpu, bond, old, f"Error: {new}", named)
+
     if dev.flags & IFF_SLAVE:
-        say(cpu, bond, "Error: Device was already enslaved", dev)
+        refuse("", "Device is in use and cannot be enslaved")
         return -EBUSY
     if dev is bond.dev:
-        say_by_era(cpu, bond, "Error: Cannot enslave bond to itself.", dev=dev, new=_TO_ITSELF)
+        refuse("cannot enslave bond to itself.", "Cannot enslave bond to itself.", None)
         return -EPERM
     if dev is cpu.net.loopback_dev:  # NETIF_F_VLAN_CHALLENGED
         say_by_era(
@@ -104,10 +118,10 @@ def _enslave(cpu: Cpu, bond: Bonding, dev: NetDevice) -> Context:
             "of bond.", dev,
         )  # fmt: skip
     if dev.flags & IFF_UP:
-        say_by_era(
-            cpu, bond, f"{dev.name} is up - this may be due to an out of date ifenslave",
-            "Error: Device can not be enslaved while up", dev,
-        )  # fmt: skip
+        refuse(
+            f"{dev.name} is up - this may be due to an out of date ifenslave",
+            "Device can not be enslaved while up",
+        )
         return -EPERM
     if not bond.dev.flags & IFF_UP and cpu.params.enslave_bond_down == "refused":
         say_by_era(cpu, bond, f"Error: {bond.dev.name} is down; cannot enslave {dev.name}")
