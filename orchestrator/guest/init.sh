@@ -46,10 +46,12 @@ run() {
     echo "$2" | base64 -d >"$job.sh"
     {
         {
-            # A shell's background job ignores SIGINT, and so would all that it starts.
-            setsid /bin/env --default-signal=INT,QUIT /bin/sh -c 'echo $$ >"$0.pid"; exec /bin/sh "$0.sh"' "$job" </dev/null 5>&-
+            # A shell's background job ignores SIGINT, and so would all that it starts. What the
+            # command leaves behind must hold no end of our pipes but its own output's.
+            setsid /bin/env --default-signal=INT,QUIT /bin/sh -c \
+                'echo $$ >"$0.pid"; exec /bin/sh "$0.sh"' "$job" </dev/null 2>&4 4>&- 5>&-
             echo $? >"$job.code"
-        } 2>&4 | mark out "$1"
+        } | mark out "$1"
     } 4>&1 | mark err "$1"
     printf '%s\n' "exit $1 $(cat "$job.code")" >&5
     rm -f "$job".*
