@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.machine import GUEST_PLACE
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -281,15 +282,13 @@ def load(verb: Verb) -> Callable[..., Any]:
 _WITHOUT_KERNEL = ("trace",)
 
 
-def needs_our_kernel(verb: Verb, argv: Sequence[str]) -> bool:
-    """Has it nothing of ours to work on where the kernel is a guest's? tcpdump has the taps of
-    the switch."""
-    if verb.layer not in ("kernel", "across") or verb.name in _WITHOUT_KERNEL:
-        return False
-    return verb.name != "tcpdump" or not _of_lan(argv)
+def needs_our_kernel(verb: Verb) -> bool:
+    """Has it nothing of ours to work on where the kernel is a guest's?"""
+    return verb.layer in ("kernel", "across") and verb.name not in _WITHOUT_KERNEL
 
 
 def _of_lan(argv: Sequence[str]) -> bool:
+    """Does a tcpdump look at ports of the switch, which are ours?"""
     from nodes.machine import LAN  # noqa: PLC0415
 
     named = [argv[n + 1] for n, word in enumerate(argv[:-1]) if word == "-i"]
@@ -303,7 +302,9 @@ def start(session: Session, argv: Sequence[str]) -> Steps:
 
     verb = lookup(argv[0])
     settings = session.machine.settings
-    if settings.guest and session.cpu != LAN and needs_our_kernel(verb, argv[1:]):
+    foreign = settings.guest and session.cpu not in (LAN, GUEST_PLACE)  # whose guest takes no word
+    ours = verb.name == "tcpdump" and (foreign or _of_lan(argv[1:]))
+    if settings.guest and session.cpu != LAN and needs_our_kernel(verb) and not ours:
         from orchestrator.verbs import guest  # noqa: PLC0415
 
         return guest.kernel_verb(session, verb, argv[1:])

@@ -297,7 +297,7 @@ def _shell(session: Session, script: str) -> Generator[Wait, None, None]:
 
 def kernel_verb(session: Session, verb: Verb, argv: Sequence[str]) -> Steps:
     """What a verb that works on a kernel means where the kernel is a real one."""
-    if verb.name not in TOOLS:
+    if verb.name not in TOOLS or session.cpu != GUEST_PLACE:
         raise BottomhalfError(
             f"`{verb.name}` works on our kernel; the kernel of {session.machine.settings.name} is "
             "its guest's",
