@@ -8,7 +8,9 @@ names. Three worlds share the bus:
 * **interrupts**: ICR writes and EOIs from a CPU, interrupt messages to a CPU;
 * **Ethernet**: frames and the state of the light on the fibre;
 
-and the orchestrator speaks to every node through the **control** messages. ``PeerLost`` and
+and the orchestrator speaks to every node through the **control** messages. A device whose machine
+is a virtual one (``bus.vfio_user``) has a port to that guest in place of CPUs and interrupt
+controller; what they say to each other beyond PCIe never crosses the bus either. ``PeerLost`` and
 ``PeerBack`` never cross the bus: a runtime puts them into the inbox of a node when the link to
 another node dies or comes (back) to life, as a PCIe root port or a PHY notices such things.
 """
@@ -303,6 +305,51 @@ class PeerSilent(NamedTuple):
     incarnation: U64
 
 
+# ---------------------------------------------------------------- a guest's port (local)
+
+
+class GuestMap(NamedTuple):
+    """Local request: ``memory`` is the guest's from bus address ``address`` on; None: it could not
+    be mapped. Answered, as all requests of a port with a tag, by ``Completion`` with an errno."""
+
+    tag: U32
+    address: U64
+    size: U64
+    writable: bool
+    memory: memoryview | None
+
+
+class GuestUnmap(NamedTuple):
+    """Local request: exactly this piece of the guest's memory goes."""
+
+    tag: U32
+    address: U64
+    size: U64
+
+
+class GuestVectors(NamedTuple):
+    """Local request: ``armed`` are the vectors of MSI (``kind`` 1) or MSI-X (2) that somebody
+    waits for, a bit for each."""
+
+    tag: U32
+    kind: U8
+    armed: U64
+
+
+class GuestReset(NamedTuple):
+    """Local request: reset the function."""
+
+    tag: U32
+
+
+class GuestTrigger(NamedTuple):
+    """Local event, of a device to a guest's port: vector ``vector`` of MSI (``kind`` 1) or
+    MSI-X (2) is raised."""
+
+    kind: U8
+    vector: U8
+
+
 #: Number on the wire of each message class. Numbers are never used again for something else.
 WIRE: dict[int, type[Any]] = {
     1: MemWrite,
@@ -333,7 +380,10 @@ WIRE: dict[int, type[Any]] = {
     58: TaskMoved,
     59: Fault,
 }
-LOCAL_EVENTS: tuple[type[Any], ...] = (PeerLost, PeerBack, PeerSilent)
+LOCAL_EVENTS: tuple[type[Any], ...] = (
+    PeerLost, PeerBack, PeerSilent,
+    GuestMap, GuestUnmap, GuestVectors, GuestReset, GuestTrigger,
+)  # fmt: skip
 
 for _code, _message in WIRE.items():
     _message.CODE = _code

@@ -49,6 +49,7 @@ from bus.messages import Heartbeat, HeartbeatAck, PeerBack, PeerLost, Shutdown
 from bus.node import BUDGET, NOW, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Ram
 from bus.simulation import Place
+from bus.vfio_server import GUEST, GuestPort, PortPlan
 from bus.wires import WirePlan, Wires
 
 CONTROL = "ctl"
@@ -148,6 +149,7 @@ class NodeProcess:
             Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0, TIMER_SLACK_NS)
         )
         self._wires: Wires | None = None
+        self._port: GuestPort | None = None
         self._header = header(self.ram.number(plan.name))
         #: who says something by the first bytes of it, and where in RAM its incarnation stands
         self._senders = {
@@ -170,13 +172,17 @@ class NodeProcess:
             self._epoll.register(fd, select.EPOLLIN)
         if plan.wires is not None:
             self._wires = Wires(plan.wires, self._epoll, self._put)
+        if plan.place.port is not None:
+            file, card = plan.place.port
+            port = PortPlan(f"{where}/{file}", card)
+            self._port = GuestPort(port, self._epoll, self._put, self.log.write)
         # ZeroMQ's descriptors tell of news only after a first look.
         self._drain()
         for fd in (self._bus.monitor_fd, *self._by_monitor):
             self._look(fd)
 
     def _put(self, said: tuple[str, Any]) -> None:
-        """What a wire says, for the next turn."""
+        """What a wire or a guest says, for the next turn."""
         self._inbox.append(said)
 
     # -- the loop
@@ -199,7 +205,7 @@ class NodeProcess:
         turn, send, sleep = node.turn, self._send, self._await
         wake: int | None = NOW
         while not self.ended:
-            if self._more or wake == NOW:
+            if self._more or wake == NOW or self._inbox:  # sending may end a guest's port
                 sleep(0)
             elif wake is None:
                 sleep(None)
@@ -257,7 +263,12 @@ class NodeProcess:
             self.node.undelivered(peer, messages, False)
 
     def _send_outside(self, peer: str, messages: list[Any]) -> None:
-        left, dead = (messages, True) if self._wires is None else self._wires.send(peer, messages)
+        left, dead = messages, True
+        if peer == GUEST:
+            if self._port is not None:
+                left = self._port.send(messages)
+        elif self._wires is not None:
+            left, dead = self._wires.send(peer, messages)
         self.words[_MSGS_OUT] += len(messages) - len(left)
         if left:
             self.words[_SEND_DEAD if dead else _SEND_FULL] += len(left)
@@ -269,9 +280,7 @@ class NodeProcess:
         """Something happened at the descriptor ``fd`` of the epoll set."""
         if fd in self._by_monitor:
             self._link_changed(self._by_monitor[fd])
-        elif self._wires is not None and self._wires.look(fd):
-            pass
-        else:
+        elif not any(outside.look(fd) for outside in (self._port, self._wires) if outside):
             for fault in self._bus.faults(self._is_member):
                 self._reject(fault)
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from bus.messages import PeerBack, PeerLost
 from bus.node import BUDGET, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Page, Ram
+from bus.vfio_user import Card
 
 STEP_NS = 250
 #: Virtual time after which a node learns that a peer is gone or there: the PCIe or fibre link.
@@ -42,6 +43,8 @@ class Place(NamedTuple):
 
     build: NodeFactory
     peers: tuple[str, ...]
+    #: a port to a guest: file of its socket in the run directory, and what the guest shall see
+    port: tuple[str, Card] | None = None
 
 
 class _Edge:

@@ -21,6 +21,9 @@ GATEWAY = "gateway"
 OUTSIDE = "@"
 UPLINK = "@uplink"
 
+#: To a NIC of a machine that is a guest, its CPUs and interrupt controller are one peer.
+GUEST = "@guest"
+
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
 IOAPIC_PINS, FIRST_PCI_GSI = 24, 16
@@ -165,6 +168,11 @@ class LanSettings(NamedTuple):
     join: str = ""
 
 
+def vfio_socket(nic: str) -> str:
+    """File in the run directory where a guest finds a NIC."""
+    return f"{nic}.vfio"
+
+
 class MachineSettings(NamedTuple):
     """A whole machine. ``era`` names a preset of ``nodes.cpu.kernel.params``; ``overrides`` are
     single behaviours set on top of it, as (name, value)."""
@@ -183,10 +191,13 @@ class MachineSettings(NamedTuple):
     ioapics: int = 1  # what the firmware's tables (MADT) list
     pci_lines: int = 8  # pins of the I/O APIC that the slots share
     lan: LanSettings = LanSettings()
+    #: CPUs, interrupt controller and memory are a virtual machine's (``bus.vfio_user``): the nodes
+    #: are the NICs and the LAN. ``cpus`` says how many it has, for whoever starts it.
+    guest: bool = False
 
     @property
     def cpu_names(self) -> tuple[str, ...]:
-        return tuple(f"cpu{n}" for n in range(self.cpus))
+        return () if self.guest else tuple(f"cpu{n}" for n in range(self.cpus))
 
     @property
     def nic_names(self) -> tuple[str, ...]:
@@ -195,7 +206,12 @@ class MachineSettings(NamedTuple):
     @property
     def node_names(self) -> tuple[str, ...]:
         """All nodes in the order in which they are listed everywhere."""
-        return (*self.cpu_names, APIC, *self.nic_names, LAN)
+        return (*self.kernel_names, *self.nic_names, LAN)
+
+    @property
+    def kernel_names(self) -> tuple[str, ...]:
+        """The nodes that run or interrupt our kernel."""
+        return () if self.guest else (*self.cpu_names, APIC)
 
     @property
     def hotplug_slots(self) -> tuple[int, ...]:
@@ -228,15 +244,17 @@ class MachineSettings(NamedTuple):
             return (*self.cpu_names, *self.nic_names)
         if name == LAN:
             return self.nic_names
-        return (*self.cpu_names, APIC, LAN)
+        return (*self.kernel_names, LAN)
 
     def layout(self) -> Layout:
-        """Layout of the machine's RAM."""
+        """Layout of the machine's RAM; a guest has its own memory."""
+        if self.guest:
+            return Layout(self.node_names, 0, len(self.nics), 4096)
         dma = len(self.nics) * (self.queues * QUEUE_DMA_BYTES + 65536)
         return Layout(self.node_names, self.cpus, len(self.nics), dma)
 
     @property
     def memory_bytes(self) -> int:
         """How much of the RAM is used with rings as drivers start with them."""
-        unused = len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
+        unused = 0 if self.guest else len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
         return self.layout().total_bytes - unused

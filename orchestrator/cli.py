@@ -34,6 +34,8 @@ FIRST_STEPS = """\
 
 
 if TYPE_CHECKING:
+    from nodes.machine import MachineSettings
+
     _ParamType = click.ParamType[str]
 else:
     _ParamType = click.ParamType  # generic only for type checkers before click 8.2
@@ -188,20 +190,26 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
 
     name, host = _where(options.on)
     with running.connect(name) as machine:
-        cpu = options.cpu or machine.settings.cpu_names[0]
-        if cpu.isdecimal():
-            cpu = f"cpu{cpu}"
-        if cpu not in machine.settings.cpu_names:
-            raise BottomhalfError(
-                f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
-            )
-        if host:
-            cpu = _of_host(host, verb)
+        cpu = _of_host(host, verb) if host else _cpu(machine.settings, options.cpu)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
         session.on = f"--on {options.on} " if options.on else ""
         machine.catch_signals(session.signals, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
         return drive(session, verbs.start(session, [verb.name, *argv]))
+
+
+def _cpu(settings: MachineSettings, wanted: str | None) -> str:
+    """The CPU where programs run; a guest's are none of ours."""
+    from orchestrator.machine import GUEST_PLACE  # noqa: PLC0415
+
+    names = settings.cpu_names
+    if wanted is None:
+        return names[0] if names else GUEST_PLACE
+    name = f"cpu{wanted}" if wanted.isdecimal() else wanted
+    if name not in names:
+        what = f"CPUs are {words(names)}" if names else "its CPUs are its guest's"
+        raise BottomhalfError(f"no CPU `{name}`", what)
+    return name
 
 
 def _where(on: str | None) -> tuple[str | None, str]:

@@ -42,7 +42,7 @@ class RemoteMachine(Machine):
         self.settings = settings
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _connect(self._socket, control)
+            connect_to(self._socket, control)
             self.ram = Ram.open(ram_path, settings.layout())
         except BaseException:
             self._socket.close()
@@ -244,7 +244,7 @@ class RemoteMachine(Machine):
         self._jobs.clear()
 
 
-def _connect(sock: socket.socket, path: str) -> None:
+def connect_to(sock: socket.socket, path: str) -> None:
     """Connect to a socket path of any length (the address of the OS has about 107 bytes)."""
     folder, name = os.path.split(path)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -159,6 +159,12 @@ class Machine(_Table):
         description="the NICs' driver takes EEPROM, module and reset values as known; "
         "false: every register access of a real probe, thousands of them, for each NIC",
     )
+    guest: bool = Field(
+        False,
+        description="CPUs and interrupt controller are those of a virtual machine (QEMU), which "
+        "drives the NICs through vfio-user sockets: only NICs and LAN are nodes, and there is no "
+        "kernel of ours",
+    )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
     set: dict[str, str | int] = Field(
@@ -226,6 +232,7 @@ def build(
         address=parsed.address,
         fast_probe=parsed.fast_probe,
         lan=lanconfig.switch(file, parsed.lan, parsed.nics),
+        guest=parsed.guest,
     )
 
 
@@ -420,6 +427,8 @@ def to_toml(settings: MachineSettings) -> str:
         f'address = "{settings.address}"',
         f"fast_probe = {tomlfile.show(settings.fast_probe)}",
     ]
+    if settings.guest:
+        lines.append("guest = true")
     if settings.hotplug_slots:
         slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)
         lines.append(f"hotplug = [{slots}]")

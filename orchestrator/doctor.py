@@ -22,7 +22,7 @@ MEMORY_NEEDED_MIB = 256
 TOOLS = {
     "tcpdump": "reads captures: bottomhalf tcpdump -i eth0 -w - | tcpdump -r -",
     "tshark": "reads captures",
-    "qemu-system-x86_64": "runs real guests (not built yet)",
+    "qemu-system-x86_64": "runs real guests; bottomhalf guest --fetch gets it",
 }
 
 

@@ -397,8 +397,14 @@ def _fields(offset: int, value: int) -> str:
     return f" ({shown})" if shown else ""
 
 
+_GUEST = {1: "MSI", 2: "MSI-X"}
+
+
 def _message(address: int, data: int) -> str:
-    """An interrupt message as its receiver reads it (SDM volume 3, MSI)."""
+    """An interrupt message as its receiver reads it (SDM volume 3, MSI). A guest's has no address
+    here: the vector is an eventfd (``nodes.nic.guestmsi``)."""
+    if address in _GUEST:
+        return f"({_GUEST[address]} eventfd of the guest)"
     logical = "logical" if address & 4 else "physical"
     mode = MODE_NAMES.get(data >> 8 & 7, "reserved")
     return f"({mode} {data & 0xFF:#04x} to {logical} {address >> 12 & 0xFF:#04x})"

@@ -203,7 +203,8 @@ def _polled(nic: str) -> str:
 def _untold(counts: Counts, nic: str) -> bool:
     """Do the frames that are missing lie in the rings, because a fault lost the interrupt message
     that would have told? All of them, and no others: they are counted there."""
-    if not any(counts.get(node, "msi_lost_fault") for node in (nic, APIC)):
+    known = [node for node in (nic, APIC) if node in counts.settings.node_names]
+    if not any(counts.get(node, "msi_lost_fault") for node in known):
         return False
     number = counts.settings.nic_names.index(nic)
     missing = sum(_not_polled(counts, nic, number, kind) for kind in (OTHER, REQUEST, REPLY))
@@ -278,13 +279,8 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
         name = CLASSES[kind]
         for number, nic in enumerate(settings.nic_names):
             at = 3 * number + kind
-            yield Edge(
-                f"cpus -> {nic} (descriptors)",
-                (nic, *cpus),
-                name,
-                _over_cpus(counts, "tx_posted", at) - _ring_drops(counts, _TX_RESET, number, kind),
-                counts.get(nic, "tx_fetched", kind),
-            )
+            if not settings.guest:
+                yield from _ring_edges(counts, nic, kind)
             yield Edge(
                 f"{nic} -> lan",
                 (nic, LAN),
@@ -303,13 +299,8 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
                 - counts.get(LAN, "lost_full", at),
                 counts.get(nic, "rx_frames_in", kind),
             )
-            yield Edge(
-                _polled(nic),
-                (nic, *cpus),
-                name,
-                counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
-                _over_cpus(counts, "rx_polled", at),
-            )
+        if settings.guest:
+            continue
         yield Edge(
             "cpu -> cpu",
             cpus,
@@ -317,6 +308,27 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
             _over_cpus(counts, "handover_out", kind),
             _over_cpus(counts, "handover_in", kind),
         )
+
+
+def _ring_edges(counts: Counts, nic: str, kind: int) -> Iterator[Edge]:
+    """What goes through the rings of a NIC, between it and the CPUs."""
+    number = counts.settings.nic_names.index(nic)
+    at = 3 * number + kind
+    nodes = (nic, *counts.settings.cpu_names)
+    yield Edge(
+        f"cpus -> {nic} (descriptors)",
+        nodes,
+        CLASSES[kind],
+        _over_cpus(counts, "tx_posted", at) - _ring_drops(counts, _TX_RESET, number, kind),
+        counts.get(nic, "tx_fetched", kind),
+    )
+    yield Edge(
+        _polled(nic),
+        nodes,
+        CLASSES[kind],
+        counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
+        _over_cpus(counts, "rx_polled", at),
+    )
 
 
 def _packets_within(counts: Counts) -> Iterator[Edge]:
@@ -371,6 +383,14 @@ def _outside(counts: Counts, book: Account, kind: int) -> None:
         book.end("to outside", counts.get(LAN, "frames_out", at) - lost)
 
 
+def _guest(counts: Counts, book: Account, kind: int) -> None:
+    """A guest keeps books of its own: its memory is where our packets begin and end."""
+    if counts.settings.guest:
+        for nic in counts.settings.nic_names:
+            book.source("sent by the guest", counts.get(nic, "tx_fetched", kind))
+            book.end("in the guest's memory", counts.get(nic, "rx_dma", kind))
+
+
 def _killed_cpus(counts: Counts) -> list[str]:
     return [cpu for cpu in counts.settings.cpu_names if counts.killed(cpu)]
 
@@ -408,6 +428,7 @@ def _requests(counts: Counts, edges: list[Edge]) -> Account:
     book.source("flood copies", counts.get(LAN, "flood_copies", REQUEST))
     book.source("bond copies", _over_cpus(counts, "bond_copies", REQUEST))
     _outside(counts, book, REQUEST)
+    _guest(counts, book, REQUEST)
     book.end("answered", counts.get(LAN, "gw_answered", REQUEST))
     book.end("delivered", _over_cpus(counts, "delivered", REQUEST))
     _named_ends(counts, book, REQUEST)
@@ -423,6 +444,7 @@ def _replies(counts: Counts, edges: list[Edge]) -> Account:
     book.source("flood copies", counts.get(LAN, "flood_copies", REPLY))
     book.source("bond copies", _over_cpus(counts, "bond_copies", REPLY))
     _outside(counts, book, REPLY)
+    _guest(counts, book, REPLY)
     book.end("delivered", _over_cpus(counts, "delivered", REPLY))
     book.end("gw_answered", counts.get(LAN, "gw_answered", REPLY))
     _named_ends(counts, book, REPLY)
@@ -461,6 +483,8 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
 
 def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
     settings = counts.settings
+    if settings.guest:
+        return  # its eventfds tell nobody here
     for number, nic in enumerate(settings.nic_names):
         yield Edge(
             f"{nic} -> apic",
@@ -517,6 +541,8 @@ def _interrupts_within(counts: Counts) -> Iterator[Edge]:
                 for end in ("msi_out", "msi_merged_pba", "msi_cleared", "msi_pending")
             ),
         )
+    if counts.settings.guest:
+        return
     for what, drops in (("msi", MSI_DROPS), ("ipi", IPI_DROPS)):
         yield Edge(
             f"within {APIC} ({what})",
@@ -542,6 +568,9 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     settings = counts.settings
     cpus: Callable[[str], int] = lambda name: _over_cpus(counts, name, 0)  # noqa: E731
     book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
+    if settings.guest:
+        _interrupts_of_guest(counts, book)
+        return book
     book.source("MSIs of root ports", counts.total(APIC, "port_msi"))
     book.source("INTx asserted", counts.total(APIC, "intx_in"))
     book.source("level still there", counts.get(APIC, "ioapic_again"))
@@ -563,14 +592,7 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     book.end("cleared by INIT", cpus("lapic_cleared"))
     for cpu in settings.cpu_names:
         book.end(f"in IRR of {cpu}", counts.bits(cpu, "irr"))
-    for nic in settings.nic_names:
-        book.end("merged while masked", counts.get(nic, "msi_merged_pba"))
-        book.end("cleared while masked", counts.get(nic, "msi_cleared"))
-        book.end("masked", counts.now(nic, "msi_pending"))
-        book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
-        for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
-            book.end(f"{nic} {reason}", counts.get(nic, reason))
-        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
+    _held_by_nics(counts, book)
     for reason in (*MSI_DROPS, *IPI_DROPS, *INTX_ENDS, *IOAPIC_DROPS):
         fault = reason == "msi_lost_fault"
         book.end("lost: fault lose-msi" if fault else f"apic {reason}", counts.get(APIC, reason))
@@ -578,3 +600,26 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
         book.end(f"apic {reason}", counts.total(APIC, reason))
     _end_edges(counts, book, edges, "interrupt")
     return book
+
+
+def _held_by_nics(counts: Counts, book: Account) -> None:
+    """Messages that ended in a NIC, or on the way out of it."""
+    for nic in counts.settings.nic_names:
+        book.end("merged while masked", counts.get(nic, "msi_merged_pba"))
+        book.end("cleared while masked", counts.get(nic, "msi_cleared"))
+        book.end("masked", counts.now(nic, "msi_pending"))
+        book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
+        for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
+            book.end(f"{nic} {reason}", counts.get(nic, reason))
+        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
+
+
+def _interrupts_of_guest(counts: Counts, book: Account) -> None:
+    """Messages as far as the eventfds of a guest."""
+    for nic in counts.settings.nic_names:
+        doubled = counts.get(nic, "msi_dup_fault")
+        lost = ("msi_lost_peer_dead", "msi_lost_peer_full", "msi_lost_fault")
+        gone = sum(counts.get(nic, name) for name in lost)
+        book.source("doubled: fault dup-msi", doubled)
+        book.end("told the guest", counts.get(nic, "msi_out") + doubled - gone)
+    _held_by_nics(counts, book)

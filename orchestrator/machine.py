@@ -17,6 +17,8 @@ from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.machine import MachineSettings
 
+#: Where commands of a guest run: this name takes a CPU's place.
+GUEST_PLACE = "guest"
 #: How a NIC ended whose card was pulled.
 CARD_OUT = "card out"
 

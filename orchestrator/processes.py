@@ -41,7 +41,7 @@ from nodes.machine import CONTROL, LAN, MachineSettings
 from orchestrator import places as known_places
 from orchestrator.launch import RAM_FILE, ForkServer, LaunchError, Order, Outside
 from orchestrator.local import LocalMachine
-from orchestrator.machine import NodeState
+from orchestrator.machine import GUEST_PLACE, NodeState
 from orchestrator.rundir import RunDir, running_machines
 from orchestrator.supervise import Process, Supervisor
 from orchestrator.uplink import UPLINK_FILE, Namespace
@@ -68,6 +68,11 @@ class ProcessMachine(LocalMachine):
     Raises ``RunDirError`` (a machine of that name runs, no place) or ``LaunchError``."""
 
     runtime = "processes"
+
+    @property
+    def over(self) -> bool:
+        """Has the machine ended by itself? Ours never do."""
+        return False
 
     def __init__(
         self,
@@ -364,6 +369,8 @@ class ProcessMachine(LocalMachine):
         )
 
     def _deliver(self, node: str, message: Any) -> str:
+        if node == GUEST_PLACE:
+            return "its guest was started by somebody else: say it inside"
         process = self._supervisor.processes[node]
         if not process.alive:
             return f"{node} is dead ({self.state(node).cause})"

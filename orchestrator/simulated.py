@@ -66,6 +66,11 @@ class SimulatedMachine(LocalMachine):
                 "a TAP uplink needs a machine of processes: a real kernel keeps no virtual time",
                 "bottomhalf up, or run --processes",
             )
+        if settings.guest:
+            raise BottomhalfError(
+                "a guest cannot be simulated: a virtual machine keeps no virtual time",
+                "bottomhalf up, or run --processes",
+            )
         self._ends: dict[str, tuple[int, int | None, int | None]] = {}
         seats = known_places.places(settings) if places is None else places
         self.simulation = Simulation(settings.layout(), seats, link_latency(settings), seed)

@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Protocol
 
 from bus.ram import TapPacket
-from nodes.machine import MachineSettings
+from nodes.machine import LAN, MachineSettings
 from orchestrator import faults, procfiles
 from orchestrator.capture import Tap, TapReader, close_tap, epoch_ns, open_tap
-from orchestrator.errors import OK, BottomhalfError
+from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.packettext import describe
 from orchestrator.pcap import (
     LINKTYPE_ETHERNET,
@@ -57,6 +57,8 @@ def tcpdump(session: Session, argv: Sequence[str]) -> Steps:
         return code
     if wish.read:
         return read_file(wish, session.out, session.err, hosts(settings))
+    if settings.guest:
+        _only_ports(settings, wish)
     if not wish.devices:
         wish.devices = [settings.bond.name if settings.bond else settings.nic_names[0]]
     passes = _filter(wish, linktype_of(wish), hosts(settings))
@@ -85,6 +87,18 @@ def tcpdump(session: Session, argv: Sequence[str]) -> Steps:
     if comment:
         session.hint(f"{comment} (bottomhalf fault list)")
     return OK
+
+
+def _only_ports(settings: MachineSettings, wish: Wish) -> None:
+    """A guest's devices have their taps in the guest."""
+    wish.devices = wish.devices or [LAN]
+    ports = [LAN, *(f"{LAN}:{number + 1}" for number in range(len(settings.nics)))]
+    for device in wish.devices:
+        if device.partition(":")[0] != LAN:
+            raise BottomhalfError(
+                f"tcpdump: {device} is a device of {settings.name}'s guest",
+                f"ports of the switch: {words(ports)}; or tcpdump inside the guest",
+            )
 
 
 def hosts(settings: MachineSettings) -> dict[str, str]:
@@ -311,6 +325,8 @@ _UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
 def _list_devices(session: Session) -> Steps:
     """-D, in libpcap's order: what is up and has a carrier first, by its number."""
     settings = session.machine.settings
+    if settings.guest:
+        return _number(session, _ports(settings))
     names = [*settings.nic_names, *([settings.bond.name] if settings.bond else [])]
     rows: list[tuple[int, str]] = []
     for name in names:
@@ -322,17 +338,24 @@ def _list_devices(session: Session) -> Steps:
         if flags & _UP:
             carrier = (yield from procfiles.read(session, f"/sys/class/net/{name}/carrier")).strip()
         up, running = bool(flags & _UP), bool(flags & _UP) and carrier == "1"
-        words = ["Up"] * up + ["Running"] * running
-        words.append("Connected" if running else "Disconnected")
+        states = ["Up"] * up + ["Running"] * running
+        states.append("Connected" if running else "Disconnected")
         digits = name.lstrip("abcdefghijklmnopqrstuvwxyz")
         merit = int(digits) if digits.isdecimal() else 0
         merit += (not up) << 30 | (not running) << 29
-        rows.append((merit, f"{name} [{', '.join(words)}]"))
+        rows.append((merit, f"{name} [{', '.join(states)}]"))
     rows.append((1 << 27, "any (Pseudo-device that captures on all interfaces) [Up, Running]"))
     rows.append((1 << 28, "lo [Up, Running, Loopback]"))
     rows.sort(key=lambda row: row[0])
-    texts = [text for _, text in rows]
-    texts += [f"lan:{n} (switch port of {nic})" for n, nic in enumerate(settings.nic_names, 1)]
-    texts += ["lan:gateway (switch port of the gateway)", "lan (all ports of the switch)"]
+    return _number(session, [text for _, text in rows] + _ports(settings))
+
+
+def _ports(settings: MachineSettings) -> list[str]:
+    """The switch's ports."""
+    texts = [f"lan:{n} (switch port of {nic})" for n, nic in enumerate(settings.nic_names, 1)]
+    return [*texts, "lan:gateway (switch port of the gateway)", "lan (all ports of the switch)"]
+
+
+def _number(session: Session, texts: Sequence[str]) -> int:
     session.out("".join(f"{number}.{text}\n" for number, text in enumerate(texts, 1)))
     return OK

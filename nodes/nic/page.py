@@ -68,6 +68,7 @@ NIC_SCHEMA = Schema(
         Field("pba", "MSI-X pending bits"),
         Field("resets", "of the port: power-on, CTRL.RST, CTRL.LNK_RST, function"),
         Field("link_changes", "changes of LINKS.UP"),
+        Field("guest", "a guest is connected (``nodes.nic.guest``)"),
         # ledger, transmit
         Field("tx_fetched", "frames read from memory", 3),
         Field("tx_frames_out", "handed to the wire or looped back", 3),

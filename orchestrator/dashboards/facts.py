@@ -102,8 +102,11 @@ def cable_out(view: MachineView, nic: str) -> bool:
 
 def bond(view: MachineView) -> Bond | None:
     """The bond, or None when the kernel has none (yet)."""
-    page, settings = view.boot_cpu, view.settings.bond
-    if settings is None or not page.get("bond_present"):
+    settings = view.settings.bond
+    if settings is None or view.settings.guest:
+        return None
+    page = view.boot_cpu
+    if not page.get("bond_present"):
         return None
     active = page.get("bond_active")
     slaves = tuple(
@@ -130,6 +133,8 @@ def bond(view: MachineView) -> Bond | None:
 
 def ping(view: MachineView) -> Ping | None:
     """The ping that sent last; None if there was none."""
+    if not view.cpus:
+        return None
     cpu = max(view.cpus, key=lambda node: node.get("ping_last_sent_ns"))
     sent, received = cpu.get("ping_sent"), cpu.get("ping_received")
     if not sent:

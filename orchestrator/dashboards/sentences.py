@@ -163,6 +163,21 @@ def _idle_bond(view: MachineView, node: NodeView) -> Words:
     return {"bond": bond.name, "active": bond.active} if bond is not None and bond.active else None
 
 
+def _guest_there(view: MachineView, node: NodeView) -> Words:
+    driven = [nic.name for nic in view.nics if nic.alive and nic.get("guest")]
+    return {"nics": " and ".join(driven)} if driven else None
+
+
+#: Of a machine whose kernel is a guest's.
+GUEST = (
+    Row("The LAN's process is dead, so no NIC sees light.", _lan_dead),
+    Row("The LAN's process is frozen, so frames wait for it.", _lan_frozen),
+    Row("{trouble}: what is sent over it is lost.", _nic_broken),
+    Row("A guest's kernel drives {nics}; what it sees stands on its own console.",
+        _guest_there),
+    Row("No guest is connected: the NICs wait at their vfio-user sockets.", always),
+)  # fmt: skip
+
 OVERVIEW = (
     Row("{cpu}'s process is dead and the kernel with it; NICs and LAN go on without one.",
         _boot_cpu_dead),
@@ -340,7 +355,9 @@ def _msi_fault(view: MachineView, node: NodeView) -> Words:
 
 
 def _apic_gone(view: MachineView, node: NodeView) -> Words:
-    return {"lost": node.get("msi_lost_peer_dead")} if not view.apic.alive else None
+    if view.settings.guest or view.apic.alive:
+        return None
+    return {"lost": node.get("msi_lost_peer_dead")}
 
 
 def _buffered(view: MachineView, node: NodeView) -> Words:

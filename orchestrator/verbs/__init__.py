@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.machine import GUEST_PLACE
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -59,6 +60,19 @@ TABLE: dict[str, Verb] = {
              "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running",
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
+        Verb("guest", "whole",
+             "[--kernel VMLINUZ] [--modules DIR] [--smp 2] [--nics 2] [--bond 'mode=1 miimon=100'] "
+             "[--exec 'COMMANDS'] [--console] [-d] [--gdb] [--accel auto|tcg|kvm] [--append WORDS] "
+             "[--name NAME] | --fetch | exec COMMAND | console | run [SCENARIO] [--json]",
+             "a real kernel in QEMU whose ixgbe drives our NIC processes\n\n"
+             "Alone in a terminal: its console (Ctrl-] leaves it running). --exec runs commands,\n"
+             "powers off, and exits as they did; -d leaves it running. --modules DIR: your own\n"
+             "build of ixgbe, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
+             "a debugger. While it runs: exec, console, and the verbs of an emulated machine.\n"
+             "run plays a scenario in a guest of its own: the same file as for bottomhalf run.\n"
+             "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache\n"
+             "folder (125 MB, no root, nothing is installed); --fetch does only that.",
+             "orchestrator.verbs.guest:guest"),
         Verb("run", "whole",
              "[SCENARIO] [--json] [--simulate] [--processes] [--seed N] [--report DIR] [--era E] "
              "[--list]",
@@ -243,7 +257,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "guest",
+    "report",
 )  # fmt: skip
 
 
@@ -267,9 +281,36 @@ def load(verb: Verb) -> Callable[..., Any]:
     return found
 
 
+#: Verbs that need no kernel of ours though their layer does: recorders of NICs.
+_WITHOUT_KERNEL = ("trace",)
+
+
+def needs_our_kernel(verb: Verb) -> bool:
+    """Has it nothing of ours to work on where the kernel is a guest's?"""
+    return verb.layer in ("kernel", "across") and verb.name not in _WITHOUT_KERNEL
+
+
+def _of_lan(argv: Sequence[str]) -> bool:
+    """Does a tcpdump look at ports of the switch, which are ours?"""
+    from nodes.machine import LAN  # noqa: PLC0415
+
+    named = [argv[n + 1] for n, word in enumerate(argv[:-1]) if word == "-i"]
+    named += [word[2:] for word in argv if word.startswith("-i") and len(word) > 2]
+    return bool(named) and all(name.partition(":")[0] == LAN for name in named)
+
+
 def start(session: Session, argv: Sequence[str]) -> Steps:
     """A command line of a machine verb at work; the same for a shell and a scenario's step."""
+    from nodes.machine import LAN  # noqa: PLC0415  (a program of the gateway runs at the LAN)
+
     verb = lookup(argv[0])
+    settings = session.machine.settings
+    foreign = settings.guest and session.cpu not in (LAN, GUEST_PLACE)  # whose guest takes no word
+    ours = verb.name == "tcpdump" and (foreign or _of_lan(argv[1:]))
+    if settings.guest and session.cpu != LAN and needs_our_kernel(verb) and not ours:
+        from orchestrator.verbs import guest  # noqa: PLC0415
+
+        return guest.kernel_verb(session, verb, argv[1:])
     steps: Steps = load(verb)(session, list(argv[1:]))
     return steps
 

@@ -68,7 +68,9 @@ def card(session: Session, argv: Sequence[str]) -> Steps:
         machine.restart(nic)
         new = machine.state(nic)
         session.did(f"card of {who(new)} is in", node=nic, pid=new.pid, card="in")
-        if not has_hotplug(machine, nic):
+        if machine.settings.guest:
+            session.remark("  the guest must connect to it anew")
+        elif not has_hotplug(machine, nic):
             session.remark(
                 "  its slot tells the kernel nothing (hotplug = false): "
                 f"bottomhalf {session.on}restart {nic} removes, rescans and enslaves"

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator.errors import BottomhalfError, did_you_mean, words
-from orchestrator.machine import Machine
+from orchestrator.machine import GUEST_PLACE, Machine
 
 ROLES = ("active", "backup")
 #: The switch's port that leads to the gateway, as captures name it.
 GATEWAY_PORT = f"{LAN}:{GATEWAY}"
+#: An emulated CPU that has much to do answers in a second.
+_GUEST_TIMEOUT_MS = 20_000
 
 
 def known(settings: MachineSettings) -> tuple[str, ...]:
@@ -92,9 +94,23 @@ def _port(settings: MachineSettings, word: str) -> str | None:
 
 
 def active_slave(machine: Machine) -> str | None:
-    """``curr_active_slave`` as the boot CPU's page has it."""
+    """``curr_active_slave`` as the boot CPU's page has it; a guest is asked."""
+    bond = machine.settings.bond
+    if machine.settings.guest:
+        return None if bond is None else _guest_says(machine, bond.name)
     number = machine.ram.page(machine.settings.cpu_names[0], CPU_SCHEMA)["bond_active"]
     return machine.settings.nic_names[number - 1] if number else None
+
+
+def _guest_says(machine: Machine, bond: str) -> str | None:
+    job = machine.spawn(GUEST_PLACE, ("cat", f"/sys/class/net/{bond}/bonding/active_slave"))
+    if not machine.wait(lambda: job.done, _GUEST_TIMEOUT_MS) or job.failed:
+        raise BottomhalfError(
+            f"the guest does not say which slave is active: {job.failed or 'no answer'}",
+            "name a NIC: bottomhalf ps lists them",
+        )
+    name = "".join(text for stream, text in job.take() if stream == 1).strip()
+    return name if name in machine.settings.nic_names else None
 
 
 def nics_only(machine: Machine, verb: str, nodes: Sequence[str]) -> None:

@@ -103,6 +103,16 @@ def _on(name: str) -> str:
 def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
     name = settings.name
     on = _on(name)
+    if settings.guest:
+        from nodes.machine import vfio_socket  # noqa: PLC0415
+
+        sockets = " ".join(vfio_socket(nic) for nic in settings.nic_names)
+        return (
+            f"{name} is up: {config_name}, {len(settings.node_names)} processes "
+            f"in {said['launched_ms'] / 1000:.1f} s, for a guest\n"
+            f"  vfio-user sockets in its run directory: {sockets}\n"
+            f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
+        )
     state = "" if said["ready"] else "  its network is not up yet: bottomhalf dmesg\n"
     break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
     return (
