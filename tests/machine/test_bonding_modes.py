@@ -1,4 +1,4 @@
-"""Modes of the bond on real processes: over and back, with the books balanced."""
+"""The seven modes of the bond on real processes: over and back, with the books balanced."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.machine import ChannelSettings, LacpSettings, LanSettings, MachineSettings
 from orchestrator import ledger
 from orchestrator.machine import Job
 from orchestrator.processes import ProcessMachine
@@ -24,12 +25,26 @@ def text(job: Job) -> str:
     return "".join(piece for _, piece in job.take())
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("mode", ["balance-rr", "balance-xor", "broadcast"])
-def test_a_mode_fails_over_and_back_with_the_books_balanced(mode: str) -> None:
-    settings = bonded_pair(f"mode-{mode[-2:]}-{os.getpid()}")
+CHANNEL = ChannelSettings("po1", ("eth0", "eth1"), "lacp", LacpSettings(rate="fast"))
+
+
+def settings_of(mode: str) -> MachineSettings:
+    """The bonded pair in this mode; 802.3ad with a switch that speaks LACP."""
+    settings = bonded_pair(f"mode-{mode.replace('.', '')[-4:]}-{os.getpid()}")
     assert settings.bond is not None
-    settings = settings._replace(bond=settings.bond._replace(mode=mode, miimon=50))
+    bond = settings.bond._replace(mode=mode, miimon=50, lacp_rate="fast")
+    lan = LanSettings(channels=(CHANNEL,)) if mode == "802.3ad" else LanSettings()
+    return settings._replace(bond=bond, lan=lan)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "mode",
+    ["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb",
+     "balance-alb"],
+)  # fmt: skip
+def test_a_mode_fails_over_and_back_with_the_books_balanced(mode: str) -> None:
+    settings = settings_of(mode)
     machine = ProcessMachine(settings, places_with_writer(settings))
     try:
         page = machine.ram.page("cpu0", CPU_SCHEMA)
