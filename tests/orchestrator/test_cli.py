@@ -305,7 +305,7 @@ def test_a_machine_that_stays_fails_over_is_mended_and_leaves_nothing(bh, tmp_pa
     assert "2 packets transmitted, 2 received, 0% packet loss" in ping.stdout
 
     os.kill(pids["eth0"], 9)
-    # fails over when the driver's service timer looks; ping until a reply comes back
+    # fails over at the second look of the driver's service timer; ping until a reply comes back
     ping = bh("ping", "-c", "1", "-w", "20", "-i", "0.2", "gateway")
     assert ping.returncode == 0
     bond = bh("cat", "/proc/net/bonding/bond0").stdout
