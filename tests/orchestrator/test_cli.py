@@ -150,7 +150,7 @@ def test_check_says_what_a_file_is(bh):
     done = bh("check", "bond-pair", "failover")
     assert done.stdout == (
         "bond-pair: a machine, era 6.1, 2 CPUs, eth0 eth1, bond0 active-backup over eth0 eth1\n"
-        "failover: a scenario of 4 steps on bond-pair, 14 s\n"
+        "failover: a scenario of 4 steps on bond-pair, 15 s\n"
     )
     assert "miimon" in bh("check", "--keys", "bond0").stdout
 
@@ -164,7 +164,7 @@ def test_era_shows_what_differs(bh):
 
 
 def test_run_list_has_titles(bh):
-    assert bh("run", "--list").stdout.startswith("failover           14 s  what does a failover")
+    assert bh("run", "--list").stdout.startswith("failover           15 s  what does a failover")
 
 
 def test_completion_scripts_of_three_shells(bh):
@@ -305,7 +305,7 @@ def test_a_machine_that_stays_fails_over_is_mended_and_leaves_nothing(bh, tmp_pa
     assert "2 packets transmitted, 2 received, 0% packet loss" in ping.stdout
 
     os.kill(pids["eth0"], 9)
-    # fails over when the driver's service timer looks; ping until a reply comes back
+    # fails over at the second look of the driver's service timer; ping until a reply comes back
     ping = bh("ping", "-c", "1", "-w", "20", "-i", "0.2", "gateway")
     assert ping.returncode == 0
     bond = bh("cat", "/proc/net/bonding/bond0").stdout

@@ -170,7 +170,7 @@ def test_a_failover_costs_both_sides_the_same_packets(how: str) -> None:
     if bond.miimon:  # long before the monitor looks again
         machine.pump(machine.ram.page("cpu0", CPU_SCHEMA)["bond_next_mii_ns"] + SECOND // 100)
     assert said(machine, command, "cpu0")[0] == 0
-    machine.pump(machine.now_ns() + (4 if how == "kill" else 1) * SECOND)
+    machine.pump(machine.now_ns() + (5 if how == "kill" else 1) * SECOND)
     lost = []
     for job in jobs:
         machine.signal(job, signal.SIGINT)

@@ -33,7 +33,7 @@ def test_steps_are_done_at_their_times_with_active_resolved_then(machine):
         ("kill", "eth1"),
         ("restart", "eth1"),
     ]
-    assert [phase.start_ms for phase in played.phases] == [0.0, 2000.0, 5000.0, 7000.0, 11000.0]
+    assert [phase.start_ms for phase in played.phases] == [0.0, 2000.0, 5000.0, 7000.0, 12000.0]
 
 
 def test_phases_say_what_each_step_cost(machine):

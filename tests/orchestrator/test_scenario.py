@@ -82,7 +82,7 @@ def test_unknown_scenario_names_the_nearest():
         ("active == eth1", "active == eth3", "active == eth1", 'expect = "active == eth3": no NIC `eth3`'),  # noqa: E501
         ('"2s"', '"2"', '"2s"', 'at = "2": allowed is a time with its unit: 2s, 250ms'),
         ('"7s"', '"1s"', '"7s"', "step 3 comes before step 2"),
-        ('"14s"', '"9s"', '"14s"', 'until = "9s": the last step begins at 11 s'),
+        ('"15s"', '"9s"', '"15s"', 'until = "9s": the last step begins at 12 s'),
         ("until ", "untill", "until ", "a scenario has no key `untill`; did you mean `until`?"),
         ('"bond-pair"', '"bond-pear"', "bond-pair", "no machine `bond-pear`; did you mean `bond-pair`?"),  # noqa: E501
         ("do      =", "doo     =", "cable active", "[step] has no key `doo`; did you mean `do`?"),

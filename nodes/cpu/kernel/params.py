@@ -155,6 +155,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ixgbe_reset": ("mac", "link-if-down"),
     "autoc_write": ("plain", "pipeline"),
     "msix_other": ("whole", "cause-bits"),
+    "service_event": ("queued", "lost-while-running"),
     "ixgbe_health_checks": ("off", "on"),
     "tx_watchdog_text": ("device", "queue"),
     "tx_timeout_text": ("none", "warning"),
@@ -363,6 +364,7 @@ class Params(NamedTuple):
     ixgbe_reset: str  # what a reset resets
     autoc_write: str
     msix_other: str  # what the handler of other causes clears and enables again
+    service_event: str  # what becomes of one that comes while ixgbe's service task runs: 3.0
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
     tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
     tx_timeout_text: str  # does ixgbe say that it resets itself for that
@@ -619,6 +621,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "ixgbe_reset": ("mac", "link-if-down", "link-if-down"),
     "autoc_write": ("plain", "pipeline", "pipeline"),
     "msix_other": ("whole", "cause-bits", "cause-bits"),
+    "service_event": ("queued", "lost-while-running", "lost-while-running"),
     "ixgbe_health_checks": ("off", "off", "on"),
     "tx_watchdog_text": ("device", "queue", "queue"),
     "tx_timeout_text": ("none", "warning", "warning"),

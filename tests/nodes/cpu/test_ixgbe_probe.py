@@ -147,6 +147,21 @@ def test_a_module_of_unknown_kind_is_refused_by_name() -> None:
     assert "ixgbe 0000:01:00.0: probe failed with error -95" in listening.box.said()
 
 
+@pytest.mark.parametrize(
+    ("oui", "number"),
+    [("001b21", 20), ("004076", 13), ("009065", 17), ("00176a", 16), ("123456", 14)],
+)
+def test_the_number_of_the_phy_is_that_of_the_modules_vendor(oui: str, number: int) -> None:
+    """enum ixgbe_phy_type of 6.1; a passive cable of a vendor that nobody knows is 14."""
+    listening = Listening(fast=False, boot=False)
+    nic = listening.box.machine.simulation.node("eth0")
+    nic.device.cage.bus._chips[0xA0].image[37:40] = bytes.fromhex(oui)
+    listening.box.boot()
+    assert f"ixgbe 0000:01:00.0: MAC: 2, PHY: {number}, SFP+: 3, PBA No: BH8259-001" in (
+        listening.box.said()
+    )
+
+
 def test_an_empty_cage_is_no_error_and_a_module_is_found_later() -> None:
     listening = Listening(fast=False, boot=False, bonded=False)
     box = listening.box

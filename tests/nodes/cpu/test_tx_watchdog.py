@@ -72,8 +72,10 @@ def test_without_a_carrier_the_watchdog_is_silent_and_link_loss_resets(box: Box)
     box.live(12_000)
     said = box.said(hung)
     assert not any("NETDEV WATCHDOG" in line for line in said)
-    assert any("initiating reset to clear Tx work after link loss" in line for line in said)
-    assert any(line.endswith("eth0: Reset adapter") for line in said)
+    asked = box.when("initiating reset to clear Tx work after link loss", hung)
+    waited = box.when("eth0: Reset adapter", hung) - asked
+    # the service task asks itself: an event that comes while it runs waits for its timer
+    assert waited < 0.001 if box.settings.era == "2.6.18" else 0.005 < waited < 2.1
     box.interrupt(job)
 
 

@@ -34,7 +34,7 @@ from nodes.ledger import classify
 from nodes.machine import QUEUE_DMA_BYTES, QUEUES_MAX, RING_ENTRIES, RING_ENTRIES_MAX
 
 if TYPE_CHECKING:
-    from nodes.cpu.kernel.drivers.ixgbe.phy import SfpType
+    from nodes.cpu.kernel.drivers.ixgbe.phy import PhyType, SfpType
     from nodes.cpu.kernel.drivers.ixgbe.watchdog import Service
     from nodes.cpu.kernel.net.netdevice import NetDevice
     from nodes.cpu.kernel.percpu import Cpu
@@ -130,6 +130,7 @@ class Hw:
     """struct ixgbe_hw: what the driver knows of the hardware; on the boot CPU."""
 
     sfp_type: SfpType
+    phy_type: PhyType
     sfp_setup_needed: bool = False
     mdio_scanned: bool = False
     need_crosstalk_fix: bool = False

@@ -52,7 +52,9 @@ def probe(cpu: Cpu, nic: int) -> Context:
     value = (ifindex, True, queues, RING_ENTRIES, RING_ENTRIES)
     yield from publish(cpu, "adapter", nic, value)
     adapter = cpu.net.adapters[settings.name]
-    adapter.hw = Hw(phy.SfpType.UNKNOWN, stats=dict.fromkeys(stats.NAMES, 0))
+    adapter.hw = Hw(
+        phy.SfpType.UNKNOWN, phy.PhyType.SFP_UNKNOWN, stats=dict.fromkeys(stats.NAMES, 0)
+    )
     error = yield from _probe_hw(cpu, adapter)
     if error:
         yield from _undo(cpu, adapter)
