@@ -189,7 +189,7 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     name, host = _where(options.on)
-    with running.connect(name) as machine:
+    with running.connect(name, host) as machine:
         cpu = _of_host(host, verb) if host else _cpu(machine.settings, options.cpu)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
@@ -235,7 +235,7 @@ def _on_uplink(name: str | None, argv: Sequence[str]) -> None:
     """A program of this host in the namespace of the machine's TAP uplink: never returns."""
     from orchestrator import running, uplink  # noqa: PLC0415
 
-    uplink.run(running.find(name).directory, argv)
+    uplink.run(running.find(name, "uplink").directory, argv)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -122,7 +122,10 @@ TABLE: dict[str, Verb] = {
              "break a part of a device; what is broken; mend it\n\n"
              "Faults add up, none resets another; the kernel has to notice by itself. With --for\n"
              "the device mends itself after that time. list shows also what cable, kill and\n"
-             "freeze broke; clear mends faults alone.\n\n" + _fault_kinds(),
+             "freeze broke; clear mends faults alone. TARGET is a node, active\n"
+             "or backup; what befalls a port is said of the NIC at its cable, or of lan:1, or of\n"
+             "gateway.\n\n"
+             + _fault_kinds(),
              "orchestrator.verbs.fault:fault", step=True),
         Verb("regs", "hardware", "NIC [NAME...] [--json]",
              "registers by name: offset, value, fields, section of the datasheet\n\n"

@@ -217,15 +217,16 @@ def check(options: Options, argv: Sequence[str]) -> int:
 
             lab = file.load(name)
             text = (
-                f"{name}: a lab of {len(lab.scenario.steps)} steps and {len(lab.questions)} "
-                f"questions, {lab.title}"
+                f"{name}: a lab of {_counted(len(lab.scenario.steps), 'step')} and "
+                f"{_counted(len(lab.questions), 'question')}, {lab.title}"
             )
             kind = "lab"
-        elif "step" in data or "ping" in data or "until" in data:
+        elif {"step", "ping", "until", "title", "machine"} & data.keys():
             played = scenario.load(name)
             text = (
-                f"{name}: a scenario of {len(played.steps)} steps on {played.machine.name}, "
-                f"{played.until_ns / 1e9:g} s"
+                f"{name}: a scenario of {_counted(len(played.steps), 'step')} on "
+                f"{played.machine.name}, "
+                + (f"{played.until_ns / 1e9:g} s" if played.until_ns else "until all is done")
             )
             kind = "scenario"
         else:
@@ -233,12 +234,21 @@ def check(options: Options, argv: Sequence[str]) -> int:
             bond = machine.bond
             kind = "machine"
             text = (
-                f"{name}: a machine, era {machine.era}, {machine.cpus} CPUs, "
-                f"{words(machine.nic_names)}"
+                f"{name}: a machine, "
+                + (
+                    "whose CPUs are a guest's, "
+                    if machine.guest
+                    else f"era {machine.era}, {_counted(machine.cpus, 'CPU')}, "
+                )
+                + f"{words(machine.nic_names)}"
                 + (f", {bond.name} {bond.mode} over {words(bond.slaves)}" if bond else "")
             )
         print(json.dumps({"file": name, "kind": kind, "text": text}) if options.json else text)
     return OK
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def era(options: Options, argv: Sequence[str]) -> int:
