@@ -143,7 +143,12 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.command(PROGRAM, cls=_Grammar, invoke_without_command=True)
+@click.command(
+    PROGRAM,
+    cls=_Grammar,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--on",
     metavar="NAME",
@@ -248,7 +253,7 @@ def run(argv: Sequence[str]) -> int:
         known = [option for p in grammar.params for option in p.opts]
         raise BottomhalfError(
             f"no option `{error.option_name}`{did_you_mean(error.option_name, known)}",
-            f"before the verb: {words(known)}",
+            f"before the verb: {words(known)} --help",
         ) from None
     except click.UsageError as error:
         raise BottomhalfError(error.format_message().rstrip("."), "bottomhalf --help") from None

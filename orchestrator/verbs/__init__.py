@@ -252,6 +252,7 @@ LAYERS = {
 
 #: Words that mean two things here.
 REFUSED = {
+    "help": "bottomhalf --help (all verbs) · bottomhalf VERB --help (what one takes)",
     "stop": (
         "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · "
         "down (the whole machine)"

@@ -127,6 +127,8 @@ def test_names_that_cannot_be_meant_are_refused(bh, argv: list[str], what: str):
         (["run", "--processes", "--seed", "7"], "bottomhalf: --processes has no seed"),
         (["lab", "list", "lacp"], "bottomhalf: lab list shows all labs and takes no name\n"),
         (["lab", "run", "lacp", "lacp"], "bottomhalf: run one lab at a time, not `lacp`\n"),
+        (["help"], "bottomhalf: `help` is not a verb here\n  hint: bottomhalf --help"),
+        (["doctor", "eth0"], "bottomhalf: doctor takes no `eth0`\n"),
         (["completion", "bsh"], "bottomhalf: no completion for shell `bsh`; did you mean `bash`?\n"),  # noqa: E501
     ],
 )  # fmt: skip
@@ -465,3 +467,8 @@ def test_capture_streams_into_the_hosts_tcpdump(bh, tmp_path: Path):
         "echo request", "echo reply",
     ] * 2  # fmt: skip
     assert bh("down").returncode == 0
+
+
+def test_h_is_help_before_and_behind_a_verb_of_ours(bh):
+    assert bh("-h").stdout == bh("--help").stdout
+    assert bh("ps", "-h").stdout == bh("ps", "--help").stdout

@@ -11,7 +11,9 @@ from nodes.lan.taps import PORT_IFINDEX
 from nodes.slowproto import Lacpdu, PortParams, lacpdu_frame
 from orchestrator import flows, ladder, verbs
 from orchestrator.errors import BottomhalfError
+from orchestrator.flows import apart
 from orchestrator.session import Session, drive
+from orchestrator.verbs.kernel import spoken
 from tests.nodes.cpu.harness import Box
 
 NICS = ("eth0", "eth1")
@@ -131,3 +133,14 @@ def test_no_lacp_is_said() -> None:
         "a bond speaks LACP in mode 802.3ad: bottomhalf up bond-lacp -d",
     ]
     assert session.figures["ladder"]["pdus"] == 0
+
+
+def test_a_command_may_be_quoted_as_a_whole() -> None:
+    assert apart(["ping -c 1 gateway", "+", "arping", "m1"]) == [
+        ("ping", "-c", "1", "gateway"),
+        ("arping", "m1"),
+    ]
+    assert spoken(["udp_send 'a b'"]) == ("udp_send", "a b")
+    assert spoken(["tcpdump", "icmp or arp"]) == ("tcpdump", "icmp or arp")
+    with pytest.raises(BottomhalfError, match="No closing quotation"):
+        spoken(["ping 'gateway"])
