@@ -21,7 +21,7 @@ from orchestrator.machine import Machine
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tomlfile import duration_ns
 from orchestrator.verbs import parse, usage
-from orchestrator.verbs.targets import GATEWAY_PORT, check, resolve
+from orchestrator.verbs.targets import GATEWAY_PORT, check, port_nic, resolve
 
 LIST, CLEAR = "list", "clear"
 #: A kind of fault, and the mode of the port-channels that can have it.
@@ -84,6 +84,7 @@ def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
         where = GATEWAY
     if where != GATEWAY:
         check(settings, where)
+    where = port_nic(settings, where) or where
     known = where == GATEWAY or where in settings.node_names
     targets = [p.target for p in faults.places(settings, where)] if known else [NIC, PORT]
     if clear:

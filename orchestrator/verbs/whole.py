@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import eras
 from orchestrator.errors import OK, BottomhalfError, did_you_mean, words
 from orchestrator.verbs import parse, usage
+from orchestrator.verbs.targets import WITH_ACTIVE
 
 if TYPE_CHECKING:
     from nodes.machine import MachineSettings
@@ -114,7 +115,8 @@ def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) 
             f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
         )
     state = "" if said["ready"] else "  its network is not up yet: bottomhalf dmesg\n"
-    break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
+    active = settings.bond is not None and settings.bond.mode in WITH_ACTIVE
+    break_it = f"kill {'active' if active else settings.nic_names[0]}"
     return (
         f"{name} is up: {config_name}, era {settings.era}, {len(settings.node_names)} processes "
         f"in {said['launched_ms'] / 1000:.1f} s\n{state}{_lan_text(settings)}"

@@ -559,3 +559,10 @@ def test_a_running_machine_is_broken_seen_and_mended(
         assert "TDT[0]" in last.stdout
     finally:
         typed("down")
+
+
+def test_a_step_cannot_make_a_port_speak_wrongly_that_speaks_nothing() -> None:
+    for where in ("eth1", "lan:2", "lan:gateway"):
+        with pytest.raises(BottomhalfError, match="in no port-channel that speaks LACP"):
+            command(["fault", where, "lacp=silent"], config.load())
+    assert command(["fault", "lan:2", "lacp=silent"], config.load("bond-lacp"))
