@@ -27,7 +27,7 @@ from orchestrator.errors import (
 from orchestrator.verbs import LAYERS, TABLE, Verb
 
 FIRST_STEPS = """\
-  bottomhalf demo              watch one first: 20 s, nothing is left behind
+  bottomhalf demo              watch one first: 20 s, only files are left behind
   bottomhalf up -d             a machine that stays; bottomhalf ping gateway
   bottomhalf VERB --help       what a verb takes
 """
