@@ -27,7 +27,7 @@ from orchestrator.errors import (
 from orchestrator.verbs import LAYERS, TABLE, Verb
 
 FIRST_STEPS = """\
-  bottomhalf demo              watch one first: 20 s, nothing is left behind
+  bottomhalf demo              watch one first: 20 s, only files are left behind
   bottomhalf up -d             a machine that stays; bottomhalf ping gateway
   bottomhalf VERB --help       what a verb takes
 """
@@ -143,7 +143,12 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.command(PROGRAM, cls=_Grammar, invoke_without_command=True)
+@click.command(
+    PROGRAM,
+    cls=_Grammar,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--on",
     metavar="NAME",
@@ -189,7 +194,7 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     name, host = _where(options.on)
-    with running.connect(name) as machine:
+    with running.connect(name, host) as machine:
         cpu = _of_host(host, verb) if host else _cpu(machine.settings, options.cpu)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
@@ -235,7 +240,7 @@ def _on_uplink(name: str | None, argv: Sequence[str]) -> None:
     """A program of this host in the namespace of the machine's TAP uplink: never returns."""
     from orchestrator import running, uplink  # noqa: PLC0415
 
-    uplink.run(running.find(name).directory, argv)
+    uplink.run(running.find(name, "uplink").directory, argv)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -248,7 +253,7 @@ def run(argv: Sequence[str]) -> int:
         known = [option for p in grammar.params for option in p.opts]
         raise BottomhalfError(
             f"no option `{error.option_name}`{did_you_mean(error.option_name, known)}",
-            f"before the verb: {words(known)}",
+            f"before the verb: {words(known)} --help",
         ) from None
     except click.UsageError as error:
         raise BottomhalfError(error.format_message().rstrip("."), "bottomhalf --help") from None

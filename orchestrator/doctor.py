@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.errors import OK
-from orchestrator.verbs import parse
+from orchestrator.errors import OK, BottomhalfError
+from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
     from orchestrator.cli import Options
@@ -38,6 +38,8 @@ class Finding(NamedTuple):
 def doctor(options: Options, argv: Sequence[str]) -> int:
     """Look and say; exit code 1 if something needed is missing."""
     given = parse("doctor", argv, ("--json",))
+    if given.words:
+        raise BottomhalfError(f"doctor takes no `{given.words[0]}`", usage("doctor"))
     findings = examine()
     if options.json or "--json" in given.flags:
         print(json.dumps([finding._asdict() for finding in findings]))

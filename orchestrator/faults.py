@@ -119,21 +119,21 @@ def kinds_of(target: str) -> list[str]:
     return [kind.name for kind in KINDS.values() if target in kind.targets]
 
 
-def kind_of(word: str, targets: Iterable[str]) -> Kind:
-    """The kind of that name; the message for one that this device cannot suffer."""
+def kind_of(word: str, targets: Iterable[str], where: str = "this device") -> Kind:
+    """The kind of that name; the message for one that the device cannot suffer."""
     targets = list(targets)
     able = list(dict.fromkeys(name for target in targets for name in kinds_of(target)))
     kind = KINDS.get(word)
     if kind is None or kind.name not in able:
-        what = f"no fault `{word}`" if kind is None else f"this device cannot suffer `{word}`"
+        what = f"no fault `{word}`" if kind is None else f"{where} cannot suffer `{word}`"
         raise BottomhalfError(f"fault: {what}{did_you_mean(word, able)}", f"kinds: {words(able)}")
     return kind
 
 
-def wanted(word: str, targets: Iterable[str]) -> tuple[Kind, int]:
+def wanted(word: str, targets: Iterable[str], where: str = "this device") -> tuple[Kind, int]:
     """``lose-msi=1/100`` as kind and value."""
     name, equals, text = word.partition("=")
-    kind = kind_of(name, targets)
+    kind = kind_of(name, targets, where)
     try:
         return kind, parse(kind, text if equals else None)
     except ValueError as error:

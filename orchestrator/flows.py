@@ -19,7 +19,7 @@ from orchestrator.capture import SETTLE_NS, TapReader, close_tap, open_tap
 from orchestrator.errors import BottomhalfError
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tcpdumptext import leaves
-from orchestrator.verbs.kernel import resolve_hosts
+from orchestrator.verbs.kernel import resolve_hosts, spoken
 
 _REST_NS = 20_000_000
 _IPV4, _ICMP, _UDP = b"\x08\x00", 1, 17
@@ -69,14 +69,14 @@ def flows(session: Session, argv: Sequence[str]) -> Steps:
 
 
 def apart(argv: Sequence[str]) -> list[tuple[str, ...]]:
-    """Command lines between words ``+``."""
+    """Command lines between words ``+``; each may be quoted as a whole."""
     commands: list[list[str]] = [[]]
     for word in argv:
         if word == "+":
             commands.append([])
         else:
             commands[-1].append(word)
-    return [tuple(command) for command in commands if command]
+    return [spoken(command) for command in commands if command]
 
 
 def _run(session: Session, command: tuple[str, ...]) -> Generator[Wait, None, int]:

@@ -37,6 +37,8 @@ LETTERS = "ATGSCDFE"
 LEGEND = ", ".join(
     f"{letter} {name}" for letter, name in zip(LETTERS, STATE_NAMES, strict=True)
 ).replace("_", " ")
+#: The mode of a bond that speaks LACP.
+LACP_MODE = "802.3ad"
 _TRAFFIC = COLLECTING | DISTRIBUTING
 _WIDTH = 79
 
@@ -74,6 +76,9 @@ def ladder(session: Session, argv: Sequence[str]) -> Steps:
         session.out(json.dumps({"exit": code, "rungs": [_row(rung) for rung in found]}) + "\n")
     else:
         session.out("\n".join(draw(found, nics)) + "\n")
+        bond = session.machine.settings.bond
+        if not found and (bond is None or bond.mode != LACP_MODE):
+            session.err("a bond speaks LACP in mode 802.3ad: bottomhalf up bond-lacp -d\n")
     return code
 
 

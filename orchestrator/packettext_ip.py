@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address
 
+from nodes.checksum import ones_sum
+
 _PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE", 89: "OSPF"}
 _FLAGS = ((1, "+"), (2, "DF"), (4, "rsvd"))
 _ECN = ("", ",ECT(1)", ",ECT(0)", ",CE")
@@ -165,16 +167,6 @@ def _unreachable(code: int, lost: str, payload: bytes) -> str:
         mtu = int.from_bytes(payload[6:8], "big")
         return f"{lost} unreachable - need to frag" + (f" (mtu {mtu})" if mtu else "")
     return _UNREACHABLE.get(code, f"{{0}} unreachable - #[{code}]").format(lost)
-
-
-def ones_sum(data: bytes) -> int:
-    """The folded one's-complement sum (0xffff over data that holds a right checksum)."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
 
 
 def _address(data: bytes) -> str:

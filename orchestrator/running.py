@@ -32,8 +32,9 @@ NOTHING_RUNS = BottomhalfError(
 )
 
 
-def find(name: str | None) -> RunningMachine:
-    """The machine called ``name``, or the only one that runs."""
+def find(name: str | None, host: str = "") -> RunningMachine:
+    """The machine called ``name``, or the only one that runs; ``host``: who behind its switch is
+    meant, for the hint."""
     machines = running_machines()
     names = [machine.name for machine in machines]
     if name is not None:
@@ -49,18 +50,20 @@ def find(name: str | None) -> RunningMachine:
     served = [machine for machine in machines if (machine.directory / CONTROL_SOCKET).exists()]
     if not served:
         raise NOTHING_RUNS
+    behind = f"/{host}" if host else ""
     if len(served) > 1:
         raise BottomhalfError(
             f"{len(served)} machines are running: which one?",
-            f"bottomhalf --on {served[0].name} ...     running: {words(m.name for m in served)}",
+            f"bottomhalf --on {served[0].name}{behind} ...     "
+            f"running: {words(m.name for m in served)}",
         )
     return served[0]
 
 
 @contextmanager
-def connect(name: str | None) -> Iterator[RemoteMachine]:
+def connect(name: str | None, host: str = "") -> Iterator[RemoteMachine]:
     """A connection to a running machine; the machine stays when it is closed."""
-    found = find(name)
+    found = find(name, host)
     machine = open_machine(found.directory, found.name)
     try:
         yield machine

@@ -21,6 +21,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -190,13 +191,38 @@ def build(
         name=re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1]),
         title=parsed.title,
         machine=settings,
-        ping=tuple(_split(file, ("ping",), parsed.ping)),
+        ping=_ping(file, parsed.ping, settings),
         cpu=parsed.cpu,
         until_ns=until,
         steps=steps,
         again=shlex.quote(given) + options,
         runtime=parsed.runtime,
     )
+
+
+def _ping(file: TomlFile, text: str, settings: MachineSettings) -> tuple[str, ...]:
+    """The words behind ``ping``, which ping itself has looked at; devices it looks for later."""
+    from nodes.cpu.programs import pingargs  # noqa: PLC0415
+
+    words_of = tuple(_split(file, ("ping",), text))
+    net = SimpleNamespace(device=lambda name: name, addresses=_Anything())
+    nobody: Any = SimpleNamespace(machine=settings._replace(name="m1"), net=net)
+    try:
+        if words_of:
+            pingargs.parse(nobody, ("ping", *words_of))
+    except pingargs.UsageError as error:
+        what = str(error).partition("\n")[0]
+        raise file.error(
+            ("ping",), f"ping = {tomlfile.show(text)}: {what}", 'ping = "-i 0.01 gateway"'
+        ) from None
+    return words_of
+
+
+class _Anything(tuple[bytes, ...]):
+    """Whatever is looked for is there."""
+
+    def __contains__(self, thing: object) -> bool:
+        return True
 
 
 def _check_order(file: TomlFile, steps: Sequence[Step]) -> None:
@@ -271,6 +297,10 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
 
         check_words(settings, rest[1:])
     elif verb is not None and verb.layer in ("process", "hardware"):
+        if verb.name in ("cable", "card"):
+            from orchestrator.verbs import hardware  # noqa: PLC0415
+
+            hardware.check_words(verb.name, rest[1:])
         targets: dict[str, list[str]] = dict.fromkeys(("cable", "card"), rest[1:-1])
         targets |= dict.fromkeys(("regs", "ring"), rest[1:2])
         for word in targets.get(verb.name, rest[1:]):

@@ -6,7 +6,7 @@ datagram (RFC 5722's rule, which hosts follow for IPv4 too)."""
 
 from __future__ import annotations
 
-from nodes.lan.gateway import ones_sum
+from nodes.checksum import checksum
 
 TIME_NS = 30_000_000_000
 DATAGRAMS_MAX = 64
@@ -45,7 +45,7 @@ class Fragments:
     def take(self, frame: bytes, now_ns: int) -> tuple[bytes, int]:
         """A fragment: (frame of the whole datagram, bytes in each full piece), or nothing yet."""
         self._tidy(now_ns)
-        if frame[14] != 0x45 or ones_sum(frame[14:_HEAD]):
+        if frame[14] != 0x45 or checksum(frame[14:_HEAD]):
             return b"", 0
         key = frame[26:34] + frame[18:20] + frame[23:24]
         datagram = self._waiting.setdefault(key, Datagram(now_ns))
@@ -92,5 +92,4 @@ def _header(old: bytes, flags: int, length: int) -> bytes:
     """An IPv4 header with another place in its datagram."""
     start = old[:2] + (20 + length).to_bytes(2, "big") + old[4:6] + flags.to_bytes(2, "big")
     start += old[8:10]
-    total = ones_sum(start + b"\0\0" + old[12:20])
-    return start + (0xFFFF - total).to_bytes(2, "big") + old[12:20]
+    return start + checksum(start + old[12:20]).to_bytes(2, "big") + old[12:20]

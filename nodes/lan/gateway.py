@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
+from nodes.checksum import checksum
+
 MIN_FRAME = 60
 TTL = 64
 #: What became of a frame that ended as it should.
@@ -47,23 +49,9 @@ _ECHO_PORT, _DISCARD_PORT = b"\0\7", b"\0\x09"
 _QUOTE_BYTES = 576 - 20 - 8
 
 
-def ones_sum(data: bytes) -> int:
-    """Sum of 16-bit words in ones' complement, 0..0xFFFE; 0 for data with a right checksum."""
-    if len(data) & 1:
-        data += b"\0"
-    return int.from_bytes(data, "big") % 0xFFFF
-
-
-def checksum_of(total: int, anything: bool = True) -> int:
-    """Checksum field for words that sum to ``total``. A sum of 0 over words that are not all zero
-    is really 0xFFFF folded, so its complement is 0."""
-    return 0xFFFF - total if total or not anything else 0
-
-
 def icmp_message(first: bytes, rest: bytes) -> bytes:
     """Type and code, checksum, the rest."""
-    checksum = checksum_of(ones_sum(first + b"\0\0" + rest))
-    return first + checksum.to_bytes(2, "big") + rest
+    return first + checksum(first + b"\0\0" + rest).to_bytes(2, "big") + rest
 
 
 class Gateway:
@@ -155,7 +143,7 @@ class Gateway:
         protocol = frame[23]
         if frame[14] != 0x45 or protocol not in (_ICMP, _UDP):
             return None, "gw_drop_protocol"
-        if ones_sum(frame[14:34]):
+        if checksum(frame[14:34]):
             return None, "gw_drop_checksum"
         if frame[30:34] not in own:
             return self._not_mine(frame, own), "gw_drop_address"
@@ -165,7 +153,7 @@ class Gateway:
         message = frame[34:end]
         if protocol == _UDP:
             return self._udp(frame, message, end)
-        if end > len(frame) or len(message) < 8 or ones_sum(message):
+        if end > len(frame) or len(message) < 8 or checksum(message):
             return None, "gw_drop_checksum"
         if message[0] != _ECHO_REQUEST or message[1]:
             return self._icmp(frame[14:end])
@@ -184,17 +172,18 @@ class Gateway:
     def _echo_reply(self, frame: bytes, message: bytes) -> bytes:
         # type 8 -> 0 takes 0x0800 from the sum of the words (RFC 1624)
         total = (0xFFFF - int.from_bytes(message[2:4], "big") - 0x0800) % 0xFFFF
-        checksum = checksum_of(total, anything=any(message[4:]))
+        # a sum of 0 over words that are not all zero is really 0xFFFF
+        icmp_sum = 0xFFFF - total if total or not any(message[4:]) else 0
         self._ident = self._ident + 1 & 0xFFFF
         ident = self._ident.to_bytes(2, "big")
         start = b"\x45" + frame[15:18] + ident + b"\0\0" + bytes((TTL, _ICMP))
         addresses = frame[30:34] + frame[26:30]
-        header_sum = checksum_of(ones_sum(start + b"\0\0" + addresses))
+        header_sum = checksum(start + addresses)
         return b"".join(
             (
                 self.neighbours.get(frame[26:30]) or frame[6:12], self.mac, _IPV4,
                 start, header_sum.to_bytes(2, "big"), addresses,
-                b"\0\0", checksum.to_bytes(2, "big"), message[4:],
+                b"\0\0", icmp_sum.to_bytes(2, "big"), message[4:],
             )
         ).ljust(MIN_FRAME, b"\0")  # fmt: skip
 
@@ -203,7 +192,7 @@ class Gateway:
         if end > len(frame) or not 8 <= length <= len(message):
             return None, "gw_drop_checksum"
         pseudo = frame[26:34] + b"\0\x11" + message[4:6]
-        if message[6:8] != b"\0\0" and ones_sum(pseudo + message[:length]):
+        if message[6:8] != b"\0\0" and checksum(pseudo + message[:length]):
             return None, "gw_drop_checksum"
         if message[2:4] == _DISCARD_PORT:
             return None, UDP_DISCARD
@@ -233,8 +222,8 @@ class Gateway:
         length = (20 + len(message)).to_bytes(2, "big")
         start = b"\x45" + tos + length + self._ident.to_bytes(2, "big") + b"\0\0"
         start += bytes((ttl, protocol))
-        checksum = checksum_of(ones_sum(start + source + target))
-        return start + checksum.to_bytes(2, "big") + source + target + message
+        header_sum = checksum(start + source + target)
+        return start + header_sum.to_bytes(2, "big") + source + target + message
 
     def frame(self, mac: bytes, packet: bytes) -> bytes:
         """The packet on the wire to ``mac``."""

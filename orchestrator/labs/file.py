@@ -174,8 +174,9 @@ def load(
     name = re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1])
     draws, overrides = _draw(file, name, seed, settings)
     tomlfile.validate(LabFile, file)  # slips in the file as it stands
-    _insert(file.data, before)
+    at = _insert(file.data, before)
     drawn = TomlFile(file.shown, file.text)
+    drawn.options = {("step", at + n, "do"): f"--before '{line}'" for n, line in enumerate(before)}
     drawn.data = _fill(file.data, draws)
     parsed = tomlfile.validate(LabFile, drawn)
     era = _era(file, parsed, name, era)
@@ -218,9 +219,9 @@ def load(
     return lab
 
 
-def _insert(data: dict[str, Any], lines: Sequence[str]) -> None:
-    """Put command lines before the first step that is shown; what refers to later steps by their
-    numbers goes on to mean them."""
+def _insert(data: dict[str, Any], lines: Sequence[str]) -> int:
+    """Put command lines before the first step that is shown, and say where that is; what refers to
+    later steps by their numbers goes on to mean them."""
     steps = data.setdefault("step", [])
     loud = (n for n, step in enumerate(steps) if isinstance(step, dict) and not step.get("quiet"))
     at = next(loud, len(steps))
@@ -230,6 +231,7 @@ def _insert(data: dict[str, Any], lines: Sequence[str]) -> None:
                 if isinstance(row, dict) and key in row:
                     row[key] = _shifted(row[key], at, len(lines))
     steps[at:at] = [{"do": line} for line in lines]
+    return at
 
 
 def _shifted(value: Any, at: int, by: int) -> Any:

@@ -57,7 +57,13 @@ TABLE: dict[str, Verb] = {
         Verb("up", "whole",
              "[MACHINE] [-d] [--name NAME] [--lan NAME] [--era E] [--bond 'mode=1 miimon=50'] "
              "[--set KEY=VALUE]",
-             "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running",
+             "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running"
+             "\n\n"
+             "MACHINE: bond-pair if none is named, another bundled one (a wrong name lists\n"
+             "them) or a file. --lan m1: on the switch of the machine m1; each then knows the\n"
+             "other's name. --bond: options of bonding; --set: a behaviour of the kernel (of\n"
+             "those that `bottomhalf era 6.1` lists). The machine tap-uplink has a real kernel\n"
+             "as its gateway and needs root.",
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
         Verb("guest", "whole",
@@ -122,7 +128,9 @@ TABLE: dict[str, Verb] = {
              "break a part of a device; what is broken; mend it\n\n"
              "Faults add up, none resets another; the kernel has to notice by itself. With --for\n"
              "the device mends itself after that time. list shows also what cable, kill and\n"
-             "freeze broke; clear mends faults alone.\n\n" + _fault_kinds(),
+             "freeze broke; clear mends faults alone. TARGET is a node, active or\n"
+             "backup; what befalls a port is said of the NIC at its cable, of lan:1 or gateway.\n\n"
+             + _fault_kinds(),
              "orchestrator.verbs.fault:fault", step=True),
         Verb("regs", "hardware", "NIC [NAME...] [--json]",
              "registers by name: offset, value, fields, section of the datasheet\n\n"
@@ -244,6 +252,7 @@ LAYERS = {
 
 #: Words that mean two things here.
 REFUSED = {
+    "help": "bottomhalf --help (all verbs) · bottomhalf VERB --help (what one takes)",
     "stop": (
         "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · "
         "down (the whole machine)"

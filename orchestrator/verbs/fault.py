@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from bus.faults import KINDS, NIC, PORT, Kind, show
-from nodes.machine import GATEWAY, MachineSettings
+from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator import faults
 from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.faults import Place
@@ -21,9 +21,11 @@ from orchestrator.machine import Machine
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tomlfile import duration_ns
 from orchestrator.verbs import parse, usage
-from orchestrator.verbs.targets import GATEWAY_PORT, check, resolve
+from orchestrator.verbs.targets import GATEWAY_PORT, check, port_nic, resolve
 
 LIST, CLEAR = "list", "clear"
+#: A kind of fault, and the mode of the port-channels that can have it.
+LACP = "lacp"
 
 
 class Line(NamedTuple):
@@ -82,18 +84,24 @@ def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
         where = GATEWAY
     if where != GATEWAY:
         check(settings, where)
+    where = port_nic(settings, where) or where
     known = where == GATEWAY or where in settings.node_names
     targets = [p.target for p in faults.places(settings, where)] if known else [NIC, PORT]
     if clear:
         for word in kinds:
             faults.kind_of(word, targets)
     else:
-        _wanted(where, targets, kinds)
+        found = _wanted(where, targets, kinds)
+        if known:
+            _check_lacp(settings, where, found)
 
 
 def _wanted(where: str, targets: Sequence[str], kinds: Sequence[str]) -> list[tuple[Kind, int]]:
     """Kinds and values for what has places of these sorts."""
     if not targets:
+        if where == LAN:
+            example = f"{LAN}:1, or the NIC at its other end; kinds: bottomhalf fault --help"
+            raise BottomhalfError("fault: the switch breaks a port at a time", example)
         raise BottomhalfError(
             f"fault: there is no fault for {where} yet",
             f"kill {where} · freeze {where}; kinds: bottomhalf fault --help",
@@ -101,7 +109,17 @@ def _wanted(where: str, targets: Sequence[str], kinds: Sequence[str]) -> list[tu
     if not kinds:
         able = [name for target in targets for name in faults.kinds_of(target)]
         raise BottomhalfError(f"fault {where}: which one?", f"kinds: {words(able)}")
-    return [faults.wanted(word, targets) for word in kinds]
+    return [faults.wanted(word, targets, where) for word in kinds]
+
+
+def _check_lacp(settings: MachineSettings, name: str, kinds: Sequence[tuple[Kind, int]]) -> None:
+    """What nobody speaks, nobody speaks wrongly."""
+    speaks = {nic for c in settings.lan.channels if c.mode == LACP for nic in c.members}
+    if name not in speaks and any(kind.name == LACP for kind, _ in kinds):
+        raise BottomhalfError(
+            f"fault {LACP}: the port of {name} is in no port-channel that speaks LACP",
+            f"ports that do: {words(sorted(speaks))}" if speaks else "bottomhalf up bond-lacp -d",
+        )
 
 
 # ---------------------------------------------------------------- break
@@ -118,7 +136,9 @@ def _break(session: Session, where: str, kinds: Sequence[str], length_ns: int) -
     plan: list[tuple[Place, Kind, int]] = []
     for node in _targets(machine, [where]):
         places = faults.places(machine.settings, node)
-        for kind, value in _wanted(node, [place.target for place in places], kinds):
+        found = _wanted(node, [place.target for place in places], kinds)
+        _check_lacp(machine.settings, node, found)
+        for kind, value in found:
             place = next(place for place in places if place.target in kind.targets)
             plan.append((place, kind, value))
     for place, _, _ in plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,16 @@ def ping_result(text: str) -> dict[str, Any]:
             for host, seq, ttl, ms in replies
         ],
     }
+
+
+def spoken(argv: Sequence[str]) -> tuple[str, ...]:
+    """A command's words, also if it was quoted as a whole: ``'ping -c 1 gateway'``."""
+    if len(argv) != 1 or " " not in argv[0]:
+        return tuple(argv)
+    try:
+        return tuple(shlex.split(argv[0]))
+    except ValueError as error:
+        raise BottomhalfError(f"{argv[0]}: {error}", "ping -c 1 gateway") from None
 
 
 def resolve_hosts(

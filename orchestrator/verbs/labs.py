@@ -34,8 +34,13 @@ def lab(options: Options, argv: Sequence[str]) -> int:
         raise BottomhalfError(f"lab cannot `{action}`{meant}", usage("lab"))
     as_json = options.json or "--json" in given.flags
     if action == "list":
+        if len(given.words) > 1:
+            meant = f"bottomhalf lab show {given.words[1]}"
+            raise BottomhalfError("lab list shows all labs and takes no name", meant)
         return _list(as_json)
-    if len(given.words) != 2:
+    if len(given.words) > 2:
+        raise BottomhalfError(f"{action} one lab at a time, not `{given.words[2]}`", usage("lab"))
+    if len(given.words) < 2:
         raise BottomhalfError(
             f"{action} which lab?",
             f"bottomhalf lab list          shows them; the first: bottomhalf lab {action} one-ping",

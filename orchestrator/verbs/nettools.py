@@ -32,11 +32,17 @@ def _clock(session: Session, form: str) -> str:
 def sar_main(session: Session, argv: Sequence[str]) -> Steps:
     """sar -n DEV INTERVAL [COUNT]"""
     words = list(argv)
-    if words[:2] != ["-n", "DEV"] or not all(word.isdecimal() for word in words[2:]):
-        raise BottomhalfError("sar: only the network devices are modelled", SAR_USAGE, 1)
-    numbers = [int(word) for word in words[2:4]]
-    if not numbers or not 1 <= numbers[0] <= INTERVAL_MAX_S or 0 in numbers or len(words) > 4:
+    if words[:2] != ["-n", "DEV"]:
+        raise BottomhalfError("sar: only -n DEV is modelled, the network devices", SAR_USAGE, 1)
+    if not words[2:]:
         raise BottomhalfError("sar: an interval in seconds is missing", SAR_USAGE, 1)
+    for word, what in zip(words[2:], ("an interval", "a count"), strict=False):
+        if not word.isdecimal() or not 1 <= int(word) <= INTERVAL_MAX_S:
+            text = f"sar: `{word}` is not {what}: a whole number from 1 to {INTERVAL_MAX_S}"
+            raise BottomhalfError(text, SAR_USAGE, 1)
+    if words[4:]:
+        raise BottomhalfError(f"sar: `{words[4]}` is one word too many", SAR_USAGE, 1)
+    numbers = [int(word) for word in words[2:]]
     interval_ns, count = numbers[0] * 1_000_000_000, numbers[1] if len(numbers) > 1 else None
     settings = session.machine.settings
     params = with_overrides(PRESETS[settings.era], settings.overrides)
@@ -76,8 +82,9 @@ def _reading(session: Session) -> Generator[Wait, None, sar.Reading]:
 def netstat_main(session: Session, argv: Sequence[str]) -> Steps:
     """netstat -ltunpwa, or -i."""
     letters = "".join(word.removeprefix("-") for word in argv)
-    if not all(word.startswith("-") for word in argv) or set(letters) - set("ltunpwai"):
-        raise BottomhalfError("netstat: these options are not modelled", NETSTAT_USAGE, 1)
+    for word in argv:
+        if not word.startswith("-") or set(word[1:]) - set("ltunpwai"):
+            raise BottomhalfError(f"netstat: `{word}` is not modelled", NETSTAT_USAGE, 1)
     boot: Any = dict((yield from procfiles.tables(session, "/proc/net/udp")))
     kernel = boot[session.machine.settings.cpu_names[0]]
     if "i" in letters:

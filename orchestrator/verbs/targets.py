@@ -10,6 +10,8 @@ from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.machine import GUEST_PLACE, Machine
 
 ROLES = ("active", "backup")
+#: Modes of a bond in which one slave is the active one.
+WITH_ACTIVE = ("active-backup", "balance-tlb", "balance-alb")
 #: The switch's port that leads to the gateway, as captures name it.
 GATEWAY_PORT = f"{LAN}:{GATEWAY}"
 #: An emulated CPU that has much to do answers in a second.
@@ -23,7 +25,7 @@ def known(settings: MachineSettings) -> tuple[str, ...]:
 
 def check(settings: MachineSettings, word: str) -> None:
     """Raise the message for a word that can never be a target of this machine."""
-    if word in known(settings) or _port(settings, word):
+    if word in known(settings) or port_nic(settings, word):
         return
     bond = settings.bond
     nodes = words(settings.node_names)
@@ -64,7 +66,7 @@ def resolve(machine: Machine, targets: Sequence[str]) -> list[str]:
 def _resolve_one(machine: Machine, word: str) -> list[str]:
     settings = machine.settings
     check(settings, word)
-    port = _port(settings, word)
+    port = port_nic(settings, word)
     if port:
         return [port]
     if word not in ROLES:
@@ -85,7 +87,7 @@ def _resolve_one(machine: Machine, word: str) -> list[str]:
     return backups
 
 
-def _port(settings: MachineSettings, word: str) -> str | None:
+def port_nic(settings: MachineSettings, word: str) -> str | None:
     """NIC at a port of the switch, ``lan:1`` is the first."""
     head, colon, number = word.partition(":")
     if head == LAN and colon and number.isdecimal() and 0 < int(number) <= len(settings.nics):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import eras
 from orchestrator.errors import OK, BottomhalfError, did_you_mean, words
 from orchestrator.verbs import parse, usage
+from orchestrator.verbs.targets import WITH_ACTIVE
 
 if TYPE_CHECKING:
     from nodes.machine import MachineSettings
@@ -114,7 +115,8 @@ def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) 
             f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
         )
     state = "" if said["ready"] else "  its network is not up yet: bottomhalf dmesg\n"
-    break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
+    active = settings.bond is not None and settings.bond.mode in WITH_ACTIVE
+    break_it = f"kill {'active' if active else settings.nic_names[0]}"
     return (
         f"{name} is up: {config_name}, era {settings.era}, {len(settings.node_names)} processes "
         f"in {said['launched_ms'] / 1000:.1f} s\n{state}{_lan_text(settings)}"
@@ -217,15 +219,16 @@ def check(options: Options, argv: Sequence[str]) -> int:
 
             lab = file.load(name)
             text = (
-                f"{name}: a lab of {len(lab.scenario.steps)} steps and {len(lab.questions)} "
-                f"questions, {lab.title}"
+                f"{name}: a lab of {_counted(len(lab.scenario.steps), 'step')} and "
+                f"{_counted(len(lab.questions), 'question')}, {lab.title}"
             )
             kind = "lab"
-        elif "step" in data or "ping" in data or "until" in data:
+        elif {"step", "ping", "until", "title", "machine"} & data.keys():
             played = scenario.load(name)
             text = (
-                f"{name}: a scenario of {len(played.steps)} steps on {played.machine.name}, "
-                f"{played.until_ns / 1e9:g} s"
+                f"{name}: a scenario of {_counted(len(played.steps), 'step')} on "
+                f"{played.machine.name}, "
+                + (f"{played.until_ns / 1e9:g} s" if played.until_ns else "until all is done")
             )
             kind = "scenario"
         else:
@@ -233,12 +236,21 @@ def check(options: Options, argv: Sequence[str]) -> int:
             bond = machine.bond
             kind = "machine"
             text = (
-                f"{name}: a machine, era {machine.era}, {machine.cpus} CPUs, "
-                f"{words(machine.nic_names)}"
+                f"{name}: a machine, "
+                + (
+                    "whose CPUs are a guest's, "
+                    if machine.guest
+                    else f"era {machine.era}, {_counted(machine.cpus, 'CPU')}, "
+                )
+                + f"{words(machine.nic_names)}"
                 + (f", {bond.name} {bond.mode} over {words(bond.slaves)}" if bond else "")
             )
         print(json.dumps({"file": name, "kind": kind, "text": text}) if options.json else text)
     return OK
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def era(options: Options, argv: Sequence[str]) -> int:

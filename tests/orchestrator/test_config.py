@@ -265,7 +265,7 @@ def test_lacp_and_its_text_read_back(tmp_path: Path):
         ("eth1 = 7", "eth2 = 7", "`eth2` is no member of po1"),
         ("eth1 = 7", "eth1 = 0", "eth1 has key 0"),
         ('"deaf"', '"deef"', "eth0 cannot be wrong like `deef`; did you mean `deaf`?"),
-        ('"fast"', '"quick"', "rate"),
+        ('"fast"', '"quick"', '[lan] lacp.po1.rate = "quick": allowed is a table of channels'),
     ],
 )
 def test_slips_in_lacp_get_their_message(tmp_path: Path, old: str, new: str, what: str):
@@ -278,6 +278,7 @@ def test_slips_in_lacp_get_their_message(tmp_path: Path, old: str, new: str, wha
     ("old", "new", "what"),
     [
         ("ageing = 20", "ageing = 0", "[lan] ageing = 0: allowed is 1 to 1000000"),
+        ('"trunk 10,20 native 1", eth1', "3, eth1", "[lan] ports.eth0 = 3: allowed is a table"),
         ("10 = [", "5000 = [", "`5000` is no VLAN: 1 to 4094"),
         ("192.168.10.1", "x", '[lan] gateway_vlans holds "x", which is no IPv4 address'),
         ("ports = { eth0", "ports = { eth7", "[lan] ports: no port `eth7`; did you mean `eth"),

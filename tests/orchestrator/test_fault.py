@@ -399,17 +399,18 @@ def test_the_list_shows_what_other_verbs_broke(say, machine) -> None:
         ("fault eth0", "fault eth0: which one?"),
         ("fault eth0 lose-msy", "no fault `lose-msy`; did you mean `lose-msi`?"),
         ("fault eth0 lose-msi=0", "allowed behind `lose-msi=` is next, N"),
-        ("fault apic hang", "this device cannot suffer `hang`"),
+        ("fault apic hang", "apic cannot suffer `hang`"),
         ("fault cpu0 hang", "there is no fault for cpu0 yet"),
         ("fault eth0 hang --for soon", "`soon` is not a length of time"),
         ("fault list --for 2s", "fault list takes no --for"),
         ("fault clear eth0 hung", "no fault `hung`; did you mean `hang`?"),
         ("fault eht0 hang", "no node `eht0`"),
-        ("fault gateway hang", "this device cannot suffer `hang`"),
-        ("fault lan:gateway hang", "this device cannot suffer `hang`"),
+        ("fault gateway hang", "gateway cannot suffer `hang`"),
+        ("fault lan:gateway hang", "gateway cannot suffer `hang`"),
         ("fault lan:3 silent", "the switch has no port `lan:3`"),
         ("kill lan:gateway", "the gateway is a host behind the switch, not a process"),
-        ("fault lan silent", "there is no fault for lan yet"),
+        ("fault lan silent", "the switch breaks a port at a time"),
+        ("fault eth0 lacp=silent", "the port of eth0 is in no port-channel that speaks LACP"),
         ("fault eth0 delay=soon", "allowed behind `delay=` is a time"),
         ("fault eth0 los=1", "no fault `los`; did you mean `loss`?"),
     ],
@@ -558,3 +559,10 @@ def test_a_running_machine_is_broken_seen_and_mended(
         assert "TDT[0]" in last.stdout
     finally:
         typed("down")
+
+
+def test_a_step_cannot_make_a_port_speak_wrongly_that_speaks_nothing() -> None:
+    for where in ("eth1", "lan:2", "lan:gateway"):
+        with pytest.raises(BottomhalfError, match="in no port-channel that speaks LACP"):
+            command(["fault", where, "lacp=silent"], config.load())
+    assert command(["fault", "lan:2", "lacp=silent"], config.load("bond-lacp"))

@@ -11,7 +11,9 @@ from nodes.lan.taps import PORT_IFINDEX
 from nodes.slowproto import Lacpdu, PortParams, lacpdu_frame
 from orchestrator import flows, ladder, verbs
 from orchestrator.errors import BottomhalfError
+from orchestrator.flows import apart
 from orchestrator.session import Session, drive
+from orchestrator.verbs.kernel import spoken
 from tests.nodes.cpu.harness import Box
 
 NICS = ("eth0", "eth1")
@@ -125,5 +127,20 @@ def test_agreed_is_when_both_ends_collect_and_distribute() -> None:
 
 def test_no_lacp_is_said() -> None:
     code, out, session = run(Box(), "ladder", "sleep", "0.1")
-    assert (code, out) == (0, "no LACPDU on any wire\n")
+    assert code == 0
+    assert out.splitlines() == [
+        "no LACPDU on any wire",
+        "a bond speaks LACP in mode 802.3ad: bottomhalf up bond-lacp -d",
+    ]
     assert session.figures["ladder"]["pdus"] == 0
+
+
+def test_a_command_may_be_quoted_as_a_whole() -> None:
+    assert apart(["ping -c 1 gateway", "+", "arping", "m1"]) == [
+        ("ping", "-c", "1", "gateway"),
+        ("arping", "m1"),
+    ]
+    assert spoken(["udp_send 'a b'"]) == ("udp_send", "a b")
+    assert spoken(["tcpdump", "icmp or arp"]) == ("tcpdump", "icmp or arp")
+    with pytest.raises(BottomhalfError, match="No closing quotation"):
+        spoken(["ping 'gateway"])

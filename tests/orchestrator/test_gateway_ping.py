@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,12 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY, REQUEST
 from nodes.machine import LAN, BondSettings
-from orchestrator import config, verbs
+from orchestrator import config, running, verbs
 from orchestrator.cli import _of_host, _where
 from orchestrator.errors import BottomhalfError
 from orchestrator.ledger import settled
 from orchestrator.ready import wait_until_ready
+from orchestrator.rundir import RunningMachine
 from orchestrator.session import Session, drive
 from orchestrator.simulated import SimulatedMachine
 
@@ -183,3 +185,16 @@ def test_a_failover_costs_both_sides_the_same_packets(how: str) -> None:
     assert abs(lost[0][0] - lost[1][0]) <= 1
     assert abs(lost[0][-1] - lost[1][-1]) <= 1
     balanced(machine)
+
+
+def test_of_several_machines_the_hint_says_how_to_reach_the_host_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = [RunningMachine(name, tmp_path / name, 1, "", 0.0) for name in ("m1", "m2")]
+    for machine in two:
+        machine.directory.mkdir()
+        (machine.directory / running.CONTROL_SOCKET).touch()
+    monkeypatch.setattr(running, "running_machines", lambda: two)
+    with pytest.raises(BottomhalfError) as caught:
+        running.find(None, "gateway")
+    assert caught.value.hint == "bottomhalf --on m1/gateway ...     running: m1 m2"

@@ -132,8 +132,20 @@ def test_the_simulation_lives_in_1970() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["sar -n DEV", "sar -n DEV 1 0", "sar -u 1", "netstat -r", "date -s x"]
+    ("line", "what"),
+    [
+        ("sar -n DEV", "an interval in seconds is missing"),
+        ("sar -n DEV x", "`x` is not an interval: a whole number from 1"),
+        ("sar -n DEV 0.2 1", "`0.2` is not an interval"),
+        ("sar -n DEV 1 0", "`0` is not a count"),
+        ("sar -n DEV 1 1 1", "`1` is one word too many"),
+        ("sar -u 1", "only -n DEV is modelled"),
+        ("netstat -r", "`-r` is not modelled"),
+        ("netstat foo", "`foo` is not modelled"),
+        ("date -s x", "setting the time is not modelled"),
+    ],
 )
-def test_what_is_not_modelled_is_refused(line: str) -> None:
-    with pytest.raises(BottomhalfError):
+def test_what_is_not_modelled_is_refused(line: str, what: str) -> None:
+    with pytest.raises(BottomhalfError) as caught:
         say(Box(), line)
+    assert what in caught.value.what

@@ -77,6 +77,19 @@ def test_unknown_scenario_names_the_nearest():
             "gap <= 250",
             'expect = "gapp <= 250ms": nothing is called `gapp`; did you mean `gap`?',
         ),
+        ("active out", "out active", "cable active", "cable: out or in?"),
+        (
+            "-i 0.01 gateway",
+            "-z gateway",
+            "-i 0.01 gateway",
+            """ping = "-z gateway": ping: invalid option -- 'z'""",
+        ),
+        (
+            "-i 0.01 gateway",
+            "gatewy",
+            "-i 0.01 gateway",
+            'ping = "gatewy": ping: gatewy: Name or service not known',
+        ),
         ("gap <= 250ms", "gap <= 250", "gap <= 250", 'expect = "gap <= 250": 250 is no gap'),
         ("gap <= 250ms", "gap 250ms", "gap <= 250", 'expect = "gap 250ms" is no comparison'),
         ("active == eth1", "active == eth3", "active == eth1", 'expect = "active == eth3": no NIC `eth3`'),  # noqa: E501
@@ -115,3 +128,10 @@ def test_failed_expectation_says_what_was_seen():
     (expectation, _) = scenario.load().steps[0].expect
     assert expectation.failure(2104.0) == "gap 2104 ms, expected <= 250"
     assert expectation.failure(None) == "gap without end, expected <= 250"
+
+
+def test_a_ping_may_name_a_device_or_an_address_that_is_there_only_later(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    for line in ("-I eth0 gateway", "-I 10.0.0.1 192.168.1.1", "m1"):
+        path.write_text(f'until = "1s"\nping = "{line}"\n')
+        assert scenario.load(str(path)).ping == tuple(line.split())
