@@ -105,8 +105,8 @@ class EraTable(_Strict):
     )
 
 
-class GuestTable(_Strict):
-    """[step.guest]"""
+class RealKernelTable(_Strict):
+    """[step.real_kernel]"""
 
     expect: str | list[str] = Field(
         description="of a real kernel in a guest: each in the place of those in `expect` about the "
@@ -142,10 +142,10 @@ class StepTable(_Strict):
         description="expectations of single eras",
         json_schema_extra=_allowed('by_era."2.6.18".expect = "..."'),
     )
-    guest: GuestTable | None = Field(
+    real_kernel: RealKernelTable | None = Field(
         None,
         description="what else is expected of a real kernel (bottomhalf guest run), and why",
-        json_schema_extra=_allowed('guest = { expect = "gap <= 4s", why = "..." }'),
+        json_schema_extra=_allowed('real_kernel = { expect = "gap <= 4s", why = "..." }'),
     )
     caption: str = Field("", description="what the screen says meanwhile")
     quiet: bool = Field(False, description="preparation: a lab does not show its events")
@@ -254,7 +254,7 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
             raise file.error((*loc, "by_era", era), f"no era {era}", words(PRESETS))
         if era == world.settings.era:
             expected += _listed(besides.expect)
-    other = row.guest
+    other = row.real_kernel
     return Step(
         at_ns=_time(file, (*loc, "at"), row.at) if row.at else None,
         argv=tuple(argv),
@@ -265,7 +265,7 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
         background=background,
         quiet=row.quiet,
         in_guest=tuple(
-            _expectation(file, (*loc, "guest", "expect"), text, world)
+            _expectation(file, (*loc, "real_kernel", "expect"), text, world)
             for text in _listed(other.expect if other is not None else [])
         ),
         why=other.why if other is not None else "",
