@@ -124,8 +124,6 @@ class Slot:
 
     def hand_over(self) -> None:
         """Give QEMU's connection to the NIC's process, which has just been started."""
-        if self._qemu is None:
-            return
         self._take_records()  # the last words of the dead one
         while self._answering and self._answer_some() and self._rest:
             pass  # the new one gets a stream that begins with a message
