@@ -277,8 +277,8 @@ def _interesting(line: str) -> bool:
 def bond_differences(sides: Sides) -> list[str]:
     """Lines of the bond's file that only one of them has."""
     names = {"- ": f"{EMULATED}: ", "+ ": f"{REAL}: "}
-    both = (side.bond.strip().splitlines() for side in sides)
-    return [names[line[:2]] + line[2:] for line in ndiff(*both) if line[:2] in names]
+    ours, theirs = (side.bond.strip().splitlines() for side in sides)
+    return [names[line[:2]] + line[2:] for line in ndiff(ours, theirs) if line[:2] in names]
 
 
 def as_json(lab: GuestLab, sides: Sides) -> dict[str, Any]:
