@@ -7,6 +7,7 @@ network namespaces of the guest, so that what they say to each other goes over o
 from __future__ import annotations
 
 import re
+import signal
 import time
 
 import pytest
@@ -68,6 +69,14 @@ def test_both_links_are_up_at_10_gbps(guest: Guest) -> None:
 
 def test_ping_reaches_our_gateway_without_loss(guest: Guest) -> None:
     assert _loss(guest.sh("ping -c 10 -i 0.2 gateway")) == "0"
+
+
+def test_ctrl_c_reaches_the_command_in_the_guest(guest: Guest) -> None:
+    with guest.start("guest", "exec", "exec ping -i 0.2 gateway") as command:
+        assert command.stdout is not None
+        assert command.stdout.readline().startswith("PING")
+        command.send_signal(signal.SIGINT)
+        assert "packets transmitted" in command.communicate(timeout=_WAIT_S)[0]
 
 
 # ---------------------------------------------------------------- bonding
