@@ -277,6 +277,9 @@ class GuestPort:
         """No guest any more, and no socket."""
         if self._client is not None:
             self._end("")
+        if self._slot is not None:
+            self._slot.close()
+            self._slot = None
         self._listener.close()
 
     def _end(self, why: str) -> None:

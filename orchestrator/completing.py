@@ -21,7 +21,14 @@ def candidates(verb: str) -> list[str]:
     if verb == "run":
         return tomlfile.bundled("scenarios")
     if verb == "lab":
-        return ["list", "show", "run", "sheet", *tomlfile.bundled("labs")]
+        return [
+            "list",
+            "show",
+            "run",
+            "sheet",
+            *tomlfile.bundled("labs"),
+            *tomlfile.bundled("guestlabs"),
+        ]
     if verb == "check":
         kinds = ("machines", "scenarios", "labs")
         return [*(name for kind in kinds for name in tomlfile.bundled(kind)), "--keys"]

@@ -381,11 +381,12 @@ def _mode(file: TomlFile, mode: str | int) -> str:
 def keys_text(table: str = "") -> str:
     """All keys of a table with what they take, their default and what they do."""
     from orchestrator.labs.file import LabFile, QuestionTable  # noqa: PLC0415  (it imports us)
-    from orchestrator.scenario import ScenarioFile, StepTable  # noqa: PLC0415
+    from orchestrator.scenario import RealKernelTable, ScenarioFile, StepTable  # noqa: PLC0415
 
     tables = TABLES | {
         "scenario": ScenarioFile,
         "step": StepTable,
+        "real_kernel": RealKernelTable,
         "lab": LabFile,
         "question": QuestionTable,
     }

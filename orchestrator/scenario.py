@@ -53,6 +53,14 @@ class Step(NamedTuple):
     cpu: str = ""  # taskset -c N
     background: bool = False  # ... &
     quiet: bool = False
+    in_guest: tuple[Expectation, ...] = ()  # of a real kernel, each in the place of its namesakes
+    why: str = ""  # ... it is another
+
+    def of_guest(self) -> Step:
+        """The step as a real kernel is judged by it."""
+        other = {expectation.quantity for expectation in self.in_guest}
+        kept = tuple(one for one in self.expect if one.quantity not in other)
+        return self._replace(expect=kept + self.in_guest)
 
 
 class Scenario(NamedTuple):
@@ -98,6 +106,21 @@ class EraTable(_Strict):
     )
 
 
+class RealKernelTable(_Strict):
+    """[step.real_kernel]"""
+
+    expect: str | list[str] = Field(
+        description="of a real kernel in a guest: each in the place of those in `expect` about the "
+        "same quantity",
+        json_schema_extra=_allowed(EXAMPLES),
+    )
+    why: str = Field(
+        min_length=1,
+        description="the reason why a real kernel needs another bound than the emulated machine",
+        json_schema_extra=_allowed("a sentence"),
+    )
+
+
 class StepTable(_Strict):
     """[[step]]"""
 
@@ -119,6 +142,11 @@ class StepTable(_Strict):
         {},
         description="expectations of single eras",
         json_schema_extra=_allowed('by_era."2.6.18".expect = "..."'),
+    )
+    real_kernel: RealKernelTable | None = Field(
+        None,
+        description="what else is expected of a real kernel (bottomhalf guest run), and why",
+        json_schema_extra=_allowed('real_kernel = { expect = "gap <= 4s", why = "..." }'),
     )
     caption: str = Field("", description="what the screen says meanwhile")
     quiet: bool = Field(False, description="preparation: a lab does not show its events")
@@ -252,6 +280,7 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
             raise file.error((*loc, "by_era", era), f"no era {era}", words(PRESETS))
         if era == world.settings.era:
             expected += _listed(besides.expect)
+    other = row.real_kernel
     return Step(
         at_ns=_time(file, (*loc, "at"), row.at) if row.at else None,
         argv=tuple(argv),
@@ -261,6 +290,11 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
         cpu=cpu,
         background=background,
         quiet=row.quiet,
+        in_guest=tuple(
+            _expectation(file, (*loc, "real_kernel", "expect"), text, world)
+            for text in _listed(other.expect if other is not None else [])
+        ),
+        why=other.why if other is not None else "",
     )
 
 

@@ -99,7 +99,11 @@ def _locate(text: str) -> dict[Loc, int]:
 
 
 #: Commands that list what is bundled.
-_LISTINGS = {"scenarios": "bottomhalf run --list", "labs": "bottomhalf lab list"}
+_LISTINGS = {
+    "scenarios": "bottomhalf run --list",
+    "labs": "bottomhalf lab list",
+    "guestlabs": "bottomhalf lab list",
+}
 
 
 def is_path(name: str) -> bool:

@@ -262,13 +262,19 @@ class Device:
         """A frame from the wire, without FCS."""
         kind = classify(frame)
         self._words[_RX_IN + kind] += 1
-        self.receive.frame(frame, kind)
+        if self.transmit.loopback:
+            self.receive.unheard(frame, kind)
+        else:
+            self.receive.frame(frame, kind)
 
     def bad_frame(self, frame: bytes) -> None:
         """A frame whose bits flipped on the wire."""
         kind = classify(frame)
         self._words[_RX_IN + kind] += 1
-        self.receive.bad_frame(frame, kind)
+        if self.transmit.loopback:
+            self.receive.unheard(frame, kind)
+        else:
+            self.receive.bad_frame(frame, kind)
 
     def _send(self, frame: bytes, kind: int, loopback: bool) -> None:
         self._words[_TX_OUT + kind] += 1

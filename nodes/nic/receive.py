@@ -264,6 +264,10 @@ class Receive:
         totals[RX_CRC_ERROR] += 1
         self._drop("rx_drop_crc", kind, frame)
 
+    def unheard(self, frame: bytes, kind: int) -> None:
+        """A frame that the wire brought while the receiver's ear is at our own transmitter."""
+        self._drop("rx_drop_loopback", kind, frame)
+
     def _drop(self, reason: str, kind: int, frame: bytes) -> None:
         at, number = _DROP[reason]
         self._words[at + kind] += 1

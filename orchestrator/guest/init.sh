@@ -62,7 +62,8 @@ while :; do
     while read -r verb number word; do
         case $verb in
         run) run "$number" "$word" & ;;
-        signal) kill -"$word" -- -"$(cat /run/jobs/"$number".pid)" 2>/dev/null ;;
+        # to the whole session; dash's kill takes no `--` behind a signal
+        signal) kill -"$word" -"$(cat /run/jobs/"$number".pid)" 2>/dev/null ;;
         esac
     done <&5
     sleep 1 # nobody at the other end

@@ -61,7 +61,7 @@ class GuestPlayed:
 def check(scenario: Scenario) -> None:
     """Raise the message for an expectation that nobody could measure here."""
     for number, step in enumerate(scenario.steps, 1):
-        for expectation in step.expect:
+        for expectation in step.of_guest().expect:
             found = take_apart(expectation.quantity)
             known = found is not None and found.arguments is None and not found.key
             name = found.name if found is not None else ""
@@ -185,7 +185,7 @@ class GuestPlayer:
         for number, step in enumerate(self.scenario.steps[: len(self._starts) - 1], 1):
             phase, begin, end = self.played.phases[number], self._starts[number][1], ends[number]
             text = "\n".join(line.text for line in log if begin <= line.time_ns < end)
-            for expectation in step.expect:
+            for expectation in step.of_guest().expect:
                 value = self._value(expectation, phase, text, self._codes[number])
                 passed = expectation.holds(value)
                 self.played.verdicts.append(

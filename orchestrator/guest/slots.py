@@ -10,8 +10,12 @@ reads give all ones, writes vanish. A new process is first told what the dead on
 the windows), then it gets the connection. Interrupts are not told again: the kernel sets them up
 when it finds the new card.
 
-Left out: a NIC that is killed while half a message is read leaves a stream that no one can read on;
-then the connection is closed and the slot is empty for good (QEMU says so in its log).
+A NIC that was killed when it had read half a message leaves a stream that begins in the middle of
+one. Where the next begins is found by what headers must be, and the NIC's log says so; without one
+within the length of the longest message the connection is closed, and the slot is empty for good.
+
+Left out: what the dead one had read and not answered. QEMU gives that up after its own time (5 s),
+and the guest reads all ones.
 """
 
 from __future__ import annotations
@@ -24,12 +28,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bus.vfio_user import (
     ADOPT,
+    DEVICE_RESET,
     DMA_MAP,
     DMA_UNMAP,
     FDS_MAX,
+    GET_INFO,
+    GET_IRQ_INFO,
+    GET_REGION_INFO,
     MESSAGE_BYTES_MAX,
     REGION_READ,
     REGION_WRITE,
+    SET_IRQS,
     VERSION,
     WRITE_MULTI,
     command,
@@ -59,6 +68,13 @@ class _Window(NamedTuple):
     fd: int
 
 
+#: Bytes of a body by command: a request is no shorter, and one in the set no longer.
+_BODY_MIN = {VERSION: 4, DMA_MAP: 32, DMA_UNMAP: 24, GET_INFO: 16, GET_REGION_INFO: 32,
+             GET_IRQ_INFO: 16, SET_IRQS: 20, REGION_READ: 16, REGION_WRITE: 17, DEVICE_RESET: 0,
+             WRITE_MULTI: 8}  # fmt: skip
+_LONGER = {VERSION, SET_IRQS, REGION_WRITE, WRITE_MULTI}
+
+
 class _Message(NamedTuple):
     number: int
     name: int
@@ -74,6 +90,8 @@ class Slot:
         self._machine = machine
         self._windows: dict[tuple[int, int], _Window] = {}
         self._qemu: socket.socket | None = None
+        self._answering = False  # QEMU is answered here
+        self._rest = b""  # ... the beginning of a message
         self._card: socket.socket | None = None  # the NIC's process tells of windows here
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(machine.rundir.socket_path(qemu.slot_socket(nic)))
@@ -106,9 +124,11 @@ class Slot:
 
     def hand_over(self) -> None:
         """Give QEMU's connection to the NIC's process, which has just been started."""
+        self._take_records()  # the last words of the dead one
+        while self._answering and self._answer_some() and self._rest:
+            pass  # the new one gets a stream that begins with a message
         if self._qemu is None:
             return
-        self._take_records()  # the last words of the dead one
         card = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         card.settimeout(_ANSWER_S)
         try:
@@ -118,6 +138,7 @@ class Slot:
             for window in self._windows.values():
                 _ask(card, DMA_MAP, window.body, [window.fd] if window.fd >= 0 else [])
             self._machine.unwatch_fd(self._qemu.fileno())
+            self._answering = False
             socket.send_fds(card, [command(0, ADOPT, posted=True)], [self._qemu.fileno()])
         except OSError:  # it died meanwhile: the slot is as empty as it was
             card.close()
@@ -169,31 +190,45 @@ class Slot:
         """From now on QEMU is answered here."""
         if self._qemu is None:
             return
+        self._rest, self._answering = b"", True
         self._qemu.setblocking(False)
+        self._machine.unwatch_fd(self._qemu.fileno())  # a new card that died at once
         self._machine.watch_fd(self._qemu.fileno(), self._answer)
 
     def _answer(self) -> None:
+        self._answer_some()
+
+    def _answer_some(self) -> bool:
+        """Answer what one read gives; False if there is nothing, or nobody."""
         assert self._qemu is not None
         try:
             data, fds, _, _ = socket.recv_fds(self._qemu, _READ_BYTES, FDS_MAX)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, fds = b"", []
-        try:
-            messages = _messages(data)
-        except ValueError:
-            messages = []
-        if not messages:
+        skipped, messages, self._rest = _find(self._rest + data)
+        if skipped:
+            self._remark(f"the dead card had read half a message: {skipped} bytes are the other")
+        if len(self._rest) > MESSAGE_BYTES_MAX:
+            self._remark("no message in what QEMU sends: the slot is empty for good")
+            data = b""
+        if not data:
             self._machine.unwatch_fd(self._qemu.fileno())
             self._qemu.close()
-            self._qemu = None
+            self._qemu, self._answering = None, False
             self._forget()
-            return
+            return False
         self._note_all(messages, fds)
         replies = b"".join(_reply(m) for m in messages if not m.flags & _NO_REPLY)
         with suppress(OSError):
             self._qemu.sendall(replies)
+        return True
+
+    def _remark(self, line: str) -> None:
+        """A line in the log of the NIC whose slot this is."""
+        with open(self._machine.rundir.path / f"{self._nic}.log", "a", encoding="utf-8") as log:
+            log.write(f"slot of {self._nic}: {line}\n")
 
 
 def _reply(message: _Message) -> bytes:
@@ -228,6 +263,32 @@ def _messages(data: bytes) -> list[_Message]:
         found.append(_Message(number, name, flags, data[at + _HEADER.size : at + size]))
         at += size
     return found
+
+
+def _find(data: bytes) -> tuple[int, list[_Message], bytes]:
+    """QEMU's messages: the bytes before the first, the messages, the beginning of one more. They
+    start where each header down to the end is one that QEMU may send."""
+    for begin in range(len(data)):
+        found: list[_Message] = []
+        at = begin
+        while len(data) - at >= _HEADER.size and _is_header(data, at):
+            number, name, size, flags, _ = _HEADER.unpack_from(data, at)
+            if at + size > len(data):
+                return begin, found, data[at:]
+            found.append(_Message(number, name, flags, data[at + _HEADER.size : at + size]))
+            at += size
+        if found and len(data) - at < _HEADER.size:
+            return begin, found, data[at:]
+    return 0, [], data
+
+
+def _is_header(data: bytes, at: int) -> bool:
+    _, name, size, flags, code = _HEADER.unpack_from(data, at)
+    least = _BODY_MIN.get(name)
+    if least is None or code or flags not in (0, _NO_REPLY) or size > MESSAGE_BYTES_MAX:
+        return False
+    body = size - _HEADER.size
+    return bool(body >= least if name in _LONGER else body == least)
 
 
 def _ask(card: socket.socket, name: int, body: bytes, fds: list[int] | None = None) -> None:

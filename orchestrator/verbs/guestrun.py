@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _FLAGS = ("--json",)
 _VALUES = ("--kernel", "--modules", "--smp", "--accel", "--append")
 WIDTH = 80
-#: Of the kernel log, what a story about bonds is told by.
-_OF_INTEREST = ("bond", "ixgbe", "eth")
 
 
 def run(options: Options, argv: Sequence[str]) -> int:
@@ -96,7 +94,9 @@ def as_text(played: GuestPlayed) -> str:
 
 
 def _interesting(text: str) -> bool:
-    return any(word in text for word in _OF_INTEREST)
+    from orchestrator.labs.guestlab import OF_INTEREST  # noqa: PLC0415
+
+    return any(word in text for word in OF_INTEREST)
 
 
 def _as_json(played: GuestPlayed) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from orchestrator.verbs.scenarios import machine_for, seed_of
 if TYPE_CHECKING:
     from orchestrator.cli import Options
     from orchestrator.labs.file import Lab
+    from orchestrator.labs.guestlab import GuestLab
     from orchestrator.labs.performance import Performance
     from orchestrator.machine import Machine
 
@@ -45,11 +46,25 @@ def lab(options: Options, argv: Sequence[str]) -> int:
             f"{action} which lab?",
             f"bottomhalf lab list          shows them; the first: bottomhalf lab {action} one-ping",
         )
+    from orchestrator.labs import guestlab  # noqa: PLC0415
+
+    if given.words[1] in guestlab.bundled():
+        return _with_guest(action, given, as_json)
     if action == "show":
         return _show(_load(given), as_json)
     if action == "sheet":
         return _sheet(given, as_json)
     return _run(given, as_json)
+
+
+def _with_guest(action: str, given: Given, as_json: bool) -> int:
+    """A lab that a real kernel plays too."""
+    from orchestrator.labs import guestlab  # noqa: PLC0415
+    from orchestrator.verbs import guestlabs  # noqa: PLC0415
+
+    if action == "show":
+        return _show(guestlab.load(given.words[1]), as_json)
+    return (guestlabs.sheet if action == "sheet" else guestlabs.run)(given, as_json)
 
 
 def _with_step_value(argv: Sequence[str]) -> list[str]:
@@ -78,9 +93,11 @@ def _load(given: Given, seed: int | None = None, era: str | None = None) -> Lab:
 
 
 def _list(as_json: bool) -> int:
-    from orchestrator.labs import file  # noqa: PLC0415
+    from orchestrator.labs import file, guestlab  # noqa: PLC0415
 
-    labs = sorted((file.load(name) for name in file.bundled()), key=lambda one: one.place)
+    labs: list[Lab | GuestLab] = [file.load(name) for name in file.bundled()]
+    labs += [guestlab.load(name) for name in guestlab.bundled()]
+    labs.sort(key=lambda one: one.place)
     if as_json:
         rows = [
             {
@@ -105,7 +122,7 @@ def _list(as_json: bool) -> int:
     return OK
 
 
-def _show(one: Lab, as_json: bool) -> int:
+def _show(one: Lab | GuestLab, as_json: bool) -> int:
     from orchestrator.labs import page  # noqa: PLC0415
 
     text = page.read(one)

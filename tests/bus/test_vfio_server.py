@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,3 +130,17 @@ def test_nothing_is_delivered_without_a_client(bench: Bench) -> None:
     assert bench.said == [(GUEST, PeerLost(0))]
     gone = [GuestTrigger(v.MSIX, 0)]
     assert bench.port.send(gone) == gone
+
+
+def test_a_port_that_closes_leaves_neither_its_client_nor_its_slot(tmp_path: Path) -> None:
+    bench = Bench(str(tmp_path / "s"))
+    ours, theirs = socket.socketpair()
+    bench.client.post(v.ADOPT, b"", (ours.fileno(),))
+    ours.close()
+    bench.turn()
+    bench.port.close()
+    assert theirs.recv(1) == b""
+    assert bench.client.socket.recv(1) == b""  # what it came by is the slot
+    theirs.close()
+    bench.client.close()
+    bench.epoll.close()

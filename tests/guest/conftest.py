@@ -51,6 +51,13 @@ class Guest:
             )
         return done.stdout
 
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A command of ours that goes on."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=self._environment, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
     def sh(self, line: str, code: int | None = 0) -> str:
         """A line for the guest's shell: what it printed."""
         return self.bh("guest", "exec", line, code=code)

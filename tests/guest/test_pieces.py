@@ -9,6 +9,8 @@ import socket
 import struct
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -21,6 +23,7 @@ from orchestrator.guest.channel import Channel
 from orchestrator.guest.clock import Clocks
 from orchestrator.guest.cpio import Archive
 from orchestrator.guest.modules import Modules
+from orchestrator.processes import ProcessMachine
 from orchestrator.verbs import guest as verb
 from orchestrator.verbs import parse
 
@@ -218,11 +221,57 @@ def test_a_connection_is_handed_over_before_anything_was_said_on_it() -> None:
     assert not server.unused
 
 
-def test_half_a_message_is_no_message() -> None:
+def test_half_a_record_is_no_record() -> None:
     whole = vfio_user.command(3, vfio_user.DEVICE_RESET)
     assert [m.number for m in slots._messages(whole * 2)] == [3, 3]
     with pytest.raises(ValueError):
         slots._messages(whole + whole[:7])
+
+
+def _posted(offset: int) -> bytes:
+    """The write of a register, as QEMU posts it."""
+    body = struct.pack("<QIII", offset, 0, 4, 1)
+    return vfio_user.command(offset & 0xFFFF, vfio_user.REGION_WRITE, body, posted=True)
+
+
+@pytest.mark.parametrize("cut", range(1, 36))
+def test_the_stream_of_a_card_that_died_in_a_message_is_taken_up_at_the_next(cut: int) -> None:
+    read = vfio_user.command(9, vfio_user.REGION_READ, struct.pack("<QII", 8, 0, 4))
+    stream = _posted(0x6018)[cut:] + _posted(0x808) + read + _posted(8)[:cut]
+    skipped, found, rest = slots._find(stream)
+    assert skipped == 36 - cut
+    assert [m.name for m in found] == [vfio_user.REGION_WRITE, vfio_user.REGION_READ]
+    assert rest == _posted(8)[:cut]
+
+
+def test_a_slot_answers_behind_half_a_message_and_the_next_card_begins_with_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    ours, qemus = socket.socketpair()
+    machine = SimpleNamespace(
+        rundir=SimpleNamespace(path=tmp_path, socket_path=lambda name: str(tmp_path / name)),
+        watch_fd=lambda fd, call: None,
+        unwatch_fd=lambda fd: None,
+    )
+    slot = slots.Slot("eth0", cast(ProcessMachine, machine))
+    slot._qemu = ours
+    slot._empty()
+    read = vfio_user.command(9, vfio_user.REGION_READ, struct.pack("<QII", 8, 0, 4))
+    qemus.sendall(_posted(0x6018)[20:])
+    slot._answer()  # the other half alone tells nothing yet
+    qemus.sendall(read + _posted(0x808)[:7])
+    slot._answer()
+    assert qemus.recv(100)[-4:] == b"\xff" * 4
+    assert "had read half a message: 16 bytes" in (tmp_path / "eth0.log").read_text()
+    qemus.sendall(_posted(0x808)[7:])
+    slot.hand_over()  # there is no card; but nothing of a message is left for one
+    assert (slot._rest, slot._answering) == (b"", True)
+    slot.close()
+    qemus.close()
+
+
+def test_what_is_no_message_is_kept_until_more_comes() -> None:
+    assert slots._find(b"\xff" * 100) == (0, [], b"\xff" * 100)
 
 
 # ---------------------------------------------------------------- a scenario's ping

@@ -17,7 +17,7 @@ import pytest
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.nic.registers import address_of, name_of
 from orchestrator import accesses
-from orchestrator.labs import file, output, page, performance, questions
+from orchestrator.labs import file, guestlab, output, page, performance, questions
 from orchestrator.labs.performance import Performance, perform
 from orchestrator.machine import Machine
 from orchestrator.play import Player
@@ -142,7 +142,7 @@ def test_the_list_is_questions_by_path_with_level_and_minutes() -> None:
         assert f"  {lab.title}\n      bottomhalf lab run {name} " in text
         assert f"{lab.level}, {lab.minutes} min, era {', '.join(lab.eras)}" in text
     rows = json.loads(tool.run(("lab", "list", "--json"))[1])
-    assert sorted(row["name"] for row in rows) == sorted(LABS)
+    assert sorted(row["name"] for row in rows) == sorted([*LABS, *guestlab.bundled()])
 
 
 def test_show_renders_the_page() -> None:

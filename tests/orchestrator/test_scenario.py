@@ -42,6 +42,20 @@ def test_failover_is_the_main_job():
     assert loaded.machine.name == "bond-pair"
 
 
+def test_a_real_kernel_has_its_own_bound_in_the_place_of_the_one_about_the_same():
+    step = scenario.load().steps[2]
+    assert [one.text for one in step.expect] == ["gap <= 2600ms", "active == eth0"]
+    assert [one.text for one in step.of_guest().expect] == ["active == eth0", "gap <= 4600ms"]
+    assert "tick" in step.why
+
+
+def test_a_bound_of_a_real_kernel_needs_its_reason(tmp_path: Path):
+    said = complaint(tmp_path, 'why     = "one tick', '# why = "one tick')
+    assert "needs the key `why`" in said.what
+    said = complaint(tmp_path, '"gap <= 4600ms"', '"gpa <= 4600ms"')
+    assert "nothing is called `gpa`" in said.what
+
+
 def test_machine_of_a_scenario_is_looked_for_beside_it(tmp_path: Path):
     (tmp_path / "four.toml").write_text('cpus = 4\nnics = ["eth0", "eth1"]\n')
     path = tmp_path / "my.toml"
