@@ -43,16 +43,16 @@ def test_failover_is_the_main_job():
 
 
 def test_a_real_kernel_has_its_own_bound_in_the_place_of_the_one_about_the_same():
-    step = scenario.load().steps[2]
-    assert [one.text for one in step.expect] == ["gap <= 2600ms", "active == eth0"]
-    assert [one.text for one in step.of_guest().expect] == ["active == eth0", "gap <= 4600ms"]
+    step = scenario.load().steps[0]
+    assert [one.text for one in step.expect] == ["gap <= 250ms", "active == eth1"]
+    assert [one.text for one in step.of_guest().expect] == ["active == eth1", "gap <= 2600ms"]
     assert "tick" in step.why
 
 
 def test_a_bound_of_a_real_kernel_needs_its_reason(tmp_path: Path):
-    said = complaint(tmp_path, 'why     = "one tick', '# why = "one tick')
+    said = complaint(tmp_path, 'why     = "a link', '# why = "a link')
     assert "needs the key `why`" in said.what
-    said = complaint(tmp_path, '"gap <= 4600ms"', '"gpa <= 4600ms"')
+    said = complaint(tmp_path, '"gap <= 2600ms"', '"gpa <= 2600ms"')
     assert "nothing is called `gpa`" in said.what
 
 
