@@ -28,6 +28,7 @@ _XMIT = "IP out, neighbour, bond, xmit"
 _PROGRAM = "the program"
 
 _EVERYWHERE: Rules = (
+    ("nodes/checksum.py", CALLER),
     ("<string>", CALLER),  # making a named tuple
     ("bus/simulation.py", CALLER),  # the clock
     ("bus/ram.py:Atomics", CALLER),
@@ -53,7 +54,6 @@ RULES: dict[str, Rules] = {
         ("nodes/cpu/kernel/percpu.py", CALLER),
         ("nodes/cpu/kernel/params.py", CALLER),
         ("nodes/machine.py", CALLER),
-        (f"{_NET}/checksum.py", CALLER),
         (f"{_NET}/netfilter.py", CALLER),
         (f"{_NET}/skbuff.py:SkBuff", CALLER),
         (f"{_NET}/snmp.py", CALLER),
