@@ -4,10 +4,15 @@ Pings through a machine of processes alternate with a ring of five processes ove
 pattern, ROUNDS times, in both placements; medians are reported. The ring's lap is what five hops
 cost on this computer; the ratio is what the emulation adds. The round trip is held against one bare
 token, the flood against 64 of them, which travel as one list (and, in the raw figures, against 64
-that are messages of the bus). Also: frames through the device alone, each way, short and long, held
-against a bare ring in memory (``benchmarks.frames``); a register read, and a write with the read
-that pushes it, held against two hops of the ring; launch, with and without the driver's full probe,
-idle, memory. Progress goes to stderr, one JSON object to stdout.
+that are messages of the bus); so are UDP frames, each way alone (``benchmarks.udp``). Two CPUs that
+flood at once are held against one (``benchmarks.floods``). Also: frames through the device alone,
+each way, short and long, held against a bare ring in memory (``benchmarks.frames``); a register
+read, and a write with the read that pushes it, held against two hops of the ring; what a packet
+costs layer by layer (``benchmarks.layers``); how long a failover lasts, against its bound
+(``benchmarks.failover``); launch, with and without the driver's full probe, idle, memory.
+
+Progress, tables and, last, whether each target is met (``benchmarks.targets``) go to stderr, one
+JSON object to stdout; ``docs/benchmarks.md`` explains each figure.
 
     python -m benchmarks.run [--quick]
 """
@@ -24,15 +29,18 @@ from typing import Any
 
 import psutil
 
-from benchmarks.frames import measure as measure_frames
-from benchmarks.ring import PLACEMENTS, run_ring
-from nodes.cpu.page import CPU_SCHEMA
-from nodes.machine import (
-    BondSettings,
-    GatewaySettings,
-    MachineSettings,
-    NicSettings,
+from benchmarks import failover, layers, targets
+from benchmarks.floods import (
+    NoSuchAddressError,
+    addresses_by_queue,
+    cpu_times_s,
+    two_cpus,
 )
+from benchmarks.frames import measure as measure_frames
+from benchmarks.machines import machine_settings
+from benchmarks.ring import PLACEMENTS, run_ring
+from benchmarks.udp import frames_in_per_s, frames_out_per_s
+from nodes.cpu.kernel.params import PRESETS
 from orchestrator import kernellog
 from orchestrator.processes import ProcessMachine
 
@@ -40,6 +48,8 @@ ROUNDS = 5
 RTT_PINGS = 1000
 FLOOD_PINGS, OUTSTANDING = 10_000, 64
 RING_LAPS, RING_FLOOD_LAPS = 2000, 40_000
+QUICK_SEEDS = 20
+QUICK_SEEDS = 20
 IDLE_SETTLE_S, IDLE_S = 30, 60
 BIG_MACHINE_CPUS = 32
 REGISTER_ROUNDS = 5000
@@ -47,42 +57,9 @@ PINNED_TO = 0
 GUARD_MS = 120_000
 
 
-def machine_settings(name: str, cpus: int) -> MachineSettings:
-    """The bonded pair, with any number of CPUs."""
-    nics = tuple(
-        NicSettings(f"eth{n}", n, bytes((0x00, 0x1B, 0x21, 0, 0, n + 1))) for n in range(2)
-    )
-    bond = BondSettings(slaves=("eth0", "eth1"))
-    return MachineSettings(name, "6.1", cpus, nics, bond, GatewaySettings())
-
-
 def say(text: str) -> None:
     """Progress, for whoever waits."""
     print(text, file=sys.stderr, flush=True)
-
-
-def address_of_queue_0(machine: ProcessMachine) -> str:
-    """A gateway address whose replies RSS puts on queue 0: the ring has five hops, and so has a
-    ping whose reply needs no wake-up from another CPU."""
-    for address in machine.settings.gateway.addresses:
-        handed = machine.ram.page("cpu1", CPU_SCHEMA).run("handover_out")[2]
-        ping(machine, "-c", "5", "-i", "0.01", host=address)
-        if machine.ram.page("cpu1", CPU_SCHEMA).run("handover_out")[2] == handed:
-            return address
-    raise NoSuchAddressError
-
-
-class NoSuchAddressError(RuntimeError):
-    """The RSS key of this boot sends all of the gateway's addresses to one queue."""
-
-
-def cpu_times_s(machine: ProcessMachine) -> dict[str, float]:
-    """utime + stime of every node, in clock ticks of 10 ms."""
-    times = {}
-    for name in machine.settings.node_names:
-        used = psutil.Process(machine.state(name).pid).cpu_times()
-        times[name] = used.user + used.system
-    return times
 
 
 def run(machine: ProcessMachine, *argv: str) -> str:
@@ -131,6 +108,16 @@ def messages(machine: ProcessMachine) -> tuple[int, int]:
     return sum(p["msgs_in"] for p in pages), sum(p["wakeups"] for p in pages)
 
 
+def io_thread_s(machine: ProcessMachine) -> float:
+    """CPU time that ZeroMQ's own threads of the CPU processes used, in ticks of 10 ms."""
+    total = 0.0
+    for name in machine.settings.cpu_names:
+        process = psutil.Process(machine.state(name).pid)
+        threads = [t for t in process.threads() if t.id != process.pid]
+        total += sum(t.user_time + t.system_time for t in threads)
+    return total
+
+
 def one_round(placement: str, number: int) -> dict[str, float]:
     """Ring and machine, one after the other, in one placement."""
     lap = run_ring(1, RING_LAPS, placement)
@@ -141,14 +128,18 @@ def one_round(placement: str, number: int) -> dict[str, float]:
         cpu=PINNED_TO if placement == "pinned" else None,
     )
     try:
-        host = address_of_queue_0(machine)
+        host, other = addresses_by_queue(machine)
         before = messages(machine)
         ping(machine, "-f", "-c", str(RTT_PINGS), host=host)  # one outstanding, back to back
         after = messages(machine)
         trips = ping_times_us(machine)
         used = cpu_times_s(machine)
+        io_used = io_thread_s(machine)
         took = ping(machine, "-f", "-l", str(OUTSTANDING), "-c", str(FLOOD_PINGS))
-        spent = cpu_times_s(machine)
+        spent, io_spent = cpu_times_s(machine), io_thread_s(machine)
+        both = two_cpus(machine, host, other) if placement == "free" else {}
+        out, lost = frames_out_per_s(machine, host)
+        into = frames_in_per_s(machine, host, lambda what: snapshot(machine, what))
     finally:
         machine.close()
     cpus = machine.settings.cpu_names
@@ -168,6 +159,13 @@ def one_round(placement: str, number: int) -> dict[str, float]:
         "flood_ratio_to_message_ring": FLOOD_PINGS / took / messages_ring.laps_per_s,
         "cpu_us_per_ping": sum(spent[n] - used[n] for n in cpus) / FLOOD_PINGS * 1e6,
         "all_us_per_ping": sum(spent[n] - used[n] for n in spent) / FLOOD_PINGS * 1e6,
+        "cpu_io_thread_us_per_ping": (io_spent - io_used) / FLOOD_PINGS * 1e6,
+        **both,
+        "udp_out_frames_per_s": out,
+        "udp_out_lost": lost,
+        "udp_out_ratio": out / laps.laps_per_s,
+        "udp_in_frames_per_s": into,
+        "udp_in_ratio": into / laps.laps_per_s,
     }
 
 
@@ -218,7 +216,14 @@ def rounds(placement: str, count: int) -> dict[str, float]:
             f"{placement} {number + 1}/{count}: rtt {result['rtt_us_p50']:.0f} us = "
             f"{result['rtt_ratio']:.2f} laps; flood {result['pings_per_s']:.0f}/s = "
             f"{result['flood_ratio']:.3f} of the ring, {result['cpu_us_per_ping']:.0f} us of CPU "
-            "processes a ping"
+            f"processes a ping; UDP out {result['udp_out_frames_per_s']:.0f}/s, in "
+            f"{result['udp_in_frames_per_s']:.0f}/s"
+            + (
+                f"; two CPUs {result['two_cpus_ratio']:.2f} of one"
+                f" (this computer's bound {result['two_cpus_bound']:.2f})"
+                if "two_cpus_ratio" in result
+                else ""
+            )
         )
         results.append(result)
     return {key: statistics.median(r[key] for r in results) for key in results[0]}
@@ -278,6 +283,11 @@ def main(argv: list[str]) -> int:
     quick = "--quick" in argv
     count = 1 if quick else ROUNDS
     frames = device(count)
+    by_layer = layers.measure(layers.QUICK_BLOCKS if quick else layers.BLOCKS, say=say)
+    say(layers.table(by_layer))
+    cases = failover.cases_of(failover.MIIMON_MS, list(PRESETS))
+    gaps = failover.distribution(cases, QUICK_SEEDS if quick else failover.SEEDS)
+    say(failover.draw(gaps))
     pinned = rounds("pinned", count)
     free = rounds("free", count)
     access = {placement: registers(placement, count) for placement in PLACEMENTS}
@@ -285,12 +295,19 @@ def main(argv: list[str]) -> int:
     full_probe_ms, _, _ = launch(2, count, fast_probe=False)
     big_ms, big_pss_mb, big_pss_mb_max = launch(BIG_MACHINE_CPUS, 1 if quick else 3)
     idle_percent = idle(3, 6) if quick else idle(IDLE_SETTLE_S, IDLE_S)
-    figures = {
+    figures: dict[str, Any] = {
         "rtt_ratio_pinned": pinned["rtt_ratio"],
         "rtt_ratio_free": free["rtt_ratio"],
         "flood_ratio": free["flood_ratio"],
         "pings_per_s": free["pings_per_s"],
         "cpu_us_per_ping": free["cpu_us_per_ping"],
+        "two_cpus_ratio": free["two_cpus_ratio"],
+        "two_cpus_bound": free["two_cpus_bound"],
+        "udp_out_ratio": free["udp_out_ratio"],
+        "udp_in_ratio": free["udp_in_ratio"],
+        "udp_out_frames_per_s": free["udp_out_frames_per_s"],
+        "udp_in_frames_per_s": free["udp_in_frames_per_s"],
+        "failover": [{k: row[k] for k in row if k != "gaps_ms"} for row in gaps],
         "device_frame_ratio": frames["ratio"],
         "register_read_ratio": access["free"]["read_ratio"],
         "register_write_ratio": access["free"]["write_ratio"],
@@ -302,6 +319,7 @@ def main(argv: list[str]) -> int:
             "pinned": pinned,
             "free": free,
             "registers": access,
+            "layers": layers.without_functions(by_layer),
             "device_frames_per_s": frames["frames_per_s"],
             "pss_mb_per_node_max": pss_mb_max,
             "cpus_32": {
@@ -312,7 +330,15 @@ def main(argv: list[str]) -> int:
             "rounds": count,
         },
     }
-    print(json.dumps(figures, indent=2))
+    figures["targets"] = targets.verdicts(figures)
+    beyond = free["one_cpu_us_per_ping"] - by_layer["flood"]["cpu"]["us"]
+    say(
+        f"CPU processes, a ping of a flood: {free['one_cpu_us_per_ping']:.0f} us, of them "
+        f"{beyond:.0f} beyond the layers: ZeroMQ (its thread: "
+        f"{free['cpu_io_thread_us_per_ping']:.0f}), epoll, waking up"
+    )
+    print(json.dumps(figures, indent=2), flush=True)
+    say(targets.table(figures))
     return 0
 
 

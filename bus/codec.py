@@ -10,7 +10,7 @@ one bad message still yields its good ones. ``decode_batch`` never raises on any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgpack
@@ -21,6 +21,7 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 MESSAGES_MAX = 65536
 
 _packb = msgpack.Packer(autoreset=True).pack
+_new = tuple.__new__  # a NamedTuple's own is a Python function
 
 
 class Batch(NamedTuple):
@@ -33,12 +34,16 @@ class Batch(NamedTuple):
 
 
 def encode_batch(
-    sender_incarnation: int, receiver_incarnation: int, messages: Iterable[Any]
+    sender_incarnation: int, receiver_incarnation: int, messages: Sequence[Any]
 ) -> bytes:
     """Bytes of one batch."""
-    packed: bytes = _packb(
-        (sender_incarnation, receiver_incarnation, [(m.CODE, *m) for m in messages])
-    )
+    items: Sequence[tuple[Any, ...]]
+    if len(messages) == 1:  # nearly all batches of a machine that is not loaded
+        (m,) = messages
+        items = ((m.CODE, *m),)
+    else:
+        items = [(m.CODE, *m) for m in messages]
+    packed: bytes = _packb((sender_incarnation, receiver_incarnation, items))
     return packed
 
 
@@ -78,7 +83,7 @@ def decode_batch(data: bytes | memoryview) -> Batch:
             faults.append(str(misfit))
         except KeyError:
             faults.append("no such message")
-    return Batch(top[0], top[1], messages, faults)
+    return _new(Batch, (top[0], top[1], messages, faults))
 
 
 class _MisfitError(Exception):

@@ -60,9 +60,9 @@ def header(number: int) -> bytes:
     return struct.pack("<H", number)
 
 
-def listen(path: str) -> socket.socket:
+def listen(path: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Listening socket at ``path``; OSError (EADDRINUSE) if there is one: nothing is stolen."""
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    server = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
     try:
         server.bind(path)
         server.listen(1024)
@@ -175,27 +175,31 @@ class Link:
             self.socket.setsockopt(option, value)
         self._monitor = self.socket.get_monitor_socket(_LINK_EVENTS)
         self.monitor_fd: int = self._monitor.fileno()
-        self._send: Callable[[bytes, int], None] = BackendSocket.send.__get__(self.socket)
+        #: ``put(data, NOBLOCK)`` hands it over or raises ``zmq.Again``: then ``put_again``
+        self.put: Callable[[bytes, int], None] = BackendSocket.send.__get__(self.socket)
         self.socket.connect(f"ipc://{path}")
 
     def send(self, data: bytes) -> bool:
         """Hand ``data`` over without ever blocking; False if there is no room for it."""
         try:
-            self._send(data, NOBLOCK)
+            self.put(data, NOBLOCK)
         except zmq.Again:
-            return self._settle() and self._again(data)
+            return self.put_again(data)
+        return True
+
+    def put_again(self, data: bytes) -> bool:
+        """After a refusal: there may be room in a pipe that the socket has not taken note of."""
+        if not self._settle():
+            return False
+        try:
+            self.put(data, NOBLOCK)
+        except zmq.Again:
+            return False
         return True
 
     def _settle(self) -> bool:
         """Let the socket take note of new and dead pipes; True if it can send now."""
         return bool(self.socket.get(EVENTS) & POLLOUT)
-
-    def _again(self, data: bytes) -> bool:
-        try:
-            self._send(data, NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
 
     def changes(self) -> list[Change]:
         """What happened to the connection since the last look, in order."""

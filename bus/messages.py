@@ -8,7 +8,9 @@ names. Three worlds share the bus:
 * **interrupts**: ICR writes and EOIs from a CPU, interrupt messages to a CPU;
 * **Ethernet**: frames and the state of the light on the fibre;
 
-and the orchestrator speaks to every node through the **control** messages. ``PeerLost`` and
+and the orchestrator speaks to every node through the **control** messages. A device whose machine
+is a virtual one (``bus.vfio_user``) has a port to that guest in place of CPUs and interrupt
+controller; what they say to each other beyond PCIe never crosses the bus either. ``PeerLost`` and
 ``PeerBack`` never cross the bus: a runtime puts them into the inbox of a node when the link to
 another node dies or comes (back) to life, as a PCIe root port or a PHY notices such things.
 """
@@ -170,6 +172,13 @@ class EthFrame(NamedTuple):
     frame: Frame
 
 
+class BadFrame(NamedTuple):
+    """A frame whose bits flipped on the wire: its FCS is wrong and the receiver must not trust it.
+    The bytes are those that were sent, so that both ends count the same packet."""
+
+    frame: Frame
+
+
 class LinkState(NamedTuple):
     """Light on the fibre: what the far end of a cable does to the receiver at this end."""
 
@@ -246,14 +255,15 @@ class Cable(NamedTuple):
 
 class Fault(NamedTuple):
     """A part of this device breaks (``on`` 1) or is mended (0, kind "" means all of them); kinds
-    and what ``value`` says: ``bus.faults``. ``for_ns`` 0: until it is mended. Answered by ``Reply``
-    with the number of faults that were mended."""
+    and what ``value`` says: ``bus.faults``. ``for_ns`` 0: until it is mended. ``port``: which port
+    of the switch, by its name. Answered by ``Reply`` with the number of faults that were mended."""
 
     request: U32
     kind: Name
     value: U64
     for_ns: U64
     on: U1
+    port: Name = ""
 
 
 class Heartbeat(NamedTuple):
@@ -295,6 +305,51 @@ class PeerSilent(NamedTuple):
     incarnation: U64
 
 
+# ---------------------------------------------------------------- a guest's port (local)
+
+
+class GuestMap(NamedTuple):
+    """Local request: ``memory`` is the guest's from bus address ``address`` on; None: it could not
+    be mapped. Answered, as all requests of a port with a tag, by ``Completion`` with an errno."""
+
+    tag: U32
+    address: U64
+    size: U64
+    writable: bool
+    memory: memoryview | None
+
+
+class GuestUnmap(NamedTuple):
+    """Local request: exactly this piece of the guest's memory goes."""
+
+    tag: U32
+    address: U64
+    size: U64
+
+
+class GuestVectors(NamedTuple):
+    """Local request: ``armed`` are the vectors of MSI (``kind`` 1) or MSI-X (2) that somebody
+    waits for, a bit for each."""
+
+    tag: U32
+    kind: U8
+    armed: U64
+
+
+class GuestReset(NamedTuple):
+    """Local request: reset the function."""
+
+    tag: U32
+
+
+class GuestTrigger(NamedTuple):
+    """Local event, of a device to a guest's port: vector ``vector`` of MSI (``kind`` 1) or
+    MSI-X (2) is raised."""
+
+    kind: U8
+    vector: U8
+
+
 #: Number on the wire of each message class. Numbers are never used again for something else.
 WIRE: dict[int, type[Any]] = {
     1: MemWrite,
@@ -311,6 +366,7 @@ WIRE: dict[int, type[Any]] = {
     19: LocalApicId,
     32: EthFrame,
     33: LinkState,
+    34: BadFrame,
     48: Snapshot,
     49: Reply,
     50: Spawn,
@@ -324,7 +380,10 @@ WIRE: dict[int, type[Any]] = {
     58: TaskMoved,
     59: Fault,
 }
-LOCAL_EVENTS: tuple[type[Any], ...] = (PeerLost, PeerBack, PeerSilent)
+LOCAL_EVENTS: tuple[type[Any], ...] = (
+    PeerLost, PeerBack, PeerSilent,
+    GuestMap, GuestUnmap, GuestVectors, GuestReset, GuestTrigger,
+)  # fmt: skip
 
 for _code, _message in WIRE.items():
     _message.CODE = _code

@@ -4,11 +4,11 @@ The loop: wait for a message or the node's next timer, drain the whole inbox, le
 turn, send at most one ZeroMQ message to each peer. What counts for speed is the number of wake-ups,
 and that between them there is nothing but these steps.
 
-Waiting: all descriptors (the inbox's, the monitors') are in one epoll set. Without a timer the
-process blocks in ``epoll_wait``; with one it blocks in ``select`` on the set, because epoll and
-ZeroMQ's own poll count in whole milliseconds. ZeroMQ's descriptors are edge-triggered: they tell of
-news only after the socket was read until it was empty, so the inbox is always drained before the
-next wait. An idle node uses no CPU time.
+Waiting: the process blocks in ``select``, because epoll and ZeroMQ's own poll count in whole
+milliseconds, on the inbox's descriptor and on one epoll set with all that seldom speaks (the
+monitors, the wires to other hosts). ZeroMQ's descriptors are edge-triggered: they tell of news only
+after the socket was read until it was empty, so the inbox is always drained before the next wait.
+An idle node uses no CPU time.
 
 A node begins when the orchestrator says so, by its first ``Heartbeat``: that is when every process
 of the machine is connected, so that nothing of a machine's first moments is lost. Until then its
@@ -49,6 +49,8 @@ from bus.messages import Heartbeat, HeartbeatAck, PeerBack, PeerLost, Shutdown
 from bus.node import BUDGET, NOW, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Ram
 from bus.simulation import Place
+from bus.vfio_server import GUEST, GuestPort, PortPlan
+from bus.wires import WirePlan, Wires
 
 CONTROL = "ctl"
 EXIT_FAULT = 3
@@ -65,6 +67,8 @@ TIMER_SLACK_NS = 500_000
 WAIT_NS_MAX = 3_600_000_000_000
 
 STARTING, RUNNING, ENDED = 1, 2, 3
+
+_NOBODY = ("", 0)
 
 _STATE = COMMON_SCHEMA.index("state")
 _LINKS_UP = COMMON_SCHEMA.index("links_up")
@@ -91,6 +95,7 @@ class Plan(NamedTuple):
     socket_directory: str  # short: together with a node's name at most 107 bytes
     control_pid: int
     seed: str
+    wires: WirePlan | None = None
 
 
 class FaultLog:
@@ -143,9 +148,14 @@ class NodeProcess:
         self.node: Node = plan.place.build(
             Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0, TIMER_SLACK_NS)
         )
+        self._wires: Wires | None = None
+        self._port: GuestPort | None = None
         self._header = header(self.ram.number(plan.name))
-        self._senders = {header(self.ram.number(p)): p for p in plan.place.peers}
-        self._senders[header(CONTROL_NUMBER)] = CONTROL
+        #: who says something by the first bytes of it, and where in RAM its incarnation stands
+        self._senders = {
+            header(self.ram.number(p)): (p, self.ram.incarnation_word(p)) for p in plan.place.peers
+        }
+        self._senders[header(CONTROL_NUMBER)] = (CONTROL, -1)
         self._connect(plan)
 
     def _connect(self, plan: Plan) -> None:
@@ -153,23 +163,34 @@ class NodeProcess:
         context: zmq.Context[Any] = zmq.Context()
         where = plan.socket_directory
         self._bus = Inbox(context, plan.listen_fd, f"{where}/{plan.name}")
+        self._waiting = (self._bus.fd, self._epoll.fileno())
         self._links = {
             peer: Link(context, peer, f"{where}/{peer}") for peer in (CONTROL, *plan.place.peers)
         }
         self._by_monitor = {link.monitor_fd: link for link in self._links.values()}
-        for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
+        for fd in (self._bus.monitor_fd, *self._by_monitor):
             self._epoll.register(fd, select.EPOLLIN)
+        if plan.wires is not None:
+            self._wires = Wires(plan.wires, self._epoll, self._put)
+        if plan.place.port is not None:
+            file, card = plan.place.port
+            port = PortPlan(f"{where}/{file}", card)
+            self._port = GuestPort(port, self._epoll, self._put, self.log.write)
         # ZeroMQ's descriptors tell of news only after a first look.
-        for fd in (self._bus.fd, self._bus.monitor_fd, *self._by_monitor):
+        self._drain()
+        for fd in (self._bus.monitor_fd, *self._by_monitor):
             self._look(fd)
+
+    def _put(self, said: tuple[str, Any]) -> None:
+        """What a wire or a guest says, for the next turn."""
+        self._inbox.append(said)
 
     # -- the loop
 
     def run(self) -> int:
         """Wait for the go, then live; the exit code."""
         while not (self.went or self.ended):
-            for fd, _ in self._epoll.poll():
-                self._look(fd)
+            self._await(None)
         try:
             self._live()
         except Exception:
@@ -180,26 +201,22 @@ class NodeProcess:
         return 0
 
     def _live(self) -> None:
-        node, words, clock, look = self.node, self.words, self.clock, self._look
-        turn, send = node.turn, self._send
-        wait, sleep, waiting = self._epoll.poll, select.select, (self._epoll.fileno(),)
+        node, words, clock = self.node, self.words, self.clock
+        turn, send, sleep = node.turn, self._send, self._await
         wake: int | None = NOW
         while not self.ended:
-            if self._more or wake == NOW:
-                ready = wait(0, 64)
+            if self._more or wake == NOW or self._inbox:  # sending may end a guest's port
+                sleep(0)
             elif wake is None:
-                ready = wait(None, 64)
+                sleep(None)
                 words[_WAKEUPS] += 1
             else:
                 left_ns = wake - clock()
                 if left_ns > 0:
-                    sleep(waiting, (), (), min(left_ns, WAIT_NS_MAX) * 1e-9)
+                    sleep(min(left_ns, WAIT_NS_MAX) * 1e-9)
                     words[_WAKEUPS] += 1
-                ready = wait(0, 64)
-            for fd, _ in ready:
-                look(fd)
-            if self._more:
-                self._drain()
+                else:
+                    sleep(0)
             inbox = self._inbox
             if inbox:
                 self._inbox = []
@@ -213,30 +230,57 @@ class NodeProcess:
                 for peer, messages in outbox.items():
                     send(peer, messages)
 
+    def _await(self, seconds: float | None) -> None:
+        """Wait for something from outside, no longer than that, and take it in."""
+        ready = select.select(self._waiting, (), (), seconds)[0]
+        if self._more or self._bus.fd in ready:
+            self._drain()
+        if self._waiting[1] in ready:
+            for fd, _ in self._epoll.poll(0, 64):
+                self._look(fd)
+
     # -- out
 
     def _send(self, peer: str, messages: list[Any]) -> None:
-        link = self._links[peer]
+        link = self._links.get(peer)
+        if link is None:
+            self._send_outside(peer, messages)
+            return
         if not link.up:
             self.words[_SEND_DEAD] += len(messages)
             self.node.undelivered(peer, messages, True)
             return
         data = self._header + encode_batch(self.incarnation, link.incarnation, messages)
-        if len(data) <= BATCH_BYTES_MAX and len(messages) <= MESSAGES_MAX and link.send(data):
-            self.words[_MSGS_OUT] += len(messages)
-            return
-        self.words[_SEND_FULL] += len(messages)
-        self.node.undelivered(peer, messages, False)
+        count = len(messages)
+        sent = len(data) <= BATCH_BYTES_MAX and count <= MESSAGES_MAX
+        if sent:
+            try:
+                link.put(data, NOBLOCK)  # what ``link.send`` does, without a call
+            except zmq.Again:
+                sent = link.put_again(data)
+        self.words[_MSGS_OUT if sent else _SEND_FULL] += count
+        if not sent:
+            self.node.undelivered(peer, messages, False)
+
+    def _send_outside(self, peer: str, messages: list[Any]) -> None:
+        left, dead = messages, True
+        if peer == GUEST:
+            if self._port is not None:
+                left = self._port.send(messages)
+        elif self._wires is not None:
+            left, dead = self._wires.send(peer, messages)
+        self.words[_MSGS_OUT] += len(messages) - len(left)
+        if left:
+            self.words[_SEND_DEAD if dead else _SEND_FULL] += len(left)
+            self.node.undelivered(peer, left, dead)
 
     # -- in
 
     def _look(self, fd: int) -> None:
-        """Something happened at the descriptor ``fd``."""
-        if fd == self._bus.fd:
-            self._drain()
-        elif fd in self._by_monitor:
+        """Something happened at the descriptor ``fd`` of the epoll set."""
+        if fd in self._by_monitor:
             self._link_changed(self._by_monitor[fd])
-        else:
+        elif not any(outside.look(fd) for outside in (self._port, self._wires) if outside):
             for fault in self._bus.faults(self._is_member):
                 self._reject(fault)
 
@@ -255,19 +299,16 @@ class NodeProcess:
 
     def _take(self, data: bytes) -> None:
         """One batch from the wire into the inbox."""
-        sender = self._senders.get(data[:HEADER_BYTES])
-        if sender is None or len(data) > BATCH_BYTES_MAX:
+        sender, life = self._senders.get(data[:HEADER_BYTES], _NOBODY)
+        if not sender or len(data) > BATCH_BYTES_MAX:
             self._reject(f"{len(data)} bytes of {sender or 'nobody of its peers'}: not a batch")
             return
-        batch = decode_batch(data[HEADER_BYTES:])
-        for fault in batch.faults:
+        sent_by, sent_to, messages, faults = decode_batch(data[HEADER_BYTES:])
+        for fault in faults:
             self._reject(f"{sender}: {fault}")
-        messages = batch.messages
         if not messages:
             return
-        if batch.receiver_incarnation != self.incarnation or (
-            sender != CONTROL and batch.sender_incarnation != self.ram.incarnation(sender)
-        ):
+        if sent_to != self.incarnation or (life >= 0 and sent_by != self.ram.words64[life]):
             self.words[_STALE] += len(messages)
             return
         if sender == CONTROL:

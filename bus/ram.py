@@ -2,14 +2,14 @@
 
 The file is laid out once, from the list of nodes (``Layout``); every section is aligned to 4 KiB::
 
-    header      magic, boot time, for each node its incarnation, pid and state
+    header      magic, boot time by both clocks, for each node its incarnation, pid and state
     pages       one page of counters for each node (64-bit words, common part first)
     recorders   one flight-recorder ring for each node
     logs        one kernel-log ring for each CPU
     atomics     words that several CPUs change: locks, PENDING and SCHED bits
     csd         one record ring for each ordered pair of CPUs
     handover    packet buffers of each CPU for skbs that it hands to another
-    taps        one packet ring for each CPU
+    taps        one packet ring for each CPU, and one for the LAN
     iommu       for each NIC the windows its driver mapped
     last        the boot CPU's last snapshot of its tables, for when it is dead
     dma         descriptor rings and packet buffers, handed out by the kernel
@@ -90,7 +90,7 @@ class Layout(NamedTuple):
 
     @property
     def iommu(self) -> int:
-        return self.taps + self.cpus * _TAP_BYTES
+        return self.taps + (self.cpus + 1) * _TAP_BYTES
 
     @property
     def last(self) -> int:
@@ -432,6 +432,7 @@ class TapPacket(NamedTuple):
     length: int
     sessions: int  # bit n: session n wanted it
     data: bytes
+    other_host: bool = False  # unicast, but not to the address of the device that took it
 
 
 class TapRing:
@@ -442,14 +443,21 @@ class TapRing:
         self._data = data
 
     def append(
-        self, time_ns: int, ifindex: int, outgoing: bool, sessions: int, frame: bytes, snaplen: int
+        self,
+        time_ns: int,
+        ifindex: int,
+        outgoing: bool,
+        sessions: int,
+        frame: bytes,
+        snaplen: int,
+        other_host: bool = False,
     ) -> None:
         count: int = self._words[0]
         at = count % TAP_SLOTS * TAP_SLOT_BYTES
         data = frame[: min(snaplen, TAP_SLOT_BYTES - 32)]
         head = (
             time_ns.to_bytes(8, "little")
-            + (ifindex | (outgoing << 16) | (sessions << 32)).to_bytes(8, "little")
+            + (ifindex | outgoing << 16 | other_host << 17 | sessions << 32).to_bytes(8, "little")
             + (len(frame) | len(data) << 32).to_bytes(8, "little")
             + count.to_bytes(8, "little")
         )
@@ -484,9 +492,52 @@ class TapRing:
                     sizes & 0xFFFF_FFFF,
                     meta >> 32,
                     slot[32 : 32 + (sizes >> 32)],
+                    bool(meta >> 17 & 1),
                 )
             )
         return packets, count, lost
+
+    # The LAN's ring: which ports are tapped is said here, by who captures.
+
+    @property
+    def ports(self) -> int:
+        """Bit n: somebody captures at port n."""
+        value: int = self._words[1]
+        return value
+
+    def claim(self, ports: int, owner: int) -> int | None:
+        """Capture at these ports; the claim's number, or None when all are taken. ``owner`` is a
+        process: what a dead one left is cleared away by the next that claims."""
+        words = self._words
+        for number in range(2, 8):
+            if words[number] and not _alive(words[number] >> 32):
+                words[number] = 0
+        for number in range(2, 8):
+            if not words[number]:
+                words[number] = owner << 32 | ports
+                self._publish_ports()
+                return number
+        return None
+
+    def release(self, claim: int) -> None:
+        self._words[claim] = 0
+        self._publish_ports()
+
+    def _publish_ports(self) -> None:
+        ports = 0
+        for number in range(2, 8):
+            ports |= self._words[number] & 0xFFFF_FFFF
+        self._words[1] = ports
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class Window(NamedTuple):
@@ -639,6 +690,7 @@ class Ram:
     def _format(self) -> None:
         self.words64[1] = 0
         self.words64[2] = len(self.layout.nodes)
+        self.words64[3] = 0
         self.words64[0] = MAGIC
 
     # -- header
@@ -653,11 +705,27 @@ class Ram:
     def boot_ns(self, value: int) -> None:
         self.words64[1] = value
 
+    @property
+    def epoch_ns(self) -> int:
+        """What the machine's clock zero is in the time of day. As on a PC a battery clock is read
+        at power-on; that of the simulation says 1970-01-01."""
+        value: int = self.words64[3]
+        return value - self.boot_ns
+
+    def power_on(self, clock_ns: int, time_of_day_ns: int) -> None:
+        """The machine's clock and the time of day at the same moment."""
+        self.words64[1] = clock_ns
+        self.words64[3] = time_of_day_ns
+
     def number(self, node: str) -> int:
         return self._number[node]
 
     def _node_word(self, node: str, word: int) -> int:
         return _HEADER_NODE_WORD + self._number[node] * _HEADER_NODE_WORDS + word
+
+    def incarnation_word(self, node: str) -> int:
+        """Place of ``incarnation`` in ``words64``, for who looks at each message."""
+        return self._node_word(node, 0)
 
     def incarnation(self, node: str) -> int:
         """Which life of ``node`` is the present one: 1, 2, ...; 0 before the first."""
@@ -720,7 +788,7 @@ class Ram:
         return pool
 
     def tap(self, cpu: int) -> TapRing:
-        """Packet ring of CPU ``cpu``."""
+        """Packet ring of CPU ``cpu``; one further than the CPUs go: the LAN's."""
         at = self.layout.taps + cpu * _TAP_BYTES
         return TapRing(self._section(at, 8), self.bytes[at + _whole_pages(64) : at + _TAP_BYTES])
 

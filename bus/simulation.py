@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from bus.messages import PeerBack, PeerLost
 from bus.node import BUDGET, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Page, Ram
+from bus.vfio_user import Card
 
 STEP_NS = 250
 #: Virtual time after which a node learns that a peer is gone or there: the PCIe or fibre link.
@@ -42,6 +43,17 @@ class Place(NamedTuple):
 
     build: NodeFactory
     peers: tuple[str, ...]
+    #: a port to a guest: file of its socket in the run directory, and what the guest shall see
+    port: tuple[str, Card] | None = None
+
+
+class _Edge:
+    """A link in one direction, as its sender sees it."""
+
+    def __init__(self, target: _Seat, latency_ns: int) -> None:
+        self.target = target
+        self.latency_ns = latency_ns
+        self.last_arrival = 0
 
 
 class _Seat:
@@ -53,6 +65,7 @@ class _Seat:
         self.node: Node | None = None
         self.page: Page | None = None
         self.inbox: deque[tuple[str, Any]] = deque()
+        self.edges: dict[str, _Edge] = {}  # by peer that it has sent something to
         self.busy_until = 0
         self.scheduled_ns: int | None = None
         self.frozen = False
@@ -83,12 +96,15 @@ class Simulation:
         self._rng = random.Random(seed)
         self._heap: list[tuple[int, int, str, str, Any]] = []
         self._order = 0
-        self._last_arrival: dict[tuple[str, str], int] = {}
         self._seats = {name: _Seat(name, place) for name, place in places.items()}
         #: every message at its hand-over: f(now_ns, sender, receiver, message)
         self.watch: Callable[[int, str, str, Any], None] | None = None
         #: while somebody looks: (left, arrives, sender, receiver, message) of every message
         self.flights: list[tuple[int, int, str, str, Any]] | None = None
+        #: another machine's: f(now_ns, sender, receiver, messages) for receivers named ``@...``;
+        #: and f(node, alive) when a node here died or began
+        self.outside: Callable[[int, str, str, list[Any]], None] | None = None
+        self.life: Callable[[str, bool], None] | None = None
         #: what the nodes say to the orchestrator, in order
         self.to_orchestrator: deque[tuple[str, Any]] = deque()
         for name in self._seats:
@@ -123,6 +139,8 @@ class Simulation:
         self._heap[:] = [e for e in self._heap if e[2] != name or e[4] is None]
         heapq.heapify(self._heap)
         self._tell_peers(seat, PeerLost(self.ram.incarnation(name)))
+        if self.life is not None:
+            self.life(name, False)
 
     def freeze(self, name: str) -> None:
         """SIGSTOP: it takes no turn; what is sent to it waits, up to the limit."""
@@ -148,6 +166,8 @@ class Simulation:
                 self._push(
                     self.now_ns + LINK_EVENT_NS, name, peer, PeerBack(self.ram.incarnation(peer))
                 )
+        if self.life is not None:
+            self.life(name, True)
 
     def _start(self, seat: _Seat) -> None:
         incarnation = self.ram.incarnation(seat.name) + 1
@@ -174,6 +194,15 @@ class Simulation:
 
     # -- messages and time
 
+    @property
+    def due_ns(self) -> int:
+        """When the next event is due; for ever away if there is none."""
+        return self._heap[0][0] if self._heap else 1 << 63
+
+    def arrive(self, time_ns: int, receiver: str, sender: str, message: Any) -> None:
+        """A message from another machine, at an absolute time."""
+        self._push(time_ns, receiver, sender, message)
+
     def send(self, receiver: str, message: Any, sender: str = "ctl") -> None:
         """A message from outside (the orchestrator), delivered at once."""
         self._push(self.now_ns, receiver, sender, message)
@@ -196,12 +225,12 @@ class Simulation:
 
     def run_until(self, time_ns: int, stop: Callable[[], bool] | None = None) -> None:
         """Run all events up to ``time_ns`` (absolute), or until ``stop()`` after a turn."""
-        heap = self._heap
+        heap, seats, pop = self._heap, self._seats, heapq.heappop
         while heap and heap[0][0] <= time_ns:
-            now, _, receiver, sender, message = heapq.heappop(heap)
+            now, _, receiver, sender, message = pop(heap)
             self.now_ns = max(self.now_ns, now)
             self.events += 1
-            seat = self._seats[receiver]
+            seat = seats[receiver]
             if message is not None:
                 self._deliver(seat, sender, message)
                 continue
@@ -248,11 +277,18 @@ class Simulation:
         node, page = seat.node, seat.page
         assert node is not None
         assert page is not None
-        if peer not in self._seats:
-            page.words[_MSGS_OUT] += len(messages)
-            self.to_orchestrator.extend((seat.name, m) for m in messages)
-            return
-        target = self._seats[peer]
+        edge = seat.edges.get(peer)
+        if edge is None:
+            if peer[0] == "@" and self.outside is not None:
+                page.words[_MSGS_OUT] += len(messages)
+                self.outside(time_ns, seat.name, peer, messages)
+                return
+            if peer not in self._seats:
+                page.words[_MSGS_OUT] += len(messages)
+                self.to_orchestrator.extend((seat.name, m) for m in messages)
+                return
+            edge = seat.edges[peer] = _Edge(self._seats[peer], self._latency(seat.name, peer))
+        target = edge.target
         if target.node is None:
             page.words[_SEND_DEAD] += len(messages)
             node.undelivered(peer, messages, True)
@@ -262,11 +298,10 @@ class Simulation:
             node.undelivered(peer, messages, False)
             return
         page.words[_MSGS_OUT] += len(messages)
-        latency = self._latency(seat.name, peer)
+        latency = edge.latency_ns
         arrival = time_ns + latency + int(latency * self._jitter * self._rng.random())
-        edge = (seat.name, peer)
-        arrival = max(arrival, self._last_arrival.get(edge, 0))  # a link keeps its order
-        self._last_arrival[edge] = arrival
+        arrival = max(arrival, edge.last_arrival)  # a link keeps its order
+        edge.last_arrival = arrival
         if self.watch is not None or self.flights is not None:
             for message in messages:
                 if self.watch is not None:

@@ -19,11 +19,14 @@ from bus.faults import (
     HITS,
     KIND,
     KINDS,
+    NUMBER,
     ROW_WORDS,
     ROWS,
+    SHARE,
     SINCE_NS,
     UNTIL_NS,
     VALUE,
+    WAY_SHIFT,
 )
 from bus.messages import Fault, Reply
 from bus.ram import Field
@@ -72,7 +75,7 @@ class Faults:
             return _reply(message, f"no fault {message.kind} here; there are: {able}")
         if not message.on:
             return _reply(message, None, self._clear(kind.number if kind else None))
-        if kind is None or not message.value:
+        if kind is None or not message.value or (message.value >> WAY_SHIFT and not kind.ways):
             return _reply(message, "which fault?")
         why = self._add(kind.number, message.value, now_ns, message.for_ns)
         return _reply(message, why)
@@ -83,9 +86,12 @@ class Faults:
         for at in self._rows():
             if words[at + KIND] != number + 1:
                 continue
-            counts = not value >> 32 and self._counts(number) and not words[at + VALUE] >> 32
+            before = words[at + VALUE]
+            same_way = before >> WAY_SHIFT == value >> WAY_SHIFT
+            counts = self._counts(number, value) and self._counts(number, before) and same_way
             if counts and words[at + UNTIL_NS] == until:
-                words[at + VALUE] = min(words[at + VALUE] + value, COUNT_MAX)
+                total = min((before & NUMBER) + (value & NUMBER), COUNT_MAX)
+                words[at + VALUE] = before >> WAY_SHIFT << WAY_SHIFT | total
                 return None
             if not counts and words[at + VALUE] == value:  # it is so already; the later end counts
                 if words[at + UNTIL_NS]:
@@ -105,10 +111,9 @@ class Faults:
         return f"it has {ROWS} faults, more it cannot keep"
 
     @staticmethod
-    def _counts(number: int) -> bool:
-        """Is a small value a number of messages?"""
-        kind = BY_NUMBER[number]
-        return not kind.words and kind.values != "none"
+    def _counts(number: int, value: int) -> bool:
+        """Is the value a number of messages?"""
+        return BY_NUMBER[number].measure == SHARE and not (value & NUMBER) >> 32
 
     def _clear(self, number: int | None) -> int:
         return self._end(
@@ -121,6 +126,13 @@ class Faults:
         """End the rows whose time is over."""
         self._end([at for at in self._rows() if 0 < self._words[at + UNTIL_NS] <= now_ns])
 
+    def sooner(self, wanted: int | None) -> int | None:
+        """When a device that wants to be woken then (None: never) has to look: the end of a fault
+        may come first."""
+        if self.until_ns == NEVER_NS:
+            return wanted
+        return self.until_ns if wanted is None else min(wanted, self.until_ns)
+
     def end(self, number: int, value: int) -> None:
         """The device itself mended this fault."""
         self._end(
@@ -130,20 +142,21 @@ class Faults:
             ]
         )  # fmt: skip
 
-    def hits(self, number: int) -> bool:
+    def hits(self, number: int, way: int = 0) -> bool:
         """Does this kind hit the message at hand? Counted, and a count is used up."""
         words, hit, over = self._words, False, []
         for at in self._rows():
-            if words[at] != number + 1:
-                continue
             value = words[at + VALUE]
+            if words[at] != number + 1 or value >> WAY_SHIFT not in (0, way):
+                continue
+            value &= NUMBER
             if value >> 32:
                 n, m = value >> 32, value & 0xFFFF_FFFF
                 if n < m and self._rng.randrange(m) >= n:
                     continue
             elif not hit:  # one message uses up one of one count
-                words[at + VALUE] = value - 1
-                if value == 1:
+                words[at + VALUE] -= 1
+                if value <= 1:
                     over.append(at)
             else:
                 continue
@@ -159,6 +172,16 @@ class Faults:
             (self._words[at + VALUE] for at in self._rows() if self._words[at] == number + 1),
             default=0,
         )
+
+    def values(self, number: int, way: int) -> list[int]:
+        """All values of a kind that befall this way, each counted as a hit."""
+        words, found = self._words, []
+        for at in self._rows():
+            value = words[at + VALUE]
+            if words[at] == number + 1 and value >> WAY_SHIFT in (0, way):
+                words[at + HITS] += 1
+                found.append(value & NUMBER)
+        return found
 
     def _end(self, rows: list[int]) -> int:
         kinds = dict.fromkeys(self._words[at] - 1 for at in rows)

@@ -11,8 +11,12 @@ OTHER, REQUEST, REPLY = 0, 1, 2
 _KIND = {8: REQUEST, 0: REPLY}
 
 
+_TAG = b"\x81\x00"
+
+
 def classify(frame: bytes) -> int:
-    """Class of an untagged Ethernet frame (fragments after the first count as other)."""
+    """Class of an Ethernet frame; one 802.1Q tag changes nothing (a switch may put it on or take it
+    off). Fragments after the first count as other."""
     if (
         len(frame) > 34
         and frame[12:14] == b"\x08\x00"
@@ -21,7 +25,7 @@ def classify(frame: bytes) -> int:
         and not (frame[20] & 0x1F or frame[21])
     ):
         return _KIND.get(frame[34], OTHER)
-    return OTHER
+    return classify(frame[:12] + frame[16:]) if frame[12:14] == _TAG else OTHER
 
 
 def packet_key(frame: bytes) -> int:
@@ -29,4 +33,6 @@ def packet_key(frame: bytes) -> int:
     kind = classify(frame)
     if not kind:
         return 0
+    if frame[12:14] == _TAG:
+        frame = frame[4:]
     return kind << 32 | int.from_bytes(frame[38:42], "big")

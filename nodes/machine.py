@@ -14,6 +14,15 @@ from bus.ram import Layout
 CONTROL = "ctl"
 APIC = "apic"
 LAN = "lan"
+#: Name of the gateway's port of the switch; no node, but faults may befall its cable.
+GATEWAY = "gateway"
+#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK`` is what is
+#: behind the last port, others are machines that joined (``@m2``).
+OUTSIDE = "@"
+UPLINK = "@uplink"
+
+#: To a NIC of a machine that is a guest, its CPUs and interrupt controller are one peer.
+GUEST = "@guest"
 
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
@@ -77,6 +86,27 @@ class BondSettings(NamedTuple):
     primary: str = ""
     num_grat_arp: int = 1
     address: str = "192.168.1.10/24"
+    primary_reselect: str = "always"
+    fail_over_mac: str = "none"
+    arp_interval: int = 0
+    arp_ip_target: tuple[str, ...] = ()
+    arp_validate: str = "none"
+    arp_all_targets: str = "any"
+    arp_missed_max: int = 2
+    peer_notif_delay: int = 0
+    resend_igmp: int = 1
+    all_slaves_active: int = 0
+    min_links: int = 0
+    packets_per_slave: int = 1
+    xmit_hash_policy: str = "layer2"
+    lacp_rate: str = "slow"
+    lacp_active: str = "on"
+    ad_select: str = "stable"
+    ad_actor_sys_prio: int = 65535
+    ad_user_port_key: int = 0
+    ad_actor_system: str = "00:00:00:00:00:00"
+    lp_interval: int = 1
+    tlb_dynamic_lb: int = 1
 
 
 class GatewaySettings(NamedTuple):
@@ -84,6 +114,63 @@ class GatewaySettings(NamedTuple):
 
     mac: bytes = bytes.fromhex("020000000001")
     addresses: tuple[str, ...] = GATEWAY_ADDRESSES
+    #: addresses that it has in tagged VLANs, as (VLAN, addresses)
+    vlans: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+class PortSettings(NamedTuple):
+    """VLANs of one switch port: ``native`` without a tag (0: none), ``trunk`` with one."""
+
+    port: str  # a NIC, a channel's member, or "gateway"
+    native: int
+    trunk: tuple[int, ...] = ()
+
+
+class LacpSettings(NamedTuple):
+    """LACP of a port-channel of the switch: ``activity`` active or passive, ``rate`` slow or fast
+    (how often it wants to hear from the other end). ``keys`` and ``wrong`` are of single ports, by
+    name of the NIC: another key than the channel's, a way to speak wrongly."""
+
+    activity: str = "active"
+    rate: str = "slow"
+    key: int = 1
+    system: bytes = bytes.fromhex("020000000002")
+    system_priority: int = 32768
+    port_priority: int = 32768
+    keys: tuple[tuple[str, int], ...] = ()
+    wrong: tuple[tuple[str, str], ...] = ()
+
+    def port_key(self, name: str) -> int:
+        return dict(self.keys).get(name, self.key)
+
+    def port_wrong(self, name: str) -> str:
+        return dict(self.wrong).get(name, "")
+
+
+class ChannelSettings(NamedTuple):
+    """A port-channel: its members in order, "static" or "lacp"."""
+
+    name: str
+    members: tuple[str, ...]
+    mode: str = "static"
+    lacp: LacpSettings = LacpSettings()
+
+
+class LanSettings(NamedTuple):
+    """The switch. Without ``ports`` it knows no VLANs and lets tags pass as they are."""
+
+    ageing_s: int = 300
+    ports: tuple[PortSettings, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
+    #: what is behind the last port: "" the gateway of the node itself, "tap" a kernel's TAP device,
+    #: "join" the switch of the machine ``join``
+    uplink: str = ""
+    join: str = ""
+
+
+def vfio_socket(nic: str) -> str:
+    """File in the run directory where a guest finds a NIC."""
+    return f"{nic}.vfio"
 
 
 class MachineSettings(NamedTuple):
@@ -103,10 +190,14 @@ class MachineSettings(NamedTuple):
     fast_probe: bool = True  # drivers take what they know of a NIC for granted
     ioapics: int = 1  # what the firmware's tables (MADT) list
     pci_lines: int = 8  # pins of the I/O APIC that the slots share
+    lan: LanSettings = LanSettings()
+    #: CPUs, interrupt controller and memory are a virtual machine's (``bus.vfio_user``): the nodes
+    #: are the NICs and the LAN. ``cpus`` says how many it has, for whoever starts it.
+    guest: bool = False
 
     @property
     def cpu_names(self) -> tuple[str, ...]:
-        return tuple(f"cpu{n}" for n in range(self.cpus))
+        return () if self.guest else tuple(f"cpu{n}" for n in range(self.cpus))
 
     @property
     def nic_names(self) -> tuple[str, ...]:
@@ -115,7 +206,12 @@ class MachineSettings(NamedTuple):
     @property
     def node_names(self) -> tuple[str, ...]:
         """All nodes in the order in which they are listed everywhere."""
-        return (*self.cpu_names, APIC, *self.nic_names, LAN)
+        return (*self.kernel_names, *self.nic_names, LAN)
+
+    @property
+    def kernel_names(self) -> tuple[str, ...]:
+        """The nodes that run or interrupt our kernel."""
+        return () if self.guest else (*self.cpu_names, APIC)
 
     @property
     def hotplug_slots(self) -> tuple[int, ...]:
@@ -148,15 +244,17 @@ class MachineSettings(NamedTuple):
             return (*self.cpu_names, *self.nic_names)
         if name == LAN:
             return self.nic_names
-        return (*self.cpu_names, APIC, LAN)
+        return (*self.kernel_names, LAN)
 
     def layout(self) -> Layout:
-        """Layout of the machine's RAM."""
+        """Layout of the machine's RAM; a guest has its own memory."""
+        if self.guest:
+            return Layout(self.node_names, 0, len(self.nics), 4096)
         dma = len(self.nics) * (self.queues * QUEUE_DMA_BYTES + 65536)
         return Layout(self.node_names, self.cpus, len(self.nics), dma)
 
     @property
     def memory_bytes(self) -> int:
         """How much of the RAM is used with rings as drivers start with them."""
-        unused = len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
+        unused = 0 if self.guest else len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
         return self.layout().total_bytes - unused

@@ -27,13 +27,15 @@ from orchestrator.errors import (
 from orchestrator.verbs import LAYERS, TABLE, Verb
 
 FIRST_STEPS = """\
-  bottomhalf demo              watch one first: 20 s, nothing is left behind
+  bottomhalf demo              watch one first: 20 s, only files are left behind
   bottomhalf up -d             a machine that stays; bottomhalf ping gateway
   bottomhalf VERB --help       what a verb takes
 """
 
 
 if TYPE_CHECKING:
+    from nodes.machine import MachineSettings
+
     _ParamType = click.ParamType[str]
 else:
     _ParamType = click.ParamType  # generic only for type checkers before click 8.2
@@ -141,8 +143,17 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.command(PROGRAM, cls=_Grammar, invoke_without_command=True)
-@click.option("--on", metavar="NAME", help="machine to talk to, when several run")
+@click.command(
+    PROGRAM,
+    cls=_Grammar,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--on",
+    metavar="NAME",
+    help="machine to talk to, when several run; gateway: the host behind its switch",
+)
 @click.option("--json", "as_json", is_flag=True, help="the answer as JSON")
 @click.option("--cpu", metavar="CPU", help="where a program of the machine runs")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
@@ -173,17 +184,18 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
     if verb.tool and argv == ["--help"]:
         click.echo(_help_page(verb), nl=False)
         return OK
+    if verb.name == "tcpdump":
+        from orchestrator import tcpdumpread  # noqa: PLC0415
+
+        wish = tcpdumpread.offline(argv)
+        if wish is not None:
+            return tcpdumpread.read_file(wish)
     from orchestrator import running  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
-    with running.connect(options.on) as machine:
-        cpu = options.cpu or machine.settings.cpu_names[0]
-        if cpu.isdecimal():
-            cpu = f"cpu{cpu}"
-        if cpu not in machine.settings.cpu_names:
-            raise BottomhalfError(
-                f"no CPU `{cpu}`", f"CPUs are {words(machine.settings.cpu_names)}"
-            )
+    name, host = _where(options.on)
+    with running.connect(name, host) as machine:
+        cpu = _of_host(host, verb) if host else _cpu(machine.settings, options.cpu)
         session = Session(machine, json=options.json, terminal=sys.stderr.isatty(), cpu=cpu)
         session.width = terminal_width()
         session.on = f"--on {options.on} " if options.on else ""
@@ -191,15 +203,57 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
         return drive(session, verbs.start(session, [verb.name, *argv]))
 
 
+def _cpu(settings: MachineSettings, wanted: str | None) -> str:
+    """The CPU where programs run; a guest's are none of ours."""
+    from orchestrator.machine import GUEST_PLACE  # noqa: PLC0415
+
+    names = settings.cpu_names
+    if wanted is None:
+        return names[0] if names else GUEST_PLACE
+    name = f"cpu{wanted}" if wanted.isdecimal() else wanted
+    if name not in names:
+        what = f"CPUs are {words(names)}" if names else "its CPUs are its guest's"
+        raise BottomhalfError(f"no CPU `{name}`", what)
+    return name
+
+
+def _where(on: str | None) -> tuple[str | None, str]:
+    """Machine and host behind its switch: ``gateway``, ``m2/gateway``, or a machine alone."""
+    from nodes.machine import GATEWAY  # noqa: PLC0415
+
+    machine, _, host = (on or "").rpartition("/")
+    return (machine or None, host) if host == GATEWAY else (on, "")
+
+
+def _of_host(host: str, verb: Verb) -> str:
+    """The node that runs the programs of that host."""
+    from nodes.machine import LAN  # noqa: PLC0415
+
+    if verb.name != "ping":
+        raise BottomhalfError(
+            f"the {host} has no `{verb.name}`", f"it runs ping: bottomhalf --on {host} ping m1"
+        )
+    return LAN
+
+
+def _on_uplink(name: str | None, argv: Sequence[str]) -> None:
+    """A program of this host in the namespace of the machine's TAP uplink: never returns."""
+    from orchestrator import running, uplink  # noqa: PLC0415
+
+    uplink.run(running.find(name, "uplink").directory, argv)
+
+
 def run(argv: Sequence[str]) -> int:
     """One command line; raises what ``guard`` turns into two lines."""
+    if len(argv) > 2 and argv[0] == "--on" and argv[1].rpartition("/")[2] == "uplink":
+        _on_uplink(argv[1].rpartition("/")[0] or None, argv[2:])
     try:
         result = grammar.main(list(argv), prog_name=PROGRAM, standalone_mode=False)
     except click.NoSuchOption as error:
         known = [option for p in grammar.params for option in p.opts]
         raise BottomhalfError(
             f"no option `{error.option_name}`{did_you_mean(error.option_name, known)}",
-            f"before the verb: {words(known)}",
+            f"before the verb: {words(known)} --help",
         ) from None
     except click.UsageError as error:
         raise BottomhalfError(error.format_message().rstrip("."), "bottomhalf --help") from None

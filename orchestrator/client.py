@@ -42,7 +42,7 @@ class RemoteMachine(Machine):
         self.settings = settings
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _connect(self._socket, control)
+            connect_to(self._socket, control)
             self.ram = Ram.open(ram_path, settings.layout())
         except BaseException:
             self._socket.close()
@@ -106,8 +106,10 @@ class RemoteMachine(Machine):
     def cable(self, nic: str, inserted: bool) -> Request:
         return self._request(LAN, "cable", nic, inserted)
 
-    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
-        return self._request(node, "fault", node, kind, value, for_ns, on)
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
+    ) -> Request:
+        return self._request(node, "fault", node, kind, value, for_ns, on, port)
 
     def _request(self, node: str, *call: Any) -> Request:
         number = self._send(*call)
@@ -242,7 +244,7 @@ class RemoteMachine(Machine):
         self._jobs.clear()
 
 
-def _connect(sock: socket.socket, path: str) -> None:
+def connect_to(sock: socket.socket, path: str) -> None:
     """Connect to a socket path of any length (the address of the OS has about 107 bytes)."""
     folder, name = os.path.split(path)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -21,7 +21,14 @@ def candidates(verb: str) -> list[str]:
     if verb == "run":
         return tomlfile.bundled("scenarios")
     if verb == "lab":
-        return ["list", "show", "run", "sheet", *tomlfile.bundled("labs")]
+        return [
+            "list",
+            "show",
+            "run",
+            "sheet",
+            *tomlfile.bundled("labs"),
+            *tomlfile.bundled("guestlabs"),
+        ]
     if verb == "check":
         kinds = ("machines", "scenarios", "labs")
         return [*(name for kind in kinds for name in tomlfile.bundled(kind)), "--keys"]
@@ -40,7 +47,8 @@ def candidates(verb: str) -> list[str]:
     if verb == "fault":
         from bus.faults import KINDS  # noqa: PLC0415
 
-        return ["list", "clear", *settings.nic_names, "apic", "active", "backup", *KINDS, "--for"]
+        targets = (*settings.nic_names, "apic", "active", "backup", "gateway")
+        return ["list", "clear", *targets, *KINDS, "--for"]
     if verb == "regs":
         from nodes.nic.registers import BY_NAME  # noqa: PLC0415
 
@@ -48,10 +56,11 @@ def candidates(verb: str) -> list[str]:
     if verb == "ring":
         queues = map(str, range(settings.queues))
         return [*settings.nic_names, "rx", "tx", *queues, "--all", "--json"]
-    if verb == "ping":
+    if verb in ("ping", "arping"):
         return ["gateway", *settings.gateway.addresses]
     if verb == "tcpdump":
-        return ["-i", "bond0", *settings.nic_names, "any"]
+        ports = [f"lan:{number}" for number in range(1, len(settings.nics) + 1)]
+        return ["-i", "bond0", *settings.nic_names, "any", *ports, "lan:gateway"]
     if verb in ("cat", "ls"):
         return _files()
     if verb in ("insmod", "modinfo"):
@@ -59,14 +68,14 @@ def candidates(verb: str) -> list[str]:
 
         return module_names()
     if verb == "taskset":
-        return ["-c", *map(str, range(settings.cpus)), "ping", "insmod"]
+        return ["-c", *map(str, range(settings.cpus)), "ping", "arping", "insmod"]
     if verb == "wq":
         return ["pools", *_workqueues(), "-i", "--for", "--json"]
     if verb == "chcpu":
         return ["-d", "-e", *map(str, range(1, settings.cpus))]
     if verb == "sh":
         return ["-c"]
-    if verb == "follow":
+    if verb in ("follow", "taps", "drops"):
         return ["ping"]
     if verb == "trace":
         from orchestrator.ftracetable import GROUPS  # noqa: PLC0415

@@ -1,8 +1,9 @@
 """A machine's TOML file, the command line on top of it, and what Linux would refuse -> settings.
 
-Keys of ``[bond0]`` are the bonding driver's own names with its ranges and defaults
-(Documentation/networking/bonding.rst and bond_options.c of 6.1). Options that this program has not
-built are known by name and refused as such, so that nothing is swallowed in silence.
+Keys of ``[bond0]`` are the bonding driver's own names with its ranges and defaults, from the
+kernel's table (``nodes.cpu.kernel.net.bonding.options``); what Linux refuses is in ``bondcheck``.
+Options that this program has not built are known by name and refused as such, so that nothing is
+swallowed in silence.
 """
 
 from __future__ import annotations
@@ -14,38 +15,33 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nodes.cpu.kernel.net.bonding.options import (
+    ARP_TARGETS_MAX,
+    BOOLEANS,
+    MIIMON_DEFAULT,
+    MODE_NAMES,
+    OPTIONS,
+)
 from nodes.machine import (
-    GATEWAY_ADDRESSES,
     BondSettings,
-    GatewaySettings,
     MachineSettings,
     NicSettings,
 )
-from orchestrator import eras, tomlfile
+from orchestrator import bondcheck, eras, lanconfig, tomlfile
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.lanconfig import Lan
 from orchestrator.tomlfile import TomlFile
 
-INT_MAX = 2**31 - 1
 CPUS_MAX = 64
 NICS_MAX = 8
 DEFAULT_MACHINE = "bond-pair"
 LIMITS = "docs/limitations.md"
 
-#: Bonding's modes, by number; only those in MODES_BUILT run.
-MODES = (
-    "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb",
-    "balance-alb",
-)  # fmt: skip
-MODES_BUILT = ("active-backup",)
+#: Bonding's modes, by number.
+MODES = MODE_NAMES
 
 #: Options of the bonding driver that are not built.
-BOND_NOT_BUILT = (
-    "ad_actor_sys_prio", "ad_actor_system", "ad_select", "ad_user_port_key", "all_slaves_active",
-    "arp_all_targets", "arp_interval", "arp_ip_target", "arp_missed_max", "arp_validate",
-    "fail_over_mac", "lacp_active", "lacp_rate", "lp_interval", "max_bonds", "min_links",
-    "num_unsol_na", "packets_per_slave", "peer_notif_delay", "primary_reselect", "resend_igmp",
-    "tlb_dynamic_lb", "xmit_hash_policy",
-)  # fmt: skip
+BOND_NOT_BUILT = ("max_bonds", "ns_ip6_target", "tx_queues")
 
 
 class _Table(BaseModel):
@@ -54,6 +50,19 @@ class _Table(BaseModel):
 
 def _allowed(text: str) -> dict[str, Any]:
     return {"allowed": text}
+
+
+def _option(name: str) -> Any:
+    """A field as the kernel's table has it."""
+    row = OPTIONS[name]
+    default = MIIMON_DEFAULT if name == "miimon" else row.default
+    if row.words and name not in BOOLEANS:
+        named = ", ".join(f"{word} ({number})" for number, word in enumerate(row.words))
+        return Field(default, description=row.about, json_schema_extra=_allowed(named))
+    if row.words or isinstance(default, int):
+        high = len(row.words) - 1 if row.words else row.high
+        return Field(default, ge=row.low, le=high, description=row.about)
+    return Field(default, description=row.about)
 
 
 class Bond0(_Table):
@@ -67,36 +76,45 @@ class Bond0(_Table):
     mode: str | int = Field(
         "active-backup",
         description="bonding mode, by name or number",
-        json_schema_extra=_allowed("active-backup (1); " + LIMITS + " has the others"),
+        json_schema_extra=_allowed(", ".join(f"{m} ({n})" for n, m in enumerate(MODE_NAMES))),
     )
-    miimon: int = Field(100, ge=0, le=INT_MAX, description="ms between looks at the carrier; 0 off")
-    updelay: int = Field(0, ge=0, le=INT_MAX, description="ms a returned link waits, see miimon")
-    downdelay: int = Field(0, ge=0, le=INT_MAX, description="ms a lost link is still trusted")
-    use_carrier: int = Field(1, ge=0, le=1, description="1 netif_carrier_ok, 0 MII or ethtool")
-    primary: str = Field("", description="slave that is preferred whenever it is up")
-    num_grat_arp: int = Field(1, ge=0, le=255, description="gratuitous ARPs after a failover")
+    miimon: int = _option("miimon")
+    updelay: int = _option("updelay")
+    downdelay: int = _option("downdelay")
+    peer_notif_delay: int = _option("peer_notif_delay")
+    use_carrier: int = _option("use_carrier")
+    primary: str = _option("primary")
+    primary_reselect: str | int = _option("primary_reselect")
+    fail_over_mac: str | int = _option("fail_over_mac")
+    num_grat_arp: int = _option("num_grat_arp")
+    num_unsol_na: int = _option("num_unsol_na")
+    resend_igmp: int = _option("resend_igmp")
+    all_slaves_active: int = _option("all_slaves_active")
+    arp_interval: int = _option("arp_interval")
+    arp_ip_target: list[str] = Field(
+        [],
+        max_length=ARP_TARGETS_MAX,
+        description=OPTIONS["arp_ip_target"].about,
+        json_schema_extra=_allowed("a list of IPv4 addresses"),
+    )
+    arp_validate: str | int = _option("arp_validate")
+    arp_all_targets: str | int = _option("arp_all_targets")
+    arp_missed_max: int = _option("arp_missed_max")
+    min_links: int = _option("min_links")
+    packets_per_slave: int = _option("packets_per_slave")
+    xmit_hash_policy: str | int = _option("xmit_hash_policy")
+    lacp_rate: str | int = _option("lacp_rate")
+    lacp_active: str | int = _option("lacp_active")
+    ad_select: str | int = _option("ad_select")
+    ad_actor_sys_prio: int = _option("ad_actor_sys_prio")
+    ad_user_port_key: int = _option("ad_user_port_key")
+    ad_actor_system: str = _option("ad_actor_system")
+    lp_interval: int = _option("lp_interval")
+    tlb_dynamic_lb: int = _option("tlb_dynamic_lb")
     address: str = Field(
         "192.168.1.10/24",
         description="address and prefix of bond0",
         json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
-    )
-
-
-class Lan(_Table):
-    """[lan]"""
-
-    gateway: list[str] = Field(
-        list(GATEWAY_ADDRESSES),
-        min_length=1,
-        max_length=64,
-        description="addresses of the host that answers ARP and echo",
-        json_schema_extra=_allowed("a list of IPv4 addresses"),
-    )
-    gateway_mac: str = Field(
-        "02:00:00:00:00:01",
-        pattern=r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
-        description="its hardware address",
-        json_schema_extra=_allowed("six bytes in hex, 02:00:00:00:00:01"),
     )
 
 
@@ -140,6 +158,12 @@ class Machine(_Table):
         True,
         description="the NICs' driver takes EEPROM, module and reset values as known; "
         "false: every register access of a real probe, thousands of them, for each NIC",
+    )
+    guest: bool = Field(
+        False,
+        description="CPUs and interrupt controller are those of a virtual machine (QEMU), which "
+        "drives the NICs through vfio-user sockets: only NICs and LAN are nodes, and there is no "
+        "kernel of ours",
     )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
@@ -198,7 +222,7 @@ def build(
             for slot, nic in enumerate(parsed.nics)
         ),
         bond=bond_settings,
-        gateway=_gateway(file, parsed),
+        gateway=lanconfig.gateway(file, parsed.lan),
         overrides=tuple(
             (key, eras.value_text(parsed.era, key, value, file))
             for key, value in parsed.set.items()
@@ -207,6 +231,8 @@ def build(
         hostname=parsed.hostname,
         address=parsed.address,
         fast_probe=parsed.fast_probe,
+        lan=lanconfig.switch(file, parsed.lan, parsed.nics),
+        guest=parsed.guest,
     )
 
 
@@ -215,17 +241,26 @@ def _stem(name: str) -> str:
 
 
 def _overlay_bond(file: TomlFile, text: str) -> None:
-    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it."""
-    for item in text.replace(",", " ").split() if "slaves" not in text else text.split():
+    """``mode=1 miimon=50``, as modprobe.d, BONDING_OPTS and nmcli have it. As in sysfs, one monitor
+    that is set here takes the place of the file's other one."""
+    given: dict[str, Any] = {}
+    for item in re.split(r"\s+|,(?=\w+=)", text.strip()):
         key, equals, value = item.partition("=")
         if not equals:
             raise BottomhalfError(
                 f"--bond: `{item}` has no value", "--bond 'mode=active-backup miimon=100'"
             )
         number = value.removeprefix("-").isdecimal()
-        parsed: Any = int(value) if number else value
-        if key == "slaves":
-            parsed = value.split(",")
+        given[key] = int(value) if number else value
+        if key in ("slaves", "arp_ip_target"):
+            given[key] = value.split(",")
+    if "miimon" not in given and given.get("arp_interval"):
+        given["miimon"] = 0
+    if "arp_interval" not in given and given.get("miimon"):
+        bond = file.data.get("bond0")
+        if isinstance(bond, dict) and bond.get("arp_interval"):
+            given["arp_interval"] = 0
+    for key, parsed in given.items():
         file.set(("bond0", key), parsed, "--bond")
 
 
@@ -234,14 +269,8 @@ def _refuse_not_built(file: TomlFile) -> None:
     bond = file.data.get("bond0")
     if not isinstance(bond, dict):
         return
-    arp = bond.get("arp_interval", 0)
-    if arp and bond.get("miimon", 0):
-        raise file.error(
-            ("bond0", "arp_interval"),
-            "Linux refuses this bond: ARP monitoring cannot be used with MII monitoring",
-            f"miimon = {bond['miimon']}{_line(file, 'miimon')} and "
-            f"arp_interval = {arp}{_line(file, 'arp_interval')}: set one to 0",
-        )
+    if bond.get("arp_interval", 0):
+        bond.setdefault("miimon", 0)  # its default is for bonds without the ARP monitor
     for key in bond:
         if key in BOND_NOT_BUILT:
             raise file.error(
@@ -249,13 +278,6 @@ def _refuse_not_built(file: TomlFile) -> None:
                 f"bonding's `{key}` is not built yet",
                 f"{LIMITS} says what is; built are {words(Bond0.model_fields)}",
             )
-
-
-def _line(file: TomlFile, key: str) -> str:
-    if ("bond0", key) in file.options:
-        return f" ({file.options[('bond0', key)]})"
-    line = file.line(("bond0", key))
-    return f" (line {line})" if line else ""
 
 
 def _check_era(file: TomlFile, machine: Machine) -> None:
@@ -314,25 +336,15 @@ def _bond(file: TomlFile, machine: Machine, bond: Bond0) -> BondSettings:
             + did_you_mean(bond.primary, bond.slaves),
             f"slaves are {words(bond.slaves)}",
         )
-    for key in ("updelay", "downdelay"):
-        if getattr(bond, key) and not bond.miimon:
-            raise file.error(
-                ("bond0", key),
-                f"Linux refuses this bond: unable to set {key}, MII monitoring is disabled",
-                f"miimon = 0{_line(file, 'miimon')} and {key} = {getattr(bond, key)}: "
-                "give miimon a value or leave the delay out",
-            )
+    values = bondcheck.values(file, machine.era, mode, bond.model_dump())
     _check_address(file, ("bond0", "address"), bond.address)
     return BondSettings(
-        slaves=tuple(bond.slaves),
-        mode=mode,
-        miimon=bond.miimon,
-        updelay=bond.updelay,
-        downdelay=bond.downdelay,
-        use_carrier=bond.use_carrier,
-        primary=bond.primary,
-        num_grat_arp=bond.num_grat_arp,
-        address=bond.address,
+        **{
+            **values,
+            "slaves": tuple(bond.slaves),
+            "mode": mode,
+            "address": bond.address,
+        }
     )
 
 
@@ -360,28 +372,7 @@ def _mode(file: TomlFile, mode: str | int) -> str:
             f"[bond0] mode = {tomlfile.show(mode)} is no bonding mode{did_you_mean(text, MODES)}",
             "modes are " + ", ".join(f"{n} {m}" for n, m in enumerate(MODES)),
         )
-    if name not in MODES_BUILT:
-        raise file.error(
-            ("bond0", "mode"),
-            f"bonding mode {name} is not built yet",
-            f"{LIMITS} says what is; built is {words(MODES_BUILT)}",
-        )
     return name
-
-
-def _gateway(file: TomlFile, machine: Machine) -> GatewaySettings:
-    for address in machine.lan.gateway:
-        try:
-            ipaddress.IPv4Address(address)
-        except ValueError:
-            raise file.error(
-                ("lan", "gateway"),
-                f"[lan] gateway holds {tomlfile.show(address)}, which is no IPv4 address",
-                'gateway = ["192.168.1.1"]',
-            ) from None
-    return GatewaySettings(
-        bytes.fromhex(machine.lan.gateway_mac.replace(":", "")), tuple(machine.lan.gateway)
-    )
 
 
 # ---------------------------------------------------------------- listing and storing
@@ -390,11 +381,12 @@ def _gateway(file: TomlFile, machine: Machine) -> GatewaySettings:
 def keys_text(table: str = "") -> str:
     """All keys of a table with what they take, their default and what they do."""
     from orchestrator.labs.file import LabFile, QuestionTable  # noqa: PLC0415  (it imports us)
-    from orchestrator.scenario import ScenarioFile, StepTable  # noqa: PLC0415
+    from orchestrator.scenario import RealKernelTable, ScenarioFile, StepTable  # noqa: PLC0415
 
     tables = TABLES | {
         "scenario": ScenarioFile,
         "step": StepTable,
+        "real_kernel": RealKernelTable,
         "lab": LabFile,
         "question": QuestionTable,
     }
@@ -419,6 +411,11 @@ def keys_text(table: str = "") -> str:
     return "".join(lines)
 
 
+#: Keys of the bond that a written file has whatever their value is.
+_SHOWN = ("slaves", "mode", "miimon", "updelay", "downdelay", "use_carrier", "num_grat_arp",
+          "address")  # fmt: skip
+
+
 def to_toml(settings: MachineSettings) -> str:
     """The machine as a file that ``up`` and ``check`` read back to the same settings."""
     quoted = ", ".join(f'"{nic.name}"' for nic in settings.nics)
@@ -431,21 +428,21 @@ def to_toml(settings: MachineSettings) -> str:
         f'address = "{settings.address}"',
         f"fast_probe = {tomlfile.show(settings.fast_probe)}",
     ]
+    if settings.guest:
+        lines.append("guest = true")
     if settings.hotplug_slots:
         slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)
         lines.append(f"hotplug = [{slots}]")
     if settings.bond is not None:
         lines += ["", f"[{settings.bond.name}]"]
         for key, value in settings.bond._asdict().items():
-            if key == "name" or value == "":
+            if key == "name" or (value == BondSettings._field_defaults[key] and key not in _SHOWN):
                 continue
             if isinstance(value, tuple):
                 lines.append(f"{key} = [" + ", ".join(f'"{v}"' for v in value) + "]")
             else:
                 lines.append(f"{key} = {tomlfile.show(value)}")
-    gateway = ", ".join(f'"{a}"' for a in settings.gateway.addresses)
-    mac = settings.gateway.mac.hex(":")
-    lines += ["", "[lan]", f"gateway = [{gateway}]", f'gateway_mac = "{mac}"']
+    lines += ["", *lanconfig.to_toml(settings.gateway, settings.lan)]
     if settings.overrides:
         lines += ["", "[set]", *(f'{key} = "{value}"' for key, value in settings.overrides)]
     return "\n".join(lines) + "\n"

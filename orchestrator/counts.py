@@ -25,6 +25,7 @@ class Counts:
     ) -> None:
         self.settings = settings
         self.states = states
+        self._ram = ram
         self._words: dict[str, list[int]] = {}
         #: words of lives that ended, apart: what waited in them is lost
         self._dead: dict[str, list[int]] = {}
@@ -65,6 +66,13 @@ class Counts:
     def bits(self, node: str, field: str) -> int:
         """Bits that are set in a field of the present life."""
         return sum(word.bit_count() for word in self._words[node][self._schemas[node].span(field)])
+
+    def in_rings(self, nic: str) -> int:
+        """Frames that lie in a NIC's receive rings now: written by it, taken by no driver."""
+        from orchestrator import rings  # noqa: PLC0415  (only needed where something is broken)
+
+        found = (rings.read(self._ram, nic, rings.RX, n) for n in range(self.settings.queues))
+        return sum(d.dd and d.eop for ring in found for d in ring.descriptors)
 
     def killed(self, node: str) -> bool:
         """Did a life of this node end?"""

@@ -49,12 +49,12 @@ class Desk:
         return request, Cable(request.number, port, int(inserted))
 
     def fault(
-        self, node: str, kind: str, value: int, for_ns: int, on: bool
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
     ) -> tuple[Request, Fault]:
         """A part of a device breaks, or is mended."""
         request = Request(node, self._next())
         self._requests[request.number] = request
-        return request, Fault(request.number, kind, value, for_ns, int(on))
+        return request, Fault(request.number, kind, value, for_ns, int(on), port)
 
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int) -> tuple[Job, Spawn]:
         """A program for ``cpu``."""

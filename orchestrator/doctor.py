@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.errors import OK
-from orchestrator.verbs import parse
+from orchestrator.errors import OK, BottomhalfError
+from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
     from orchestrator.cli import Options
@@ -22,7 +22,7 @@ MEMORY_NEEDED_MIB = 256
 TOOLS = {
     "tcpdump": "reads captures: bottomhalf tcpdump -i eth0 -w - | tcpdump -r -",
     "tshark": "reads captures",
-    "qemu-system-x86_64": "runs real guests (not built yet)",
+    "qemu-system-x86_64": "runs real guests; bottomhalf guest --fetch gets it",
 }
 
 
@@ -38,6 +38,8 @@ class Finding(NamedTuple):
 def doctor(options: Options, argv: Sequence[str]) -> int:
     """Look and say; exit code 1 if something needed is missing."""
     given = parse("doctor", argv, ("--json",))
+    if given.words:
+        raise BottomhalfError(f"doctor takes no `{given.words[0]}`", usage("doctor"))
     findings = examine()
     if options.json or "--json" in given.flags:
         print(json.dumps([finding._asdict() for finding in findings]))

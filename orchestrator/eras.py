@@ -5,13 +5,32 @@ The table itself is ``nodes.cpu.kernel.params``: a preset is a release's row of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nodes.cpu.kernel.params import CHOICES, PRESETS, with_overrides
 from orchestrator.errors import BottomhalfError, did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.tomlfile import TomlFile
+
+
+class StandIn(NamedTuple):
+    """A preset and the behaviours that make it stand for a kernel without one."""
+
+    era: str
+    settings: tuple[str, ...]
+    note: str
+
+
+#: Kernels that labs can be run for though they have no preset.
+STAND_INS = {
+    "2.6.32": StandIn(
+        "2.6.18",
+        ("packet_tap=orig_dev",),
+        "era 2.6.18 with packet_tap=orig_dev, the receive path of 2.6.28 to 2.6.38 and of RHEL 5.3 "
+        "and later; everything else is 2.6.18's",
+    ),
+}
 
 
 def names() -> tuple[str, ...]:

@@ -63,6 +63,8 @@ class Stretch:
     records: list[tuple[str, Record]] = field(default_factory=list)
     exit_code: int | None = None
     begin_ns: int = 0
+    #: what the step's verb measured
+    figures: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Facts:
@@ -114,11 +116,23 @@ class Facts:
                     found.setdefault(report[0], {}).update(report[1])
         return found
 
+    def figures(self) -> dict[str, dict[str, Value]]:
+        """All that the steps' verbs measured, and what modules reported."""
+        found = self.reports()
+        for part in self._stretches:
+            for name, values in part.figures.items():
+                found.setdefault(name, {}).update(values)
+        return found
+
     def _dotted(self, name: str, key: str, chosen: Sequence[Stretch]) -> Value | None:
         if name == "param":
             value = getattr(self._params, key, None)
             return value if isinstance(value, (int, float, str)) else None
         for part in reversed(chosen):
+            if key in part.figures.get(name, ()):
+                return part.figures[name][key]
+            if name in part.figures:
+                return 0  # it counted, and there was none
             for line in reversed(part.lines):
                 report = report_in(line.text)
                 if report is not None and report[0] == name and key in report[1]:

@@ -20,7 +20,7 @@ from orchestrator.errors import BottomhalfError
 from orchestrator.followtable import ROWS, World
 from orchestrator.recording import Event, Recording
 from orchestrator.session import Session, Steps, Wait
-from orchestrator.verbs.kernel import resolve_hosts
+from orchestrator.verbs.kernel import resolve_hosts, spoken
 
 _LOOK_NS = 100_000_000
 #: Records that come after the command's end: the last interrupt's return, write-backs.
@@ -52,8 +52,9 @@ def kind_of(settings: MachineSettings, node: str) -> str:
 
 def follow(session: Session, argv: Sequence[str]) -> Steps:
     """Run the command traced, then print the listing of each packet; only ping sends any."""
+    argv = spoken(argv)
     if not argv or argv[0] != "ping":
-        what = f"follow: `{' '.join(argv)}` sends no packet" if argv else "follow what?"
+        what = f"follow knows ping alone, not `{argv[0]}`" if argv else "follow what?"
         raise BottomhalfError(what, "bottomhalf follow ping -c 1 gateway")
     command = ("ping", *resolve_hosts(session, argv[1:]))
     # a tap on any device, without promiscuous mode, so that it is seen where taps look

@@ -60,6 +60,7 @@ CPU_ROWS = {
     "neigh_queue": Row("waits for ARP", "the gateway's address is not known yet"),
     "tap_transmit": Row("tap {device} sees it", opens=False),
     "bond_xmit": Row("{bond} hands it to {device}", "{device} is the active slave"),
+    "qdisc_enqueue": Row("waits in {device}'s queue", "its ring is full or over its byte limit"),
     "net_dev_xmit": Row("ixgbe writes descriptor {entry}"),
     "doorbell": Row("TDT = {tail}", opens=False, packet=False, after="ixgbe writes"),
     "irq_handler_entry": Row(
@@ -88,7 +89,6 @@ NIC_ROWS = {
         context="DMA",
     ),
     "rx_drop": Row("dropped: {rx_reason}", context="DMA"),
-    "cause": Row("EICR", opens=False, context="DMA", packet=False, after="writes frame"),
     "msi": Row("writes {b:#06x} to {a:#x}", "EITR allows it", context="MSI-X", packet=False),
     "msi_pending": Row("vector {a} becomes pending", "it is masked", context="MSI-X", packet=False),
 }
@@ -162,6 +162,8 @@ def _name(names: tuple[str, ...], index: int) -> str:
 
 
 def _port(number: int) -> str:
+    if number > GATEWAY_PORT:
+        return f"channel {number - GATEWAY_PORT}"
     return "gateway" if number == GATEWAY_PORT else f"port {number + 1}"
 
 

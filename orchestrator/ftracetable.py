@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from bus.faults import BY_NUMBER as FAULTS
 from bus.recorder import Record, Tracepoint
-from nodes.apic.page import IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
+from nodes.apic.msi import MODE_NAMES
+from nodes.apic.page import DROP_NUMBERS
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import DROP_REASONS
@@ -45,13 +46,7 @@ _STATES_310 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "x", 0x80: "x", 0x4
 _STATES_61 = {0: "R", 1: "S", 2: "D", 4: "T", 8: "t", 0x20: "Z", 0x80: "X", 0x402: "I"}
 #: Classes of ``nodes.ledger`` in a packet's key.
 _ECHO = {1: "request", 2: "reply"}
-_DELIVERY = {0: "fixed", 1: "lowest", 2: "SMI", 4: "NMI", 5: "INIT", 6: "STARTUP", 7: "ExtINT"}
-#: Reasons of the interrupt controller's ``drop``, as its tracepoint numbers them.
-_APIC_DROPS = {
-    first + index: reason
-    for first, reasons in ((0, MSI_DROPS), (16, IPI_DROPS), (32, IOAPIC_DROPS))
-    for index, reason in enumerate(reasons)
-}
+_APIC_DROPS = {number: reason for reason, number in DROP_NUMBERS.items()}
 
 
 class Names(NamedTuple):
@@ -202,6 +197,7 @@ CPU_ROWS: dict[str, Row] = {
     "dst_free": _ours("net", "dst={dst} refcnt={b}"),
     "sys_sendmsg": _ours("packet", "{echo} socket={b}"),
     "ip_output": _ours("packet", "{echo} dev={device}"),
+    "qdisc_enqueue": _ours("packet", "{echo} dev={device}"),
     "neigh_queue": _ours("packet", "{echo} waiting={b}"),
     "tap_transmit": _ours("packet", "{echo} dev={device}"),
     "bond_xmit": _ours("packet", "{echo} slave={device}"),
@@ -230,7 +226,6 @@ NIC_ROWS: dict[str, Row] = {
     "rx_dma": _ours(
         "dma", "{echo} queue={ring_queue} descriptor={ring_entry} rss_hash={context:#010x}"
     ),
-    "cause": _ours("msi", "EICR vector={a} send={b}"),
     "msi": _ours("msi", "vector={context} address={a:#010x} data={b:#06x} {message}"),
     "msi_pending": _ours("msi", "vector={a} masked"),
     "mmio_write": _ours("mmio", "{own_register}={b:#010x}{own_fields}"),
@@ -244,6 +239,11 @@ APIC_ROWS: dict[str, Row] = {
     "route": _ours("msi", "vector={routed:#04x} mode={routed_mode} cpu={b:03d}"),
     "ipi": _ours("msi", "cpu={context:03d} ICR={a:#018x}", name="icr"),
     "drop": _ours("msi", "reason={apic_reason}"),
+    "intx": _ours("msi", "source={source} pin=INT{intx} asserted={b}"),
+    "eoi": _ours("msi", "cpu={context:03d} vector={a:#04x}"),
+    "ioapic_write": _ours("mmio", "cpu={context:03d} offset={a:#04x} value={b:#010x}"),
+    "ioapic_read": _ours("mmio", "cpu={context:03d} offset={a:#04x} value={b:#010x}"),
+    "slot": _ours("mmio", "slot={slot} {slot_state} SltSta={b:#06x}"),
     "fault": _ours("fault", "{fault} {broken}"),
 }
 LAN_ROWS: dict[str, Row] = {
@@ -259,7 +259,7 @@ LAN_ROWS: dict[str, Row] = {
         "cable": "port={b} in={a}",
         "learn": "address={a:012x} port={b}",
     }.items()
-}
+} | {"fault": _ours("fault", "{fault} {broken} port={context}")}
 
 
 class Shown(NamedTuple):
@@ -397,10 +397,16 @@ def _fields(offset: int, value: int) -> str:
     return f" ({shown})" if shown else ""
 
 
+_GUEST = {1: "MSI", 2: "MSI-X"}
+
+
 def _message(address: int, data: int) -> str:
-    """An interrupt message as its receiver reads it (SDM volume 3, MSI)."""
+    """An interrupt message as its receiver reads it (SDM volume 3, MSI). A guest's has no address
+    here: the vector is an eventfd (``nodes.nic.guestmsi``)."""
+    if address in _GUEST:
+        return f"({_GUEST[address]} eventfd of the guest)"
     logical = "logical" if address & 4 else "physical"
-    mode = _DELIVERY.get(data >> 8 & 7, "reserved")
+    mode = MODE_NAMES.get(data >> 8 & 7, "reserved")
     return f"({mode} {data & 0xFF:#04x} to {logical} {address >> 12 & 0xFF:#04x})"
 
 
@@ -484,6 +490,9 @@ _PARTS: dict[str, Callable[[Record, Names], object]] = {
     "fault": lambda r, n: _fault(r.a),
     "met_fault": lambda r, n: _fault(r.context),
     "broken": lambda r, n: "broken" if r.b else "mended",
+    "intx": lambda r, n: "ABCD"[r.a - 1 & 3],
+    "slot": lambda r, n: (r.context & 0xFF) + 1,
+    "slot_state": lambda r, n: f"card={r.a & 1} link={r.a >> 1 & 1} power={r.a >> 2 & 1}",
     "apic_reason": lambda r, n: _APIC_DROPS.get(r.a, r.a),
     "written_register": lambda r, n: name_of(r.b >> 32),
     "value": lambda r, n: f"{_low(r.b):#010x}",

@@ -42,14 +42,16 @@ from bus.links import listen
 from bus.process import EXIT_FAULT, Plan, run
 from bus.ram import Layout
 from bus.simulation import Place
+from bus.wires import WirePlan
 from orchestrator.rundir import RunDir, remove_tree, short_directory
 
 START, REAP = "start", "reap"
 PACKET_BYTES_MAX = 1 << 20
 #: How long the answer to a request may take, and the end of the server.
 GUARD_S = 30.0
-#: RAM file in the run directory.
+#: RAM file in the run directory; the socket where other machines join the LAN.
 RAM_FILE = "ram"
+DOOR = "join"
 
 #: The server runs without ``site``: it needs no more than its parent's path.
 _BOOT = "import sys; sys.path[:] = {path!r}; from orchestrator.launch import serve; serve({args})"
@@ -57,6 +59,14 @@ _BOOT = "import sys; sys.path[:] = {path!r}; from orchestrator.launch import ser
 
 class LaunchError(Exception):
     """Processes could not be started; the text says why."""
+
+
+class Outside(NamedTuple):
+    """Wires of one node to what is no part of the machine: see ``bus.wires``."""
+
+    node: str
+    join: str = ""  # run directory of the machine that this one joins
+    tap_fd: int = -1
 
 
 class Charter(NamedTuple):
@@ -68,6 +78,7 @@ class Charter(NamedTuple):
     places: Mapping[str, Place]
     seed: str
     control_pid: int
+    outside: Outside | None = None
 
 
 class Order(NamedTuple):
@@ -84,8 +95,12 @@ class Order(NamedTuple):
 class ForkServer:
     """Handle of the running fork server."""
 
-    def __init__(self, rundir: RunDir, preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self, rundir: RunDir, preload: Sequence[str] = (), outside: Outside | None = None
+    ) -> None:
         """Start the server; it imports the modules ``preload`` while the caller goes on."""
+        self._outside = outside
+        tap = (outside.tap_fd,) if outside is not None and outside.tap_fd >= 0 else ()
         self._rundir = rundir
         self.dead = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -100,14 +115,16 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(theirs.fileno(), rundir.lock_fd),
+                pass_fds=(theirs.fileno(), rundir.lock_fd, *tap),
                 start_new_session=True,  # Ctrl-C and a closed terminal are the orchestrator's
             )
 
     def commission(self, layout: Layout, places: Mapping[str, Place], seed: str) -> None:
         """Tell the server what machine it is for; before the first ``start``."""
         rundir = self._rundir
-        charter = Charter(rundir.name, str(rundir.path), layout, places, seed, os.getpid())
+        where = str(rundir.path)
+        outside = self._outside
+        charter = Charter(rundir.name, where, layout, places, seed, os.getpid(), outside)
         try:
             _send(self._socket, charter)
         except OSError as error:
@@ -208,6 +225,9 @@ class _Server:
         _raise_descriptor_limit()
         where = short_directory(Path(charter.directory), lock_fd)
         self._listeners = {name: listen(f"{where}/{name}") for name in charter.places}
+        self._door: socket.socket | None = None
+        if charter.outside is not None:
+            self._door = listen(f"{where}/{DOOR}", socket.SOCK_SEQPACKET)
         gc.collect()
         gc.freeze()  # collections in the children leave the shared pages alone
 
@@ -263,6 +283,7 @@ class _Server:
             listener.close()
         self._socket.close()
         os.close(self._lock_fd)
+        wires = self._wires(order.name)
         faulthandler.enable()
         if order.cpu is not None:
             os.sched_setaffinity(0, {order.cpu})
@@ -277,8 +298,26 @@ class _Server:
                 short_directory(directory, directory_fd),
                 charter.control_pid,
                 f"{charter.seed}/{order.name}/{order.incarnation}",
+                wires,
             )
         )
+
+    def _wires(self, node: str) -> WirePlan | None:
+        """In the child: what leads out of the machine, closed for all but the one node."""
+        outside, door = self._charter.outside, self._door
+        if outside is None or door is None:
+            return None
+        if node != outside.node:
+            door.close()
+            if outside.tap_fd >= 0:
+                os.close(outside.tap_fd)
+            return None
+        path = ""
+        if outside.join:
+            directory = Path(outside.join)
+            fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            path = f"{short_directory(directory, fd)}/{DOOR}"
+        return WirePlan(self._charter.machine, door.detach(), path, outside.tap_fd)
 
     def _bury(self) -> None:
         """Kill what lives, remove what lies about."""

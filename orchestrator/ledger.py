@@ -11,7 +11,9 @@ The books are then compared:
   difference, and that difference *is* the named loss ``lost: killed NODE``;
 * for each class of packets, and for interrupts, sources must equal ends.
 
-Echo requests go from sockets to the gateway, replies from the gateway to sockets. The switch may
+Echo requests go from sockets to the gateway, replies from the gateway to sockets, or both ways
+between machines: each has its own books, what came from and went to others is named there. The
+switch may
 flood a frame whose destination it has not learned; the copies are a source, and end at a filter.
 """
 
@@ -27,7 +29,7 @@ from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, PORTS
 from nodes.ledger import OTHER, REPLY, REQUEST
-from nodes.machine import APIC, CLASSES, LAN
+from nodes.machine import APIC, CLASSES, GATEWAY, LAN
 from nodes.nic.page import RX_DROPS, TX_DROPS
 from orchestrator.counts import Counts
 from orchestrator.machine import Machine
@@ -37,6 +39,11 @@ _TX_RESET = DROP_REASONS.index("TX_RING_RESET")
 _RX_RESET = DROP_REASONS.index("RX_RING_RESET")
 _DROP_WORDS = 3 * len(DROP_REASONS)
 
+#: What enters the switch, and where it goes; frames that wait in its cables are a gauge.
+_LAN_SOURCES = ("frames_in", "fault_dup", "slow_sent")
+_LAN_ENDS = ("frames_out", "fault_held", "slow_taken", *IN_DROPS)
+#: Why frames may lie in a ring when all has settled.
+UNTOLD = "waiting: fault lose-msi, nobody polls"
 #: Faults that leave descriptors where they are.
 _STILL = ("hang", "no-dma")
 _SETTLE_NS = 50_000_000
@@ -184,7 +191,7 @@ def may_differ(counts: Counts, edge: Edge) -> str:
         if fault := _standing_still(counts, node):
             return f"waiting: fault {fault} of {node}"
         if edge.name == _polled(node) and _untold(counts, node):
-            return "waiting: fault lose-msi, nobody polls"
+            return UNTOLD
     return ""
 
 
@@ -194,9 +201,19 @@ def _polled(nic: str) -> str:
 
 
 def _untold(counts: Counts, nic: str) -> bool:
-    """Were interrupt messages lost by a fault? Then frames may lie in the ring until the driver
-    looks by itself."""
-    return any(counts.get(node, "msi_lost_fault") for node in (nic, APIC))
+    """Do the frames that are missing lie in the rings, because a fault lost the interrupt message
+    that would have told? All of them, and no others: they are counted there."""
+    known = [node for node in (nic, APIC) if node in counts.settings.node_names]
+    if not any(counts.get(node, "msi_lost_fault") for node in known):
+        return False
+    number = counts.settings.nic_names.index(nic)
+    missing = sum(_not_polled(counts, nic, number, kind) for kind in (OTHER, REQUEST, REPLY))
+    return missing == counts.in_rings(nic)
+
+
+def _not_polled(counts: Counts, nic: str, number: int, kind: int) -> int:
+    written = counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind)
+    return written - _over_cpus(counts, "rx_polled", 3 * number + kind)
 
 
 def _standing_still(counts: Counts, node: str) -> str:
@@ -262,13 +279,8 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
         name = CLASSES[kind]
         for number, nic in enumerate(settings.nic_names):
             at = 3 * number + kind
-            yield Edge(
-                f"cpus -> {nic} (descriptors)",
-                (nic, *cpus),
-                name,
-                _over_cpus(counts, "tx_posted", at) - _ring_drops(counts, _TX_RESET, number, kind),
-                counts.get(nic, "tx_fetched", kind),
-            )
+            if not settings.guest:
+                yield from _ring_edges(counts, nic, kind)
             yield Edge(
                 f"{nic} -> lan",
                 (nic, LAN),
@@ -287,13 +299,8 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
                 - counts.get(LAN, "lost_full", at),
                 counts.get(nic, "rx_frames_in", kind),
             )
-            yield Edge(
-                _polled(nic),
-                (nic, *cpus),
-                name,
-                counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
-                _over_cpus(counts, "rx_polled", at),
-            )
+        if settings.guest:
+            continue
         yield Edge(
             "cpu -> cpu",
             cpus,
@@ -301,6 +308,27 @@ def _packet_edges(counts: Counts) -> Iterator[Edge]:
             _over_cpus(counts, "handover_out", kind),
             _over_cpus(counts, "handover_in", kind),
         )
+
+
+def _ring_edges(counts: Counts, nic: str, kind: int) -> Iterator[Edge]:
+    """What goes through the rings of a NIC, between it and the CPUs."""
+    number = counts.settings.nic_names.index(nic)
+    at = 3 * number + kind
+    nodes = (nic, *counts.settings.cpu_names)
+    yield Edge(
+        f"cpus -> {nic} (descriptors)",
+        nodes,
+        CLASSES[kind],
+        _over_cpus(counts, "tx_posted", at) - _ring_drops(counts, _TX_RESET, number, kind),
+        counts.get(nic, "tx_fetched", kind),
+    )
+    yield Edge(
+        _polled(nic),
+        nodes,
+        CLASSES[kind],
+        counts.get(nic, "rx_dma", kind) - _ring_drops(counts, _RX_RESET, number, kind),
+        _over_cpus(counts, "rx_polled", at),
+    )
 
 
 def _packets_within(counts: Counts) -> Iterator[Edge]:
@@ -329,9 +357,12 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             "within lan (switch)",
             (LAN,),
             name,
-            _over_ports(counts, "frames_in", kind) + counts.get(LAN, "flood_copies", kind),
-            sum(_over_ports(counts, end, kind) for end in ("frames_out", *IN_DROPS)),
+            sum(_over_ports(counts, source, kind) for source in _LAN_SOURCES)
+            + counts.get(LAN, "flood_copies", kind),
+            sum(_over_ports(counts, end, kind) for end in _LAN_ENDS),
         )
+        if counts.settings.lan.uplink:
+            continue  # what is behind the last port is another machine's
         yield Edge(
             "within lan (gateway)",
             (LAN,),
@@ -339,6 +370,25 @@ def _packets_within(counts: Counts) -> Iterator[Edge]:
             counts.get(LAN, "frames_out", 3 * GATEWAY_PORT + kind),
             sum(counts.get(LAN, end, kind) for end in ("gw_answered", *GW_DROPS)),
         )
+
+
+def _outside(counts: Counts, book: Account, kind: int) -> None:
+    """Frames that came from other machines and went there, by guests' ports and the uplink."""
+    settings = counts.settings
+    ports = [*range(len(settings.nics), GATEWAY_PORT)]
+    for port in (*ports, GATEWAY_PORT) if settings.lan.uplink else ports:
+        at = 3 * port + kind
+        book.source("from outside", counts.get(LAN, "frames_in", at))
+        lost = counts.get(LAN, "lost_dead", at) + counts.get(LAN, "lost_full", at)
+        book.end("to outside", counts.get(LAN, "frames_out", at) - lost)
+
+
+def _guest(counts: Counts, book: Account, kind: int) -> None:
+    """A guest keeps books of its own: its memory is where our packets begin and end."""
+    if counts.settings.guest:
+        for nic in counts.settings.nic_names:
+            book.source("sent by the guest", counts.get(nic, "tx_fetched", kind))
+            book.end("in the guest's memory", counts.get(nic, "rx_dma", kind))
 
 
 def _killed_cpus(counts: Counts) -> list[str]:
@@ -349,7 +399,7 @@ def _within_cpu(counts: Counts, cpu: str, kind: int) -> Edge:
     """What a CPU that was killed had taken from a ring, and not yet given to anybody. Of the living
     the books of all CPUs together say it: what rests in one has no end there."""
     ports = range(len(counts.settings.nics))
-    entered = ("handover_in", "icmp_sent", "icmp_generated")
+    entered = ("handover_in", "icmp_sent", "icmp_generated", "bond_copies")
     left = ("handover_out", "delivered")
     drops = sum(
         _cpu_drops(counts, cpu, reason, device, kind)
@@ -373,7 +423,12 @@ def _requests(counts: Counts, edges: list[Edge]) -> Account:
     book = Account()
     book.source("sent", _over_cpus(counts, "icmp_sent", REQUEST))
     book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REQUEST))
+    book.source("sent by gateway", counts.get(LAN, "gw_generated", REQUEST))
+    book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REQUEST))
     book.source("flood copies", counts.get(LAN, "flood_copies", REQUEST))
+    book.source("bond copies", _over_cpus(counts, "bond_copies", REQUEST))
+    _outside(counts, book, REQUEST)
+    _guest(counts, book, REQUEST)
     book.end("answered", counts.get(LAN, "gw_answered", REQUEST))
     book.end("delivered", _over_cpus(counts, "delivered", REQUEST))
     _named_ends(counts, book, REQUEST)
@@ -385,7 +440,11 @@ def _replies(counts: Counts, edges: list[Edge]) -> Account:
     book = Account()
     book.source("sent by gateway", counts.get(LAN, "gw_generated", REPLY))
     book.source("sent by kernel", _over_cpus(counts, "icmp_generated", REPLY))
+    book.source("doubled: fault dup", _over_ports(counts, "fault_dup", REPLY))
     book.source("flood copies", counts.get(LAN, "flood_copies", REPLY))
+    book.source("bond copies", _over_cpus(counts, "bond_copies", REPLY))
+    _outside(counts, book, REPLY)
+    _guest(counts, book, REPLY)
     book.end("delivered", _over_cpus(counts, "delivered", REPLY))
     book.end("gw_answered", counts.get(LAN, "gw_answered", REPLY))
     _named_ends(counts, book, REPLY)
@@ -401,15 +460,20 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
             where = f"{cpu} {settings.nic_names[device - 1]}" if device else cpu
             for number, reason in enumerate(DROP_REASONS):
                 book.end(f"{where} {reason}", _cpu_drops(counts, cpu, number, device, kind))
+        book.end(f"{cpu} waits in a queue", counts.now(cpu, "qdisc_waiting", kind))
+        book.end(f"lost: killed {cpu}", counts.left(cpu, "qdisc_waiting", kind))
     for nic in settings.nic_names:
         for name in (*TX_DROPS, *RX_DROPS, "tx_lost_peer_dead", "tx_lost_peer_full"):
             book.end(f"{nic} {name}", counts.get(nic, name, kind))
         book.end(f"{nic} rx_buffered", counts.now(nic, "rx_buffered", kind))
         book.end(f"lost: killed {nic}", counts.left(nic, "rx_buffered", kind))
-    ports = [*enumerate(settings.nic_names), (GATEWAY_PORT, "gateway")]
+    guests = [(port, f"port {port + 1}") for port in range(len(settings.nics), GATEWAY_PORT)]
+    ports = [*enumerate(settings.nic_names), *guests, (GATEWAY_PORT, GATEWAY)]
     for port, name in ports:
         for reason in (*IN_DROPS, "lost_dead", "lost_full"):
             book.end(f"lan {reason} ({name})", counts.get(LAN, reason, 3 * port + kind))
+        book.end(f"lan fault_held ({name})", counts.now(LAN, "fault_held", 3 * port + kind))
+        book.end(f"lost: killed {LAN}", counts.left(LAN, "fault_held", 3 * port + kind))
     for reason in GW_DROPS:
         book.end(f"lan {reason}", counts.get(LAN, reason, kind))
 
@@ -419,6 +483,8 @@ def _named_ends(counts: Counts, book: Account, kind: int) -> None:
 
 def _interrupt_edges(counts: Counts) -> Iterator[Edge]:
     settings = counts.settings
+    if settings.guest:
+        return  # its eventfds tell nobody here
     for number, nic in enumerate(settings.nic_names):
         yield Edge(
             f"{nic} -> apic",
@@ -475,6 +541,8 @@ def _interrupts_within(counts: Counts) -> Iterator[Edge]:
                 for end in ("msi_out", "msi_merged_pba", "msi_cleared", "msi_pending")
             ),
         )
+    if counts.settings.guest:
+        return
     for what, drops in (("msi", MSI_DROPS), ("ipi", IPI_DROPS)):
         yield Edge(
             f"within {APIC} ({what})",
@@ -500,6 +568,9 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     settings = counts.settings
     cpus: Callable[[str], int] = lambda name: _over_cpus(counts, name, 0)  # noqa: E731
     book.source("MSIs", sum(counts.get(nic, "msi_raised") for nic in settings.nic_names))
+    if settings.guest:
+        _interrupts_of_guest(counts, book)
+        return book
     book.source("MSIs of root ports", counts.total(APIC, "port_msi"))
     book.source("INTx asserted", counts.total(APIC, "intx_in"))
     book.source("level still there", counts.get(APIC, "ioapic_again"))
@@ -521,14 +592,7 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
     book.end("cleared by INIT", cpus("lapic_cleared"))
     for cpu in settings.cpu_names:
         book.end(f"in IRR of {cpu}", counts.bits(cpu, "irr"))
-    for nic in settings.nic_names:
-        book.end("merged while masked", counts.get(nic, "msi_merged_pba"))
-        book.end("cleared while masked", counts.get(nic, "msi_cleared"))
-        book.end("masked", counts.now(nic, "msi_pending"))
-        book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
-        for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
-            book.end(f"{nic} {reason}", counts.get(nic, reason))
-        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
+    _held_by_nics(counts, book)
     for reason in (*MSI_DROPS, *IPI_DROPS, *INTX_ENDS, *IOAPIC_DROPS):
         fault = reason == "msi_lost_fault"
         book.end("lost: fault lose-msi" if fault else f"apic {reason}", counts.get(APIC, reason))
@@ -536,3 +600,26 @@ def _interrupts(counts: Counts, edges: list[Edge]) -> Account:
         book.end(f"apic {reason}", counts.total(APIC, reason))
     _end_edges(counts, book, edges, "interrupt")
     return book
+
+
+def _held_by_nics(counts: Counts, book: Account) -> None:
+    """Messages that ended in a NIC, or on the way out of it."""
+    for nic in counts.settings.nic_names:
+        book.end("merged while masked", counts.get(nic, "msi_merged_pba"))
+        book.end("cleared while masked", counts.get(nic, "msi_cleared"))
+        book.end("masked", counts.now(nic, "msi_pending"))
+        book.end(f"lost: killed {nic}", counts.left(nic, "msi_pending"))
+        for reason in ("msi_lost_peer_dead", "msi_lost_peer_full"):
+            book.end(f"{nic} {reason}", counts.get(nic, reason))
+        book.end("lost: fault lose-msi", counts.get(nic, "msi_lost_fault"))
+
+
+def _interrupts_of_guest(counts: Counts, book: Account) -> None:
+    """Messages as far as the eventfds of a guest."""
+    for nic in counts.settings.nic_names:
+        doubled = counts.get(nic, "msi_dup_fault")
+        lost = ("msi_lost_peer_dead", "msi_lost_peer_full", "msi_lost_fault")
+        gone = sum(counts.get(nic, name) for name in lost)
+        book.source("doubled: fault dup-msi", doubled)
+        book.end("told the guest", counts.get(nic, "msi_out") + doubled - gone)
+    _held_by_nics(counts, book)

@@ -42,8 +42,10 @@ class LocalMachine(Machine):
         request, message = self._desk.cable(nic, inserted)
         return self._hand_over(request.node, message, request)
 
-    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
-        request, message = self._desk.fault(node, kind, value, for_ns, on)
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
+    ) -> Request:
+        request, message = self._desk.fault(node, kind, value, for_ns, on, port)
         return self._hand_over(node, message, request)
 
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:

@@ -17,6 +17,8 @@ from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.machine import MachineSettings
 
+#: Where commands of a guest run: this name takes a CPU's place.
+GUEST_PLACE = "guest"
 #: How a NIC ended whose card was pulled.
 CARD_OUT = "card out"
 
@@ -118,8 +120,10 @@ class Machine(ABC):
         """Pull or plug the cable at the switch."""
 
     @abstractmethod
-    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
-        """Break or mend a part of a device; see ``Fault``."""
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
+    ) -> Request:
+        """Break or mend a part of a device, of the switch at one port; see ``Fault``."""
 
     @abstractmethod
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:

@@ -22,19 +22,21 @@ from nodes.machine import MachineSettings
 from orchestrator.errors import OUR_FAULT, BottomhalfError, our_fault
 
 if TYPE_CHECKING:
+    from orchestrator.guest.qemu import GuestPlan
     from orchestrator.processes import ProcessMachine
 
 #: The owner must have said something by then.
 START_TIMEOUT_S = 60.0
 
 
-def start(settings: MachineSettings, config: str) -> dict[str, Any]:
-    """Start the owner of a machine made from ``config``: what it says when it is up."""
+def start(settings: MachineSettings, config: str, guest: GuestPlan | None = None) -> dict[str, Any]:
+    """Start the owner of a machine made from ``config``: what it says when it is up (with a
+    ``guest``: when QEMU has been started)."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _become_owner(settings, config, writer)
+        _become_owner(settings, config, guest, writer)
     os.close(writer)
     os.waitpid(pid, 0)
     said = bytearray()
@@ -53,7 +55,9 @@ def start(settings: MachineSettings, config: str) -> dict[str, Any]:
     return answer
 
 
-def _become_owner(settings: MachineSettings, config: str, writer: int) -> None:
+def _become_owner(
+    settings: MachineSettings, config: str, guest: GuestPlan | None, writer: int
+) -> None:
     """In the child: fork again and never return."""
     try:
         os.setsid()
@@ -65,7 +69,7 @@ def _become_owner(settings: MachineSettings, config: str, writer: int) -> None:
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         try:
-            _own(settings, config, writer)
+            _own(settings, config, guest, writer)
         except BottomhalfError as error:
             _say(writer, {"error": [error.what, error.hint, error.code]})
         except BaseException as error:
@@ -85,14 +89,14 @@ def _say(writer: int, value: dict[str, Any]) -> bool:
     return True
 
 
-def _own(settings: MachineSettings, config: str, writer: int) -> None:
+def _own(settings: MachineSettings, config: str, guest: GuestPlan | None, writer: int) -> None:
     from orchestrator.daemon import ControlServer, serve  # noqa: PLC0415
     from orchestrator.ready import wait_until_ready  # noqa: PLC0415
     from orchestrator.running import CONTROL_SOCKET, SETTINGS_FILE, pack_settings  # noqa: PLC0415
 
     stopped = _Stopped()
     began = time.monotonic()
-    machine = new_machine(settings, config)
+    machine = new_machine(settings, config, guest)
     try:
         launched_ms = (time.monotonic() - began) * 1000
         directory = machine.rundir.path
@@ -101,7 +105,7 @@ def _own(settings: MachineSettings, config: str, writer: int) -> None:
         try:
             machine.watch_fd(server.fileno(), lambda: None)
             machine.watch_fd(stopped.fileno(), lambda: None)
-            ready = wait_until_ready(machine)
+            ready = guest is None and wait_until_ready(machine)
             heard = _say(writer, {
                 "directory": str(directory),
                 "pid": os.getpid(),
@@ -110,14 +114,16 @@ def _own(settings: MachineSettings, config: str, writer: int) -> None:
                 "ready": ready,
             })  # fmt: skip
             if heard:  # a Ctrl-C before that: whoever started us does not want the machine any more
-                serve(machine, server, stopped)
+                serve(machine, server, lambda: stopped() or machine.over)
         finally:
             server.close()
     finally:
         machine.close()
 
 
-def new_machine(settings: MachineSettings, config: str) -> ProcessMachine:
+def new_machine(
+    settings: MachineSettings, config: str, guest: GuestPlan | None = None
+) -> ProcessMachine:
     """Start all processes of a machine; the message when the name is taken or no place is left."""
     from orchestrator.launch import LaunchError  # noqa: PLC0415
     from orchestrator.processes import ProcessMachine  # noqa: PLC0415
@@ -125,6 +131,10 @@ def new_machine(settings: MachineSettings, config: str) -> ProcessMachine:
     from orchestrator.running import already_running  # noqa: PLC0415
 
     try:
+        if guest is not None:
+            from orchestrator.guest.machine import GuestMachine  # noqa: PLC0415
+
+            return GuestMachine(settings, guest, config=config)
         return ProcessMachine(settings, config=config)
     except RunDirError as error:
         if error.running is not None and error.running.pid:

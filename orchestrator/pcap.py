@@ -17,7 +17,8 @@ LINKTYPE_LINUX_SLL2 = 276
 SNAPLEN = 262144
 
 _ARPHRD_ETHER = 1
-_PACKET_HOST, _PACKET_BROADCAST, _PACKET_MULTICAST, _PACKET_OUTGOING = 0, 1, 2, 4
+_PACKET_HOST, _PACKET_BROADCAST, _PACKET_MULTICAST = 0, 1, 2
+_PACKET_OTHERHOST, _PACKET_OUTGOING = 3, 4
 
 
 class PcapWriter:
@@ -77,9 +78,11 @@ def sll2_header(packet: TapPacket) -> bytes:
 
 
 def packet_type(packet: TapPacket) -> int:
-    """``skb->pkt_type`` as far as the frame itself tells."""
+    """``skb->pkt_type``."""
     if packet.outgoing:
         return _PACKET_OUTGOING
+    if packet.other_host:
+        return _PACKET_OTHERHOST
     if packet.data[:6] == b"\xff" * 6:
         return _PACKET_BROADCAST
     return _PACKET_MULTICAST if packet.data[0] & 1 else _PACKET_HOST

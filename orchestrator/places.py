@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from bus.simulation import NodeFactory, Place
-from nodes.machine import APIC, LAN, MachineSettings
+from nodes.machine import APIC, LAN, MachineSettings, vfio_socket
 
 #: What the fork server imports while the orchestrator is still reading its configuration.
 MODULES = ("nodes.cpu.core", "nodes.nic.node", "nodes.apic.node", "nodes.lan.node")
@@ -18,6 +18,8 @@ MODULES = ("nodes.cpu.core", "nodes.nic.node", "nodes.apic.node", "nodes.lan.nod
 
 def places(settings: MachineSettings) -> dict[str, Place]:
     """All nodes of a machine, in the order of ``settings.node_names``."""
+    if settings.guest:
+        return _guest_places(settings)
     from nodes.apic.node import ApicNode  # noqa: PLC0415
     from nodes.cpu.core import CpuNode  # noqa: PLC0415
     from nodes.lan.node import LanNode  # noqa: PLC0415
@@ -33,3 +35,19 @@ def places(settings: MachineSettings) -> dict[str, Place]:
         LAN: partial(LanNode, machine=settings),
     }
     return {name: Place(builders[name], settings.peers(name)) for name in settings.node_names}
+
+
+def _guest_places(settings: MachineSettings) -> dict[str, Place]:
+    """NICs with a port to the guest, and the LAN."""
+    from nodes.lan.node import LanNode  # noqa: PLC0415
+    from nodes.nic.guest import CARD, GuestNicNode  # noqa: PLC0415
+
+    nics = {
+        nic.name: Place(
+            partial(GuestNicNode, machine=settings, nic=nic),
+            settings.peers(nic.name),
+            (vfio_socket(nic.name), CARD),
+        )
+        for nic in settings.nics
+    }
+    return {**nics, LAN: Place(partial(LanNode, machine=settings), settings.peers(LAN))}

@@ -146,6 +146,7 @@ class Player:
         self._jobs: list[Job] = []  # in the background
         self._counts: list[Counts] = []  # at the beginning of each phase
         self._codes: list[int | None] = []  # exit codes of the steps
+        self._figures: list[dict[str, dict[str, int]]] = []  # of the steps' verbs
         self._irqs: dict[str, int] = {}
         #: names of interrupts are wanted even if no step expects anything of them
         self.want_irqs = False
@@ -203,6 +204,7 @@ class Player:
         self._starts.append((name, self.machine.now_ns()))
         self._counts.append(Counts.of(self.machine))
         self._codes.append(code)
+        self._figures.append({})
 
     def _do(self, number: int, step: Step) -> None:
         self._learn_irqs()
@@ -222,6 +224,7 @@ class Player:
                 self._jobs.append(self.machine.spawn(cpu, argv))
             else:
                 self._codes[-1] = drive(session, at_work(session, step))
+                self._figures[-1] = session.figures
         except BottomhalfError as error:
             lines.append(error.text())
             self.played.cut_short = f"step {number} (`{step.text}`): {error.what}"
@@ -347,6 +350,7 @@ class Player:
                     [row for row in self.records if begin <= row[1].time_ns < end],
                     self._codes[number],
                     begin,
+                    self._figures[number],
                 )
             )
         settings = machine.settings

@@ -37,13 +37,14 @@ from bus.links import (
 from bus.messages import Heartbeat, HeartbeatAck, Shutdown
 from bus.ram import COMMON_SCHEMA, Ram
 from bus.simulation import Place
-from nodes.machine import CONTROL, MachineSettings
+from nodes.machine import CONTROL, LAN, MachineSettings
 from orchestrator import places as known_places
-from orchestrator.launch import RAM_FILE, ForkServer, LaunchError, Order
+from orchestrator.launch import RAM_FILE, ForkServer, LaunchError, Order, Outside
 from orchestrator.local import LocalMachine
-from orchestrator.machine import NodeState
-from orchestrator.rundir import RunDir
+from orchestrator.machine import GUEST_PLACE, NodeState
+from orchestrator.rundir import RunDir, running_machines
 from orchestrator.supervise import Process, Supervisor
+from orchestrator.uplink import UPLINK_FILE, Namespace
 
 HEARTBEAT_NS = 500_000_000
 #: A node that owes an answer for longer is shown as silent.
@@ -67,6 +68,11 @@ class ProcessMachine(LocalMachine):
     Raises ``RunDirError`` (a machine of that name runs, no place) or ``LaunchError``."""
 
     runtime = "processes"
+
+    @property
+    def over(self) -> bool:
+        """Has the machine ended by itself? Ours never do."""
+        return False
 
     def __init__(
         self,
@@ -94,13 +100,15 @@ class ProcessMachine(LocalMachine):
         self.rundir = RunDir.create(settings.name, base, settings.memory_bytes)
         self._cleanup.callback(self.rundir.remove)
         try:
-            server = ForkServer(self.rundir, known_places.MODULES if places is None else ())
+            outside = None if places is not None else self._outside(base)
+            preload = known_places.MODULES if places is None else ()
+            server = ForkServer(self.rundir, preload, outside)
             self._cleanup.callback(server.close)
             # The fork server and this process import the nodes side by side.
             self._places = known_places.places(settings) if places is None else places
             self.ram = Ram.create(str(self.rundir.path / RAM_FILE), layout)
             self._cleanup.callback(self.ram.close)
-            self.ram.boot_ns = time.monotonic_ns()
+            self.ram.power_on(time.monotonic_ns(), time.time_ns())
             self._connect()
             self._supervisor = Supervisor(server, tuple(self._places))
             self._supervisor.on_death = self._died
@@ -114,6 +122,21 @@ class ProcessMachine(LocalMachine):
             raise
 
     # -- starting
+
+    def _outside(self, base: Path | None) -> Outside:
+        """The LAN's wires: another machine's switch, or a TAP device in a namespace of its own."""
+        lan = self.settings.lan
+        if lan.uplink == "tap":
+            namespace = Namespace(self.settings.gateway)
+            self._cleanup.callback(namespace.close)
+            (self.rundir.path / UPLINK_FILE).write_text(f"{namespace.pid}\n")
+            return Outside(LAN, tap_fd=namespace.tap_fd)
+        if lan.join:
+            for machine in running_machines(base):
+                if machine.name == lan.join:
+                    return Outside(LAN, join=str(machine.directory))
+            raise LaunchError(f"there is no machine {lan.join} to join")
+        return Outside(LAN)
 
     def _connect(self) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
@@ -346,6 +369,8 @@ class ProcessMachine(LocalMachine):
         )
 
     def _deliver(self, node: str, message: Any) -> str:
+        if node == GUEST_PLACE:
+            return "its guest was started by somebody else: say it inside"
         process = self._supervisor.processes[node]
         if not process.alive:
             return f"{node} is dead ({self.state(node).cause})"

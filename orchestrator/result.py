@@ -9,8 +9,8 @@ from typing import Any
 from nodes.machine import MachineSettings
 from orchestrator.ledger import Ledger
 from orchestrator.machine import NodeState, signal_name
-from orchestrator.phases import ping_totals
-from orchestrator.play import Played
+from orchestrator.phases import Phase, ping_totals
+from orchestrator.play import INTERRUPTED, Played
 
 TRY_NEXT = (
     "bottomhalf up -d                    the same machine, to break by hand",
@@ -83,7 +83,7 @@ def as_text(
     width: int = WIDTH,
 ) -> str:
     """The sentence, the phases, interrupts and softirqs, the ledger, files, what to try next."""
-    parts = [verdict_line(played, ledger), "", _phases(played, width)]
+    parts = [verdict_line(played, ledger), "", phases_text(played.phases, width)]
     for path, text in tables.items():
         parts += [f"{path} (rows that moved)", busy_rows(text, width), ""]
     parts += ["ledger", ledger.text(width), ""]
@@ -116,7 +116,8 @@ def verdict_line(played: Played, ledger: Ledger) -> str:
     return f"{head} ({world}): {lost}{longest}."
 
 
-def _phases(played: Played, width: int) -> str:
+def phases_text(phases: Sequence[Phase], width: int) -> str:
+    """The table of phases, and the kernel lines that ended gaps."""
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -127,7 +128,7 @@ def _phases(played: Played, width: int) -> str:
     for column in ("sent", "received", "lost", "gap ms"):
         table.add_column(column, justify="right")
     table.add_column("active", justify="left")
-    for phase in played.phases:
+    for phase in phases:
         table.add_row(
             f"{phase.start_ms / 1000:.1f}",
             phase.name,
@@ -140,7 +141,7 @@ def _phases(played: Played, width: int) -> str:
     sink = io.StringIO()
     Console(file=sink, width=width, color_system=None, highlight=False).print(table)
     text = "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
-    for phase in played.phases:
+    for phase in phases:
         if phase.cause:
             text += f"{phase.name}: ended by\n  {phase.cause}\n"
     return text
@@ -184,9 +185,10 @@ def failures(played: Played, ledger: Ledger, directory: str = "") -> list[str]:
         lines.append(f"FAILED {name} step {verdict.step}: {verdict.text}")
         if verdict.cause:
             lines.append(f"  ended by {verdict.cause}")
-    if played.cut_short:
+    interrupted = played.cut_short == INTERRUPTED  # by Ctrl-C: something may be on its way
+    if played.cut_short and not interrupted:
         lines.append(f"FAILED {name}: {played.cut_short}")
-    if not ledger.balanced:
+    if not ledger.balanced and not interrupted:
         lines.extend(f"FAILED {name} ledger: {fault}" for fault in ledger.faults)
     if lines and directory:
         lines.append(f"  report: {directory}")

@@ -10,7 +10,15 @@ from typing import Any
 
 import msgpack
 
-from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
+from nodes.machine import (
+    BondSettings,
+    ChannelSettings,
+    GatewaySettings,
+    LanSettings,
+    MachineSettings,
+    NicSettings,
+    PortSettings,
+)
 from orchestrator.client import RemoteMachine
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.launch import RAM_FILE
@@ -24,8 +32,9 @@ NOTHING_RUNS = BottomhalfError(
 )
 
 
-def find(name: str | None) -> RunningMachine:
-    """The machine called ``name``, or the only one that runs."""
+def find(name: str | None, host: str = "") -> RunningMachine:
+    """The machine called ``name``, or the only one that runs; ``host``: who behind its switch is
+    meant, for the hint."""
     machines = running_machines()
     names = [machine.name for machine in machines]
     if name is not None:
@@ -41,18 +50,20 @@ def find(name: str | None) -> RunningMachine:
     served = [machine for machine in machines if (machine.directory / CONTROL_SOCKET).exists()]
     if not served:
         raise NOTHING_RUNS
+    behind = f"/{host}" if host else ""
     if len(served) > 1:
         raise BottomhalfError(
             f"{len(served)} machines are running: which one?",
-            f"bottomhalf --on {served[0].name} ...     running: {words(m.name for m in served)}",
+            f"bottomhalf --on {served[0].name}{behind} ...     "
+            f"running: {words(m.name for m in served)}",
         )
     return served[0]
 
 
 @contextmanager
-def connect(name: str | None) -> Iterator[RemoteMachine]:
+def connect(name: str | None, host: str = "") -> Iterator[RemoteMachine]:
     """A connection to a running machine; the machine stays when it is closed."""
-    found = find(name)
+    found = find(name, host)
     machine = open_machine(found.directory, found.name)
     try:
         yield machine
@@ -70,6 +81,19 @@ def open_machine(directory: Path, name: str) -> RemoteMachine:
             f"machine {name} is starting or ending, or it belongs to a `run`",
             "bottomhalf doctor shows what runs",
         ) from None
+
+
+def addresses() -> dict[str, str]:
+    """Addresses of the machines that run, by name."""
+    found = {}
+    for machine in running_machines():
+        try:
+            settings = unpack_settings((machine.directory / SETTINGS_FILE).read_bytes())
+        except (OSError, ValueError, TypeError):
+            continue  # it is starting or ending, or belongs to a `run`
+        address = settings.address if settings.bond is None else settings.bond.address
+        found[machine.name] = address.partition("/")[0]
+    return found
 
 
 def age(machine: RunningMachine) -> str:
@@ -108,4 +132,13 @@ def unpack_settings(data: bytes) -> MachineSettings:
     row["nics"] = tuple(NicSettings(*nic) for nic in row["nics"])
     row["bond"] = None if row["bond"] is None else BondSettings(*row["bond"])
     row["gateway"] = GatewaySettings(*row["gateway"])
+    row["lan"] = _lan(*row["lan"])
     return MachineSettings(**row)
+
+
+def _lan(*row: Any) -> LanSettings:
+    lan = LanSettings(*row)
+    return lan._replace(
+        ports=tuple(PortSettings(*port) for port in lan.ports),
+        channels=tuple(ChannelSettings(*channel) for channel in lan.channels),
+    )

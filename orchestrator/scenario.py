@@ -21,6 +21,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +53,14 @@ class Step(NamedTuple):
     cpu: str = ""  # taskset -c N
     background: bool = False  # ... &
     quiet: bool = False
+    in_guest: tuple[Expectation, ...] = ()  # of a real kernel, each in the place of its namesakes
+    why: str = ""  # ... it is another
+
+    def of_guest(self) -> Step:
+        """The step as a real kernel is judged by it."""
+        other = {expectation.quantity for expectation in self.in_guest}
+        kept = tuple(one for one in self.expect if one.quantity not in other)
+        return self._replace(expect=kept + self.in_guest)
 
 
 class Scenario(NamedTuple):
@@ -97,6 +106,21 @@ class EraTable(_Strict):
     )
 
 
+class RealKernelTable(_Strict):
+    """[step.real_kernel]"""
+
+    expect: str | list[str] = Field(
+        description="of a real kernel in a guest: each in the place of those in `expect` about the "
+        "same quantity",
+        json_schema_extra=_allowed(EXAMPLES),
+    )
+    why: str = Field(
+        min_length=1,
+        description="the reason why a real kernel needs another bound than the emulated machine",
+        json_schema_extra=_allowed("a sentence"),
+    )
+
+
 class StepTable(_Strict):
     """[[step]]"""
 
@@ -118,6 +142,11 @@ class StepTable(_Strict):
         {},
         description="expectations of single eras",
         json_schema_extra=_allowed('by_era."2.6.18".expect = "..."'),
+    )
+    real_kernel: RealKernelTable | None = Field(
+        None,
+        description="what else is expected of a real kernel (bottomhalf guest run), and why",
+        json_schema_extra=_allowed('real_kernel = { expect = "gap <= 4s", why = "..." }'),
     )
     caption: str = Field("", description="what the screen says meanwhile")
     quiet: bool = Field(False, description="preparation: a lab does not show its events")
@@ -190,13 +219,38 @@ def build(
         name=re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1]),
         title=parsed.title,
         machine=settings,
-        ping=tuple(_split(file, ("ping",), parsed.ping)),
+        ping=_ping(file, parsed.ping, settings),
         cpu=parsed.cpu,
         until_ns=until,
         steps=steps,
         again=shlex.quote(given) + options,
         runtime=parsed.runtime,
     )
+
+
+def _ping(file: TomlFile, text: str, settings: MachineSettings) -> tuple[str, ...]:
+    """The words behind ``ping``, which ping itself has looked at; devices it looks for later."""
+    from nodes.cpu.programs import pingargs  # noqa: PLC0415
+
+    words_of = tuple(_split(file, ("ping",), text))
+    net = SimpleNamespace(device=lambda name: name, addresses=_Anything())
+    nobody: Any = SimpleNamespace(machine=settings._replace(name="m1"), net=net)
+    try:
+        if words_of:
+            pingargs.parse(nobody, ("ping", *words_of))
+    except pingargs.UsageError as error:
+        what = str(error).partition("\n")[0]
+        raise file.error(
+            ("ping",), f"ping = {tomlfile.show(text)}: {what}", 'ping = "-i 0.01 gateway"'
+        ) from None
+    return words_of
+
+
+class _Anything(tuple[bytes, ...]):
+    """Whatever is looked for is there."""
+
+    def __contains__(self, thing: object) -> bool:
+        return True
 
 
 def _check_order(file: TomlFile, steps: Sequence[Step]) -> None:
@@ -226,6 +280,7 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
             raise file.error((*loc, "by_era", era), f"no era {era}", words(PRESETS))
         if era == world.settings.era:
             expected += _listed(besides.expect)
+    other = row.real_kernel
     return Step(
         at_ns=_time(file, (*loc, "at"), row.at) if row.at else None,
         argv=tuple(argv),
@@ -235,6 +290,11 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
         cpu=cpu,
         background=background,
         quiet=row.quiet,
+        in_guest=tuple(
+            _expectation(file, (*loc, "real_kernel", "expect"), text, world)
+            for text in _listed(other.expect if other is not None else [])
+        ),
+        why=other.why if other is not None else "",
     )
 
 
@@ -271,6 +331,10 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
 
         check_words(settings, rest[1:])
     elif verb is not None and verb.layer in ("process", "hardware"):
+        if verb.name in ("cable", "card"):
+            from orchestrator.verbs import hardware  # noqa: PLC0415
+
+            hardware.check_words(verb.name, rest[1:])
         targets: dict[str, list[str]] = dict.fromkeys(("cable", "card"), rest[1:-1])
         targets |= dict.fromkeys(("regs", "ring"), rest[1:2])
         for word in targets.get(verb.name, rest[1:]):

@@ -47,7 +47,7 @@ def stdout(text: str) -> None:
     sys.stdout.flush()
 
 
-def _stderr(text: str) -> None:
+def stderr(text: str) -> None:
     sys.stderr.write(text)
     sys.stderr.flush()
 
@@ -63,7 +63,7 @@ class Session:
 
     machine: Machine
     out: Callable[[str], None] = stdout
-    err: Callable[[str], None] = _stderr
+    err: Callable[[str], None] = stderr
     json: bool = False
     terminal: bool = False  # hints of kernel-layer commands are shown only there
     cpu: str = "cpu0"  # where programs of the emulated machine run
@@ -74,6 +74,8 @@ class Session:
     cwd: str = "/"  # of the emulated machine, where names that begin with no slash are looked up
     pump_ns: int = PUMP_NS  # between two calls of ``tick`` at the most
     width: int = ENDLESS  # columns of the terminal; a pipe has as many as it takes
+    #: what a verb measured, by its name: quantities of steps (``taps.frames``)
+    figures: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def hint(self, text: str) -> None:
         """A word of ours beside a kernel-layer command's own output."""

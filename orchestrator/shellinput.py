@@ -65,7 +65,7 @@ def complete(before: str, word: str, world: World) -> list[str]:
         return _fitting(world.commands, word)
     if words[0] in _PATHS or word.startswith("/"):
         return _paths(word, world)
-    if words[0] == "ping":
+    if words[0] in ("ping", "arping"):
         return _fitting(world.devices if words[-1] == "-I" else world.hosts, word)
     if words[0] == "tcpdump":
         return _fitting([*world.devices, "any"] if words[-1] == "-i" else ["-i"], word)

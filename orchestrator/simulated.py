@@ -13,6 +13,7 @@ from typing import Any
 from bus.simulation import Place, Simulation
 from nodes.machine import APIC, LAN, MachineSettings
 from orchestrator import places as known_places
+from orchestrator.errors import BottomhalfError
 from orchestrator.local import LocalMachine
 from orchestrator.machine import NodeState
 
@@ -60,10 +61,22 @@ class SimulatedMachine(LocalMachine):
         seed: int = 0,
     ) -> None:
         super().__init__(settings, places)
+        if settings.lan.uplink == "tap":
+            raise BottomhalfError(
+                "a TAP uplink needs a machine of processes: a real kernel keeps no virtual time",
+                "bottomhalf up, or run --processes",
+            )
+        if settings.guest:
+            raise BottomhalfError(
+                "a guest cannot be simulated: a virtual machine keeps no virtual time",
+                "bottomhalf up, or run --processes",
+            )
         self._ends: dict[str, tuple[int, int | None, int | None]] = {}
         seats = known_places.places(settings) if places is None else places
         self.simulation = Simulation(settings.layout(), seats, link_latency(settings), seed)
         self.ram = self.simulation.ram
+        #: how time passes; machines on one LAN share it (``orchestrator.joined``)
+        self.run: Callable[[int, Callable[[], bool]], None] = self.simulation.run_until
 
     def now_ns(self) -> int:
         return self.simulation.now_ns
@@ -78,7 +91,7 @@ class SimulatedMachine(LocalMachine):
                 self._file(*said.popleft())
             return stop is not None and stop()
 
-        self.simulation.run_until(until_ns, after_turn)
+        self.run(until_ns, after_turn)
 
     def quiet_until(self) -> int:
         return self.simulation.next_ns()

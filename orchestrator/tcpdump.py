@@ -1,145 +1,134 @@
-"""The verb ``tcpdump``: options and output of tcpdump 4.99 on the taps of the emulated machine."""
+"""The verb ``tcpdump``: options and output of tcpdump 4.99 on the taps of the emulated machine.
+
+What the real one cannot do: ``-i`` more than once (a column for each device says who saw a frame),
+and the switch's ports as devices. Files are pcapng, which has names, directions and nanoseconds;
+one whose name ends in ``.pcap`` is in the classic format.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import BinaryIO, Protocol
 
 from bus.ram import TapPacket
-from orchestrator import faults
+from nodes.machine import LAN, MachineSettings
+from orchestrator import faults, procfiles
 from orchestrator.capture import Tap, TapReader, close_tap, epoch_ns, open_tap
-from orchestrator.errors import OK, BottomhalfError
+from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.packettext import describe
 from orchestrator.pcap import (
     LINKTYPE_ETHERNET,
     LINKTYPE_LINUX_SLL2,
     SNAPLEN,
     PcapWriter,
-    packet_type,
 )
+from orchestrator.pcapfilter import Filter, FilterError, compile_filter
+from orchestrator.pcapng import Interface, PcapngWriter
 from orchestrator.session import Session, Steps, Wait
+from orchestrator.tcpdumpargs import USAGE, Wish, packets_text, parse, refuse
+from orchestrator.tcpdumpread import read_file
+from orchestrator.tcpdumptext import SAME_NS, Columns, Stamps, device_name, line, passes_wish
 
 #: Between two looks at the rings.
 _LOOK_NS = 20_000_000
-_FLAGS = "neptqUlS"
-_VALUES = "icwsB"
-_USAGE = "-i IF [-c N] [-w FILE|-] [-n] [-e] [-t|-tt|-ttt|-tttt] [-p] [-l] [icmp|arp|ip]"
-_DIRECTIONS = {0: "In", 1: "B", 2: "M", 4: "Out"}
-#: Expressions that are modelled: (offset, value) pairs that all must match.
-_FILTERS: dict[str, tuple[tuple[int, bytes], ...]] = {
-    "": (),
-    "arp": ((12, b"\x08\x06"),),
-    "ip": ((12, b"\x08\x00"),),
-    "icmp": ((12, b"\x08\x00"), (23, b"\x01")),
-}
+#: One packet as one session saw it: the session's number on the command line.
+Sighting = tuple[int, TapPacket]
+
+__all__ = ["USAGE", "device_name", "parse", "tcpdump"]
 
 
-@dataclass
-class Wish:
-    """What stood behind the verb."""
+class _Shower(Protocol):
+    """Who takes what was captured."""
 
-    device: str = ""
-    count: int = 0
-    file: str = ""
-    stamps: int = 0  # how many -t
-    link: bool = False
-    promiscuous: bool = True
-    expression: str = ""
+    def show(self, sightings: Sequence[Sighting]) -> None: ...
 
-
-def _refuse(what: str, hint: str = _USAGE) -> BottomhalfError:
-    return BottomhalfError(what, hint, code=1, program="tcpdump")
-
-
-def parse(argv: Sequence[str]) -> Wish:
-    """tcpdump's own options, bundled (``-nne``) or not."""
-    wish = Wish()
-    rest = list(argv)
-    words: list[str] = []
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("-") or word == "-":
-            words.append(word)
-            continue
-        letters = word[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            if letter in _VALUES:
-                value = letters or (rest.pop(0) if rest else "")
-                if not value:
-                    raise _refuse(f"option requires an argument -- '{letter}'")
-                _set(wish, letter, value)
-                break
-            if letter not in _FLAGS:
-                raise _refuse(
-                    f"invalid option -- '{letter}'",
-                    f"modelled: {_USAGE} (docs/limitations.md)",
-                )
-            wish.stamps += letter == "t"
-            wish.link |= letter == "e"
-            wish.promiscuous &= letter != "p"
-    wish.expression = " ".join(words)
-    if wish.expression not in _FILTERS:
-        raise _refuse(
-            f"expression `{wish.expression}` is not modelled",
-            "icmp, arp or ip; or: bottomhalf tcpdump -i IF -w - | tcpdump -r - EXPRESSION",
-        )
-    return wish
-
-
-def _set(wish: Wish, letter: str, value: str) -> None:
-    if letter == "i":
-        wish.device = value
-    elif letter == "w":
-        wish.file = value
-    elif letter == "c":
-        if not value.isdecimal() or not int(value):
-            raise _refuse(f"invalid packet count {value}")
-        wish.count = int(value)
+    def end(self, time_ns: int, received: Sequence[int], lost: int, comment: str) -> None: ...
 
 
 def tcpdump(session: Session, argv: Sequence[str]) -> Steps:
-    """Capture until the count, a signal, or the machine's end."""
+    """Capture until the count, a signal, or the machine's end; or read a file."""
     wish = parse(argv)
     settings = session.machine.settings
-    if not wish.device:
-        wish.device = settings.bond.name if settings.bond else settings.nic_names[0]
-    reader = TapReader(session.machine.ram)
-    tap = yield from open_tap(session, wish.device, wish.promiscuous)
+    if wish.list_devices:
+        code = yield from _list_devices(session)
+        return code
+    if wish.read:
+        return read_file(wish, session.out, session.err, hosts(settings))
+    if settings.guest:
+        _only_ports(settings, wish)
+    if not wish.devices:
+        wish.devices = [settings.bond.name if settings.bond else settings.nic_names[0]]
+    passes = _filter(wish, linktype_of(wish), hosts(settings))
+    taps: list[Tap] = []
+    reader = TapReader(session.machine.ram, SAME_NS if len(wish.devices) > 1 else 0)
     with ExitStack() as files:
-        show = _shower(session, wish, files)
-        _greet(session, wish)
         try:
-            captured, received = yield from _capture(session, wish, tap, reader, show)
+            for device in wish.devices:
+                tap = yield from open_tap(session, device, wish.promiscuous, wish.snaplen)
+                taps.append(tap)
+            shower = _shower(session, wish, files)
+            _greet(session, wish)
+            received = yield from _capture(session, wish, taps, reader, shower, passes)
         finally:
-            yield from close_tap(session, tap)
-    session.err(
-        f"\n{_packets(captured)} captured\n{_packets(received)} received by filter\n"
-        f"{_packets(reader.lost)} dropped by kernel\n"
-    )
-    broken = [
-        f"{node} {fault.text}"
-        for node in settings.node_names
-        for fault in faults.of(session.machine.ram, settings, node)
-    ]
-    if broken:
-        session.hint(f"faults at the end: {', '.join(broken)} (bottomhalf fault list)")
+            for tap in taps:
+                yield from close_tap(session, tap)
+        broken = [
+            f"{node} {fault.text}"
+            for node in faults.names(settings)
+            for fault in faults.of(session.machine.ram, settings, node)
+        ]
+        comment = f"faults at the end: {', '.join(broken)}" if broken else ""
+        with suppress(BrokenPipeError):
+            shower.end(session.machine.now_ns(), received.by_tap, reader.lost, comment)
+    _close(session, wish, received, reader.lost)
+    if comment:
+        session.hint(f"{comment} (bottomhalf fault list)")
     return OK
 
 
-def _packets(count: int) -> str:
-    return f"{count} packet{'' if count == 1 else 's'}"
+def _only_ports(settings: MachineSettings, wish: Wish) -> None:
+    """A guest's devices have their taps in the guest."""
+    wish.devices = wish.devices or [LAN]
+    ports = [LAN, *(f"{LAN}:{number + 1}" for number in range(len(settings.nics)))]
+    for device in wish.devices:
+        if device.partition(":")[0] != LAN:
+            raise BottomhalfError(
+                f"tcpdump: {device} is a device of {settings.name}'s guest",
+                f"ports of the switch: {words(ports)}; or tcpdump inside the guest",
+            )
+
+
+def hosts(settings: MachineSettings) -> dict[str, str]:
+    """Names that the machine's hosts file has."""
+    own = settings.bond.address if settings.bond else settings.address
+    hosts = {settings.name: own.partition("/")[0]}
+    if settings.gateway.addresses:
+        hosts["gateway"] = settings.gateway.addresses[0]
+    return hosts
+
+
+def linktype_of(wish: Wish) -> int:
+    return LINKTYPE_LINUX_SLL2 if wish.devices == ["any"] else LINKTYPE_ETHERNET
+
+
+def _filter(wish: Wish, linktype: int, hosts: dict[str, str]) -> Filter:
+    try:
+        return compile_filter(wish.expression, linktype, hosts)
+    except FilterError as error:
+        raise refuse(*error.args) from None
 
 
 def _greet(session: Session, wish: Wish) -> None:
-    link = "LINUX_SLL2 (Linux cooked v2)" if wish.device == "any" else "EN10MB (Ethernet)"
-    listening = f"listening on {wish.device}, link-type {link}, snapshot length {SNAPLEN} bytes\n"
-    if wish.file or session.json:
+    cooked = linktype_of(wish) == LINKTYPE_LINUX_SLL2
+    link = "LINUX_SLL2 (Linux cooked v2)" if cooked else "EN10MB (Ethernet)"
+    names = ", ".join(wish.devices)
+    listening = (
+        f"listening on {names}, link-type {link}, snapshot length {wish.snaplen or SNAPLEN} bytes\n"
+    )
+    if wish.file or session.json or wish.verbose:
         session.err(f"tcpdump: {listening}")
     else:
         session.err(
@@ -148,65 +137,70 @@ def _greet(session: Session, wish: Wish) -> None:
         )
 
 
+def _close(session: Session, wish: Wish, received: _Received, lost: int) -> None:
+    text = (
+        f"\n{packets_text(received.captured)} captured\n"
+        f"{packets_text(sum(received.by_tap))} received by filter\n"
+        f"{packets_text(lost)} dropped by kernel\n"
+    )
+    if len(wish.devices) > 1:
+        pairs = zip(wish.devices, received.by_tap, strict=True)
+        text += ", ".join(f"{device} {count}" for device, count in pairs) + "\n"
+    session.err(text)
+
+
+class _Received:
+    """What passed the filter, by session, and how many of it were kept."""
+
+    def __init__(self, taps: int) -> None:
+        self.by_tap = [0] * taps
+        self.captured = 0
+
+
 def _capture(
     session: Session,
     wish: Wish,
-    tap: Tap,
+    taps: Sequence[Tap],
     reader: TapReader,
-    show: Callable[[Sequence[TapPacket]], None],
-) -> Generator[Wait, None, tuple[int, int]]:
-    captured = received = 0
+    shower: _Shower,
+    passes: Filter,
+) -> Generator[Wait, None, _Received]:
+    received = _Received(len(taps))
+    cooked = linktype_of(wish) == LINKTYPE_LINUX_SLL2
     ended = False
     while not ended:
         yield from session.sleep(_LOOK_NS)
-        ended = bool(session.signals) or tap.job.done
+        ended = bool(session.signals) or any(tap.done for tap in taps)
         packets = reader.rest() if ended else reader.pull(session.machine.now_ns())
-        wanted = [p for p in packets if p.sessions >> tap.session & 1 and _passes(wish, p)]
-        received += len(wanted)
-        if wish.count and captured + len(wanted) >= wish.count:
-            wanted = wanted[: wish.count - captured]
+        wanted: list[Sighting] = []
+        for packet in packets:
+            for number, tap in enumerate(taps):
+                if tap.wants(packet) and passes_wish(wish, packet, cooked, passes):
+                    wanted.append((number, tap.cut(packet)))
+                    received.by_tap[number] += 1
+        if wish.count and received.captured + len(wanted) >= wish.count:
+            wanted = wanted[: wish.count - received.captured]
             ended = True
-        captured += len(wanted)
+        received.captured += len(wanted)
         if wanted:
-            show(wanted)
-    return captured, received
-
-
-def _passes(wish: Wish, packet: TapPacket) -> bool:
-    return all(
-        packet.data[at : at + len(value)] == value for at, value in _FILTERS[wish.expression]
-    )
+            try:
+                shower.show(wanted)
+            except BrokenPipeError:  # Wireshark was closed
+                ended = True
+    return received
 
 
 # ---------------------------------------------------------------- showing
 
 
-def _shower(
-    session: Session, wish: Wish, files: ExitStack
-) -> Callable[[Sequence[TapPacket]], None]:
-    epoch = epoch_ns(session.machine)
+def _shower(session: Session, wish: Wish, files: ExitStack) -> _Shower:
     if wish.file:
-        file = files.enter_context(_open(wish.file))
-        linktype = LINKTYPE_LINUX_SLL2 if wish.device == "any" else LINKTYPE_ETHERNET
-        writer = PcapWriter(file, epoch, linktype)
-        writer.flush()
-
-        def write(packets: Sequence[TapPacket]) -> None:
-            for packet in packets:
-                writer.write(packet)
-            writer.flush()
-
-        return write
+        return _File(session, wish, files.enter_context(_open(wish.file)))
     if session.json:
-        return lambda packets: session.out(
-            "".join(json.dumps(row(session, epoch, packet)) + "\n" for packet in packets)
-        )
-    stamp = Stamps(wish.stamps, epoch, utc=session.machine.runtime == "simulation")
-
-    def text(packets: Sequence[TapPacket]) -> None:
-        session.out("".join(stamp(p.time_ns) + line(session, wish, p) + "\n" for p in packets))
-
-    return text
+        return _Json(session, wish)
+    if len(wish.devices) > 1:
+        return _SideBySide(session, wish)
+    return _Text(session, wish)
 
 
 @contextmanager
@@ -217,66 +211,151 @@ def _open(name: str) -> Iterator[BinaryIO]:
     try:
         file = open(name, "wb")  # noqa: SIM115
     except OSError as error:
-        raise _refuse(f"{name}: {error.strerror}", "-w FILE, or -w - for a pipe") from None
+        raise refuse(f"{name}: {error.strerror}", "-w FILE, or -w - for a pipe") from None
     with file:
         yield file
 
 
-def line(session: Session, wish: Wish, packet: TapPacket) -> str:
-    """One packet as text, without its time."""
-    if wish.device != "any":
-        return describe(packet.data, packet.length, wish.link)
-    name = device_name(session, packet.ifindex)
-    return f"{name:<5} {_DIRECTIONS[packet_type(packet)]:<3} " + describe(
-        packet.data, packet.length
-    )
+class _File:
+    """-w: pcapng, or the classic format for a name that ends in .pcap."""
+
+    def __init__(self, session: Session, wish: Wish, file: BinaryIO) -> None:
+        epoch, linktype = epoch_ns(session.machine), linktype_of(wish)
+        self._classic: PcapWriter | None = None
+        self._ng: PcapngWriter | None = None
+        if wish.file.endswith(".pcap"):
+            if len(wish.devices) > 1:
+                raise refuse(f"{wish.file}: the classic format has one interface", "-w NAME.pcapng")
+            self._classic = PcapWriter(file, epoch, linktype)
+        else:
+            settings = session.machine.settings
+            self._ng = PcapngWriter(
+                file,
+                [Interface(device, wish.expression) for device in wish.devices],
+                epoch,
+                linktype,
+                f"Linux {settings.era}, emulated by bottomhalf as {settings.name}",
+            )
+        self._file = file
+        file.flush()
+
+    def show(self, sightings: Sequence[Sighting]) -> None:
+        for number, packet in sightings:
+            if self._classic is not None:
+                self._classic.write(packet)
+            elif self._ng is not None:
+                self._ng.write(packet, number)
+        self._file.flush()
+
+    def end(self, time_ns: int, received: Sequence[int], lost: int, comment: str) -> None:
+        if self._ng is not None:
+            self._ng.end(time_ns, received, lost, comment)
+            self._file.flush()
 
 
-def row(session: Session, epoch_ns: int, packet: TapPacket) -> dict[str, object]:
-    """One packet for programs; ``time`` is the pcap's: seconds since 1970."""
-    return {
-        "time": (packet.time_ns + epoch_ns) // 1000 / 1_000_000,
-        "interface": device_name(session, packet.ifindex),
-        "direction": "out" if packet.outgoing else "in",
-        "length": packet.length,
-        "text": describe(packet.data, packet.length),
-    }
+class _Text:
+    """Lines, as tcpdump prints them."""
+
+    def __init__(self, session: Session, wish: Wish) -> None:
+        self._session, self._wish = session, wish
+        utc = session.machine.runtime == "simulation"
+        self._stamp = Stamps(wish.stamps, epoch_ns(session.machine), utc, wish.nano)
+        self._any = wish.devices == ["any"]
+        self._number = 0
+
+    def show(self, sightings: Sequence[Sighting]) -> None:
+        self._session.out("".join(self._line(packet) for _, packet in sightings))
+
+    def _line(self, packet: TapPacket) -> str:
+        self._number += 1
+        head = f"{self._number:5}  " if self._wish.number else ""
+        head += self._stamp(packet.time_ns)
+        name = device_name(self._session.machine.settings, packet.ifindex)
+        return head + line(packet, self._wish, name if self._any else "") + "\n"
+
+    def end(self, time_ns: int, received: Sequence[int], lost: int, comment: str) -> None: ...
 
 
-def device_name(session: Session, ifindex: int) -> str:
-    """Name of a device by its index: lo, the NICs in slot order, then the bond."""
+class _SideBySide:
+    """Several devices: a column for each."""
+
+    def __init__(self, session: Session, wish: Wish) -> None:
+        self._session, self._wish = session, wish
+        utc = session.machine.runtime == "simulation"
+        stamp = Stamps(wish.stamps, epoch_ns(session.machine), utc, wish.nano)
+        self._columns = Columns(wish.devices, stamp)
+
+    def show(self, sightings: Sequence[Sighting]) -> None:
+        self._session.out(self._columns.text(sightings, self._wish))
+
+    def end(self, time_ns: int, received: Sequence[int], lost: int, comment: str) -> None: ...
+
+
+class _Json:
+    """An object a line for programs; ``time`` is the pcap's: seconds since 1970."""
+
+    def __init__(self, session: Session, wish: Wish) -> None:
+        self._session, self._wish = session, wish
+        self._epoch_ns = epoch_ns(session.machine)
+
+    def show(self, sightings: Sequence[Sighting]) -> None:
+        rows = [self._row(self._wish.devices[number], packet) for number, packet in sightings]
+        self._session.out("".join(json.dumps(row) + "\n" for row in rows))
+
+    def _row(self, tap: str, packet: TapPacket) -> dict[str, object]:
+        time_ns = packet.time_ns + self._epoch_ns
+        return {
+            "time": time_ns // 1000 / 1_000_000,
+            "time_ns": time_ns,
+            "interface": device_name(self._session.machine.settings, packet.ifindex),
+            "tap": tap,
+            "direction": "out" if packet.outgoing else "in",
+            "length": packet.length,
+            "text": describe(packet.data, packet.length),
+        }
+
+    def end(self, time_ns: int, received: Sequence[int], lost: int, comment: str) -> None: ...
+
+
+# ---------------------------------------------------------------- -D and -r
+
+_UP, _LOOPBACK, _RUNNING = 0x1, 0x8, 0x40
+
+
+def _list_devices(session: Session) -> Steps:
+    """-D, in libpcap's order: what is up and has a carrier first, by its number."""
     settings = session.machine.settings
-    names = ["lo", *settings.nic_names, *([settings.bond.name] if settings.bond else [])]
-    return names[ifindex - 1] if 0 < ifindex <= len(names) else f"if{ifindex}"
+    if settings.guest:
+        return _number(session, _ports(settings))
+    names = [*settings.nic_names, *([settings.bond.name] if settings.bond else [])]
+    rows: list[tuple[int, str]] = []
+    for name in names:
+        try:
+            flags = int((yield from procfiles.read(session, f"/sys/class/net/{name}/flags")), 16)
+        except (BottomhalfError, ValueError):
+            continue
+        carrier = "1"
+        if flags & _UP:
+            carrier = (yield from procfiles.read(session, f"/sys/class/net/{name}/carrier")).strip()
+        up, running = bool(flags & _UP), bool(flags & _UP) and carrier == "1"
+        states = ["Up"] * up + ["Running"] * running
+        states.append("Connected" if running else "Disconnected")
+        digits = name.lstrip("abcdefghijklmnopqrstuvwxyz")
+        merit = int(digits) if digits.isdecimal() else 0
+        merit += (not up) << 30 | (not running) << 29
+        rows.append((merit, f"{name} [{', '.join(states)}]"))
+    rows.append((1 << 27, "any (Pseudo-device that captures on all interfaces) [Up, Running]"))
+    rows.append((1 << 28, "lo [Up, Running, Loopback]"))
+    rows.sort(key=lambda row: row[0])
+    return _number(session, [text for _, text in rows] + _ports(settings))
 
 
-class Stamps:
-    """The time before a line: none to four (or five) times -t."""
-
-    def __init__(self, kind: int, epoch_ns: int, utc: bool = False) -> None:
-        self._kind = kind
-        self._epoch_ns = epoch_ns
-        self._broken_down = time.gmtime if utc else time.localtime
-        self._before: int | None = None
-        self._first: int | None = None
-
-    def __call__(self, time_ns: int) -> str:
-        if self._kind == 1:
-            return ""
-        seconds, rest = divmod(time_ns + self._epoch_ns, 1_000_000_000)
-        micros = f"{rest // 1000:06d}"
-        if self._kind == 2:
-            return f"{seconds}.{micros} "
-        if self._kind in (3, 5):
-            base = self._before if self._kind == 3 else self._first
-            delta = 0 if base is None else time_ns // 1000 - base // 1000
-            self._before = time_ns
-            self._first = time_ns if self._first is None else self._first
-            return f" {_clock(delta)} "
-        form = "%Y-%m-%d %H:%M:%S" if self._kind == 4 else "%H:%M:%S"
-        return f"{time.strftime(form, self._broken_down(seconds))}.{micros} "
+def _ports(settings: MachineSettings) -> list[str]:
+    """The switch's ports."""
+    texts = [f"lan:{n} (switch port of {nic})" for n, nic in enumerate(settings.nic_names, 1)]
+    return [*texts, "lan:gateway (switch port of the gateway)", "lan (all ports of the switch)"]
 
 
-def _clock(micros: int) -> str:
-    seconds, rest = divmod(micros, 1_000_000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:06d}"
+def _number(session: Session, texts: Sequence[str]) -> int:
+    session.out("".join(f"{number}.{text}\n" for number, text in enumerate(texts, 1)))
+    return OK

@@ -99,7 +99,11 @@ def _locate(text: str) -> dict[Loc, int]:
 
 
 #: Commands that list what is bundled.
-_LISTINGS = {"scenarios": "bottomhalf run --list", "labs": "bottomhalf lab list"}
+_LISTINGS = {
+    "scenarios": "bottomhalf run --list",
+    "labs": "bottomhalf lab list",
+    "guestlabs": "bottomhalf lab list",
+}
 
 
 def is_path(name: str) -> bool:
@@ -186,9 +190,11 @@ def _explain(model: type[BaseModel], file: TomlFile, fault: Any) -> BottomhalfEr
     info = owner.model_fields.get(key)
     if info is None:
         return file.error(loc, f"{where}{loc[-1]}: {fault['msg']}", keys)
+    inside: Loc = ()  # a place inside the key's value: ports.eth0
     while loc and not (isinstance(loc[-1], str) and loc[-1] == key):
-        loc = loc[:-1]
-    return file.error(loc, f"{where}{key} = {show(value)}: allowed is {allowed(info)}", keys)
+        loc, inside = loc[:-1], (loc[-1], *inside)
+    path = ".".join((key, *(part for part in inside if isinstance(part, str))))
+    return file.error(loc, f"{where}{path} = {show(value)}: allowed is {allowed(info)}", keys)
 
 
 def _tables(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
@@ -223,6 +229,8 @@ def allowed(info: FieldInfo) -> str:
     kind = info.annotation
     if get_origin(kind) is list:
         return "a list of strings"
+    if any(hasattr(one, "model_fields") for one in (kind, *get_args(kind))):
+        return "a table"
     return {"str": "a string", "int": "a whole number", "bool": "true or false"}.get(
         getattr(kind, "__name__", ""), str(kind)
     )

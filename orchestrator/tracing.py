@@ -202,6 +202,8 @@ class Listing:
 
     def learn(self) -> Generator[Wait, None, None]:
         """Ask the living CPUs who is who; nobody waits for one that hangs for long."""
+        if not self._cpus:
+            return
         boot = self._cpus[0]
         wanted = [(name, what) for name in self._cpus for what in ("state", "symbols")]
         requests: dict[tuple[str, str], Request] = {}

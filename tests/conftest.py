@@ -11,6 +11,7 @@ finds what the others made of theirs in the cache.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 
@@ -46,3 +47,11 @@ def pytest_collection(session: pytest.Session) -> None:
             importlib.import_module(".".join(module.parts))
         except (Exception, pytest.skip.Exception):
             continue
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A machine is a web of objects that refer to one another: thousands of them come and go beside
+    the tests, which stay. What is collected is young, and not after every 700 objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 5, 5)

@@ -13,7 +13,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 
 from orchestrator import cli
-from orchestrator.errors import guard
+from orchestrator.errors import OUR_FAULT, guard
 from orchestrator.labs import file, page
 
 
@@ -27,7 +27,15 @@ def run(argv: tuple[str, ...]) -> tuple[int, str]:
 
 def rewritten(lab: file.Lab) -> str:
     """The lab's page as it should be."""
-    return page.generated(page.read(lab), lab, lambda argv: run(argv)[1])
+    return page.generated(page.read(lab), lab, _said)
+
+
+def _said(argv: tuple[str, ...]) -> str:
+    """What a page shows of a command; a fault of ours is none of that."""
+    code, text = run(argv)
+    if code == OUR_FAULT:
+        raise RuntimeError(f"{' '.join(argv)}: {text[-500:]}")
+    return text
 
 
 def main(names: list[str]) -> int:

@@ -17,6 +17,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 FIXED, LOWEST, SMI, NMI, INIT, STARTUP, EXTINT = 0, 1, 2, 4, 5, 6, 7
+#: As people read them; the others are reserved.
+MODE_NAMES = {
+    FIXED: "fixed", LOWEST: "lowest", SMI: "SMI", NMI: "NMI", INIT: "INIT", STARTUP: "STARTUP",
+    EXTINT: "ExtINT",
+}  # fmt: skip
 _WINDOW = 0xFEE
 #: Delivery modes that a device's message or an I/O APIC's pin may ask for.
 DELIVERED = (FIXED, LOWEST, SMI, NMI, INIT, EXTINT)

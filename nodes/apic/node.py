@@ -37,7 +37,7 @@ from bus.messages import (
     SlotPower,
     Snapshot,
 )
-from bus.node import IDLE, Inbox, Node, Surroundings
+from bus.node import Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
 from nodes.apic import ipi, msi, trace
@@ -47,15 +47,13 @@ from nodes.apic.ioapic import IoApic
 from nodes.apic.page import (
     APIC_SCHEMA,
     CPUS_MAX,
-    IOAPIC_DROPS,
-    IPI_DROPS,
+    DROP_NUMBERS,
     LAST_ROWS,
-    MSI_DROPS,
     NICS_MAX,
 )
 from nodes.apic.rootports import RootPorts
 from nodes.apic.slots import Outside
-from nodes.faults import NEVER_NS, Faults
+from nodes.faults import Faults
 from nodes.machine import CONTROL, PORTS, MachineSettings
 
 ROUTES_KEPT = 1024
@@ -79,11 +77,7 @@ _IOAPIC_READS = APIC_SCHEMA.index("ioapic_reads")
 _IOAPIC_WRITES = APIC_SCHEMA.index("ioapic_writes")
 _PORT_MSI = APIC_SCHEMA.index("port_msi")
 _PORT_ACCESSES = APIC_SCHEMA.index("port_accesses")
-_DROPS = {
-    name: (APIC_SCHEMA.index(name), first + number)
-    for first, names in ((0, MSI_DROPS), (16, IPI_DROPS), (32, IOAPIC_DROPS))
-    for number, name in enumerate(names)
-}
+_DROPS = {name: (APIC_SCHEMA.index(name), number) for name, number in DROP_NUMBERS.items()}
 _LOST = {True: APIC_SCHEMA.index("lost_dead"), False: APIC_SCHEMA.index("lost_full")}
 _VECTORS = APIC_SCHEMA.index("vectors")
 _LAST_COUNT = APIC_SCHEMA.index("last_count")
@@ -162,14 +156,7 @@ class ApicNode(Node):
             elif kind not in self._handlers or not self._handlers[kind](sender, message):
                 self._words[_UNEXPECTED] += 1
         self.steps = len(inbox)
-        return self._wake_ns()
-
-    def _wake_ns(self) -> int | None:
-        """When a port or the end of a fault wants to be looked at."""
-        until, port = self.faults.until_ns, self.ports.wake_ns
-        if until == NEVER_NS:
-            return IDLE if port is None else port
-        return until if port is None else min(until, port)
+        return self.faults.sooner(self.ports.wake_ns)
 
     # -- MSI
 

@@ -56,6 +56,12 @@ _IOAPIC_DOC = {
     "ioapic_drop_mode": "delivery mode of the entry reserved (3, 6)",
     "ioapic_drop_no_target": "no CPU has that destination",
 }
+#: Number of each in the records of tracepoint ``drop``.
+DROP_NUMBERS = {
+    name: first + number
+    for first, names in ((0, MSI_DROPS), (16, IPI_DROPS), (32, IOAPIC_DROPS))
+    for number, name in enumerate(names)
+}
 #: Where an Assert_INTx ends that sends no message.
 INTX_ENDS = ("intx_repeated", "intx_shared", "ioapic_masked", "ioapic_held")
 _INTX_DOC = {

@@ -8,12 +8,7 @@ TRACEPOINTS = table(
     Tracepoint(0, "msi", "message taken; context = source NIC, a = address, b = data"),
     Tracepoint(1, "route", "vector handed to a CPU; a = vector | mode << 8, b = CPU"),
     Tracepoint(2, "ipi", "ICR written; context = source CPU, a = ICR"),
-    Tracepoint(
-        3,
-        "drop",
-        "reached nobody; a = index in MSI_DROPS, 16 + index in IPI_DROPS, 32 + index in "
-        "IOAPIC_DROPS",
-    ),
+    Tracepoint(3, "drop", "reached nobody; a = number in DROP_NUMBERS"),
     Tracepoint(4, "intx", "virtual wire; context = NIC, a = pin 1 to 4, b = asserted"),
     Tracepoint(5, "eoi", "EOI broadcast; context = CPU, a = vector"),
     Tracepoint(6, "ioapic_write", "context = CPU, a = offset, b = value"),

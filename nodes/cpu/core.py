@@ -68,6 +68,7 @@ from nodes.cpu.lapicregs import LocalApicRegisters
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     admin,
+    arping,
     chcpu,
     ethtool,
     files,
@@ -77,6 +78,7 @@ from nodes.cpu.programs import (  # noqa: F401  (importing registers them)
     ping,
     sleep,
     tcpdump,
+    udpecho,
 )
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import APIC, PORTS, MachineSettings
@@ -278,6 +280,18 @@ class CpuNode(Node):
             cpu.steps = self.steps
             try:
                 op = frame.send(value)
+                if op is None and not checking and not self._nmi_latched:
+                    # boundaries where nothing has come: the same frame goes on
+                    last = min(look_at, budget)
+                    while (
+                        self.steps < last
+                        and not (lapic.intr and cpu.irqs_on)
+                        and lapic.deadline_ns is deadline
+                    ):
+                        self.steps += 1
+                        op = frame.send(None)
+                        if op is not None:
+                            break
             except StopIteration as end:
                 value = None
                 if stack:

@@ -10,6 +10,8 @@ LATENCY_BUCKETS = 32
 #: Rules and policies of ip_tables that can be counted.
 NF_SLOTS = 40
 RUN_QUEUE_ROWS = 6
+#: bytes packets drops requeues, backlog in bytes and packets
+QDISC_WORDS = 6
 #: Rows of worker pools: normal, highpri, unbound, and those hosted for a CPU that is offline.
 WQ_POOLS = 8
 #: Rows of workers that run a work, and of delayed works on a timer.
@@ -31,8 +33,23 @@ DROP_REASONS = (
     "NEIGH_FAILED", "NEIGH_QUEUEFULL", "DEV_READY", "BOND_NO_SLAVE", "BOND_INACTIVE",
     "QDISC_DROP", "TX_RING_RESET", "OTHERHOST", "UNHANDLED_PROTO", "IP_INHDR", "IP_CSUM",
     "PKT_TOO_SMALL", "IP_NOROUTE", "ICMP_CSUM", "NO_SOCKET", "SOCKET_RCVBUFF", "CPU_BACKLOG",
-    "NETFILTER_DROP", "HANDOVER_FULL", "RX_RING_RESET", "NOT_SPECIFIED",
+    "NETFILTER_DROP", "HANDOVER_FULL", "RX_RING_RESET", "NOT_SPECIFIED", "FRAG_REASM_TIMEOUT",
+    "DUP_FRAG", "NOMEM", "IP_NOPROTO", "UDP_CSUM",
 )  # fmt: skip
+
+#: Counters of /proc/net/snmp that are kept: the protocol, then the name in its line. What other
+#: words of the page know already (what was sent) is not counted a second time.
+SNMP = (
+    "Ip InReceives", "Ip InHdrErrors", "Ip InAddrErrors", "Ip InUnknownProtos", "Ip InDelivers",
+    "Ip OutNoRoutes", "Ip ReasmTimeout", "Ip ReasmReqds", "Ip ReasmOKs", "Ip ReasmFails",
+    "Ip FragOKs", "Ip FragFails", "Ip FragCreates",
+    "Icmp InErrors", "Icmp InCsumErrors", "Icmp OutErrors", "Icmp OutRateLimitGlobal",
+    "Icmp OutRateLimitHost",
+    "Udp InDatagrams", "Udp NoPorts", "Udp InErrors", "Udp OutDatagrams", "Udp RcvbufErrors",
+    "Udp InCsumErrors",
+)  # fmt: skip
+#: ICMP types that are counted one by one.
+ICMP_TYPES = 19
 
 CPU_SCHEMA = Schema(
     (
@@ -142,6 +159,7 @@ CPU_SCHEMA = Schema(
         Field("icmp_sent", "given to the network stack by sockets of this CPU", 3),
         Field("icmp_generated", "made by the kernel itself", 3),
         Field("delivered", "queued on the socket that wanted it", 3),
+        Field("bond_copies", "further copies for further slaves of a bond", 3),
         Field("handover_out", "skbs given to another CPU, further copies not counted", 3),
         Field("handover_in", "skbs taken from another CPU, likewise", 3),
         Field("tx_posted", "by NIC: descriptors handed to the NIC", 3 * NICS_MAX),
@@ -152,6 +170,12 @@ CPU_SCHEMA = Schema(
         Field("rx_dropped", "by device, as for drops", NICS_MAX + 1),
         Field("sock_dups", "further copies for further sockets", 3),
         Field("nf_counters", "by slot of ip_tables: packets, bytes", 2 * NF_SLOTS),
+        Field("snmp", "by SNMP", len(SNMP)),
+        Field("icmp_in", "messages received, by type; the last: any above", ICMP_TYPES + 1),
+        Field("icmp_errors_out", "error messages sent, by type", ICMP_TYPES),
+        Field("qdisc", "by device, as for drops: sent bytes and packets, drops, requeues, backlog"
+              " in bytes and packets", QDISC_WORDS * (NICS_MAX + 1)),
+        Field("qdisc_waiting", "packets that wait in queueing disciplines, by class", 3),
         # routes and their dst entries
         Field("dev_refcnt", "references of dst entries, by device as for drops; the last: lo",
               NICS_MAX + 2),
@@ -174,6 +198,11 @@ CPU_SCHEMA = Schema(
         Field("bond_next_mii_ns", "clock of the next MII look"),
         Field("bond_slave_link", "by NIC: 1 + BOND_LINK_ value; 0 not a slave", NICS_MAX),
         Field("bond_failures", "by NIC: link_failure_count", NICS_MAX),
+        # what each CPU saw of a slave, in jiffies; the ARP monitor takes the latest of all CPUs
+        Field("slave_last_rx", "by NIC: last frame that counts for the ARP monitor", NICS_MAX),
+        Field("slave_last_tx", "by NIC: trans_start", NICS_MAX),
+        Field("slave_target_last_rx", "by NIC, then by ARP target", 16 * NICS_MAX),
+        Field("slave_last_link_up", "by NIC: jiffies at which it came up or active", NICS_MAX),
         # the last ping started on this CPU
         Field("ping_running", ""),
         Field("ping_sent", ""),

@@ -1,64 +1,62 @@
 """The LAN: a switch with a port for each NIC, a cable in each port, and a gateway behind the last.
 
-A port has a link while its cable is in and light comes from the NIC (``LinkState``); a NIC that
-dies stops sending light. The switch itself always sends light into a cable that is in. Cables are
-pulled and plugged by ``Cable`` messages of the orchestrator; a frame that is on its way then ends
-at the switch, by name.
+A port has a link while its cable is in, it is not shut, and light comes from the NIC
+(``LinkState``); a NIC that dies stops sending light. The switch itself always sends light into a
+cable that is in. Cables are pulled and plugged by ``Cable`` messages of the orchestrator; a frame
+that is on its way then ends at the switch, by name. ``Fault`` messages break ports and cables
+(``nodes.lan.cable``). All this is here; the way of a frame is ``nodes.lan.forwarding``.
 
-Left out: link faults (loss, delay), further machines, the uplink.
+Behind the last port there is the node's own gateway (``nodes.lan.host``), or an *uplink*: a frame's
+way out of the machine, to a kernel's TAP device or to the switch of another machine. A machine
+whose switch joined ours is a guest: its cable is in a port that no NIC needs. Both are peers on the
+bus with names that begin with ``@``, and the runtime carries their frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgpack
 
+from bus.faults import KINDS, LACP_WRONG, PORT, ROW_WORDS, ROWS
 from bus.messages import (
+    BadFrame,
     Cable,
     EthFrame,
+    Fault,
     LinkState,
     PeerBack,
     PeerLost,
     PeerSilent,
     Reply,
+    Signal,
     Snapshot,
+    Spawn,
 )
 from bus.node import IDLE, Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
+from nodes.faults import NEVER_NS, Faults
 from nodes.lan import trace
-from nodes.lan.gateway import ARP_ANSWER, Gateway
-from nodes.lan.page import (
-    GATEWAY_PORT,
-    GW_DROPS,
-    IN_DROPS,
-    LAN_SCHEMA,
-    NICS_MAX,
-    PORTS,
-)
-from nodes.lan.switch import MacTable
-from nodes.ledger import classify, packet_key
-from nodes.machine import MachineSettings
+from nodes.lan.cable import DOWN, FaultyCable
+from nodes.lan.forwarding import Forwarding
+from nodes.lan.page import GATEWAY_PORT, LAN_SCHEMA, NICS_MAX, PORTS
+from nodes.lan.snapshot import SNAPSHOTS
+from nodes.ledger import classify
+from nodes.machine import CONTROL, GATEWAY, OUTSIDE, UPLINK, MachineSettings
 
 SPEED_MBPS = 10000
-MIN_FRAME = 60
-_RESERVED = bytes.fromhex("0180c20000")
+
+_LACP = KINDS["lacp"].number
 
 _CABLE = LAN_SCHEMA.index("cable")
 _LIGHT = LAN_SCHEMA.index("light")
 _LINK = LAN_SCHEMA.index("link")
 _LINK_CHANGES = LAN_SCHEMA.index("link_changes")
-_IN = LAN_SCHEMA.index("frames_in")
-_OUT = LAN_SCHEMA.index("frames_out")
-_COPIES = LAN_SCHEMA.index("flood_copies")
-_FLOODED = LAN_SCHEMA.index("flooded")
-_ANSWERED = LAN_SCHEMA.index("gw_answered")
-_GENERATED = LAN_SCHEMA.index("gw_generated")
+_FAULTS = LAN_SCHEMA.index("faults")
 _UNEXPECTED = LAN_SCHEMA.index("unexpected")
-_IN_DROP = {name: (LAN_SCHEMA.index(name), i) for i, name in enumerate(IN_DROPS)}
-_GW_DROP = {name: (LAN_SCHEMA.index(name), i) for i, name in enumerate(GW_DROPS)}
 _LOST = {True: LAN_SCHEMA.index("lost_dead"), False: LAN_SCHEMA.index("lost_full")}
 
 
@@ -70,39 +68,63 @@ class LanNode(Node):
         if len(machine.nics) > NICS_MAX:
             raise ValueError(f"{len(machine.nics)} NICs; the switch has {NICS_MAX} ports for them")
         self.page = self.ram.page(self.name, LAN_SCHEMA)
-        self._words = self.page.words
+        words = self._words = self.page.words
         self._recorder = Recorder(self.ram.recorder_words(self.name))
-        self._trace = 0
-        self._now_ns = self.clock()
-        self.names = machine.nic_names
-        self._number = {name: n for n, name in enumerate(self.names)}
-        self._gateway = Gateway(machine.gateway.mac, machine.gateway.addresses)
-        self.table = MacTable(self._words)
-        self._cable = [True] * PORTS
+        #: who is behind each port, by its name on the bus
+        self.names = [*machine.nic_names, *[""] * (PORTS - len(machine.nics))]
+        self._number = {name: n for n, name in enumerate(machine.nic_names)}
+        self._ports = {**self._number, GATEWAY: GATEWAY_PORT}
+        self._own_gateway = not machine.lan.uplink
+        if machine.lan.uplink:
+            self.names[GATEWAY_PORT] = UPLINK
+            self._number[UPLINK] = GATEWAY_PORT
+        ring = self.ram.tap(self.ram.layout.cpus)
+        self.forwarding = Forwarding(machine, self.names, words, self._recorder, ring, self.post)
+        self._now_ns = self.forwarding.now_ns = self.clock()
+        self.forwarding.cables = [self._faulty_cable(port, around) for port in range(PORTS)]
+        self._cable, self.link = self.forwarding.inserted, self.forwarding.link
+        self._cables, self.partners = self.forwarding.cables, self.forwarding.partners
+        self.host = self.forwarding.host
+        words[LAN_SCHEMA.index("ageing_s")] = machine.lan.ageing_s
         self._light = [False] * PORTS
         self._there = [False] * PORTS
-        self.link = [False] * PORTS
-        self._words[LAN_SCHEMA.index("ports")] = len(self.names)
-        self._light[GATEWAY_PORT] = True
-        for port in (*range(len(self.names)), GATEWAY_PORT):
+        self._timed = bool(self.partners)  # is there anything to wake up for?
+        words[LAN_SCHEMA.index("ports")] = len(machine.nics)
+        self._light[GATEWAY_PORT] = self._own_gateway
+        for port in (*range(len(machine.nics)), GATEWAY_PORT):
             self._look(port)
         self._handlers: dict[type[Any], Callable[[str, Any], None]] = {
+            BadFrame: self._bad_frame,
             LinkState: self._link_state,
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
             PeerSilent: lambda sender, message: None,
             Cable: self._hand,
+            Fault: self._fault,
+            Spawn: self._spawn,
+            Signal: self._signal,
             Snapshot: lambda sender, m: self.post(sender, answer(m, SNAPSHOTS, self)),
         }
 
+    def _faulty_cable(self, port: int, around: Surroundings) -> FaultyCable:
+        at = _FAULTS + port * ROWS * ROW_WORDS
+        changed = partial(self._fault_changed, port)
+        faults = Faults(self._words, at, PORT, around.rng, changed)
+        forwarding = self.forwarding
+        arrive, drop = partial(forwarding.arrive, port), partial(forwarding.drop_at, port)
+        return FaultyCable(self._words, port, faults, around.rng, arrive, drop)
+
     def turn(self, inbox: Inbox, budget: int) -> int | None:
-        self._now_ns = self.clock()
-        self._trace = self._recorder.mask
-        number = self._number
+        self._now_ns = self.forwarding.now_ns = self.clock()
+        self.forwarding.trace = self.host.trace = self._recorder.mask
+        self.forwarding.taps.look()
+        if self._timed:
+            self._tick()
+        number, enter = self._number, self.forwarding.enter
         for sender, message in inbox:
             kind = type(message)
             if kind is EthFrame and sender in number:
-                self._frame(number[sender], message.frame)
+                enter(number[sender], message.frame)
             else:
                 handler = self._handlers.get(kind)
                 if handler is None:
@@ -110,28 +132,68 @@ class LanNode(Node):
                 else:
                     handler(sender, message)
         self.steps = len(inbox)
-        return IDLE
+        return self._wake() if self._timed else IDLE
+
+    # -- time
+
+    def _tick(self) -> None:
+        """Whatever waits for its time: frames in cables, faults' ends, pings, partners."""
+        now_ns = self._now_ns
+        if self.forwarding.broken:
+            for cable in self._cables:
+                if cable.busy:
+                    cable.run(now_ns)
+            self.forwarding.broken = any(cable.busy for cable in self._cables)
+        if self.host.pings:
+            self.host.tick(now_ns)
+        for partner in dict.fromkeys(self.partners.values()):
+            due = partner.next_ns()
+            if due is not None and due <= now_ns:
+                partner.tick(now_ns)
+
+    def _wake(self) -> int | None:
+        self._timed = bool(self.forwarding.broken or self.host.pings or self.partners)
+        due = self.host.next_ns()
+        if self.forwarding.broken:
+            due = min(due, *(cable.next_ns() for cable in self._cables))
+        for partner in self.partners.values():
+            due = min(due, partner.next_ns() or NEVER_NS)
+        return due if due < NEVER_NS else IDLE
 
     # -- ports
 
     def _look(self, port: int) -> None:
-        """Bring the page and the link in line with cable and light."""
+        """Bring the page and the link in line with cable, light and faults."""
         words = self._words
         words[_CABLE + port] = self._cable[port]
         words[_LIGHT + port] = self._light[port]
-        link = self._cable[port] and self._light[port]
+        link = self._cable[port] and self._light[port] and not self._cables[port].shut
         if link != self.link[port]:
             self.link[port] = link
             words[_LINK_CHANGES + port] += 1
             self._recorder.record(self._now_ns, trace.LINK, a=link, b=port)
-            if not link:
-                self.table.flush(port)
+            if port in self.partners:
+                self.partners[port].link(port, link, self._now_ns)
+            elif self.forwarding.logical[port] != port:
+                self.forwarding.mux(port, link, link)
+            elif not link:
+                self.forwarding.table.flush(port)
+            self.forwarding.plan()
         words[_LINK + port] = link
 
     def _shine(self, port: int) -> None:
         """Tell the NIC of the light that reaches it."""
         if self._there[port]:
-            self.post(self.names[port], LinkState(int(self._cable[port]), SPEED_MBPS))
+            light = self._cable[port] and not self._cables[port].shut
+            self.post(self.names[port], LinkState(int(light), SPEED_MBPS))
+
+    def _bad_frame(self, sender: str, message: BadFrame) -> None:
+        """Bits flipped in the cable from another switch."""
+        port = self._number.get(sender)
+        if port is None:
+            self._words[_UNEXPECTED] += 1
+            return
+        self.forwarding.enter_bad(port, message.frame)
 
     def _link_state(self, sender: str, message: LinkState) -> None:
         port = self._number.get(sender)
@@ -142,6 +204,8 @@ class LanNode(Node):
         self._look(port)
 
     def _peer_back(self, sender: str, message: PeerBack) -> None:
+        if sender not in self._number and sender[:1] == OUTSIDE:
+            self._welcome(sender)
         port = self._number.get(sender)
         if port is not None:
             if self._there[port]:  # a successor without a farewell; else it may have shone already
@@ -157,10 +221,22 @@ class LanNode(Node):
             self._light[port] = False
             self._look(port)
 
+    def _welcome(self, guest: str) -> None:
+        """A machine joins: its cable goes into the first port that is free, and stays its own."""
+        port = next((n for n in range(NICS_MAX) if not self.names[n]), None)
+        if port is not None:
+            self.names[port] = guest
+            self._number[guest] = self._ports[guest[1:]] = port
+            guests = [f"{n}:{name[1:]}" for n, name in enumerate(self.names[:NICS_MAX])
+                      if name[:1] == OUTSIDE]  # fmt: skip
+            self.page.set_text("guests", " ".join(guests))
+
+    # -- what the orchestrator asks for
+
     def _hand(self, sender: str, message: Cable) -> None:
-        port = self._number.get(message.port)
-        if port is None:
-            text = f"the switch has no port for {message.port}; ports: {', '.join(self.names)}"
+        port = self._ports.get(message.port)
+        if port is None or port == GATEWAY_PORT:
+            text = f"the switch has no port for {message.port}; ports: {', '.join(self._ports)}"
             self.post(sender, Reply(message.request, 0, msgpack.packb(text)))
             return
         if self._cable[port] != bool(message.inserted):
@@ -170,92 +246,41 @@ class LanNode(Node):
             self._shine(port)
         self.post(sender, Reply(message.request, 1, msgpack.packb(None)))
 
-    # -- frames
+    def _fault(self, sender: str, message: Fault) -> None:
+        port = self._ports.get(message.port)
+        if sender != CONTROL:
+            self._words[_UNEXPECTED] += 1
+            return
+        if port is None:
+            text = f"the switch has no port {message.port}; ports: {', '.join(self._ports)}"
+            self.post(sender, Reply(message.request, 0, msgpack.packb(text)))
+            return
+        self.post(sender, self._cables[port].faults.take(message, self._now_ns))
+        self.forwarding.broken = any(cable.busy for cable in self._cables)
+        self._timed |= self.forwarding.broken
 
-    def _frame(self, port: int, frame: bytes) -> None:
-        """A frame enters at ``port``."""
-        kind = classify(frame)
-        words = self._words
-        words[_IN + 3 * port + kind] += 1
-        if self._trace >> trace.IN & 1:
-            self._recorder.record(self._now_ns, trace.IN, a=packet_key(frame), b=port)
-        if not self.link[port]:
-            reason = "in_drop_no_light" if self._cable[port] else "in_drop_cable_out"
-            self._drop(reason, port, kind, frame)
-        elif len(frame) < MIN_FRAME:
-            self._drop("in_drop_undersize", port, kind, frame)
-        elif frame[6] & 1:
-            self._drop("in_drop_source", port, kind, frame)
+    def _fault_changed(self, port: int, kind: int, on: bool) -> None:
+        self._recorder.record(self._now_ns, trace.FAULT, port, kind, int(on))
+        if kind == DOWN:
+            self._look(port)
+            self._shine(port)
+        elif kind == _LACP and port in self.partners:
+            value = self._cables[port].faults.value(_LACP)
+            self.partners[port].speak(port, LACP_WRONG[value - 1] if value else "")
+
+    def _spawn(self, sender: str, message: Spawn) -> None:
+        if sender == CONTROL and not self._own_gateway:
+            self.host.refuse(sender, message, "there is no gateway here, but an uplink", 127)
+        elif sender == CONTROL:
+            self.host.spawn(sender, message, self._now_ns)
+            if self.host.pings:
+                self._timed = True
+                self.host.tick(self._now_ns)
         else:
-            source = frame[6:12]
-            if self.table.learn(source, port, self._now_ns) and self._trace >> trace.LEARN & 1:
-                self._recorder.record(
-                    self._now_ns, trace.LEARN, a=int.from_bytes(source, "big"), b=port
-                )
-            self._forward(port, kind, frame)
+            self._words[_UNEXPECTED] += 1
 
-    def _forward(self, port: int, kind: int, frame: bytes) -> None:
-        if frame[0] & 1:
-            if frame[:5] == _RESERVED and frame[5] < 0x10:
-                self._drop("in_drop_reserved", port, kind, frame)
-            else:
-                self._flood(port, kind, frame)
-            return
-        target = self.table.find(frame[:6], self._now_ns)
-        if target is None:
-            self._flood(port, kind, frame)
-        elif target == port:
-            self._drop("in_drop_same_port", port, kind, frame)
-        else:  # its port is up: addresses behind a port that goes down are forgotten at once
-            if self._trace >> trace.FORWARD & 1:
-                self._recorder.record(
-                    self._now_ns, trace.FORWARD, a=packet_key(frame), b=port << 16 | target
-                )
-            self._out(target, kind, frame)
-
-    def _flood(self, port: int, kind: int, frame: bytes) -> None:
-        targets = [n for n in range(PORTS) if n != port and self.link[n]]
-        if not targets:
-            self._drop("in_drop_no_port", port, kind, frame)
-            return
-        words = self._words
-        words[_FLOODED] += 1
-        words[_COPIES + kind] += len(targets) - 1
-        if self._trace >> trace.FLOOD & 1:
-            self._recorder.record(
-                self._now_ns, trace.FLOOD, a=packet_key(frame), b=port << 16 | len(targets)
-            )
-        for target in targets:
-            self._out(target, kind, frame)
-
-    def _out(self, port: int, kind: int, frame: bytes) -> None:
-        self._words[_OUT + 3 * port + kind] += 1
-        if port != GATEWAY_PORT:
-            self.post(self.names[port], EthFrame(frame))
-        else:
-            self._to_gateway(kind, frame)
-
-    def _drop(self, reason: str, port: int, kind: int, frame: bytes) -> None:
-        at, number = _IN_DROP[reason]
-        self._words[at + 3 * port + kind] += 1
-        if self._trace >> trace.DROP & 1:
-            self._recorder.record(self._now_ns, trace.DROP, number, packet_key(frame), port)
-
-    def _to_gateway(self, kind: int, frame: bytes) -> None:
-        words = self._words
-        reply, outcome = self._gateway.take(frame)
-        if reply is None:
-            at, number = _GW_DROP[str(outcome)]
-            words[at + kind] += 1
-            if self._trace >> trace.GATEWAY_DROP & 1:
-                self._recorder.record(self._now_ns, trace.GATEWAY_DROP, number, packet_key(frame))
-            return
-        words[_ANSWERED + kind] += 1
-        if self._trace >> trace.GATEWAY & 1:
-            how = 1 if outcome == ARP_ANSWER else 2
-            self._recorder.record(self._now_ns, trace.GATEWAY, a=packet_key(frame), b=how)
-        words[_GENERATED + classify(reply)] += 1
-        self._frame(GATEWAY_PORT, reply)
+    def _signal(self, sender: str, message: Signal) -> None:
+        self.host.signal(message)
 
     def undelivered(self, peer: str, messages: Sequence[Any], dead: bool) -> None:
         port = self._number.get(peer)
@@ -263,21 +288,5 @@ class LanNode(Node):
             return
         at = _LOST[dead] + 3 * port
         for message in messages:
-            if type(message) is EthFrame:
+            if type(message) in (EthFrame, BadFrame):
                 self._words[at + classify(message.frame)] += 1
-
-
-def _state(lan: LanNode) -> dict[str, Any]:
-    """MAC table as [address, port name, age in ms], and the ports' names."""
-    names = [*lan.names, *[""] * (NICS_MAX - len(lan.names)), "gateway"]
-    now_ns = lan.clock()
-    return {
-        "ports": [[names[n], lan.link[n]] for n in range(PORTS) if names[n]],
-        "macs": [
-            [address.hex(":"), names[port], age_ns // 1_000_000]
-            for address, port, age_ns in lan.table.rows(now_ns)
-        ],
-    }
-
-
-SNAPSHOTS = {"state": _state}

@@ -1,17 +1,22 @@
 """The learning switch: which port a frame goes to.
 
-Source: IEEE 802.1D, transparent bridging. A source address is learned at its port and kept for 300
-s after its last frame; a known destination gets the frame alone, anything else (unknown, broadcast,
-multicast) goes to every other port with a link. An address whose port goes down is forgotten at
-once. Addresses 01:80:C2:00:00:0x are never forwarded.
+Source: IEEE 802.1D and 802.1Q, transparent bridging. A source address is learned at its port and
+kept for 300 s (``[lan] ageing``) after its last frame; a known destination gets the frame alone,
+anything else (unknown, broadcast, multicast) goes to every other port with a link. An address whose
+port goes down is forgotten at once. Addresses 01:80:C2:00:00:0x are never forwarded.
 
-Left out: VLANs, spanning tree, flow control; forwarding takes no time.
+A port is a logical one: a port-channel (``nodes.lan.channel``) or a port that is in none. With
+VLANs (``nodes.lan.vlan``) a key is two bytes of VLAN and the address, so that each has a table of
+its own.
+
+Left out: spanning tree, flow control; forwarding takes no time.
 """
 
 from __future__ import annotations
 
-from nodes.lan.page import LAN_SCHEMA, MAC_ROWS
+from nodes.lan.page import LAN_SCHEMA, MAC_ROWS, ROW_PORT_SHIFT, ROW_VLAN_SHIFT
 
+#: Default.
 AGEING_NS = 300_000_000_000
 TABLE_ENTRIES = 1024
 
@@ -38,8 +43,9 @@ class Entry:
 class MacTable:
     """Addresses of the switch; the first 64 also stand in the page."""
 
-    def __init__(self, words: memoryview) -> None:
+    def __init__(self, words: memoryview, ageing_ns: int = AGEING_NS) -> None:
         self._words = words
+        self._ageing_ns = ageing_ns
         self._entries: dict[bytes, Entry] = {}
         self._free = list(range(MAC_ROWS - 1, -1, -1))
 
@@ -72,7 +78,7 @@ class MacTable:
         entry = self._entries.get(address)
         if entry is None:
             return None
-        if now_ns - entry.seen_ns >= AGEING_NS:
+        if now_ns - entry.seen_ns >= self._ageing_ns:
             self._words[_AGED] += 1
             self._forget(address)
             return None
@@ -91,7 +97,7 @@ class MacTable:
         return [(a, e.port, now_ns - e.seen_ns) for a, e in sorted(self._entries.items())]
 
     def _sweep(self, now_ns: int) -> None:
-        old = [a for a, e in self._entries.items() if now_ns - e.seen_ns >= AGEING_NS]
+        old = [a for a, e in self._entries.items() if now_ns - e.seen_ns >= self._ageing_ns]
         for address in old:
             self._words[_AGED] += 1
             self._forget(address)
@@ -107,4 +113,5 @@ class MacTable:
         if entry.row is not None:
             at = _MACS + 2 * entry.row
             self._words[at + 1] = entry.seen_ns
-            self._words[at] = int.from_bytes(address, "big") | entry.port + 1 << 48
+            vlan, mac = int.from_bytes(address[:-6], "big"), int.from_bytes(address[-6:], "big")
+            self._words[at] = mac | entry.port + 1 << ROW_PORT_SHIFT | vlan << ROW_VLAN_SHIFT

@@ -9,12 +9,14 @@ TRACEPOINTS = table(
     Tracepoint(1, "forward", "to one port; b = from << 16 | to"),
     Tracepoint(2, "flood", "to several ports; b = from << 16 | number of copies"),
     Tracepoint(3, "drop", "ended in the switch; context = index in IN_DROPS, b = port"),
-    Tracepoint(4, "gateway", "answered by the gateway; b = 1 ARP, 2 echo"),
+    Tracepoint(4, "gateway", "taken by the gateway; b = 1 ARP, 2 echo, ... (gateway.py)"),
     Tracepoint(5, "gateway_drop", "ended at the gateway; context = index in GW_DROPS"),
     Tracepoint(6, "link", "port went up or down; a = 1 up, b = port", always=True),
     Tracepoint(7, "cable", "a hand at a cable; a = 1 in, 0 out, b = port", always=True),
     Tracepoint(8, "learn", "address learned or moved; a = address, b = port"),
-)
+    Tracepoint(9, "fault", "a fault began or ended; context = port, a = kind, b = 1 on",
+               always=True),
+)  # fmt: skip
 
 IN = TRACEPOINTS["in"].number
 FORWARD = TRACEPOINTS["forward"].number
@@ -25,3 +27,4 @@ GATEWAY_DROP = TRACEPOINTS["gateway_drop"].number
 LINK = TRACEPOINTS["link"].number
 CABLE = TRACEPOINTS["cable"].number
 LEARN = TRACEPOINTS["learn"].number
+FAULT = TRACEPOINTS["fault"].number

@@ -1,23 +1,11 @@
-"""Sums that the 82599 checks on receive and inserts on transmit.
+"""Sums that the 82599 checks on receive and inserts on transmit, beside the Internet checksum.
 
-Source: RFC 1071 (the Internet checksum), RFC 3309 (CRC32c of SCTP), RFC 8200 8.1 (pseudo header).
-A ones' complement sum of 16-bit words is the number they form modulo 0xFFFF, so one division of a
-large integer does it; only a sum of nothing but zeros is 0.
+Source: RFC 8200 8.1 (pseudo header), RFC 3309 (CRC32c of SCTP).
 """
 
 from __future__ import annotations
 
-
-def ones_sum(data: bytes) -> int:
-    """Ones' complement sum of the 16-bit words of ``data``, not inverted; odd data is padded."""
-    value = int.from_bytes(data, "big") << 8 * (len(data) & 1)
-    return value % 0xFFFF or (0xFFFF if value else 0)
-
-
-def checksum(data: bytes, start: int = 0) -> int:
-    """The Internet checksum of ``data`` on top of the sum ``start``."""
-    total = ones_sum(data) + start
-    return 0xFFFF - (total % 0xFFFF or (0xFFFF if total else 0))
+from nodes.checksum import ones_sum
 
 
 def pseudo_sum(source: bytes, destination: bytes, protocol: int, length: int) -> int:

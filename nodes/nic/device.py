@@ -30,6 +30,7 @@ from typing import NamedTuple
 from bus.recorder import Recorder
 from nodes.ledger import classify, packet_key
 from nodes.nic import trace
+from nodes.nic.causes import EICR_QUEUES
 from nodes.nic.dma import Dma
 from nodes.nic.eeprom import Eeprom
 from nodes.nic.interrupts import Interrupts
@@ -106,6 +107,7 @@ class Device:
         self.interrupts = Interrupts(
             regs, now, words, outside.message, outside.line, outside.unpend
         )
+        self._timers = self.interrupts.timers
         self.transmit = Transmit(
             regs, now, words, dma, self.interrupts, self.statistics, recorder, self._send
         )
@@ -137,23 +139,26 @@ class Device:
         self.now.trace = trace_mask
         if not self.link.up:
             self.link.look()
-        self.interrupts.expire()
+        if now_ns >= self._timers.earliest_ns:
+            self.interrupts.expire()
 
     def finish(self) -> int:
         """Do what the writes of this turn asked for; number of frames fetched."""
         frames = self.transmit.run() if self.transmit.dirty else 0
         words, interrupts = self._words, self.interrupts
-        words[_EICR] = interrupts.eicr
-        words[_EIMS] = interrupts.eims
-        words[_EICR_VECTORS] = interrupts.pending
-        words[_EIMS_VECTORS] = interrupts.enabled
+        words[_EICR_VECTORS] = pending = interrupts.pending
+        words[_EIMS_VECTORS] = enabled = interrupts.enabled
+        words[_EICR] = pending & EICR_QUEUES | interrupts.other
+        words[_EIMS] = enabled & EICR_QUEUES | interrupts.other_enabled
         return frames
 
     def next_ns(self) -> int | None:
         """When the device wants a turn by itself."""
         if self.transmit.dirty:  # a pass that was cut short
             return self.now.ns + 1
-        timer = self.interrupts.next_ns()
+        timer = self._timers.next_ns()
+        if self.link.up:
+            return timer
         link = self.link.next_ns()
         if timer is None:
             return link
@@ -257,7 +262,19 @@ class Device:
         """A frame from the wire, without FCS."""
         kind = classify(frame)
         self._words[_RX_IN + kind] += 1
-        self.receive.frame(frame, kind)
+        if self.transmit.loopback:
+            self.receive.unheard(frame, kind)
+        else:
+            self.receive.frame(frame, kind)
+
+    def bad_frame(self, frame: bytes) -> None:
+        """A frame whose bits flipped on the wire."""
+        kind = classify(frame)
+        self._words[_RX_IN + kind] += 1
+        if self.transmit.loopback:
+            self.receive.unheard(frame, kind)
+        else:
+            self.receive.bad_frame(frame, kind)
 
     def _send(self, frame: bytes, kind: int, loopback: bool) -> None:
         self._words[_TX_OUT + kind] += 1

@@ -1,16 +1,18 @@
 """The only way of the NIC into memory: the windows that the driver mapped, as an IOMMU sees them.
 
-Physical addresses are offsets in RAM. Each access must lie in one mapped window (windows that
-touch count as one); anything else is refused and counted. The table is read again when its
-generation changed; that is looked at (``sync``) for each frame received and each pass over a
-transmit queue. A frame's accesses see one table, as an IOMMU invalidation waits for what is in
-flight.
+``Dma`` is what the units of the device see, ``RamDma`` the RAM of an emulated machine (that of a
+guest is in ``guestmemory``). Physical addresses are offsets in RAM. Each access must lie in one
+mapped window (windows that touch count as one); anything else is refused and counted. The table is
+read again when its generation changed; that is looked at (``sync``) for each frame received and
+each pass over a transmit queue. A frame's accesses see one table, as an IOMMU invalidation waits
+for what is in flight.
 
 Everything a CPU may look at at the same time is stored as one aligned word.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from bus.ram import Iommu, Ram, Window
@@ -38,22 +40,77 @@ def _merged(windows: list[Window], limit: int) -> list[Window]:
     return out
 
 
-class Dma:
+class Dma(ABC):
     """Reads and writes by physical address; None or False says that the access was refused."""
 
+    def __init__(self, words: memoryview) -> None:
+        self._page = words
+        #: Told of each read that the root complex answered with Unsupported Request.
+        self.master_abort: Callable[[], None] = lambda: None
+
+    def _refuse(self, write: bool) -> None:
+        """Nothing is mapped there (for that)."""
+        self._page[_REFUSED] += 1
+        if not write:  # a posted write has no answer
+            self.master_abort()
+
+    def _count_read(self, size: int) -> None:
+        page = self._page
+        page[_READS] += 1
+        page[_READ_BYTES] += size
+
+    def _count_write(self, size: int) -> None:
+        page = self._page
+        page[_WRITES] += 1
+        page[_WRITE_BYTES] += size
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Take over a changed table."""
+
+    @abstractmethod
+    def windows(self) -> list[Window]:
+        """What is mapped now."""
+
+    @abstractmethod
+    def read(self, address: int, size: int) -> bytes | None:
+        """``size`` bytes of a buffer."""
+
+    @abstractmethod
+    def write(self, address: int, data: bytes) -> bool:
+        """Store into a buffer."""
+
+    @abstractmethod
+    def writable(self, address: int, size: int) -> bool:
+        """May ``size`` bytes be stored there? Counted as refused if not."""
+
+    @abstractmethod
+    def descriptor(self, address: int) -> tuple[int, int] | None:
+        """The two 64-bit words of a descriptor; ``address`` is a multiple of 16."""
+
+    @abstractmethod
+    def write_back(self, address: int, first: int, second: int) -> bool:
+        """Both words of a descriptor, each as one aligned store; DD is in the second."""
+
+    @abstractmethod
+    def store32(self, address: int, value: int) -> bool:
+        """One aligned 32-bit store."""
+
+
+class RamDma(Dma):
+    """The RAM of an emulated machine, as far as ``iommu`` maps it."""
+
     def __init__(self, ram: Ram, iommu: Iommu, words: memoryview) -> None:
+        super().__init__(words)
         self._bytes = ram.bytes
         self._words32 = ram.words32
         self._words64 = ram.words64
         self._limit = ram.layout.total_bytes
         self._iommu = iommu
-        self._page = words
         self._generation = -1
         self._windows: list[Window] = []
         #: (begin, end, writable) of the window last used in each 4 KiB page
         self._near: dict[int, tuple[int, int, bool]] = {}
-        #: Told of each read that the root complex answered with Unsupported Request.
-        self.master_abort: Callable[[], None] = lambda: None
 
     def sync(self) -> None:
         """Take over a changed table. One that is being changed is taken over when it is done."""
@@ -89,9 +146,7 @@ class Dma:
             ):
                 self._near[address >> 12] = (window.address, end, window.writable)
                 return True
-        self._page[_REFUSED] += 1
-        if not write:  # a posted write has no answer
-            self.master_abort()
+        self._refuse(write)
         return False
 
     def read(self, address: int, size: int) -> bytes | None:

@@ -152,8 +152,9 @@ class Interrupts:
             self.other_enabled |= other & EICR_UPPER
             self.review()
         elif self.msix_mode:
-            for vector in bits_of(vectors & self.pending):
-                self._request(vector)
+            if latched := vectors & self.pending:
+                for vector in bits_of(latched):
+                    self._request(vector)
         else:
             self._request_line()
 
@@ -188,7 +189,7 @@ class Interrupts:
     def _request(self, vector: int, bypass: bool = False) -> None:
         """Look at one vector after something changed."""
         bit = 1 << vector
-        if not self._requested(vector):
+        if not (self.pending & self.enabled & bit or self._requested(vector)):
             self._sent &= ~bit
             self.timers.forget(bit)
             return
@@ -275,8 +276,6 @@ class Interrupts:
     def expire(self) -> None:
         """Send what waited for a counter that has run down by now."""
         timers = self.timers
-        if not timers.due():
-            return
         for vector in timers.held_due():
             if self.flush(vector):
                 self.cause(vector)
@@ -285,7 +284,3 @@ class Interrupts:
                 self._request(vector)
             else:
                 self._request_line()
-
-    def next_ns(self) -> int | None:
-        """When ``expire`` has something to do next."""
-        return self.timers.next_ns()

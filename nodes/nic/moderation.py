@@ -53,7 +53,7 @@ class Moderation:
         self._words[_ITR_NS : _ITR_NS + VECTORS] = memoryview(bytes(8 * VECTORS)).cast("Q")
         self.waiting = 0  # vectors whose request met a running counter
         self.held = 0  # vectors with write-backs
-        self._earliest_ns = _NEVER  # of the waits; exact unless stale
+        self.earliest_ns = _NEVER  # end of the first wait, never too late; exact unless stale
         self._stale = False
 
     # -- requests
@@ -63,7 +63,7 @@ class Moderation:
         bit = 1 << vector
         if not self.waiting & bit:
             self.waiting |= bit
-            self._earliest_ns = min(self._earliest_ns, self.ready_ns[vector])
+            self.earliest_ns = min(self.earliest_ns, self.ready_ns[vector])
             self._words[_MODERATED + vector] += 1
 
     def forget(self, vectors: int) -> None:
@@ -93,7 +93,7 @@ class Moderation:
             now, ready = self._now.ns, self.ready_ns[counter]
             until = (ready if ready > now else now + interval) + self.slack_ns
             self._held_until[vector] = until
-            self._earliest_ns = min(self._earliest_ns, until)
+            self.earliest_ns = min(self.earliest_ns, until)
         return True
 
     def let_go(self, vectors: int) -> None:
@@ -102,10 +102,6 @@ class Moderation:
         self._stale = True
 
     # -- time
-
-    def due(self) -> bool:
-        """Has any wait ended?"""
-        return self._now.ns >= self._earliest_ns
 
     def held_due(self) -> Iterator[int]:
         """Vectors whose write-backs have waited long enough; each is let go."""
@@ -128,16 +124,25 @@ class Moderation:
         """When the next wait ends."""
         if self._stale:
             self._stale = False
-            times = [self.ready_ns[v] for v in bits_of(self.waiting)]
-            times += [self._held_until[v] for v in bits_of(self.held if self.running else 0)]
-            self._earliest_ns = min(times, default=_NEVER)
-        return self._earliest_ns if self._earliest_ns != _NEVER else None
+            waiting, held = self.waiting, self.held if self.running else 0
+            earliest = self._first(waiting, self.ready_ns) if waiting else _NEVER
+            if held:
+                earliest = min(earliest, self._first(held, self._held_until))
+            self.earliest_ns = earliest
+        return self.earliest_ns if self.earliest_ns != _NEVER else None
+
+    @staticmethod
+    def _first(vectors: int, times: list[int]) -> int:
+        """Earliest of the times of some vectors."""
+        if not vectors & vectors - 1:
+            return times[vectors.bit_length() - 1]
+        return min(times[vector] for vector in bits_of(vectors))
 
     def set_running(self, running: bool) -> None:
         """Memory came or went."""
         self.running = running
         self._stale = True
-        self._earliest_ns = 0  # waits that ended meanwhile are looked at in this turn
+        self.earliest_ns = 0  # waits that ended meanwhile are looked at in this turn
 
     # -- the register
 

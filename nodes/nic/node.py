@@ -13,11 +13,13 @@ from typing import Any
 
 from bus.faults import KINDS, NIC, UNTIL_RESET
 from bus.messages import (
+    BadFrame,
     CfgRead,
     CfgWrite,
     Completion,
     EthFrame,
     Fault,
+    GuestTrigger,
     IntxMessage,
     LinkState,
     MemRead,
@@ -32,12 +34,12 @@ from bus.messages import (
 from bus.node import Inbox, Node, Surroundings
 from bus.recorder import Recorder
 from nodes.answers import answer
-from nodes.faults import NEVER_NS, Faults
+from nodes.faults import Faults
 from nodes.ledger import classify
 from nodes.machine import APIC, CONTROL, LAN, MachineSettings, NicSettings
 from nodes.nic import trace
 from nodes.nic.device import Device, Outside
-from nodes.nic.dma import Dma
+from nodes.nic.dma import Dma, RamDma
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.pcie import Bus, Function
 from nodes.nic.snapshot import SNAPSHOTS
@@ -67,6 +69,9 @@ _NO_DMA, _HANG = KINDS["no-dma"].number, KINDS["hang"].number
 class NicNode(Node):
     """One NIC of a machine."""
 
+    #: Who takes its interrupts.
+    upstream = APIC
+
     def __init__(self, around: Surroundings, machine: MachineSettings, nic: NicSettings) -> None:
         super().__init__(around)
         self.page = self.ram.page(self.name, NIC_SCHEMA)
@@ -76,8 +81,8 @@ class NicNode(Node):
         self._switch_there = False
         self._powered = True
         self._recorder = Recorder(self.ram.recorder_words(self.name))
-        dma = Dma(self.ram, self.ram.iommu(nic.slot), words)
-        self.function = Function(words, self._recorder, nic.mac, Bus(self._msi, self._intx))
+        dma = self.memory()
+        self.function = Function(words, self._recorder, nic.mac, self.bus())
         self.msix = self.function.msix
         outside = Outside(
             message=self.msix.message,
@@ -94,6 +99,7 @@ class NicNode(Node):
             MemRead: self._mem_read,
             CfgRead: self._cfg_read,
             CfgWrite: self._cfg_write,
+            BadFrame: self._bad_frame,
             LinkState: self._link_state,
             PeerBack: self._peer_back,
             PeerLost: self._peer_lost,
@@ -108,6 +114,16 @@ class NicNode(Node):
         self.device.on_reset = self._after_reset
         self.device.begin(self.clock(), self._recorder.mask)
         self.device.power_on()
+
+    # -- what the card is plugged into
+
+    def memory(self) -> Dma:
+        """The card's way into memory."""
+        return RamDma(self.ram, self.ram.iommu(self.settings.slot), self._words)
+
+    def bus(self) -> Bus:
+        """Where its requests go."""
+        return Bus(self._msi, self._intx)
 
     def turn(self, inbox: Inbox, budget: int) -> int | None:
         device, words = self.device, self._words
@@ -136,14 +152,7 @@ class NicNode(Node):
                     handler(sender, message)
         self.steps = len(inbox) + device.finish()
         wanted = device.next_ns()
-        return self._sooner(wanted) if self.faults.on else wanted
-
-    def _sooner(self, wanted: int | None) -> int | None:
-        """With the end of a fault that has one."""
-        until = self.faults.until_ns
-        if until == NEVER_NS:
-            return wanted
-        return until if wanted is None else min(wanted, until)
+        return self.faults.sooner(wanted) if self.faults.on else wanted
 
     # -- what comes in
 
@@ -166,6 +175,12 @@ class NicNode(Node):
         if self._powered and not message.function:
             self.function.config_write(message.offset, message.size_bytes, message.value)
         self.post(sender, Completion(message.tag, 0))
+
+    def _bad_frame(self, sender: str, message: BadFrame) -> None:
+        if sender == LAN:
+            self.device.bad_frame(message.frame)
+        else:
+            self._words[_UNEXPECTED] += 1
 
     def _link_state(self, sender: str, message: LinkState) -> None:
         if sender == LAN:
@@ -214,30 +229,33 @@ class NicNode(Node):
         if self.faults.on:
             self.faults.end(_HANG, UNTIL_RESET)
 
-    def _hit(self, kind: int, message: MsiWrite) -> bool:
+    def _hit(self, kind: int, message: MsiWrite | GuestTrigger) -> bool:
         if not (self.faults.on >> kind & 1 and self.faults.hits(kind)):
             return False
         now = self.device.now
         if now.trace >> trace.MSI_FAULT & 1:
-            self._recorder.record(now.ns, trace.MSI_FAULT, kind, message.address, message.data)
+            self._recorder.record(now.ns, trace.MSI_FAULT, kind, *message)
         return True
 
     # -- what goes out
 
     def _msi(self, address: int, data: int) -> None:
-        message = MsiWrite(address, data)
+        self.interrupt(MsiWrite(address, data))
+
+    def interrupt(self, message: MsiWrite | GuestTrigger) -> None:
+        """An MSI or MSI-X message leaves, if nothing is broken."""
         if self.faults.on:
             if self._hit(_LOSE_MSI, message):
                 self._words[_LOST_FAULT] += 1
                 return
             if self._hit(_DUP_MSI, message):
                 self._words[_DUP_FAULT] += 1
-                self.post(APIC, message)
-        self.post(APIC, message)
+                self.post(self.upstream, message)
+        self.post(self.upstream, message)
 
     def _intx(self, pin: int, asserted: bool) -> None:
         self._words[_INTX[asserted]] += 1
-        self.post(APIC, IntxMessage(pin, int(asserted)))
+        self.post(self.upstream, IntxMessage(pin, int(asserted)))
 
     def _wire(self, frame: bytes) -> None:
         self.post(LAN, EthFrame(frame))
@@ -252,7 +270,7 @@ class NicNode(Node):
             kind = type(message)
             if kind is EthFrame:
                 words[_TX_LOST[dead] + classify(message.frame)] += 1
-            elif kind is MsiWrite:
+            elif kind is MsiWrite or kind is GuestTrigger:
                 words[_MSI_LOST[dead]] += 1
             elif kind is IntxMessage:
                 words[_INTX_LOST[dead]] += 1

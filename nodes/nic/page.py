@@ -25,7 +25,7 @@ TX_DROPS = (
 RX_DROPS = (
     "rx_drop_link_down", "rx_drop_rx_off", "rx_drop_length", "rx_drop_filter", "rx_drop_vlan",
     "rx_drop_queue_off", "rx_drop_no_descriptor", "rx_drop_missed", "rx_drop_dma",
-    "rx_drop_reset", "rx_drop_control",
+    "rx_drop_reset", "rx_drop_control", "rx_drop_crc", "rx_drop_loopback",
 )  # fmt: skip
 
 _TX_DOC = {
@@ -47,6 +47,8 @@ _RX_DOC = {
     "rx_drop_dma": "buffer or descriptor outside the mapped windows",
     "rx_drop_reset": "was in the packet buffer when the port was reset",
     "rx_drop_control": "MAC control frame: pause with MFLCN.DPF, others without PMCF",
+    "rx_drop_crc": "bits flipped on the wire (CRCERRS); bad packets are not stored",
+    "rx_drop_loopback": "came from the wire while HLREG0.LPBK fed the receiver",
 }
 
 NIC_SCHEMA = Schema(
@@ -67,6 +69,7 @@ NIC_SCHEMA = Schema(
         Field("pba", "MSI-X pending bits"),
         Field("resets", "of the port: power-on, CTRL.RST, CTRL.LNK_RST, function"),
         Field("link_changes", "changes of LINKS.UP"),
+        Field("guest", "a guest is connected (``nodes.nic.guest``)"),
         # ledger, transmit
         Field("tx_fetched", "frames read from memory", 3),
         Field("tx_frames_out", "handed to the wire or looped back", 3),

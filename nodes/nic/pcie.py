@@ -44,6 +44,7 @@ from nodes.nic.configspace import (
     ConfigSpace,
 )
 from nodes.nic.device import Device
+from nodes.nic.guestmsi import GuestMsi, GuestMsix
 from nodes.nic.msi import Msi
 from nodes.nic.msix import Msix
 from nodes.nic.page import NIC_SCHEMA
@@ -64,6 +65,8 @@ class Bus(NamedTuple):
 
     write: Callable[[int, int], None]  # MSI, MSI-X: (address, data)
     intx: Callable[[int, bool], None]  # (pin, asserted)
+    #: a guest's: (interrupt index, vector), in place of ``write``
+    trigger: Callable[[int, int], None] | None = None
 
 
 class Function:
@@ -73,8 +76,12 @@ class Function:
         self._words = words
         self._bus = bus
         self.space = ConfigSpace(mac)
-        self.msi = Msi(self.space, words, recorder, bus.write)
-        self.msix = Msix(words, recorder, bus.write)
+        if bus.trigger is None:
+            self.msi = Msi(self.space, words, recorder, bus.write)
+            self.msix = Msix(words, recorder, bus.write)
+        else:
+            self.msi = GuestMsi(self.space, words, recorder, bus.trigger)
+            self.msix = GuestMsix(words, recorder, bus.trigger)
         self.aer = Aer(self.space, words)
         self._vpd = Vpd(self.space, mac)
         self._device: Device

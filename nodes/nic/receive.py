@@ -17,7 +17,9 @@ the family have it.
 One deliberate difference: a real posted write that the IOMMU refuses is not noticed by the device.
 Here the frame is dropped by name and no descriptor is used up.
 
-Left out: RSC, bad-CRC frames (the bus carries none), extended VLAN, filters that choose queues
+A frame with a wrong FCS ends at the MAC (CRCERRS), also with FCTRL.SBP.
+
+Left out: RSC, bad-CRC frames in memory, extended VLAN, filters that choose queues
 other than RSS; received pause frames are counted, but do not stop the transmitter.
 """
 
@@ -45,6 +47,7 @@ from nodes.nic.statistics import (
     RX_ALL,
     RX_ALL_OCTETS,
     RX_BROADCAST,
+    RX_CRC_ERROR,
     RX_DMA,
     RX_DMA_OCTETS,
     RX_MULTICAST,
@@ -246,6 +249,24 @@ class Receive:
             or not self._deliver(frame, kind, queue, hashed, marks, tag)
         ):
             self._wait(Waiting(frame, kind, queue, hashed, marks, tag))
+
+    def bad_frame(self, frame: bytes, kind: int) -> None:
+        """A frame whose FCS is wrong, already counted as in."""
+        if not self.link_up:
+            self._drop("rx_drop_link_down", kind, frame)
+            return
+        totals = self._statistics.totals
+        totals[RX_ALL] += 1
+        totals[RX_ALL_OCTETS] += len(frame) + _FCS
+        if not self._rxen:
+            self._drop("rx_drop_rx_off", kind, frame)
+            return
+        totals[RX_CRC_ERROR] += 1
+        self._drop("rx_drop_crc", kind, frame)
+
+    def unheard(self, frame: bytes, kind: int) -> None:
+        """A frame that the wire brought while the receiver's ear is at our own transmitter."""
+        self._drop("rx_drop_loopback", kind, frame)
 
     def _drop(self, reason: str, kind: int, frame: bytes) -> None:
         at, number = _DROP[reason]

@@ -11,7 +11,8 @@ A frame with a MAC error that FCTRL.SBP lets through is not looked into.
 
 from __future__ import annotations
 
-from nodes.nic.checksum import checksum, crc32c, ones_sum, pseudo_sum
+from nodes.checksum import checksum, ones_sum
+from nodes.nic.checksum import crc32c, pseudo_sum
 from nodes.nic.headers import AH, SCTP, TCP, UDP, Headers, parse
 from nodes.nic.regfile import RegisterFile
 from nodes.nic.rxqueue import RxQueue

@@ -30,6 +30,7 @@ SINGLES: dict[str, tuple[str, ...]] = {
     "RUC": ("rx_undersize",),
     "ROC": ("rx_oversize",),
     "RLEC": ("rx_length_error",),
+    "CRCERRS": ("rx_crc_error",),
     "LXONRXCNT": ("rx_xon",),
     "LXOFFRXCNT": ("rx_xoff",),
     "XEC": ("rx_checksum",),
@@ -65,6 +66,7 @@ RX_BROADCAST, RX_MULTICAST, RX_CHECKSUM = (
     _AT["rx_broadcast"], _AT["rx_multicast"], _AT["rx_checksum"],
 )  # fmt: skip
 RX_LENGTH_ERROR, RX_XON, RX_XOFF = _AT["rx_length_error"], _AT["rx_xon"], _AT["rx_xoff"]
+RX_CRC_ERROR = _AT["rx_crc_error"]
 RX_DMA, RX_DMA_OCTETS = _AT["rx_dma"], _AT["rx_dma_octets"]
 TX_DMA, TX_OCTETS = _AT["tx_dma"], _AT["tx_octets"]
 TX_BROADCAST, TX_MULTICAST = _AT["tx_broadcast"], _AT["tx_multicast"]

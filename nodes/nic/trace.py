@@ -18,7 +18,6 @@ TRACEPOINTS = table(
     Tracepoint(7, "rx_wire", "frame taken from the wire"),
     Tracepoint(8, "rx_drop", "frame dropped; b = index in RX_DROPS"),
     Tracepoint(9, "rx_dma", "frame, descriptor and DD written to memory; context = RSS hash"),
-    Tracepoint(10, "cause", "EICR bit set; a = vector, b = 1 if it may go out now"),
     Tracepoint(11, "msi", "MSI or MSI-X message sent; context = vector, a = address, b = data"),
     Tracepoint(12, "msi_pending", "vector masked: pending bit set; a = vector"),
     Tracepoint(13, "mmio_write", "a = offset, b = value"),
@@ -38,7 +37,6 @@ TX_WRITEBACK = TRACEPOINTS["tx_writeback"].number
 RX_WIRE = TRACEPOINTS["rx_wire"].number
 RX_DROP = TRACEPOINTS["rx_drop"].number
 RX_DMA = TRACEPOINTS["rx_dma"].number
-CAUSE = TRACEPOINTS["cause"].number
 MSI = TRACEPOINTS["msi"].number
 MSI_PENDING = TRACEPOINTS["msi_pending"].number
 MMIO_WRITE = TRACEPOINTS["mmio_write"].number

@@ -123,7 +123,7 @@ class Transmit:
         self._te = bool(self._regs.get("DMATXCTL") & 1)
         hlreg0 = self._regs.get("HLREG0")
         self._padding = bool(hlreg0 & _TXPADEN)
-        self._loopback = bool(hlreg0 & _LPBK)
+        self.loopback = bool(hlreg0 & _LPBK)
         self._ifcs = IFCS if hlreg0 & _TXCRCEN else 0
         low, high = self._regs.get("DTXTCPFLGL"), self._regs.get("DTXTCPFLGH")
         masks = FlagMasks(low & 0xFFF, low >> 16 & 0xFFF, high & 0xFFF)
@@ -327,10 +327,10 @@ class Transmit:
             self._drop("tx_drop_oversize" if size else "tx_drop_descriptor", kind, data)
             return
         self._count(queue.number, data, size + 4)
-        if not self.laser and not self._loopback:
+        if not self.laser and not self.loopback:
             self._drop("tx_drop_laser_off", kind, data)
             return
-        self._send(data, kind, self._loopback)
+        self._send(data, kind, self.loopback)
 
     def _count(self, number: int, data: bytes, size: int) -> None:
         """Statistics of one frame; ``size`` with FCS."""

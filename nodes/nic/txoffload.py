@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nodes.nic.checksum import checksum, crc32c
+from nodes.checksum import checksum
+from nodes.nic.checksum import crc32c
 
 #: A packet for segmentation has at most 256 KiB of payload.
 PAYLOAD_BYTES_MAX = 1 << 18

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nodes.apic.ioapic import LOGICAL, MASKED, REMOTE_IRR, is_level
+from nodes.apic.msi import FIXED, LOWEST, MODE_NAMES
 from nodes.apic.page import IOAPIC_DROPS, IPI_DROPS, MSI_DROPS, NICS_MAX
 from orchestrator.dashboards.cpufacts import params
 from orchestrator.dashboards.model import MachineView, NodeView, Route
 
 _CPU_SOURCE, _PIN_SOURCE, _OTHERS = 64, 128, 255
-_MODES = {2: "SMI", 4: "NMI", 5: "INIT", 6: "STARTUP", 7: "ExtINT"}
-_ENTRY_MODES = {0: "fixed", 1: "lowest"} | _MODES
 #: Why a message reached no CPU, in the words people read.
 DROP_WORDS = {
     "msi_drop_window": "MSI address outside of 0xFEExxxxx",
@@ -55,8 +54,8 @@ def source_name(view: MachineView, source: int) -> str:
 
 def vector_name(view: MachineView, route: Route, names: dict[tuple[int, int], str]) -> str:
     """What a vector is for: the name of an interrupt, or the kind of an IPI."""
-    if route.delivery_mode in _MODES:
-        return _MODES[route.delivery_mode]
+    if route.delivery_mode not in (FIXED, LOWEST):
+        return MODE_NAMES.get(route.delivery_mode, "reserved")
     if route.source < NICS_MAX or _PIN_SOURCE <= route.source < _OTHERS:
         return names.get((route.cpu, route.vector), "")
     kernel = params(view.settings)
@@ -140,7 +139,7 @@ def pins(node: NodeView) -> list[Pin]:
         Pin(
             number,
             entry & 0xFF,
-            _ENTRY_MODES.get(entry >> 8 & 7, "reserved"),
+            MODE_NAMES.get(entry >> 8 & 7, "reserved"),
             "level" if is_level(entry) else "edge",
             f"{'logical' if entry & LOGICAL else 'physical'} {entry >> 56:#04x}",
             bool(entry & MASKED),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bus.faults import APIC, NIC
+from nodes.machine import GATEWAY
 from orchestrator import faults
 from orchestrator.dashboards.draw import duration
 from orchestrator.dashboards.model import (
@@ -29,6 +30,12 @@ LINK_WORDS = ("", "up", "going down", "down", "going back")
 CARRIER = 4  # of ``nic_flags`` (nodes/cpu/page.py)
 #: Faults that keep a NIC from carrying frames, as the middle of a sentence.
 STILL = {"hang": "hangs (fault hang)", "no-dma": "reaches no memory (fault no-dma)"}
+#: And those of its cable.
+STILL_CABLE = {
+    "silent": "cable is silent (fault silent)",
+    "one-way": "cable is half broken (fault one-way)",
+    "down": "port is shut (fault down)",
+}
 #: For how long a gap that is over is worth a sentence.
 GAP_NEWS_NS = 4 * SECOND_NS
 
@@ -95,8 +102,11 @@ def cable_out(view: MachineView, nic: str) -> bool:
 
 def bond(view: MachineView) -> Bond | None:
     """The bond, or None when the kernel has none (yet)."""
-    page, settings = view.boot_cpu, view.settings.bond
-    if settings is None or not page.get("bond_present"):
+    settings = view.settings.bond
+    if settings is None or view.settings.guest:
+        return None
+    page = view.boot_cpu
+    if not page.get("bond_present"):
         return None
     active = page.get("bond_active")
     slaves = tuple(
@@ -123,6 +133,8 @@ def bond(view: MachineView) -> Bond | None:
 
 def ping(view: MachineView) -> Ping | None:
     """The ping that sent last; None if there was none."""
+    if not view.cpus:
+        return None
     cpu = max(view.cpus, key=lambda node: node.get("ping_last_sent_ns"))
     sent, received = cpu.get("ping_sent"), cpu.get("ping_received")
     if not sent:
@@ -174,7 +186,9 @@ def breaks(view: MachineView) -> list[Break]:
         if cable_out(view, nic)
     )
     for node in view.nodes.values():
-        found.extend(_fault(view, node, fault) for fault in faults_of(node))
+        found.extend(_fault(view, node.name, fault) for fault in faults_of(node))
+    for port in (*view.settings.nic_names, GATEWAY):
+        found.extend(_fault(view, port, fault) for fault in faults_of_port(view, port))
     return found
 
 
@@ -185,16 +199,28 @@ def faults_of(node: NodeView) -> list[faults.Active]:
     return faults.rows(node.run("faults"))
 
 
+def faults_of_port(view: MachineView, port: str) -> list[faults.Active]:
+    """Faults that a port of the living switch and its cable have now."""
+    return faults_at(view, faults.port_number(view.settings, port))
+
+
+def faults_at(view: MachineView, number: int) -> list[faults.Active]:
+    """The same, by the port's number."""
+    if not view.lan.alive:
+        return []
+    return faults.rows_of_port(view.lan.run("faults"), number)
+
+
 def _age(view: MachineView, since_ns: int) -> str:
     return duration(view.age_ns(since_ns))
 
 
-def _fault(view: MachineView, node: NodeView, fault: faults.Active) -> Break:
+def _fault(view: MachineView, name: str, fault: faults.Active) -> Break:
     left = max(fault.until_ns - view.now_ns, 0) if fault.until_ns else None
     when = f"{duration(left)} left" if left is not None else f"{_age(view, fault.since_ns)} ago"
     what = f"fault {fault.text}{f' hit {fault.hits}' if fault.hits else ''}, {when}"
-    mend = f"fault clear {node.name} {fault.kind.name}"
-    return Break(node.name, what, mend, fault.text, fault.hits, left)
+    mend = f"fault clear {name} {fault.kind.name}"
+    return Break(name, what, mend, fault.text, fault.hits, left)
 
 
 def trouble(view: MachineView, nic: str) -> str:
@@ -209,6 +235,9 @@ def trouble(view: MachineView, nic: str) -> str:
     for fault in faults_of(node):
         if fault.kind.name in STILL:
             return f"{nic} {STILL[fault.kind.name]}"
+    for fault in faults_of_port(view, nic):
+        if fault.kind.name in STILL_CABLE:
+            return f"{nic}'s {STILL_CABLE[fault.kind.name]}"
     return ""
 
 

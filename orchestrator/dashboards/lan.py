@@ -64,10 +64,17 @@ def _ports(view: MachineView, columns: int) -> Box:
         text.append(f"{spark(port.history, top)} ", "bold")
         return text.append(f"{rate(port.came):>7}{rate(port.went):>7}{count(port.lost):>8}")
 
+    def state(port: lanfacts.Port) -> list[Text]:
+        """What is broken in it, and what it does in its port-channel."""
+        parts = [f"fault {' '.join(port.faults)}"] if port.faults else []
+        parts += [f"{count(port.held)} wait"] if port.held else []
+        parts += [f"{port.channel}: {port.carries}"] if port.channel else []
+        style = STYLES["X"] if port.faults else ""
+        return [Text(f"          {', '.join(parts)}", style)] if parts else []
+
+    lines = [text for port in ports for text in (line(port), *state(port))]
     note = f"in/s{'out/s':>7}{'ended':>8}"
-    return Box(
-        "ports, a column is 1/4 s", static([line(port) for port in ports]), len(ports), note=note
-    )
+    return Box("ports, a column is 1/4 s", static(lines), len(lines), note=note)
 
 
 def _addresses(view: MachineView) -> Box:
@@ -78,14 +85,19 @@ def _addresses(view: MachineView) -> Box:
         if not found:
             return [" no address is known yet"]
         lines: list[Line] = [
-            two(f" {a.mac}  {a.port}", f"{duration(a.age_ns)} ", columns) for a in found[:height]
+            two(f" {a.mac}  {a.port}{_vlan(a)}", f"{duration(a.age_ns)} ", columns)
+            for a in found[:height]
         ]
         if len(found) > height:
             lines[-1] = f" and {len(found) - height + 1} more"
         return lines
 
-    title = f"MAC table, {view.lan.get('mac_entries')} of 1024"
+    title = f"MAC table, {view.lan.get('mac_entries')} of 1024, {view.lan.get('ageing_s')} s"
     return Box(title, draw, min(max(len(found), 4), 8), 3, grows=True, note="ago")
+
+
+def _vlan(address: lanfacts.Address) -> str:
+    return f" {address.vlan}" if address.vlan else ""
 
 
 def _drops(node: NodeView) -> Box:
@@ -113,7 +125,8 @@ def _gateway(node: NodeView) -> Box:
     lines = [
         f" took  {classes('gw_answered')}",
         f" made  {classes('gw_generated')}",
-        f" {rate(node.rate('gw_answered'))} answered/s",
+        f" {rate(node.rate('gw_answered'))} answered/s  errors {count(node.get('gw_errors'))}"
+        f"  hosts {count(node.get('gw_neighbours'))}",
     ]
     return Box("gateway", static(lines), 3)
 

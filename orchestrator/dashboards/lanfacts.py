@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS, MAC_ROWS
+from nodes.lan.page import (
+    GATEWAY_PORT,
+    GW_DROPS,
+    IN_DROPS,
+    MAC_ROWS,
+    PORTS,
+    ROW_PORT_SHIFT,
+    ROW_VLAN_SHIFT,
+)
+from nodes.machine import GATEWAY
+from orchestrator.dashboards import facts
 from orchestrator.dashboards.model import SLOW_PERIOD_NS, MachineView, NodeView
 
 #: Why a frame ended here, in the words people read.
@@ -16,16 +26,30 @@ DROP_WORDS = {
     "in_drop_reserved": "reserved for bridges",
     "in_drop_same_port": "target behind the same port",
     "in_drop_no_port": "no other port is up",
+    "in_drop_port_down": "its port is shut",
+    "in_drop_vlan": "not a VLAN of the port",
+    "in_drop_not_collecting": "its member takes no data",
+    "out_drop_no_link": "the link went meanwhile",
+    "fault_loss": "fault loss",
+    "fault_silent": "fault silent",
+    "fault_one_way": "fault one-way",
+    "fault_full": "its faulty cable is full",
+    "fault_fcs": "wrong FCS (fault corrupt)",
     "lost_dead": "the NIC's process is dead",
     "lost_full": "the NIC takes nothing",
     "gw_drop_not_mine": "not to the gateway's MAC",
-    "gw_drop_protocol": "neither ARP nor ICMP",
+    "gw_drop_protocol": "not ARP, ICMP or UDP",
     "gw_drop_arp": "ARP, not for the gateway",
     "gw_drop_address": "not the gateway's address",
     "gw_drop_checksum": "wrong checksum",
     "gw_drop_fragment": "a fragment",
+    "gw_fragment": "pieces of datagrams",
     "gw_drop_icmp": "no echo request",
+    "gw_drop_port": "a closed UDP port",
 }
+FAULT_DROPS = (
+    "in_drop_port_down", *(name for name in IN_DROPS if name.startswith("fault_")),
+)  # fmt: skip
 _PORT_DROPS = (*IN_DROPS, "lost_dead", "lost_full")
 
 
@@ -42,6 +66,10 @@ class Port(NamedTuple):
     lost: int  # frames from or to it that ended here, ever
     losing: float  # the same per second
     history: list[float]  # frames both ways
+    faults: tuple[str, ...]  # as one types them
+    held: int  # frames that wait in its cable
+    channel: str  # its port-channel, or nothing
+    carries: str  # what a member does with data
 
 
 class Address(NamedTuple):
@@ -50,6 +78,7 @@ class Address(NamedTuple):
     mac: str
     port: str
     age_ns: int
+    vlan: int  # 0 where the switch knows none
 
 
 def words(port: int) -> range:
@@ -58,15 +87,37 @@ def words(port: int) -> range:
 
 
 def port_name(view: MachineView, port: int) -> str:
-    return view.nic(port) if port < len(view.nics) else "gateway"
+    """Name of a port or of a port-channel."""
+    if port >= PORTS:
+        channels = view.settings.lan.channels
+        return channels[port - PORTS].name if port - PORTS < len(channels) else f"po{port}"
+    if port < len(view.nics):
+        return view.nic(port)
+    if port == GATEWAY_PORT:
+        return "uplink" if view.settings.lan.uplink else GATEWAY
+    return guests(view).get(port, f"port {port + 1}")
+
+
+def guests(view: MachineView) -> dict[int, str]:
+    """Machines whose switch joined this one, by port."""
+    found = (word.partition(":") for word in view.lan.text("guests").split())
+    return {int(port): name for port, _, name in found}
+
+
+def _carries(view: MachineView, port: int) -> str:
+    get = view.lan.get
+    words = ("collecting", "distributing")
+    return " ".join(word for word in words if get(word, port)) or "carries no data"
 
 
 def ports(view: MachineView, columns: int = 1) -> list[Port]:
     """Ports of the NICs, then the gateway's."""
     lan = view.lan
     out = []
-    for number in (*range(len(view.nics)), GATEWAY_PORT):
+    for number in (*range(len(view.nics)), *guests(view), GATEWAY_PORT):
         mine = words(number)
+        name = port_name(view, number)
+        channel = lan.get("channel", number)
         ways = [
             lan.series(field, mine, columns, SLOW_PERIOD_NS, slow=True)
             for field in ("frames_in", "frames_out")
@@ -74,7 +125,7 @@ def ports(view: MachineView, columns: int = 1) -> list[Port]:
         out.append(
             Port(
                 number,
-                port_name(view, number),
+                name,
                 bool(lan.get("cable", number)),
                 bool(lan.get("light", number)),
                 bool(lan.get("link", number)),
@@ -83,6 +134,10 @@ def ports(view: MachineView, columns: int = 1) -> list[Port]:
                 sum(lan.get(field, word) for field in _PORT_DROPS for word in mine),
                 sum(lan.rate(field, mine) for field in _PORT_DROPS),
                 [came + went for came, went in zip(*ways, strict=True)],
+                tuple(fault.text for fault in facts.faults_at(view, number)),
+                sum(lan.get("fault_held", word) for word in mine),
+                port_name(view, channel) if channel else "",
+                _carries(view, number) if channel else "",
             )
         )
     return out
@@ -96,8 +151,8 @@ def addresses(view: MachineView) -> list[Address]:
         what, seen_ns = flat[2 * row : 2 * row + 2]
         if what >> 48:
             mac = (what & 0xFFFF_FFFF_FFFF).to_bytes(6, "big").hex(":")
-            port = port_name(view, (what >> 48) - 1)
-            found.append(Address(mac, port, view.age_ns(seen_ns)))
+            port = port_name(view, (what >> ROW_PORT_SHIFT & 0xF) - 1)
+            found.append(Address(mac, port, view.age_ns(seen_ns), what >> ROW_VLAN_SHIFT))
     return sorted(found, key=lambda address: (address.age_ns, address.mac))
 
 
@@ -116,7 +171,7 @@ def dropping(view: MachineView) -> tuple[str, str, int] | None:
     lan = view.lan
     lost = {
         (port_name(view, number), name): lan.delta(name, words(number))
-        for number in (*range(len(view.nics)), GATEWAY_PORT)
+        for number in range(PORTS)
         for name in _PORT_DROPS
     } | {("gateway", name): lan.delta(name) for name in GW_DROPS}
     worst = max(lost, key=lambda key: lost[key])

@@ -256,8 +256,8 @@ class MachineView:
             for number, name in enumerate(settings.node_names)
         }
         self._period = FAST_PERIOD_NS if settings.cpus <= MANY_CPUS else 3 * FAST_PERIOD_NS
-        self._logs = [ram.log(cpu) for cpu in range(settings.cpus)]
-        self._log_counts = [0] * settings.cpus
+        self._logs = [ram.log(cpu) for cpu in range(ram.layout.cpus)]
+        self._log_counts = [0] * ram.layout.cpus
         self._recorders = {name: Recorder(ram.recorder_words(name)) for name in self.nodes}
         self.now_ns = 0
         #: routes of the interrupt controller that were seen in use, and when last
@@ -300,6 +300,8 @@ class MachineView:
 
     def _learn_routes(self) -> None:
         """Take over the rows that the interrupt controller wrote since the last sample."""
+        if self.settings.guest:
+            return
         apic = self.apic
         count = apic.get("last_count")
         if count < self._routes_seen:  # a new incarnation

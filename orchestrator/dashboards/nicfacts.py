@@ -33,6 +33,8 @@ DROP_WORDS = {
     "rx_drop_dma": "DMA write refused",
     "rx_drop_reset": "port was reset",
     "rx_drop_control": "MAC control frame",
+    "rx_drop_crc": "wrong FCS",
+    "rx_drop_loopback": "loopback: the wire is not heard",
 }
 #: Dword of a written-back descriptor that holds DD as bit 0.
 _STATUS = {"rx": 2, "tx": 3}

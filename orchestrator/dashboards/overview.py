@@ -24,7 +24,7 @@ from orchestrator.dashboards.draw import (
     two,
 )
 from orchestrator.dashboards.model import MANY_CPUS, MachineView, NodeView
-from orchestrator.dashboards.sentences import OVERVIEW, sentence
+from orchestrator.dashboards.sentences import GUEST, OVERVIEW, sentence
 
 KEYS = "0-{last} open   k kill  f freeze  c cable  r restart   space hold view   q quit"
 _TITLE = "LAN ------- NICs -------------------- interrupts ----- CPUs, last second"
@@ -39,8 +39,7 @@ def render(view: MachineView, size: Size = PLAIN) -> Frame:
     """The overview in exactly the given size."""
     shelves = [
         Shelf((_picture(view),)),
-        Shelf((_bond(view), _ping(view))),
-        Shelf((Box("kernel log", lambda c, n: _log(view, c, n), 3, 1, grows=True),)),
+        *_kernel_shelves(view),
         *ledgerbox.shelf(view),
         Shelf((_broken_now(view),)),
     ]
@@ -55,8 +54,18 @@ def render(view: MachineView, size: Size = PLAIN) -> Frame:
     )
 
 
+def _kernel_shelves(view: MachineView) -> list[Shelf]:
+    """What our kernel knows; a guest's tells its own console."""
+    if view.settings.guest:
+        return []
+    log = Box("kernel log", lambda c, n: _log(view, c, n), 3, 1, grows=True)
+    return [Shelf((_bond(view), _ping(view))), Shelf((log,))]
+
+
 def sentence_of(view: MachineView) -> str:
     """Line 2 of the overview."""
+    if view.settings.guest:
+        return sentence(GUEST, view, view.lan)
     return sentence(OVERVIEW, view, view.boot_cpu)
 
 
@@ -102,7 +111,7 @@ def _lan_rows(view: MachineView, rows: int) -> list[Line]:
     """Gateway, switch, and the line between them."""
     lan = view.lan
     out: list[Line] = [""] * rows
-    out[0] = "  gateway"
+    out[0] = f"  {lanfacts.port_name(view, GATEWAY_PORT)}"
     out[1] = f"    | {rate(lan.rate('frames_in', lanfacts.words(GATEWAY_PORT)))}/s"
     name = Text(f"  {lan.number} ").append("lan ", "bold" if lan.running else STYLES["X"])
     if not lan.alive:
@@ -155,13 +164,20 @@ def _nic_detail(view: MachineView, nic: NodeView, role: str) -> str:
         return f"  {facts.death(view, nic)}"
     if facts.cable_out(view, nic.name):
         return f"{role} cable out".strip()
+    if view.settings.guest:
+        role = "guest's" if nic.get("guest") else "waits"
     return f"{role or 'no slave':<7} 10G rx {rate(nic.rate('rx_frames_in'))}/s"
 
 
 def _irq_rows(view: MachineView, rows: int) -> list[Line]:
     """The interrupt controller and its figures."""
-    apic = view.apic
     out: list[Line] = [""] * rows
+    if view.settings.guest:
+        there = any(nic.alive and nic.get("guest") for nic in view.nics)
+        out[_HUB] = Text("== vfio-user", "bold" if there else "dim")
+        out[3] = f"   {rate(sum(nic.rate('msi_out') for nic in view.nics))}/s"
+        return out
+    apic = view.apic
     style = "bold" if apic.running else STYLES["X"]
     out[_HUB] = (
         Text().append("== ", "dim").append(f"{apic.number} apic", style).append(" ==", "dim")
@@ -182,7 +198,10 @@ def _cpu_rows(view: MachineView) -> tuple[list[Text], dict[int, Text]]:
     Two lines a CPU, one when there are more than three; past eight a column a CPU."""
     if len(view.cpus) > MANY_CPUS:
         return _cpu_columns(view), {_HUB: Text(">")}
-    lines: list[Text] = []
+    if view.settings.guest:
+        lines = [Text()] * _HUB + [Text(" the guest's CPUs")]
+        return lines, {_HUB: Text(">")}
+    lines = []
     heads = {}
     for cpu in view.cpus:
         letter = cpufacts.context(cpu)
@@ -291,7 +310,7 @@ def _broken(broken: list[facts.Break], columns: int, height: int) -> Sequence[Li
     if not broken:
         return [" nothing"]
     shown: list[Line] = [
-        two(Text(f" {b.node}  {b.what}", style="bold"), f"mend: {b.mend:<20}", columns)
+        two(Text(f" {b.node}  {b.what}", style="bold"), f" mend: {b.mend:<20}", columns)
         for b in broken[:height]
     ]
     if len(broken) > height:

@@ -10,7 +10,17 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.dashboards import apic, cpu, facts, lan, nic, overview, poolfacts, pools
+from orchestrator.dashboards import (
+    apic,
+    cpu,
+    facts,
+    lan,
+    lanfacts,
+    nic,
+    overview,
+    poolfacts,
+    pools,
+)
 from orchestrator.dashboards.common import PLAIN, Size
 from orchestrator.dashboards.draw import Frame
 from orchestrator.dashboards.model import MachineView, NodeView
@@ -78,6 +88,8 @@ def as_json(view: MachineView, node: str | None = None) -> dict[str, Any]:
         said: dict[str, Any] = {"sentence": sentence_of(view, node)}
         if part:
             said |= _pools(view, found)
+        if found.kind == "lan":
+            said |= _lan(view, found)
         return _world(view) | said | _node(view, found) | {"page": _page(found)}
     bond, ping = facts.bond(view), facts.ping(view)
     return _world(view) | {
@@ -116,6 +128,16 @@ def _node(view: MachineView, node: NodeView) -> dict[str, Any]:
         "exit": state.exit_code,
         "since_ns_ago": view.age_ns(state.since_ns),
         "rates": {name: node.rate(name) for name in ("turns", "msgs_in", "msgs_out")},
+    }
+
+
+def _lan(view: MachineView, node: NodeView) -> dict[str, Any]:
+    """Ports with link, fault and rate; the MAC table with ages; drops by reason."""
+    drops = [dict(zip(("why", "frames", "rate"), row, strict=True)) for row in lanfacts.drops(node)]
+    return {
+        "ports": [port._asdict() for port in lanfacts.ports(view)],
+        "macs": [address._asdict() for address in lanfacts.addresses(view)],
+        "drops": drops,
     }
 
 

@@ -163,6 +163,21 @@ def _idle_bond(view: MachineView, node: NodeView) -> Words:
     return {"bond": bond.name, "active": bond.active} if bond is not None and bond.active else None
 
 
+def _guest_there(view: MachineView, node: NodeView) -> Words:
+    driven = [nic.name for nic in view.nics if nic.alive and nic.get("guest")]
+    return {"nics": " and ".join(driven)} if driven else None
+
+
+#: Of a machine whose kernel is a guest's.
+GUEST = (
+    Row("The LAN's process is dead, so no NIC sees light.", _lan_dead),
+    Row("The LAN's process is frozen, so frames wait for it.", _lan_frozen),
+    Row("{trouble}: what is sent over it is lost.", _nic_broken),
+    Row("A guest's kernel drives {nics}; what it sees stands on its own console.",
+        _guest_there),
+    Row("No guest is connected: the NICs wait at their vfio-user sockets.", always),
+)  # fmt: skip
+
 OVERVIEW = (
     Row("{cpu}'s process is dead and the kernel with it; NICs and LAN go on without one.",
         _boot_cpu_dead),
@@ -340,7 +355,9 @@ def _msi_fault(view: MachineView, node: NodeView) -> Words:
 
 
 def _apic_gone(view: MachineView, node: NodeView) -> Words:
-    return {"lost": node.get("msi_lost_peer_dead")} if not view.apic.alive else None
+    if view.settings.guest or view.apic.alive:
+        return None
+    return {"lost": node.get("msi_lost_peer_dead")}
 
 
 def _buffered(view: MachineView, node: NodeView) -> Words:
@@ -456,6 +473,18 @@ def _port_cable_out(view: MachineView, node: NodeView) -> Words:
     return None
 
 
+def _port_fault(view: MachineView, node: NodeView) -> Words:
+    """The first port with a fault."""
+    for port in lanfacts.ports(view):
+        if port.faults:
+            mine = lanfacts.words(port.number)
+            ended = sum(node.delta(name, mine) for name in lanfacts.FAULT_DROPS)
+            text = f"fault {' '.join(port.faults)}"
+            lost = plural(ended, "frame")
+            return {"port": port.name, "fault": text, "lost": lost, "talk": lanfacts.talk(view)}
+    return None
+
+
 def _port_dark(view: MachineView, node: NodeView) -> Words:
     for number, nic in enumerate(view.nics):
         if not node.get("light", number):
@@ -490,6 +519,7 @@ LAN = (
     SILENT,
     Row("{nic}'s cable is out, {ended} lost there in 1 s; {talk}.", _port_cable_out),
     Row("No light from {nic} ({why}): its port is down; {talk}.", _port_dark),
+    Row("{port} has {fault}: {lost} lost by it in 1 s; {talk}.", _port_fault),
     Row("{frames} from or to {port} ended here in the last second: {why}.", _frames_end),
     Row("{talk}; the switch takes {frames} frames/s.", _talk),
     Row("Quiet: {ports} up, and no frame came for a second.", _links),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from bus.faults import BY_NUMBER as FAULTS
 from bus.recorder import Record, Tracepoint
+from nodes.apic.msi import MODE_NAMES
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import Params
 from nodes.cpu.page import CONTEXTS
@@ -60,7 +61,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "msi": {"nic": ("msi", "msi_pending"), "apic": ("msi", "route", "drop")},
     "fault": {"nic": ("fault", "msi_fault"), "apic": ("fault",)},
     "flow": {
-        "nic": ("cause", "msi", "msi_pending"),
+        "nic": ("msi", "msi_pending"),
         "apic": ("msi", "route"),
         "cpu": ("irq_handler_entry", "irq_handler_exit", "softirq_raise", "softirq_entry",
                 "napi_poll", "softirq_exit"),
@@ -107,7 +108,6 @@ def chosen(show: tuple[str, ...]) -> dict[str, set[int]]:
 # ---------------------------------------------------------------- texts
 
 _IRQ_RETURN = {0: "IRQ_NONE", 1: "IRQ_HANDLED", 2: "IRQ_WAKE_THREAD"}
-_DELIVERY = {0: "fixed", 1: "lowest priority", 2: "SMI", 4: "NMI", 5: "INIT", 6: "STARTUP"}
 
 #: event -> the lines; ``{parts}`` are below
 CPU_TEXTS: dict[str, tuple[str, ...]] = {
@@ -158,7 +158,6 @@ APIC_TEXTS: dict[str, tuple[str, ...]] = {
     "slot": ("slot {slot_number}: {slot_state}; SltSta {b:#06x}",),
 }
 NIC_TEXTS: dict[str, tuple[str, ...]] = {
-    "cause": ("EICR bit of vector {a} set{held}",),
     "msi": ("MSI-X vector {context}: writes {b:#06x} to {a:#x}",),
     "msi_pending": ("MSI-X vector {a} is masked: its pending bit is set",),
     "fault": ("fault {fault} {broken}",),
@@ -167,7 +166,6 @@ NIC_TEXTS: dict[str, tuple[str, ...]] = {
 #: The group ``flow``: every step by name.
 FLOW_TEXTS: dict[str, dict[str, tuple[str, ...]]] = {
     "nic": {
-        "cause": ("frame and descriptor are in RAM; EICR bit {a} set{held}",),
         "msi": (
             "EIMS allows it, EITR has run out: MSI-X entry {context}",
             "posted write {a:#x} = {b:#06x}: the interrupt",
@@ -331,7 +329,7 @@ def _comm(task: int, world: LabWorld) -> str:
 def _msi_fields(record: Record, world: LabWorld) -> str:
     destination = record.a >> 12 & 0xFF
     mode = "logical" if record.a & 4 else "physical"
-    kind = _DELIVERY.get(record.b >> 8 & 7, "?")
+    kind = MODE_NAMES.get(record.b >> 8 & 7, "reserved")
     trigger = "level" if record.b & 0x8000 else "edge"
     return f"{mode} {destination:#04x}, vector {record.b & 0xFF:#04x}, {kind}, {trigger}"
 
@@ -358,8 +356,7 @@ _PARTS: dict[str, Callable[[Record, LabWorld], object]] = {
     "work": lambda r, w: r.b & 0xFFFF_FFFF,
     "budget": lambda r, w: r.b >> 32,
     "vector": lambda r, w: r.a & 0xFF,
-    "delivery": lambda r, w: _DELIVERY.get(r.a >> 8 & 7, "?"),
-    "held": lambda r, w: "" if r.b else ", held back by EITR",
+    "delivery": lambda r, w: MODE_NAMES.get(r.a >> 8 & 7, "reserved"),
     "dst": lambda r, w: f"{r.a >> 24}:{r.a & 0xFF_FFFF}",
     "dst_end": lambda r, w: (
         f"dies, {r.b} hold it: dst_garbage.list" if r.b else "is destroyed"

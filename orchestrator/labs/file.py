@@ -43,6 +43,7 @@ from pydantic import Field
 
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from orchestrator import expect, scenario, tomlfile
+from orchestrator.eras import STAND_INS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.labs.eventtable import check_show
 from orchestrator.scenario import Scenario, ScenarioFile
@@ -88,10 +89,11 @@ class LabFile(ScenarioFile):
         ["irq", "softirq", "sched"], description="events that are printed: groups or names"
     )
     nodes: list[str] = Field([], description="whose events are printed; empty: everybody's")
-    pictures: list[Literal["contexts", "workers", "registers"]] = Field(
+    pictures: list[Literal["contexts", "workers", "registers", "gaps"]] = Field(
         ["contexts"],
         min_length=1,
-        description="what is drawn: who has each CPU; workers; registers that were touched",
+        description="what is drawn: who has each CPU; workers; registers that were touched; how "
+        "long the ping had no answer",
     )
     zoom: str = Field(
         "irq_handler_entry",
@@ -164,12 +166,17 @@ def load(
 ) -> Lab:
     """A bundled lab or a file. ``settings`` are KEY=VALUE: a draw, or a behaviour of the kernel;
     ``before`` are command lines that run ahead of its first step that is not quiet."""
+    asked = era
+    if era in STAND_INS:
+        stand_in = STAND_INS[era]
+        era, settings = stand_in.era, [*stand_in.settings, *settings]
     file = tomlfile.read("labs", given)
     name = re.sub(r"\.toml$", "", given.rsplit("/", 1)[-1])
     draws, overrides = _draw(file, name, seed, settings)
     tomlfile.validate(LabFile, file)  # slips in the file as it stands
-    _insert(file.data, before)
+    at = _insert(file.data, before)
     drawn = TomlFile(file.shown, file.text)
+    drawn.options = {("step", at + n, "do"): f"--before '{line}'" for n, line in enumerate(before)}
     drawn.data = _fill(file.data, draws)
     parsed = tomlfile.validate(LabFile, drawn)
     era = _era(file, parsed, name, era)
@@ -201,7 +208,10 @@ def load(
         zoom_gap_us=parsed.zoom_gap_us,
         look=parsed.look + len(before),
         next=parsed.next,
-        questions=tuple(Question(q.ask, q.by_era.get(era, q.answer)) for q in parsed.question),
+        questions=tuple(
+            Question(q.ask, q.by_era.get(asked or era, q.by_era.get(era, q.answer)))
+            for q in parsed.question
+        ),
         page=_page(given, name),
         again=_again(given, era if era != DEFAULT_ERA else "", settings, before),
     )
@@ -209,9 +219,9 @@ def load(
     return lab
 
 
-def _insert(data: dict[str, Any], lines: Sequence[str]) -> None:
-    """Put command lines before the first step that is shown; what refers to later steps by their
-    numbers goes on to mean them."""
+def _insert(data: dict[str, Any], lines: Sequence[str]) -> int:
+    """Put command lines before the first step that is shown, and say where that is; what refers to
+    later steps by their numbers goes on to mean them."""
     steps = data.setdefault("step", [])
     loud = (n for n, step in enumerate(steps) if isinstance(step, dict) and not step.get("quiet"))
     at = next(loud, len(steps))
@@ -221,6 +231,7 @@ def _insert(data: dict[str, Any], lines: Sequence[str]) -> None:
                 if isinstance(row, dict) and key in row:
                     row[key] = _shifted(row[key], at, len(lines))
     steps[at:at] = [{"do": line} for line in lines]
+    return at
 
 
 def _shifted(value: Any, at: int, by: int) -> Any:

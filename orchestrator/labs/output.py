@@ -6,7 +6,7 @@ import shlex
 from textwrap import fill
 
 from orchestrator import accesses
-from orchestrator.labs import timeline, workers
+from orchestrator.labs import gaps, timeline, workers
 from orchestrator.labs.file import Lab
 from orchestrator.labs.performance import Performance
 from orchestrator.labs.questions import with_answers
@@ -41,6 +41,9 @@ def picture(performance: Performance) -> list[str]:
             ]
     if "registers" in performance.lab.pictures:
         lines += _registers(performance)
+    if "gaps" in performance.lab.pictures:
+        found = gaps.of(performance.lab.scenario.steps, performance.played.phases)
+        lines += [*gaps.draw(found), ""]
     if "contexts" in performance.lab.pictures:
         lines += _contexts(performance)
     return lines[:-1] if lines[-1:] == [""] else lines

@@ -17,11 +17,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.errors import BottomhalfError
 from orchestrator.labs.file import Lab
 from orchestrator.labs.questions import wrapped
+
+if TYPE_CHECKING:
+    from orchestrator.labs.guestlab import GuestLab
 
 #: Headings behind the title; the title and the box are part one.
 PARTS = ("Predict first", "Run it", "Why", "Change one thing", "On a real box")
@@ -38,7 +41,7 @@ class Command(NamedTuple):
     fails: bool
 
 
-def read(lab: Lab) -> str:
+def read(lab: Lab | GuestLab) -> str:
     """The page's text."""
     try:
         return lab.page.read_text(encoding="utf-8")
@@ -93,7 +96,7 @@ def _sections(output: str, wanted: list[str]) -> str:
     if not wanted:
         return output.rstrip("\n") + "\n"
     parts = _SECTION.split(output.strip("\n"))
-    kept = [p for p in parts if any(p.startswith(word) for word in wanted)]
+    kept = [p for p in parts if any(p.lstrip().startswith(word) for word in wanted)]
     return "...\n\n" + "\n\n".join(kept) + "\n"
 
 

@@ -260,7 +260,7 @@ def as_json(performance: Performance) -> dict[str, Any]:
     step that is not quiet."""
     lab, played = performance.lab, performance.played
     origin = performance.zero_ns
-    facts = played.facts
+    facts, pings = played.facts, bool(lab.scenario.ping)
 
     def us(time_ns: int) -> float:
         return (time_ns - origin) / 1000
@@ -276,7 +276,12 @@ def as_json(performance: Performance) -> dict[str, Any]:
         "passed": performance.passed,
         "cut_short": played.cut_short or None,
         "phases": [
-            {"name": part.phase.name, "start_us": us(part.begin_ns)} for part in played.stretches
+            {
+                "name": part.phase.name,
+                "start_us": us(part.begin_ns),
+                **({"gap_ms": part.phase.gap_ms, "lost": part.phase.lost} if pings else {}),
+            }
+            for part in played.stretches
         ],
         "checks": [
             {

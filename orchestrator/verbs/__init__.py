@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.machine import GUEST_PLACE
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -54,10 +55,30 @@ TABLE: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb("up", "whole",
-             "[MACHINE] [-d] [--name NAME] [--era E] [--bond 'mode=1 miimon=50'] [--set KEY=VALUE]",
-             "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running",
+             "[MACHINE] [-d] [--name NAME] [--lan NAME] [--era E] [--bond 'mode=1 miimon=50'] "
+             "[--set KEY=VALUE]",
+             "start a machine; in a terminal the dashboard opens: q stops it, d leaves it running"
+             "\n\n"
+             "MACHINE: bond-pair if none is named, another bundled one (a wrong name lists\n"
+             "them) or a file. --lan m1: on the switch of the machine m1; each then knows the\n"
+             "other's name. --bond: options of bonding; --set: a behaviour of the kernel (of\n"
+             "those that `bottomhalf era 6.1` lists). The machine tap-uplink has a real kernel\n"
+             "as its gateway and needs root.",
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
+        Verb("guest", "whole",
+             "[--kernel VMLINUZ] [--modules DIR] [--smp 2] [--nics 2] [--bond 'mode=1 miimon=100'] "
+             "[--exec 'COMMANDS'] [--console] [-d] [--gdb] [--accel auto|tcg|kvm] [--append WORDS] "
+             "[--name NAME] | --fetch | exec COMMAND | console | run [SCENARIO] [--json]",
+             "a real kernel in QEMU whose ixgbe drives our NIC processes\n\n"
+             "Alone in a terminal: its console (Ctrl-] leaves it running). --exec runs commands,\n"
+             "powers off, and exits as they did; -d leaves it running. --modules DIR: your own\n"
+             "build of ixgbe, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
+             "a debugger. While it runs: exec, console, and the verbs of an emulated machine.\n"
+             "run plays a scenario in a guest of its own: the same file as for bottomhalf run.\n"
+             "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache\n"
+             "folder (125 MB, no root, nothing is installed); --fetch does only that.",
+             "orchestrator.verbs.guest:guest"),
         Verb("run", "whole",
              "[SCENARIO] [--json] [--simulate] [--processes] [--seed N] [--report DIR] [--era E] "
              "[--list]",
@@ -68,8 +89,8 @@ TABLE: dict[str, Verb] = {
              "orchestrator.verbs.scenarios:demo"),
         Verb("lab", "whole",
              "list | show NAME | run NAME | sheet NAME [--era E] [--seed N] [--step [N]] "
-             "[--from N] [--answers] [--set KEY=VALUE] [--before 'COMMAND'] [--simulate] "
-             "[--processes] [--json]",
+             "[--from N] [--answers] [--compare ERA,ERA] [--set KEY=VALUE] "
+             "[--before 'COMMAND'] [--simulate] [--processes] [--json]",
              "labs: a question, a run that shows the answer, a page that says why",
              "orchestrator.verbs.labs:lab"),
         Verb("check", "whole", "FILE... | --keys [TABLE]",
@@ -107,7 +128,9 @@ TABLE: dict[str, Verb] = {
              "break a part of a device; what is broken; mend it\n\n"
              "Faults add up, none resets another; the kernel has to notice by itself. With --for\n"
              "the device mends itself after that time. list shows also what cable, kill and\n"
-             "freeze broke; clear mends faults alone.\n\n" + _fault_kinds(),
+             "freeze broke; clear mends faults alone. TARGET is a node, active or\n"
+             "backup; what befalls a port is said of the NIC at its cable, of lan:1 or gateway.\n\n"
+             + _fault_kinds(),
              "orchestrator.verbs.fault:fault", step=True),
         Verb("regs", "hardware", "NIC [NAME...] [--json]",
              "registers by name: offset, value, fields, section of the datasheet\n\n"
@@ -123,8 +146,16 @@ TABLE: dict[str, Verb] = {
              "[-c N] [-i S] [-s BYTES] [-W S] [-w S] [-I IF] [-l N] [-t TTL] [-ADfnOq] HOST",
              "iputils' ping, from the emulated machine",
              f"{_KERNEL}:ping", tool=True, step=True),
-        Verb("tcpdump", "kernel", "-i IF [-c N] [-w FILE|-] [-n] [-e] [-tttt] [-p]",
-             "what the taps of a device see, as text or pcap",
+        Verb("arping", "kernel", "[-c N] [-w S] [-i S] [-I IF] [-s ADDRESS] [-AbDfqU] HOST",
+             "iputils' arping: who has an address, at the level of ARP",
+             f"{_PROGRAMS}:arping", tool=True, step=True),
+        Verb("tcpdump", "kernel",
+             "-i IF [-i IF]... [-c N] [-w FILE|-] [-r FILE] [-s N] [-Q in|out] [-ADelnpqtvxX#] "
+             "[EXPRESSION]",
+             "what the taps of a device see, as text or pcapng\n\n"
+             "IF: a device, any, or a port of the switch: lan:1, lan:gateway, lan (all of them).\n"
+             "Several -i: a column each. -w - | wireshark -k -i - shows it live. EXPRESSION is\n"
+             "libpcap's (man 7 pcap-filter); gateway and the machine's name are hosts in it.",
              "orchestrator.tcpdump:tcpdump", tool=True),
         Verb("cat", "kernel", "FILE...", "/proc and /sys of the emulated machine",
              f"{_FILES}:cat", tool=True, step=True),
@@ -148,9 +179,25 @@ TABLE: dict[str, Verb] = {
         Verb("iptables", "kernel", "[-t filter] -A|-D|-I|-L|-F|-Z ...", "netfilter's rules",
              f"{_PROGRAMS}:iptables", tool=True, step=True),
         Verb("ip", "kernel",
-             "route [show|add|del|get|flush cache] ... | link set DEV up|down|mtu N",
-             "the routing table; devices up, down, with another MTU",
+             "route [show|add|del|get|flush cache] ... | [-s] link [show] | "
+             "link set DEV up|down|mtu N|master BOND|nomaster | addr | "
+             "neigh [show|add|replace|del|flush] | monitor link",
+             "routes, devices, addresses and neighbours",
              f"{_PROGRAMS}:ip", tool=True, step=True),
+        Verb("sar", "kernel", "-n DEV INTERVAL [COUNT]",
+             "sysstat's table of packets and kilobytes a second, from /proc/net/dev",
+             "orchestrator.verbs.nettools:sar_main", tool=True),
+        Verb("netstat", "kernel", "-ltunpw | -i",
+             "sockets and their programs; the table of interfaces",
+             "orchestrator.verbs.nettools:netstat_main", tool=True, step=True),
+        Verb("date", "kernel", "[+FORMAT]", "what time it is on the machine",
+             "orchestrator.verbs.nettools:date_main", tool=True, step=True),
+        Verb("udp_echo", "kernel", "[-s ADDRESS] PORT",
+             "send every UDP datagram back, until Ctrl-C (ours; nc -u -l -e cat)",
+             f"{_PROGRAMS}:udp_echo", tool=True),
+        Verb("udp_send", "kernel", "[-c N] [-i S] [-s BYTES] [-w S] [-q] HOST PORT",
+             "send UDP datagrams to an echo port and time the answers (ours)",
+             f"{_PROGRAMS}:udp_send", tool=True, step=True),
         Verb("ethtool", "kernel",
              "[-i|-k|-g|-G|-c|-C|-S|-l|-L|-x|-d|-t] DEV ...",
              "a port as its driver knows it: link, rings, moderation, queues, registers, self-test",
@@ -161,6 +208,19 @@ TABLE: dict[str, Verb] = {
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
              "orchestrator.follow:follow", tool=True, step=True),
+        Verb("taps", "across", "COMMAND",
+             "run a command, capture everywhere: who saw each frame, and by what rule\n\n"
+             "Taps on the bond, each NIC and any; the switch's ports say what was on the wires.",
+             "orchestrator.taps:taps", tool=True, step=True),
+        Verb("flows", "across", "COMMAND [+ COMMAND...]",
+             "run commands, then say which NIC's wire each of their flows took, both ways",
+             "orchestrator.flows:flows", tool=True, step=True),
+        Verb("ladder", "across", "COMMAND [+ COMMAND...]",
+             "run commands of ours, then draw the LACPDUs between each NIC and the switch",
+             "orchestrator.ladder:ladder", tool=True, step=True),
+        Verb("drops", "across", "COMMAND",
+             "run a command, then say which counters of lost packets moved, and where",
+             "orchestrator.drops:drops", tool=True, step=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
@@ -192,6 +252,7 @@ LAYERS = {
 
 #: Words that mean two things here.
 REFUSED = {
+    "help": "bottomhalf --help (all verbs) · bottomhalf VERB --help (what one takes)",
     "stop": (
         "freeze eth0 (SIGSTOP: it hangs) · kill eth0 (SIGKILL: it is gone) · "
         "down (the whole machine)"
@@ -205,7 +266,7 @@ REFUSED = {
 
 #: Verbs of the design that no one has built; the limitations page names them.
 NOT_BUILT = (
-    "report", "arping", "guest",
+    "report",
 )  # fmt: skip
 
 
@@ -229,9 +290,36 @@ def load(verb: Verb) -> Callable[..., Any]:
     return found
 
 
+#: Verbs that need no kernel of ours though their layer does: recorders of NICs.
+_WITHOUT_KERNEL = ("trace",)
+
+
+def needs_our_kernel(verb: Verb) -> bool:
+    """Has it nothing of ours to work on where the kernel is a guest's?"""
+    return verb.layer in ("kernel", "across") and verb.name not in _WITHOUT_KERNEL
+
+
+def _of_lan(argv: Sequence[str]) -> bool:
+    """Does a tcpdump look at ports of the switch, which are ours?"""
+    from nodes.machine import LAN  # noqa: PLC0415
+
+    named = [argv[n + 1] for n, word in enumerate(argv[:-1]) if word == "-i"]
+    named += [word[2:] for word in argv if word.startswith("-i") and len(word) > 2]
+    return bool(named) and all(name.partition(":")[0] == LAN for name in named)
+
+
 def start(session: Session, argv: Sequence[str]) -> Steps:
     """A command line of a machine verb at work; the same for a shell and a scenario's step."""
+    from nodes.machine import LAN  # noqa: PLC0415  (a program of the gateway runs at the LAN)
+
     verb = lookup(argv[0])
+    settings = session.machine.settings
+    foreign = settings.guest and session.cpu not in (LAN, GUEST_PLACE)  # whose guest takes no word
+    ours = verb.name == "tcpdump" and (foreign or _of_lan(argv[1:]))
+    if settings.guest and session.cpu != LAN and needs_our_kernel(verb) and not ours:
+        from orchestrator.verbs import guest  # noqa: PLC0415
+
+        return guest.kernel_verb(session, verb, argv[1:])
     steps: Steps = load(verb)(session, list(argv[1:]))
     return steps
 

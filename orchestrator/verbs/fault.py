@@ -1,7 +1,9 @@
 """The verb ``fault``: breaks a part of a device, lists what is broken, mends it.
 
-It acts on the device alone; the kernel has to notice. A fault with ``--for`` is ended by the device
-itself, so that it ends also when nobody waits for it.
+It acts on the device alone; the kernel has to notice. Faults of a cable (``loss``, ``silent``, ...)
+are the switch's to keep, by the name of the NIC at the other end or as ``lan:1``; the gateway has a
+cable, too: ``gateway`` or ``lan:gateway``. A fault with ``--for`` is ended by the device itself, so
+that it ends also when nobody waits for it.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ import json
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
-from bus.faults import NIC, Kind, show
-from nodes.machine import MachineSettings
+from bus.faults import KINDS, NIC, PORT, Kind, show
+from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator import faults
 from orchestrator.errors import OK, BottomhalfError, words
+from orchestrator.faults import Place
 from orchestrator.machine import Machine
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tomlfile import duration_ns
 from orchestrator.verbs import parse, usage
-from orchestrator.verbs.targets import check, resolve
+from orchestrator.verbs.targets import GATEWAY_PORT, check, port_nic, resolve
 
 LIST, CLEAR = "list", "clear"
+#: A kind of fault, and the mode of the port-channels that can have it.
+LACP = "lacp"
 
 
 class Line(NamedTuple):
@@ -75,48 +80,77 @@ def check_words(settings: MachineSettings, argv: Sequence[str]) -> None:
     if line.head == LIST or not said:
         return
     where, *kinds = said
-    check(settings, where)
-    target = faults.target_of(settings, where) if where in settings.node_names else NIC
+    if where == GATEWAY_PORT:
+        where = GATEWAY
+    if where != GATEWAY:
+        check(settings, where)
+    where = port_nic(settings, where) or where
+    known = where == GATEWAY or where in settings.node_names
+    targets = [p.target for p in faults.places(settings, where)] if known else [NIC, PORT]
     if clear:
         for word in kinds:
-            faults.kind_of(word, [target])
+            faults.kind_of(word, targets)
     else:
-        _wanted(where, target, kinds)
+        found = _wanted(where, targets, kinds)
+        if known:
+            _check_lacp(settings, where, found)
 
 
-def _wanted(node: str, target: str, kinds: Sequence[str]) -> list[tuple[Kind, int]]:
-    """Kinds and values for a node (or ``active``) of this sort."""
-    able = faults.kinds_of(target)
-    if not able:
+def _wanted(where: str, targets: Sequence[str], kinds: Sequence[str]) -> list[tuple[Kind, int]]:
+    """Kinds and values for what has places of these sorts."""
+    if not targets:
+        if where == LAN:
+            example = f"{LAN}:1, or the NIC at its other end; kinds: bottomhalf fault --help"
+            raise BottomhalfError("fault: the switch breaks a port at a time", example)
         raise BottomhalfError(
-            f"fault: there is no fault for {node} yet",
-            f"kill {node} · freeze {node}; kinds: bottomhalf fault --help",
+            f"fault: there is no fault for {where} yet",
+            f"kill {where} · freeze {where}; kinds: bottomhalf fault --help",
         )
     if not kinds:
-        raise BottomhalfError(f"fault {node}: which one?", f"kinds: {words(able)}")
-    return [faults.wanted(word, [target]) for word in kinds]
+        able = [name for target in targets for name in faults.kinds_of(target)]
+        raise BottomhalfError(f"fault {where}: which one?", f"kinds: {words(able)}")
+    return [faults.wanted(word, targets, where) for word in kinds]
+
+
+def _check_lacp(settings: MachineSettings, name: str, kinds: Sequence[tuple[Kind, int]]) -> None:
+    """What nobody speaks, nobody speaks wrongly."""
+    speaks = {nic for c in settings.lan.channels if c.mode == LACP for nic in c.members}
+    if name not in speaks and any(kind.name == LACP for kind, _ in kinds):
+        raise BottomhalfError(
+            f"fault {LACP}: the port of {name} is in no port-channel that speaks LACP",
+            f"ports that do: {words(sorted(speaks))}" if speaks else "bottomhalf up bond-lacp -d",
+        )
 
 
 # ---------------------------------------------------------------- break
 
 
+def _targets(machine: Machine, words: Sequence[str]) -> list[str]:
+    """Nodes; and the gateway, which has a cable."""
+    at_gateway = list(words) in ([GATEWAY], [GATEWAY_PORT])
+    return [GATEWAY] if at_gateway else resolve(machine, words)
+
+
 def _break(session: Session, where: str, kinds: Sequence[str], length_ns: int) -> Steps:
     machine = session.machine
-    nodes = resolve(machine, [where])
-    plan: list[tuple[str, Kind, int]] = []
-    for node in nodes:
-        target = faults.target_of(machine.settings, node)
-        plan += [(node, *found) for found in _wanted(node, target, kinds)]
-    for node in nodes:
-        _reachable(machine, node)
-    for node, kind, value in plan:
-        yield from _ask(session, node, kind.name, value, length_ns, True)
+    plan: list[tuple[Place, Kind, int]] = []
+    for node in _targets(machine, [where]):
+        places = faults.places(machine.settings, node)
+        found = _wanted(node, [place.target for place in places], kinds)
+        _check_lacp(machine.settings, node, found)
+        for kind, value in found:
+            place = next(place for place in places if place.target in kind.targets)
+            plan.append((place, kind, value))
+    for place, _, _ in plan:
+        _reachable(machine, place.node)
+    for place, kind, value in plan:
+        yield from _ask(session, place, kind.name, value, length_ns, True)
         text = show(kind, value)
         until = f" for {length_ns / 1e9:g} s" if length_ns else ""
         session.did(
-            f"{node} has fault {text}{until}",
-            f"fault clear {node} {kind.name}",
-            node=node, fault=text, for_ns=length_ns or None,
+            f"{place.name} has fault {text}{until}",
+            f"fault clear {place.name} {kind.name}",
+            node=place.name, fault=text, for_ns=length_ns or None,
         )  # fmt: skip
     return OK
 
@@ -132,12 +166,13 @@ def _reachable(machine: Machine, node: str) -> None:
 
 
 def _ask(
-    session: Session, node: str, kind: str, value: int, length_ns: int, on: bool
+    session: Session, place: Place, kind: str, value: int, length_ns: int, on: bool
 ) -> Generator[Wait, None, int]:
-    request = yield from session.answer(session.machine.fault(node, kind, value, length_ns, on))
+    asked = session.machine.fault(place.node, kind, value, length_ns, on, place.port)
+    request = yield from session.answer(asked)
     if request.failed or not request.ok:
         raise BottomhalfError(
-            f"fault {node}: {request.failed or request.value}", "bottomhalf fault list"
+            f"fault {place.name}: {request.failed or request.value}", "bottomhalf fault list"
         )
     mended: int = request.value
     return mended
@@ -149,30 +184,38 @@ def _ask(
 def _clear(session: Session, rest: Sequence[str]) -> Steps:
     machine = session.machine
     settings = machine.settings
+    nodes, kind = list(faults.names(settings)), ""
     if rest:
-        nodes = resolve(machine, rest[:1])
-        kind = ""
+        nodes = _targets(machine, rest[:1])
         for node in nodes:
+            places = faults.places(settings, node)
             if rest[1:]:
-                kind = faults.kind_of(rest[1], [faults.target_of(settings, node)]).name
-            if faults.target_of(settings, node):
-                _reachable(machine, node)
-    else:
-        nodes, kind = list(settings.node_names), ""
+                kind = faults.kind_of(rest[1], [place.target for place in places]).name
+            for place in _concerned(places, kind):
+                _reachable(machine, place.node)
     mended = 0
     for node in nodes:
-        state = machine.state(node)
-        if not faults.target_of(settings, node) or not state.alive or state.frozen:
-            continue
-        before = [f.text for f in faults.of(machine.ram, settings, node)
-                  if kind in ("", f.kind.name)]  # fmt: skip
-        count = yield from _ask(session, node, kind, 0, 0, False)
-        mended += count
-        if count:
-            session.did(f"{node}: mended {' '.join(before)}", node=node, mended=" ".join(before))
+        for place in _concerned(faults.places(settings, node), kind):
+            state = machine.state(place.node)
+            if not state.alive or state.frozen:
+                continue
+            before = [f.text for f in faults.at(machine.ram, settings, place)
+                      if kind in ("", f.kind.name)]  # fmt: skip
+            if place.target == PORT and not before:
+                continue
+            count = yield from _ask(session, place, kind, 0, 0, False)
+            mended += count
+            if count:
+                text = " ".join(before)
+                session.did(f"{place.name}: mended {text}", node=place.name, mended=text)
     if not mended:
         session.did("no fault to mend", node=None, mended="")
     return OK
+
+
+def _concerned(places: Sequence[Place], kind: str) -> list[Place]:
+    """Those that can have this kind (any, if it is none)."""
+    return [p for p in places if not kind or p.target in KINDS[kind].targets]
 
 
 # ---------------------------------------------------------------- list

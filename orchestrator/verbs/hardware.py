@@ -14,13 +14,18 @@ from orchestrator.verbs.targets import nics_only, resolve
 WAYS = ("out", "in")
 
 
-def _nics_and_way(session: Session, verb: str, argv: Sequence[str]) -> tuple[list[str], str]:
-    """``NIC... out|in``."""
+def check_words(verb: str, argv: Sequence[str]) -> list[str]:
+    """``NIC... out|in``; the message for anything else, for steps before anything runs."""
     words = parse(verb, argv).words
     if len(words) < 2 or words[-1] not in WAYS:
         last = words[-1] if words else ""
         slip = did_you_mean(last, WAYS) if last else ""
         raise BottomhalfError(f"{verb}: out or in?{slip.replace(';', '')}", usage(verb))
+    return words
+
+
+def _nics_and_way(session: Session, verb: str, argv: Sequence[str]) -> tuple[list[str], str]:
+    words = check_words(verb, argv)
     nics = resolve(session.machine, words[:-1])
     nics_only(session.machine, verb, nics)
     return nics, words[-1]
@@ -68,7 +73,9 @@ def card(session: Session, argv: Sequence[str]) -> Steps:
         machine.restart(nic)
         new = machine.state(nic)
         session.did(f"card of {who(new)} is in", node=nic, pid=new.pid, card="in")
-        if not has_hotplug(machine, nic):
+        if machine.settings.guest:
+            session.remark("  the guest must connect to it anew")
+        elif not has_hotplug(machine, nic):
             session.remark(
                 "  its slot tells the kernel nothing (hotplug = false): "
                 f"bottomhalf {session.on}restart {nic} removes, rescans and enslaves"

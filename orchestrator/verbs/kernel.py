@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from nodes.machine import LAN
 from orchestrator import kernellog
 from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.session import Session, Steps
 
+#: A word that may be a machine's name.
+_HOST = re.compile(r"[a-z][a-z0-9-]*")
 #: Between two looks of ``dmesg -w`` at the rings: they are memory and wake nobody.
 _WATCH_NS = 50_000_000
 
 
 def ping(session: Session, argv: Sequence[str]) -> Steps:
-    """Run ping as a task on a CPU of the machine."""
-    command = ("ping", *resolve_hosts(session, argv))
+    """Run ping as a task on a CPU of the machine, or on the gateway."""
+    on_gateway = session.cpu == LAN
+    known = (session.machine.settings.hostname,) if on_gateway else ()  # the gateway's hosts file
+    command = ("ping", *resolve_hosts(session, argv, known))
     job = yield from session.program(command, show=not session.json)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
@@ -62,10 +68,29 @@ def ping_result(text: str) -> dict[str, Any]:
     }
 
 
-def resolve_hosts(session: Session, argv: Sequence[str]) -> tuple[str, ...]:
-    """``gateway`` is a host name: the first address of the host behind the switch."""
-    gateway = session.machine.settings.gateway.addresses[0]
-    return tuple(gateway if word == "gateway" else word for word in argv)
+def spoken(argv: Sequence[str]) -> tuple[str, ...]:
+    """A command's words, also if it was quoted as a whole: ``'ping -c 1 gateway'``."""
+    if len(argv) != 1 or " " not in argv[0]:
+        return tuple(argv)
+    try:
+        return tuple(shlex.split(argv[0]))
+    except ValueError as error:
+        raise BottomhalfError(f"{argv[0]}: {error}", "ping -c 1 gateway") from None
+
+
+def resolve_hosts(
+    session: Session, argv: Sequence[str], known: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """``gateway`` is a host name: the first address of the host behind the switch; and so are the
+    names of machines that run. Names that are ``known`` to the program stay."""
+    settings = session.machine.settings
+    hosts = {"gateway": settings.gateway.addresses[0], **{name: name for name in known}}
+    strange = any(word not in hosts and _HOST.fullmatch(word) for word in argv)
+    if strange and session.machine.runtime == "processes":
+        from orchestrator import running  # noqa: PLC0415
+
+        hosts = running.addresses() | hosts
+    return tuple(hosts.get(word, word) for word in argv)
 
 
 def dmesg(session: Session, argv: Sequence[str]) -> Steps:

@@ -16,11 +16,12 @@ from orchestrator.verbs.scenarios import machine_for, seed_of
 if TYPE_CHECKING:
     from orchestrator.cli import Options
     from orchestrator.labs.file import Lab
+    from orchestrator.labs.guestlab import GuestLab
     from orchestrator.labs.performance import Performance
     from orchestrator.machine import Machine
 
 _FLAGS = ("--json", "--simulate", "--processes", "--answers")
-_VALUES = ("--era", "--seed", "--set", "--before", "--step", "--from")
+_VALUES = ("--era", "--seed", "--set", "--before", "--step", "--from", "--compare")
 _ACTIONS = ("list", "show", "run", "sheet")
 _TERMINAL_WIDTH_MAX = 100
 
@@ -34,17 +35,36 @@ def lab(options: Options, argv: Sequence[str]) -> int:
         raise BottomhalfError(f"lab cannot `{action}`{meant}", usage("lab"))
     as_json = options.json or "--json" in given.flags
     if action == "list":
+        if len(given.words) > 1:
+            meant = f"bottomhalf lab show {given.words[1]}"
+            raise BottomhalfError("lab list shows all labs and takes no name", meant)
         return _list(as_json)
-    if len(given.words) != 2:
+    if len(given.words) > 2:
+        raise BottomhalfError(f"{action} one lab at a time, not `{given.words[2]}`", usage("lab"))
+    if len(given.words) < 2:
         raise BottomhalfError(
             f"{action} which lab?",
             f"bottomhalf lab list          shows them; the first: bottomhalf lab {action} one-ping",
         )
+    from orchestrator.labs import guestlab  # noqa: PLC0415
+
+    if given.words[1] in guestlab.bundled():
+        return _with_guest(action, given, as_json)
     if action == "show":
         return _show(_load(given), as_json)
     if action == "sheet":
         return _sheet(given, as_json)
     return _run(given, as_json)
+
+
+def _with_guest(action: str, given: Given, as_json: bool) -> int:
+    """A lab that a real kernel plays too."""
+    from orchestrator.labs import guestlab  # noqa: PLC0415
+    from orchestrator.verbs import guestlabs  # noqa: PLC0415
+
+    if action == "show":
+        return _show(guestlab.load(given.words[1]), as_json)
+    return (guestlabs.sheet if action == "sheet" else guestlabs.run)(given, as_json)
 
 
 def _with_step_value(argv: Sequence[str]) -> list[str]:
@@ -57,12 +77,12 @@ def _with_step_value(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _load(given: Given, seed: int | None = None) -> Lab:
+def _load(given: Given, seed: int | None = None, era: str | None = None) -> Lab:
     from orchestrator.labs import file  # noqa: PLC0415
 
     return file.load(
         given.words[1],
-        era=given.value("--era"),
+        era=era or given.value("--era"),
         seed=seed,
         settings=given.values.get("--set", []),
         before=given.values.get("--before", []),
@@ -73,9 +93,11 @@ def _load(given: Given, seed: int | None = None) -> Lab:
 
 
 def _list(as_json: bool) -> int:
-    from orchestrator.labs import file  # noqa: PLC0415
+    from orchestrator.labs import file, guestlab  # noqa: PLC0415
 
-    labs = sorted((file.load(name) for name in file.bundled()), key=lambda one: one.place)
+    labs: list[Lab | GuestLab] = [file.load(name) for name in file.bundled()]
+    labs += [guestlab.load(name) for name in guestlab.bundled()]
+    labs.sort(key=lambda one: one.place)
     if as_json:
         rows = [
             {
@@ -100,7 +122,7 @@ def _list(as_json: bool) -> int:
     return OK
 
 
-def _show(one: Lab, as_json: bool) -> int:
+def _show(one: Lab | GuestLab, as_json: bool) -> int:
     from orchestrator.labs import page  # noqa: PLC0415
 
     text = page.read(one)
@@ -150,8 +172,35 @@ def _sheet(given: Given, as_json: bool) -> int:
 # ---------------------------------------------------------------- run
 
 
+def _compare(given: Given, as_json: bool) -> int:
+    """The lab in several eras; simulated unless --processes is said."""
+    from orchestrator.labs import compare  # noqa: PLC0415
+    from orchestrator.labs.output import opening  # noqa: PLC0415
+
+    seed = seed_of(given.value("--seed"), simulate=False)
+    columns: list[compare.Column] = []
+    asked = [word.strip() for word in (given.value("--compare") or "").split(",")]
+    for era, one in [(era, _load(given, seed, era)) for era in asked]:  # all, before any runs
+        if "--processes" not in given.flags:
+            seed = one.seed if seed is None else seed
+        if not columns and not as_json:
+            _say(opening(one, "processes" if seed is None else "simulation", seed).split("\n\n")[0])
+            _say("\n\n")
+        columns.append(compare.Column(era, _perform(one, seed, None)))
+    if as_json:
+        print(json.dumps(compare.as_json(columns)))
+    else:
+        _say("\n".join(compare.table(columns)) + "\n")
+    passed = all(column.performance.passed for column in columns)
+    return OK if passed else EXPECTATION_FAILED
+
+
 def _run(given: Given, as_json: bool) -> int:
+    if "--compare" in given.values:
+        return _compare(given, as_json)
     stepping = "--step" in given.values
+    if "--from" in given.values and not stepping:
+        raise BottomhalfError("--from is where --step begins", "lab run NAME --step --from 120")
     simulate = stepping or "--simulate" in given.flags
     if "--processes" in given.flags and (simulate or "--seed" in given.values):
         raise BottomhalfError("--processes has no seed and no steps", "lab run NAME --processes")

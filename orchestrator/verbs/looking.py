@@ -158,6 +158,11 @@ def ring(session: Session, argv: Sequence[str]) -> Steps:
     if len(given.words) != 3 or given.words[1] not in (rings.RX, rings.TX):
         raise BottomhalfError("ring: a NIC, rx or tx, and a queue", usage("ring"))
     nic, way, queue = _nic(session, "ring", given.words[0]), given.words[1], given.words[2]
+    if session.machine.settings.guest:
+        raise BottomhalfError(
+            f"ring: the rings of {nic} lie in the guest's memory",
+            f"bottomhalf {session.on}regs {nic} shows base, length, head and tail",
+        )
     why = _gone(session, nic)
     advanced = True
     if way == rings.RX and not why:

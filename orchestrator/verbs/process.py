@@ -190,6 +190,11 @@ def _untouched(machine: Machine, node: str) -> bool:
 def _new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
     """A card is put in, and without hot-plug an administrator sees to the rest."""
     machine = session.machine
+    if machine.settings.guest:
+        from orchestrator.verbs import guest  # noqa: PLC0415
+
+        yield from guest.new_card(session, nic)
+        return
     boot_cpu = machine.settings.cpu_names[0]
     kernel_runs = machine.state(boot_cpu).alive
     by_itself = has_hotplug(machine, nic)

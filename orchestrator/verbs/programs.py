@@ -19,7 +19,7 @@ from orchestrator.hopeless import dead_cpus, kernel_waits, never_goes
 from orchestrator.session import Session, Steps
 
 #: A command behind these runs by itself on a CPU that can be chosen.
-_ON_A_CPU = ("ping", "insmod", "rmmod", "modinfo")
+_ON_A_CPU = ("ping", "arping", "insmod", "rmmod", "modinfo", "udp_echo", "udp_send")
 
 
 def _run(
@@ -127,6 +127,21 @@ def ip(session: Session, argv: Sequence[str]) -> Steps:
 def ethtool(session: Session, argv: Sequence[str]) -> Steps:
     """The driver is the boot CPU's."""
     return _run(session, ("ethtool", *argv), session.machine.settings.cpu_names[0])
+
+
+def arping(session: Session, argv: Sequence[str]) -> Steps:
+    """iputils' arping, on the session's CPU."""
+    return _run(session, ("arping", *argv))
+
+
+def udp_echo(session: Session, argv: Sequence[str]) -> Steps:
+    """A server, on the session's CPU."""
+    return _run(session, ("udp_echo", *argv))
+
+
+def udp_send(session: Session, argv: Sequence[str]) -> Steps:
+    """A client of it."""
+    return _run(session, ("udp_send", *argv))
 
 
 def lsmod(session: Session, argv: Sequence[str]) -> Steps:

@@ -37,6 +37,8 @@ def run(options: Options, argv: Sequence[str]) -> int:
         return _list()
     if len(given.words) > 1:
         raise BottomhalfError("run plays one scenario at a time", usage("run"))
+    if "--processes" in given.flags and {"--simulate", "--seed"} & {*given.flags, *given.values}:
+        raise BottomhalfError("--processes has no seed and no virtual time", "run --processes")
     report = given.value("--report")
     return _perform(
         given.words[0] if given.words else "failover",

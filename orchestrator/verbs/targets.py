@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.machine import LAN, MachineSettings
+from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator.errors import BottomhalfError, did_you_mean, words
-from orchestrator.machine import Machine
+from orchestrator.machine import GUEST_PLACE, Machine
 
 ROLES = ("active", "backup")
+#: Modes of a bond in which one slave is the active one.
+WITH_ACTIVE = ("active-backup", "balance-tlb", "balance-alb")
+#: The switch's port that leads to the gateway, as captures name it.
+GATEWAY_PORT = f"{LAN}:{GATEWAY}"
+#: An emulated CPU that has much to do answers in a second.
+_GUEST_TIMEOUT_MS = 20_000
 
 
 def known(settings: MachineSettings) -> tuple[str, ...]:
@@ -19,7 +25,7 @@ def known(settings: MachineSettings) -> tuple[str, ...]:
 
 def check(settings: MachineSettings, word: str) -> None:
     """Raise the message for a word that can never be a target of this machine."""
-    if word in known(settings) or _port(settings, word):
+    if word in known(settings) or port_nic(settings, word):
         return
     bond = settings.bond
     nodes = words(settings.node_names)
@@ -31,7 +37,12 @@ def check(settings: MachineSettings, word: str) -> None:
         )
     if word in ROLES:
         raise BottomhalfError(f"`{word}` needs a bond, and this machine has none", nodes)
-    if word == "gateway":
+    if word.startswith(f"{LAN}:") and word != GATEWAY_PORT:
+        ports = [f"{LAN}:{n} ({nic})" for n, nic in enumerate(settings.nic_names, 1)]
+        raise BottomhalfError(
+            f"the switch has no port `{word}`", f"ports are {words([*ports, GATEWAY_PORT])}"
+        )
+    if word in (GATEWAY, GATEWAY_PORT):
         raise BottomhalfError(
             "the gateway is a host behind the switch, not a process",
             f"kill lan takes both: {nodes}",
@@ -55,7 +66,7 @@ def resolve(machine: Machine, targets: Sequence[str]) -> list[str]:
 def _resolve_one(machine: Machine, word: str) -> list[str]:
     settings = machine.settings
     check(settings, word)
-    port = _port(settings, word)
+    port = port_nic(settings, word)
     if port:
         return [port]
     if word not in ROLES:
@@ -76,7 +87,7 @@ def _resolve_one(machine: Machine, word: str) -> list[str]:
     return backups
 
 
-def _port(settings: MachineSettings, word: str) -> str | None:
+def port_nic(settings: MachineSettings, word: str) -> str | None:
     """NIC at a port of the switch, ``lan:1`` is the first."""
     head, colon, number = word.partition(":")
     if head == LAN and colon and number.isdecimal() and 0 < int(number) <= len(settings.nics):
@@ -85,9 +96,23 @@ def _port(settings: MachineSettings, word: str) -> str | None:
 
 
 def active_slave(machine: Machine) -> str | None:
-    """``curr_active_slave`` as the boot CPU's page has it."""
+    """``curr_active_slave`` as the boot CPU's page has it; a guest is asked."""
+    bond = machine.settings.bond
+    if machine.settings.guest:
+        return None if bond is None else _guest_says(machine, bond.name)
     number = machine.ram.page(machine.settings.cpu_names[0], CPU_SCHEMA)["bond_active"]
     return machine.settings.nic_names[number - 1] if number else None
+
+
+def _guest_says(machine: Machine, bond: str) -> str | None:
+    job = machine.spawn(GUEST_PLACE, ("cat", f"/sys/class/net/{bond}/bonding/active_slave"))
+    if not machine.wait(lambda: job.done, _GUEST_TIMEOUT_MS) or job.failed:
+        raise BottomhalfError(
+            f"the guest does not say which slave is active: {job.failed or 'no answer'}",
+            "name a NIC: bottomhalf ps lists them",
+        )
+    name = "".join(text for stream, text in job.take() if stream == 1).strip()
+    return name if name in machine.settings.nic_names else None
 
 
 def nics_only(machine: Machine, verb: str, nodes: Sequence[str]) -> None:

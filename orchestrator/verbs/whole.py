@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import eras
 from orchestrator.errors import OK, BottomhalfError, did_you_mean, words
 from orchestrator.verbs import parse, usage
+from orchestrator.verbs.targets import WITH_ACTIVE
 
 if TYPE_CHECKING:
     from nodes.machine import MachineSettings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from orchestrator.client import RemoteMachine
 
 DEFAULT_NAME = "m1"
+#: Names of hosts on the LAN that are no machines.
+HOSTS = ("gateway", "uplink")
 _DOWN_TIMEOUT_S = 15.0
 
 
@@ -28,7 +31,7 @@ def up(options: Options, argv: Sequence[str]) -> int:
     from orchestrator import config, owning, running  # noqa: PLC0415
     from orchestrator.rundir import running_machines  # noqa: PLC0415
 
-    given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set"))
+    given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set", "--lan"))
     if len(given.words) > 1:
         raise BottomhalfError(f"up takes one machine, not {len(given.words)}", usage("up"))
     name = given.value("--name", options.on)
@@ -40,6 +43,11 @@ def up(options: Options, argv: Sequence[str]) -> int:
         overrides=given.values.get("--set", ()),
     )
     config_name, settings = settings.name, settings._replace(name=name, hostname=name)
+    if name in HOSTS:
+        raise BottomhalfError(f"a machine cannot be called {name}", "that is a host of the LAN")
+    host = given.value("--lan", settings.lan.join)
+    if host:
+        settings = _join(settings, host)
     for machine in running_machines():
         if machine.name == name:
             return _already_up(machine, settings)
@@ -53,6 +61,18 @@ def up(options: Options, argv: Sequence[str]) -> int:
         return OK
     with running.connect(name) as remote:
         return _show(remote, name)
+
+
+def _join(settings: MachineSettings, host: str) -> MachineSettings:
+    """With its switch on the LAN of the running machine ``host``."""
+    from orchestrator import lanconfig, running  # noqa: PLC0415
+
+    if settings.lan.uplink == "tap":
+        raise BottomhalfError("--lan: this machine has an uplink", "[lan] uplink or --lan")
+    running.find(host)
+    if host == settings.name:
+        raise BottomhalfError("a machine cannot join itself", usage("up"))
+    return lanconfig.joined(settings, host)
 
 
 def _already_up(machine: Any, settings: MachineSettings) -> int:
@@ -84,15 +104,36 @@ def _on(name: str) -> str:
 def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
     name = settings.name
     on = _on(name)
+    if settings.guest:
+        from nodes.machine import vfio_socket  # noqa: PLC0415
+
+        sockets = " ".join(vfio_socket(nic) for nic in settings.nic_names)
+        return (
+            f"{name} is up: {config_name}, {len(settings.node_names)} processes "
+            f"in {said['launched_ms'] / 1000:.1f} s, for a guest\n"
+            f"  vfio-user sockets in its run directory: {sockets}\n"
+            f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
+        )
     state = "" if said["ready"] else "  its network is not up yet: bottomhalf dmesg\n"
-    break_it = "kill active" if settings.bond else f"kill {settings.nic_names[0]}"
+    active = settings.bond is not None and settings.bond.mode in WITH_ACTIVE
+    break_it = f"kill {'active' if active else settings.nic_names[0]}"
     return (
         f"{name} is up: {config_name}, era {settings.era}, {len(settings.node_names)} processes "
-        f"in {said['launched_ms'] / 1000:.1f} s\n{state}"
+        f"in {said['launched_ms'] / 1000:.1f} s\n{state}{_lan_text(settings)}"
         f"  bottomhalf {on}ping -c 5 gateway       from inside the machine\n"
         f"  bottomhalf {on}{break_it:<24}then ping again, and: bottomhalf {on}dmesg\n"
         f"  bottomhalf {on}top                     watch it     (bottomhalf {on}down ends it)\n"
     )
+
+
+def _lan_text(settings: MachineSettings) -> str:
+    """A line about what is behind its switch, if that is not its own gateway."""
+    address = settings.bond.address if settings.bond else settings.address
+    if settings.lan.join:
+        return f"  {address} on the LAN of {settings.lan.join}\n"
+    if settings.lan.uplink:
+        return "  bottomhalf --on uplink CMD   runs a program of this host behind the switch\n"
+    return ""
 
 
 def _show(machine: RemoteMachine, name: str) -> int:
@@ -178,15 +219,16 @@ def check(options: Options, argv: Sequence[str]) -> int:
 
             lab = file.load(name)
             text = (
-                f"{name}: a lab of {len(lab.scenario.steps)} steps and {len(lab.questions)} "
-                f"questions, {lab.title}"
+                f"{name}: a lab of {_counted(len(lab.scenario.steps), 'step')} and "
+                f"{_counted(len(lab.questions), 'question')}, {lab.title}"
             )
             kind = "lab"
-        elif "step" in data or "ping" in data or "until" in data:
+        elif {"step", "ping", "until", "title", "machine"} & data.keys():
             played = scenario.load(name)
             text = (
-                f"{name}: a scenario of {len(played.steps)} steps on {played.machine.name}, "
-                f"{played.until_ns / 1e9:g} s"
+                f"{name}: a scenario of {_counted(len(played.steps), 'step')} on "
+                f"{played.machine.name}, "
+                + (f"{played.until_ns / 1e9:g} s" if played.until_ns else "until all is done")
             )
             kind = "scenario"
         else:
@@ -194,12 +236,21 @@ def check(options: Options, argv: Sequence[str]) -> int:
             bond = machine.bond
             kind = "machine"
             text = (
-                f"{name}: a machine, era {machine.era}, {machine.cpus} CPUs, "
-                f"{words(machine.nic_names)}"
+                f"{name}: a machine, "
+                + (
+                    "whose CPUs are a guest's, "
+                    if machine.guest
+                    else f"era {machine.era}, {_counted(machine.cpus, 'CPU')}, "
+                )
+                + f"{words(machine.nic_names)}"
                 + (f", {bond.name} {bond.mode} over {words(bond.slaves)}" if bond else "")
             )
         print(json.dumps({"file": name, "kind": kind, "text": text}) if options.json else text)
     return OK
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def era(options: Options, argv: Sequence[str]) -> int:

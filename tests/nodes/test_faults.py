@@ -48,6 +48,13 @@ def test_counts_are_summed_and_stay_counts() -> None:
     assert part.words[VALUE] == COUNT_MAX
 
 
+def test_a_device_wakes_for_the_end_of_a_fault_if_that_comes_sooner() -> None:
+    part = Part()
+    assert [part.faults.sooner(wanted) for wanted in (None, 7)] == [None, 7]
+    part.say("hang", 1, now=100, for_ns=400)
+    assert [part.faults.sooner(wanted) for wanted in (None, 7, 900)] == [500, 7, 500]
+
+
 def test_a_share_hits_about_so_many_and_the_same_for_the_same_seed() -> None:
     def run(seed: int) -> list[bool]:
         part = Part(seed)

@@ -125,8 +125,10 @@ class FakeMachine(Machine):
             self.fail_over_from(nic, after_ns=102_000_000)
         return request
 
-    def fault(self, node: str, kind: str, value: int, for_ns: int, on: bool) -> Request:
-        self.calls.append(("fault", node, kind, value, for_ns, on))
+    def fault(
+        self, node: str, kind: str, value: int, for_ns: int, on: bool, port: str = ""
+    ) -> Request:
+        self.calls.append(("fault", node, kind, value, for_ns, on, *([port] if port else [])))
         self._number += 1
         return Request(node, self._number, done=True, ok=True, value=0)
 

@@ -124,6 +124,11 @@ def test_names_that_cannot_be_meant_are_refused(bh, argv: list[str], what: str):
         (["--jsn", "ps"], "bottomhalf: no option `--jsn`; did you mean `--json`?\n"),
         (["killl", "eth0"], "bottomhalf: no verb `killl`; did you mean `kill`?\n"),
         (["run", "--sede", "7"], "bottomhalf: run has no option `--sede`; did you mean `--seed`?\n"),  # noqa: E501
+        (["run", "--processes", "--seed", "7"], "bottomhalf: --processes has no seed"),
+        (["lab", "list", "lacp"], "bottomhalf: lab list shows all labs and takes no name\n"),
+        (["lab", "run", "lacp", "lacp"], "bottomhalf: run one lab at a time, not `lacp`\n"),
+        (["help"], "bottomhalf: `help` is not a verb here\n  hint: bottomhalf --help"),
+        (["doctor", "eth0"], "bottomhalf: doctor takes no `eth0`\n"),
         (["completion", "bsh"], "bottomhalf: no completion for shell `bsh`; did you mean `bash`?\n"),  # noqa: E501
     ],
 )  # fmt: skip
@@ -150,9 +155,22 @@ def test_check_says_what_a_file_is(bh):
     done = bh("check", "bond-pair", "failover")
     assert done.stdout == (
         "bond-pair: a machine, era 6.1, 2 CPUs, eth0 eth1, bond0 active-backup over eth0 eth1\n"
-        "failover: a scenario of 4 steps on bond-pair, 14 s\n"
+        "failover: a scenario of 4 steps on bond-pair, 15 s\n"
     )
     assert "miimon" in bh("check", "--keys", "bond0").stdout
+
+
+def test_check_takes_a_file_for_what_its_keys_say(bh, tmp_path: Path):
+    (tmp_path / "guest.toml").write_text("guest = true\n")
+    (tmp_path / "short.toml").write_text('title = "?"\n[[step]]\ndo = "dmesg"\n')
+    (tmp_path / "title.toml").write_text('title = "?"\n')
+    assert bh("check", "guest.toml", "short.toml", "title.toml").stdout == (
+        "guest.toml: a machine, whose CPUs are a guest's, eth0 eth1\n"
+        "short.toml: a scenario of 1 step on bond-pair, until all is done\n"
+        "title.toml: a scenario of 0 steps on bond-pair, until all is done\n"
+    )
+    (tmp_path / "flat.toml").write_text("lan = 3\n")
+    assert "flat.toml:1: lan = 3: allowed is a table\n" in bh("check", "flat.toml").stderr
 
 
 def test_era_shows_what_differs(bh):
@@ -164,7 +182,7 @@ def test_era_shows_what_differs(bh):
 
 
 def test_run_list_has_titles(bh):
-    assert bh("run", "--list").stdout.startswith("failover           14 s  what does a failover")
+    assert bh("run", "--list").stdout.startswith("failover           15 s  what does a failover")
 
 
 def test_completion_scripts_of_three_shells(bh):
@@ -305,7 +323,7 @@ def test_a_machine_that_stays_fails_over_is_mended_and_leaves_nothing(bh, tmp_pa
     assert "2 packets transmitted, 2 received, 0% packet loss" in ping.stdout
 
     os.kill(pids["eth0"], 9)
-    # fails over when the driver's service timer looks; ping until a reply comes back
+    # fails over at the second look of the driver's service timer; ping until a reply comes back
     ping = bh("ping", "-c", "1", "-w", "20", "-i", "0.2", "gateway")
     assert ping.returncode == 0
     bond = bh("cat", "/proc/net/bonding/bond0").stdout
@@ -449,3 +467,8 @@ def test_capture_streams_into_the_hosts_tcpdump(bh, tmp_path: Path):
         "echo request", "echo reply",
     ] * 2  # fmt: skip
     assert bh("down").returncode == 0
+
+
+def test_h_is_help_before_and_behind_a_verb_of_ours(bh):
+    assert bh("-h").stdout == bh("--help").stdout
+    assert bh("ps", "-h").stdout == bh("ps", "--help").stdout

@@ -133,12 +133,13 @@ def test_preset_that_does_not_exist():
             'my.toml:7: [bond0] mode = "actve-backup" is no bonding mode; '
             "did you mean `active-backup`?",
         ),
-        ('"active-backup"', "4", "my.toml:7: bonding mode 802.3ad is not built yet"),
-        ("miimon  = 100", "lacp_rate = 1", "my.toml:8: bonding's `lacp_rate` is not built yet"),
+        ("miimon  = 100", "lacp_rate = 1", "my.toml:8: Linux refuses this bond: option lacp_rate: mode dependency failed, not supported in mode active-backup(1)"),  # noqa: E501
+            ("miimon  = 100", "tx_queues = 1", "my.toml:8: bonding's `tx_queues` is not built yet"),
         (
             "miimon  = 100",
             "miimon = 0\nupdelay = 100",
-            "my.toml:9: Linux refuses this bond: unable to set updelay, MII monitoring is disabled",
+            "my.toml:9: Linux refuses this bond: "
+            "Unable to set up delay as MII monitoring is disabled",
         ),
         (
             "192.168.1.10/24",
@@ -207,3 +208,90 @@ def test_bundled_files_are_package_data(tmp_path: Path):
         check=True,
     )
     assert "bond-pair" in done.stdout
+
+
+# -- [lan]
+
+LAN = """
+[lan]
+gateway_vlans = { 10 = ["192.168.10.1"] }
+ageing = 20
+ports = { eth0 = "trunk 10,20 native 1", eth1 = "trunk 10,20 native 1", gateway = "trunk 10 native 1" }
+channels = { po1 = ["eth0", "eth1"] }
+"""  # noqa: E501
+
+
+def lan_of(tmp_path: Path, text: str):
+    path = tmp_path / "my.toml"
+    path.write_text('nics = ["eth0", "eth1"]\n' + text)
+    return config.load(str(path))
+
+
+def test_the_switch_and_its_text_read_back(tmp_path: Path):
+    settings = lan_of(tmp_path, LAN)
+    assert settings.gateway.vlans == ((10, ("192.168.10.1",)),)
+    assert settings.lan.ageing_s == 20
+    assert [tuple(port) for port in settings.lan.ports] == [
+        ("eth0", 1, (10, 20)), ("eth1", 1, (10, 20)), ("gateway", 1, (10,)),
+    ]  # fmt: skip
+    assert [c[:3] for c in settings.lan.channels] == [("po1", ("eth0", "eth1"), "static")]
+    again = tmp_path / "again.toml"
+    again.write_text(config.to_toml(settings))
+    assert config.load(str(again))._replace(name=settings.name) == settings
+
+
+LACP = """
+[lan]
+channels = { po1 = ["lacp", "eth0", "eth1"] }
+lacp = { po1 = { activity = "passive", rate = "fast", key = 3, keys = { eth1 = 7 }, wrong = { eth0 = "deaf" } } }
+"""  # noqa: E501
+
+
+def test_lacp_and_its_text_read_back(tmp_path: Path):
+    settings = lan_of(tmp_path, LACP)
+    lacp = settings.lan.channels[0].lacp
+    assert (lacp.activity, lacp.rate, lacp.system_priority) == ("passive", "fast", 32768)
+    assert [lacp.port_key(name) for name in ("eth0", "eth1")] == [3, 7]
+    assert [lacp.port_wrong(name) for name in ("eth0", "eth1")] == ["deaf", ""]
+    again = tmp_path / "again.toml"
+    again.write_text(config.to_toml(settings))
+    assert config.load(str(again))._replace(name=settings.name) == settings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('"lacp", ', "", "`po1` is no port-channel that speaks LACP"),
+        ("eth1 = 7", "eth2 = 7", "`eth2` is no member of po1"),
+        ("eth1 = 7", "eth1 = 0", "eth1 has key 0"),
+        ('"deaf"', '"deef"', "eth0 cannot be wrong like `deef`; did you mean `deaf`?"),
+        ('"fast"', '"quick"', '[lan] lacp.po1.rate = "quick": allowed is a table of channels'),
+    ],
+)
+def test_slips_in_lacp_get_their_message(tmp_path: Path, old: str, new: str, what: str):
+    with pytest.raises(BottomhalfError) as caught:
+        lan_of(tmp_path, LACP.replace(old, new))
+    assert what in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("ageing = 20", "ageing = 0", "[lan] ageing = 0: allowed is 1 to 1000000"),
+        ('"trunk 10,20 native 1", eth1', "3, eth1", "[lan] ports.eth0 = 3: allowed is a table"),
+        ("10 = [", "5000 = [", "`5000` is no VLAN: 1 to 4094"),
+        ("192.168.10.1", "x", '[lan] gateway_vlans holds "x", which is no IPv4 address'),
+        ("ports = { eth0", "ports = { eth7", "[lan] ports: no port `eth7`; did you mean `eth"),
+        ('"trunk 10,20 native 1", eth1', '"trnk 1", eth1', "is neither access nor trunk"),
+        ('"trunk 10,20 native 1", eth1', '"access 5", eth1', "members of po1 have different VLANs"),
+        ('po1 = ["eth0", "eth1"]', 'po1 = ["eth0", "eth0"]', "holds `eth0`, which is in po1"),
+        ('po1 = ["eth0", "eth1"]', 'po1 = ["eth3"]', "po1 holds `eth3`: no NIC and no mode"),
+        ('po1 = ["eth0", "eth1"]', "po1 = []", "po1 has no member"),
+        ("po1", "eth0", "`eth0` is no name for one"),
+    ],
+)
+def test_slips_in_the_switch_get_their_message(tmp_path: Path, old: str, new: str, what: str):
+    with pytest.raises(BottomhalfError) as caught:
+        lan_of(tmp_path, LAN.replace(old, new))
+    assert what in caught.value.what
+    assert "my.toml:" in caught.value.what

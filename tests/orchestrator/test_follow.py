@@ -142,7 +142,7 @@ def test_recorders_are_as_before_afterwards(warm: SimulatedMachine):
 
 
 def test_only_ping_can_be_followed(warm: SimulatedMachine):
-    with pytest.raises(BottomhalfError, match="follow: `dmesg` sends no packet"):
+    with pytest.raises(BottomhalfError, match="follow knows ping alone, not `dmesg`"):
         follow(warm, "dmesg")
 
 

@@ -11,6 +11,7 @@ import pytest
 from bus.recorder import Record
 from nodes.apic import node as apic
 from nodes.apic.trace import DROP
+from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.trace import TRACEPOINTS, TraceContext, unpack_context
 from orchestrator import ftrace, ftracetable, verbs
@@ -323,6 +324,26 @@ def test_the_help_names_every_group_in_order():
     listed = verbs.TABLE["trace"].help.partition("groups:")[2].partition("\n\n")[0]
     named = re.findall(r"\w+", listed)
     assert [word for word in named if word in GROUPS] == list(GROUPS)
+
+
+def test_each_event_of_the_interrupt_controller_has_a_row() -> None:
+    assert set(APIC_ROWS) == set(APIC_EVENTS)
+    names = Names(PRESETS["6.1"], LAYOUTS["6.1"], ("eth0",), {}, {}, {}, ())
+    said = {
+        name: ftracetable.text(APIC_ROWS[name], Record(0, APIC_EVENTS[name].number, *fields), names)
+        for name, fields in {
+            "intx": (0, 1, 1),
+            "eoi": (2, 0x31, 0),
+            "ioapic_write": (1, 0x10, 0x31),
+            "slot": (0, 5, 0x48),
+        }.items()
+    }
+    assert said == {
+        "intx": "source=eth0 pin=INTA asserted=1",
+        "eoi": "cpu=002 vector=0x31",
+        "ioapic_write": "cpu=001 offset=0x10 value=0x00000031",
+        "slot": "slot=1 card=1 link=0 power=1 SltSta=0x0048",
+    }
 
 
 @pytest.mark.parametrize(("reason", "number"), [(k, n) for k, (_, n) in apic._DROPS.items()])

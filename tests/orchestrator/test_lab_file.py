@@ -77,6 +77,12 @@ def test_what_goes_before_stands_before_the_first_step_that_is_shown(tmp_path: P
     assert lab.again == f"{path} --before 'cable eth0 out'"
 
 
+def test_a_slip_in_what_goes_before_is_not_the_files(tiny: str) -> None:
+    with pytest.raises(BottomhalfError) as caught:
+        file.load(tiny, before=["cable eth0 out", "cabel eth0 in"])
+    assert caught.value.what == "--before 'cabel eth0 in': no verb `cabel`; did you mean `cable`?"
+
+
 def test_the_sheet_is_the_same_for_all_who_have_the_seed(tiny: str) -> None:
     assert bh("lab", "sheet", tiny, "--seed", "41") == bh("lab", "sheet", tiny, "--seed", "41")
     code, text = bh("lab", "sheet", tiny, "--seed", "41")

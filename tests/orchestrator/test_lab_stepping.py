@@ -154,6 +154,8 @@ def test_without_a_terminal_so_many_steps_are_printed() -> None:
 
 
 def test_without_a_number_forty_are() -> None:
+    code, text = tool.run(("lab", "run", "irq-flow", "--from", "7"))
+    assert (code, text.splitlines()[0]) == (2, "bottomhalf: --from is where --step begins")
     _, text = tool.run(("lab", "run", "irq-flow", "--step", "--from", "0"))
     assert len(re.findall(r"^ *\d+ +-?\d+\.\d\d ", text, re.MULTILINE)) == stepping.DEFAULT_STEPS
 

@@ -34,7 +34,9 @@ class Said:
 
 @pytest.fixture
 def pinged() -> SimulatedMachine:
-    machine = SimulatedMachine(config.load()._replace(name="m1"), seed=7)
+    # rings are to fill: without byte limits, which keep frames in the queueing discipline
+    settings = config.load()._replace(name="m1", overrides=(("bql", "none"),))
+    machine = SimulatedMachine(settings, seed=7)
     assert wait_until_ready(machine)
     job = machine.spawn("cpu0", ("ping", "-q", "-c", "10", "-i", "0.01", *SHORT))
     assert machine.wait(lambda: job.done, 5000)

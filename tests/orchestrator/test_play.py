@@ -33,7 +33,7 @@ def test_steps_are_done_at_their_times_with_active_resolved_then(machine):
         ("kill", "eth1"),
         ("restart", "eth1"),
     ]
-    assert [phase.start_ms for phase in played.phases] == [0.0, 2000.0, 5000.0, 7000.0, 11000.0]
+    assert [phase.start_ms for phase in played.phases] == [0.0, 2000.0, 5000.0, 7000.0, 12000.0]
 
 
 def test_phases_say_what_each_step_cost(machine):
@@ -95,6 +95,7 @@ def test_ctrl_c_keeps_what_was_seen(machine):
     assert played.phases[1].lost > 0
     assert ("signal", "ping", 2) in machine.calls
     assert played.verdicts == []  # the phase that was cut is not judged
+    assert result.failures(played, read(machine)) == []
 
 
 def test_death_of_the_pinging_cpu_is_said(machine, tmp_path):

@@ -42,6 +42,20 @@ def test_failover_is_the_main_job():
     assert loaded.machine.name == "bond-pair"
 
 
+def test_a_real_kernel_has_its_own_bound_in_the_place_of_the_one_about_the_same():
+    step = scenario.load().steps[0]
+    assert [one.text for one in step.expect] == ["gap <= 250ms", "active == eth1"]
+    assert [one.text for one in step.of_guest().expect] == ["active == eth1", "gap <= 2600ms"]
+    assert "tick" in step.why
+
+
+def test_a_bound_of_a_real_kernel_needs_its_reason(tmp_path: Path):
+    said = complaint(tmp_path, 'why     = "a link', '# why = "a link')
+    assert "needs the key `why`" in said.what
+    said = complaint(tmp_path, '"gap <= 2600ms"', '"gpa <= 2600ms"')
+    assert "nothing is called `gpa`" in said.what
+
+
 def test_machine_of_a_scenario_is_looked_for_beside_it(tmp_path: Path):
     (tmp_path / "four.toml").write_text('cpus = 4\nnics = ["eth0", "eth1"]\n')
     path = tmp_path / "my.toml"
@@ -77,12 +91,25 @@ def test_unknown_scenario_names_the_nearest():
             "gap <= 250",
             'expect = "gapp <= 250ms": nothing is called `gapp`; did you mean `gap`?',
         ),
+        ("active out", "out active", "cable active", "cable: out or in?"),
+        (
+            "-i 0.01 gateway",
+            "-z gateway",
+            "-i 0.01 gateway",
+            """ping = "-z gateway": ping: invalid option -- 'z'""",
+        ),
+        (
+            "-i 0.01 gateway",
+            "gatewy",
+            "-i 0.01 gateway",
+            'ping = "gatewy": ping: gatewy: Name or service not known',
+        ),
         ("gap <= 250ms", "gap <= 250", "gap <= 250", 'expect = "gap <= 250": 250 is no gap'),
         ("gap <= 250ms", "gap 250ms", "gap <= 250", 'expect = "gap 250ms" is no comparison'),
         ("active == eth1", "active == eth3", "active == eth1", 'expect = "active == eth3": no NIC `eth3`'),  # noqa: E501
         ('"2s"', '"2"', '"2s"', 'at = "2": allowed is a time with its unit: 2s, 250ms'),
         ('"7s"', '"1s"', '"7s"', "step 3 comes before step 2"),
-        ('"14s"', '"9s"', '"14s"', 'until = "9s": the last step begins at 11 s'),
+        ('"15s"', '"9s"', '"15s"', 'until = "9s": the last step begins at 12 s'),
         ("until ", "untill", "until ", "a scenario has no key `untill`; did you mean `until`?"),
         ('"bond-pair"', '"bond-pear"', "bond-pair", "no machine `bond-pear`; did you mean `bond-pair`?"),  # noqa: E501
         ("do      =", "doo     =", "cable active", "[step] has no key `doo`; did you mean `do`?"),
@@ -115,3 +142,10 @@ def test_failed_expectation_says_what_was_seen():
     (expectation, _) = scenario.load().steps[0].expect
     assert expectation.failure(2104.0) == "gap 2104 ms, expected <= 250"
     assert expectation.failure(None) == "gap without end, expected <= 250"
+
+
+def test_a_ping_may_name_a_device_or_an_address_that_is_there_only_later(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    for line in ("-I eth0 gateway", "-I 10.0.0.1 192.168.1.1", "m1"):
+        path.write_text(f'until = "1s"\nping = "{line}"\n')
+        assert scenario.load(str(path)).ping == tuple(line.split())

@@ -15,9 +15,10 @@ from scapy.all import ARP, ICMP, IP, UDP, Ether, Raw, rdpcap
 from bus.ram import TAP_SLOTS, TapPacket
 from orchestrator.capture import SETTLE_NS, TapReader
 from orchestrator.errors import BottomhalfError
-from orchestrator.packettext import describe
+from orchestrator.packettext import Detail, describe
 from orchestrator.pcap import LINKTYPE_LINUX_SLL2, PcapWriter
-from orchestrator.tcpdump import Stamps, parse
+from orchestrator.tcpdumpargs import parse
+from orchestrator.tcpdumptext import Stamps
 
 US = "52:54:00:00:00:10"
 GATEWAY = "02:00:00:00:00:01"
@@ -91,7 +92,7 @@ def host_tcpdump(path: Path, *options: str) -> list[str]:
 def test_text_is_tcpdumps_own(tmp_path: Path, link: bool, kind: int):
     path = write(tmp_path / "x.pcap")
     stamp = Stamps(kind, EPOCH_NS, utc=True)
-    ours = [stamp(p.time_ns) + describe(p.data, p.length, link) for p in packets()]
+    ours = [stamp(p.time_ns) + describe(p.data, p.length, Detail(link=link)) for p in packets()]
     options = (["-e"] if link else []) + (["-" + "t" * kind] if kind else [])
     assert "\n".join(ours).splitlines() == host_tcpdump(path, *options)
 
@@ -241,10 +242,12 @@ def test_device_that_does_not_exist_is_the_tools_message(say, machine):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("-vv", "invalid option -- 'v'"),
+        ("-Z nobody", "invalid option -- 'Z'"),
         ("-c", "option requires an argument -- 'c'"),
         ("-c x", "invalid packet count x"),
-        ("port 80", "expression `port 80` is not modelled"),
+        ("-Q sideways", "unknown capture direction `sideways'"),
+        ("-i eth0 -i eth0", "-i eth0 twice"),
+        ("--version", "unrecognized option '--version'"),
     ],
 )
 def test_what_is_not_modelled_says_so(line: str, what: str):
@@ -256,8 +259,8 @@ def test_what_is_not_modelled_says_so(line: str, what: str):
 
 def test_options_may_be_bundled():
     wish = parse(["-nne", "-ieth0", "-tttt", "-c5", "icmp"])
-    assert (wish.device, wish.count, wish.stamps, wish.link, wish.expression) == (
-        "eth0", 5, 4, True, "icmp",
+    assert (wish.devices, wish.count, wish.stamps, wish.link, wish.expression) == (
+        ["eth0"], 5, 4, True, "icmp",
     )  # fmt: skip
 
 

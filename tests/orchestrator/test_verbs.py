@@ -9,8 +9,9 @@ import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator import verbs
+from orchestrator import config, verbs
 from orchestrator.errors import BottomhalfError
+from orchestrator.verbs import whole
 
 
 def test_kill_sends_sigkill_and_prints_the_mend(say, machine):
@@ -165,8 +166,8 @@ def test_stop_has_the_hint_of_the_three_meanings():
 
 
 def test_verbs_of_later_issues_say_that_they_are_not_built():
-    with pytest.raises(BottomhalfError, match="`arping` is not built yet"):
-        verbs.lookup("arping")
+    with pytest.raises(BottomhalfError, match="`report` is not built yet"):
+        verbs.lookup("report")
 
 
 def test_every_verb_of_the_table_can_be_loaded():
@@ -344,3 +345,9 @@ def test_ping_that_found_nothing_to_do_has_no_object(say, machine):
     said = say("ping nohost", json=True)
     assert (said.code, said.out) == (2, "")
     assert said.err == "ping: nohost: Name or service not known\n"
+
+
+@pytest.mark.parametrize(("machine", "line"), [("bond-pair", "active"), ("bond-lacp", "eth0")])
+def test_what_up_says_to_break_can_be_broken(machine: str, line: str) -> None:
+    text = whole._up_text(config.load(machine), machine, {"ready": True, "launched_ms": 700})
+    assert f"kill {line} " in text

@@ -1,6 +1,8 @@
 """Files of /proc and /sys that an era does not have yet; names as in ``kernel.procfs.tree``.
 
 A row of the parameters (``absent_files``). A pattern that ends in a slash takes what is below it.
+``ABSENT_VALUES`` are words of bonding's options that came after 3.10. (2.6.18 has layer2+3, as
+RHEL 5.2 and later have it.)
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ ABSENT_310 = (
 )  # fmt: skip
 ABSENT_18 = (
     *ABSENT_310,
+    "/sys/class/net/{port}/queues/",
     "/sys/bus/pci/rescan",
     "/sys/bus/pci/devices/{pci}/remove",
     *(
@@ -38,3 +41,7 @@ ABSENT_18 = (
         )
     ),
 )  # fmt: skip
+ABSENT_VALUES = (
+    *(f"xmit_hash_policy={word}" for word in ("encap2+3", "encap3+4", "vlan+srcmac")),
+    *(f"arp_validate={word}" for word in ("filter", "filter_active", "filter_backup")),
+)

@@ -32,10 +32,15 @@ from nodes.cpu.kernel.irq.manage import early_irq_init
 from nodes.cpu.kernel.irq.vector import vector_space
 from nodes.cpu.kernel.ksoftirqd import spawn_ksoftirqd
 from nodes.cpu.kernel.locks.lockdep import Lockdep
-from nodes.cpu.kernel.net import device, napi, receive, route
+from nodes.cpu.kernel.net import (  # noqa: F401  (its files register themselves)
+    device,
+    dqlsysfs,
+    napi,
+    receive,
+    route,
+)
 from nodes.cpu.kernel.net.arp import arp_solicit
 from nodes.cpu.kernel.net.bonding import main as bonding
-from nodes.cpu.kernel.net.bonding import monitor
 from nodes.cpu.kernel.net.bonding import sysfs as bondingsysfs  # noqa: F401
 from nodes.cpu.kernel.net.fib import FibRoute, fib_table_insert, inet_insert_ifa
 from nodes.cpu.kernel.net.icmp import unreachable
@@ -48,7 +53,7 @@ from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.rcu import Rcu
 from nodes.cpu.kernel.sched import RunQueue, Task, kthread_run
-from nodes.cpu.kernel.smp import CallQueues
+from nodes.cpu.kernel.smp import CallQueues, send_late_wakeups
 from nodes.cpu.kernel.smpboot import smp_init, start_secondary
 from nodes.cpu.kernel.snapshot import snapshot
 from nodes.cpu.kernel.softirq import TIMER_SOFTIRQ, SoftirqState, open_softirq
@@ -147,7 +152,10 @@ def _online(cpu: Cpu) -> None:
 @replica("online")
 def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> Context | None:
     """cpu_online_mask. Who is new in it is told what it missed."""
-    new = [number for number in numbers if number not in cpu.online_cpus and cpu.missed.get(number)]
+    new = [
+        number for number in numbers
+        if number not in cpu.online_cpus and (cpu.missed.get(number) or number in cpu.call.late)
+    ]  # fmt: skip
     cpu.online_cpus = list(numbers)
     return _catch_up(cpu, new) if new else None
 
@@ -155,6 +163,7 @@ def apply_online(cpu: Cpu, _key: int, numbers: tuple[int, ...]) -> Context | Non
 def _catch_up(cpu: Cpu, numbers: list[int]) -> Context:
     for number in numbers:
         yield from catch_up(cpu, number)
+        yield from send_late_wakeups(cpu, number)
 
 
 @replica("running")
@@ -195,7 +204,7 @@ def _set_up_bond(cpu: Cpu) -> Context:
     assert settings is not None
     bond = yield from bonding.bond_create(cpu, settings)
     yield from _add_address(cpu, settings.address, bond.dev.ifindex)
-    yield from monitor.start(cpu, bond)
+    yield from bonding.bond_open(cpu, bond)
     for name in settings.slaves:
         yield from enslave(cpu, name)
 

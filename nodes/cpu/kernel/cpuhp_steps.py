@@ -24,6 +24,7 @@ from nodes.cpu.kernel.net.dst_gc import dst_cpu_dead, dst_cpu_down, dst_cpu_up
 from nodes.cpu.kernel.net.softnet_dead import dev_cpu_dead
 from nodes.cpu.kernel.printk import KERN_INFO, printk
 from nodes.cpu.kernel.rcu import synchronize_rcu
+from nodes.cpu.kernel.smp import send_late_wakeups
 from nodes.cpu.kernel.smpboot import announce_cpu, native_cpu_up, not_responding
 from nodes.cpu.kernel.smpqueue import flush_smp_call_function_queue
 from nodes.cpu.kernel.tables import catch_up, publish
@@ -189,6 +190,7 @@ def bringup_cpu(cpu: Cpu, number: int) -> Context:
     yield from catch_up(cpu, number)
     cpu.online_cpus = sorted([*cpu.online_cpus, number])
     yield from publish(cpu, "online", 0, tuple(cpu.online_cpus))
+    yield from send_late_wakeups(cpu, number)
 
 
 # ---------------------------------------------------------------- what it leaves behind

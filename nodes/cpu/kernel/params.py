@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, get_type_hints
 
-from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310
+from nodes.cpu.kernel.absent import ABSENT_18, ABSENT_310, ABSENT_VALUES
 from nodes.cpu.kernel.irq.system_vectors import SYSTEM_VECTORS
 
 #: What may be chosen for the behaviours that are words.
@@ -47,7 +47,39 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit"),
     "link_commit": ("one-pass", "final", "every-change"),
+    "enslave_order": ("at-once", "select-first", "carrier-first"),
+    "best_slave": ("running-primary", "reselect", "list-order"),
+    "rr_start": ("curr-active", "counter", "per-cpu"),
+    "hash_over": ("slaves", "usable"),
+    "slave_mtu": ("own", "forced"),
+    "arp_first_link": ("up", "carrier"),
+    "enslave_bond_down": ("refused", "allowed"),
+    "bond_close": ("releases", "keeps"),
+    "commit_failover": ("at-once", "after-all"),
+    "arp_monitor": ("one-pass", "committed"),
+    "arp_half_interval": ("active-backup", "always"),
+    "arp_probe_failed": ("kept", "committed"),
+    "arp_last_tx": ("trans_start", "probe"),
+    "arp_no_route": ("always", "validated"),
+    "arp_validate_reply": ("active-only", "any-slave"),
+    "new_active_time": ("kept", "now"),
     "release_role": ("as-it-was", "inactive-first"),
+    "xmit_hash": ("bond-mac", "source-mac", "flow"),
+    "ad_speed_key": ("bitmask", "number"),
+    "ad_expired_partner": ("timeout", "timeout+activity"),
+    "ad_attached_sync": ("always", "if-active"),
+    "ad_candidates": ("any-port", "enabled-port"),
+    "ad_link_change": ("begin", "reselect"),
+    "ad_carrier": ("partner", "active", "attached-ports", "enabled-ports"),
+    "ad_selection_wait": ("timer", "none"),
+    "ad_matched_again": ("yes", "no"),
+    "ad_churn": ("none", "60s"),
+    "ad_num_ports": ("attached", "enabled"),
+    "ad_open": ("nothing", "one-tick"),
+    "ad_set_carrier": ("tells-change", "tells-always"),
+    "tlb_hash": ("dest-ip", "policy"),
+    "rlb_request": ("on-active", "on-assigned"),
+    "lp_frame": ("burst", "once", "loopback"),
     "irq_flow": ("do_irq", "handlers"),
     "handlers_irqs_on": ("unless-IRQF_DISABLED", "never"),
     "irq_count_position": ("before-check", "after-check"),
@@ -99,11 +131,23 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dst_without_device": ("loopback", "blackhole_netdev"),
     "xmit_dst_release": ("sent", "hard-start", "queue"),
     "neigh_first_probe": ("timer", "at-once"),
+    "pfifo_fast_limit": ("each-band", "together"),
+    "output_queue": ("lifo", "fifo"),
+    "qdisc_run": ("until-empty", "quota"),
+    "bond_xmit_code": ("success", "slave"),
+    "conntrack_lock": ("rwlock", "spinlock", "buckets"),
+    "conntrack_proc": ("ip_conntrack", "nf_conntrack"),
+    "conntrack_icmp": ("until-answered", "kept"),
+    "conntrack_stream": ("any-reply", "after-two-seconds"),
+    "bql": ("none", "dql"),
+    "ipfrag_limit": ("evict", "refuse"),
+    "frag_overlap": ("trim", "discard"),
+    "icmp_global_limit": ("no", "yes"),
     "time_squeeze": ("loop-head", "after-poll"),
     "napi_missed": ("forgotten", "remembered"),
     "offline_poll_list": ("left", "moved"),
     "poll_return": ("zero-when-done", "work"),
-    "carrier_loss": ("once-a-second", "at-once-for-slaves"),
+    "carrier_loss": ("no-urgency", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_nohandler"),
     "bond_stats": ("sum", "since-enslaved"),
     "reta_order": ("reversed", "straight"),
@@ -111,9 +155,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "ixgbe_reset": ("mac", "link-if-down"),
     "autoc_write": ("plain", "pipeline"),
     "msix_other": ("whole", "cause-bits"),
+    "service_event": ("queued", "lost-while-running"),
     "ixgbe_health_checks": ("off", "on"),
     "tx_watchdog_text": ("device", "queue"),
     "tx_timeout_text": ("none", "warning"),
+    "adaptive_itr": ("rate-class", "delay-class", "packet-count"),
+    "coalesce_params": ("ignored", "checked"),
     "nvm_version": ("word-29", "etrack-id"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "mtu_check": ("errno", "extack"),
@@ -140,6 +187,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ethtool_text": ("6", "3.8", "6.1"),
+    "sysstat_text": ("7", "10", "12"),
     "ftrace_format": ("none", "2.6.39", "3.10", "6.1"),
 }
 
@@ -154,6 +202,7 @@ _RANGES = {
     "nr_irqs_base": (16, 4096),
     "work_nr_colors": (2, 16),
     "cpumask_bits": (0, 8192),
+    "ad_partner_default": (0, 255),
 }
 
 
@@ -279,6 +328,21 @@ class Params(NamedTuple):
     dev_refcnt_base: int  # what dev_refcnt shows of a device that nobody uses: 5.13
     neigh_first_probe: str
     neigh_queue_bytes: int  # 0: limited to three packets
+    pfifo_fast_limit: str  # of tx_queue_len: net/sched/sch_generic.c
+    output_queue: str  # devices whose queue NET_TX is to run
+    qdisc_run: str
+    bond_xmit_code: str  # what dev_queue_xmit returns for a bond
+    conntrack_lock: str  # what guards the connection table, see nf_conntrack
+    conntrack_proc: str  # file of /proc/net, and its format
+    conntrack_icmp: str  # does an echo's connection outlive its last reply?
+    conntrack_stream: str  # when a UDP connection is a stream, and ASSURED
+    conntrack_stream_s: int  # how long it is kept then
+    bql: str  # byte queue limits: lib/dynamic_queue_limits.c
+    ipfrag_high_thresh: int  # bytes of all fragments that wait: net/ipv4/ip_fragment.c
+    ipfrag_low_thresh: int
+    ipfrag_limit: str
+    frag_overlap: str
+    icmp_global_limit: str  # of error messages in all: net/ipv4/icmp.c
     time_squeeze: str
     napi_missed: str  # an interrupt while its NAPI is scheduled already
     offline_poll_list: str  # of a CPU that goes offline; left: its queues stall (until 3.0)
@@ -300,10 +364,12 @@ class Params(NamedTuple):
     ixgbe_reset: str  # what a reset resets
     autoc_write: str
     msix_other: str  # what the handler of other causes clears and enables again
+    service_event: str  # what becomes of one that comes while ixgbe's service task runs: 3.0
     ixgbe_health_checks: str  # firmware's state, fuses, an empty cage that hears a neighbour
     tx_watchdog_text: str  # what dev_watchdog says of a queue that timed out
     tx_timeout_text: str  # does ixgbe say that it resets itself for that
-    eitr_start: int  # EITR of a queue's vector while the driver chooses
+    coalesce_params: str  # of ethtool -C, that a driver does not know: 5.7
+    adaptive_itr: str  # how ixgbe chooses the interval of a queue's vector
     nvm_version: str  # where ethtool -i's firmware-version is read
     mtu_check: str  # how an MTU out of range is refused
     ixgbe_stats: str  # which statistics the driver has: since which of its versions
@@ -311,7 +377,40 @@ class Params(NamedTuple):
     peer_notification: str
     failure_count: str
     link_commit: str  # is a slave that recovers on its way committed (and logged) again?
+    enslave_order: str  # when a new slave may become the active one, and the carrier is set
+    best_slave: str  # bond_find_best_slave: who is preferred, and where the search begins
+    rr_start: str  # balance-rr: the slave of the first packet
+    hash_over: str  # what a hash chooses from: all slaves, or those that can send
+    enslave_bond_down: str  # to a bond that is down
+    bond_close: str  # what it does with its slaves
+    commit_failover: str  # when a monitor's commit chooses another slave: in its midst, or after it
+    arp_monitor: str  # of active-backup
+    arp_half_interval: str  # who has half an interval of grace (not 2.6.18's active-backup)
+    arp_probe_failed: str  # is a slave that was tried in vain set to FAIL and inactive?
+    arp_last_tx: str  # what counts as sending: anything, or a probe
+    arp_no_route: str  # when a target without a route is worth a line
+    arp_validate_reply: str  # on which slaves an answer to the one that is tried counts
+    arp_first_link: str  # link of a new slave when only the ARP monitor runs
+    new_active_time: str  # does a new active slave's time of coming up begin anew?
+    slave_mtu: str  # does enslaving give it the bond's MTU?
     release_role: str  # what a leaving active slave is called in the log
+    xmit_hash: str  # the formulas of xmit_hash_policy
+    ad_speed_key: str  # 802.3ad: how a port's key says its speed
+    ad_partner_default: int  # port state that a partner has until it speaks
+    ad_expired_partner: str  # bits of the partner that EXPIRED sets
+    ad_attached_sync: str  # is a port of an aggregator that is not active in sync?
+    ad_candidates: str  # what may become the active aggregator
+    ad_link_change: str  # the machines begin anew, or the aggregator is chosen again
+    ad_carrier: str  # when the bond has its carrier
+    ad_selection_wait: str  # must agg_select_timer run out before an aggregator becomes active?
+    ad_matched_again: str  # CURRENT looks twice whether the port is matched
+    ad_churn: str
+    ad_num_ports: str  # ports that /proc and /sys count in the active aggregator
+    ad_open: str  # what bond_open does to agg_select_timer
+    ad_set_carrier: str  # bond_3ad_set_carrier says that the carrier changed
+    tlb_hash: str  # balance-tlb: what picks an entry of the hash table
+    rlb_request: str  # balance-alb: the slave that sends an ARP request
+    lp_frame: str  # learning packets: three of type 0x60, one, one of type 0x9000
     bond_mac_before_slaves: str
     bonding_version: str
     ixgbe_version: str
@@ -320,12 +419,14 @@ class Params(NamedTuple):
     # text
     warning_text: str
     absent_files: tuple[str, ...]  # of /proc and /sys: names as in kernel.procfs.tree
+    absent_values: tuple[str, ...]  # of bonding's options: NAME=WORD
     proc_without_write: str  # what a write to a /proc file without a store function returns
     cpu_online_store: str  # how cpuN/online of /sys reads what is written
     bond_options: str  # who checks what is written to a bond's options, and says what
     unknown_module_parameter: str
     proc_format: str
     log_format: str
+    sysstat_text: str  # release of the sar that is typed
     ethtool_text: str  # release of the ethtool that is typed
     ftrace_format: str  # text of the trace file: kernel/trace; none: no ftrace in this kernel
 
@@ -484,11 +585,26 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "dev_refcnt_base": (0, 0, 1),
     "neigh_first_probe": ("timer", "at-once", "at-once"),
     "neigh_queue_bytes": (0, 65536, 212992),
+    "pfifo_fast_limit": ("each-band", "together", "each-band"),
+    "output_queue": ("lifo", "fifo", "fifo"),
+    "qdisc_run": ("until-empty", "quota", "quota"),
+    "bond_xmit_code": ("success", "success", "slave"),
+    "conntrack_lock": ("rwlock", "spinlock", "buckets"),
+    "conntrack_proc": ("ip_conntrack", "nf_conntrack", "nf_conntrack"),
+    "conntrack_icmp": ("until-answered", "kept", "kept"),
+    "conntrack_stream": ("any-reply", "any-reply", "after-two-seconds"),
+    "conntrack_stream_s": (180, 180, 120),
+    "bql": ("none", "dql", "dql"),
+    "ipfrag_high_thresh": (256 << 10, 4 << 20, 4 << 20),
+    "ipfrag_low_thresh": (192 << 10, 3 << 20, 3 << 20),
+    "ipfrag_limit": ("evict", "evict", "refuse"),
+    "frag_overlap": ("trim", "trim", "discard"),
+    "icmp_global_limit": ("no", "no", "yes"),
     "time_squeeze": ("loop-head", "loop-head", "after-poll"),
     "napi_missed": ("forgotten", "forgotten", "remembered"),
     "offline_poll_list": ("left", "moved", "moved"),
     "poll_return": ("zero-when-done", "zero-when-done", "work"),
-    "carrier_loss": ("once-a-second", "once-a-second", "at-once-for-slaves"),
+    "carrier_loss": ("no-urgency", "once-a-second", "at-once-for-slaves"),
     "inactive_slave_counter": ("rx_dropped", "rx_dropped", "rx_nohandler"),
     "receive_batching": ("one-by-one", "one-by-one", "list"),
     "slave_priority": ("one", "kept", "kept"),
@@ -505,18 +621,53 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "ixgbe_reset": ("mac", "link-if-down", "link-if-down"),
     "autoc_write": ("plain", "pipeline", "pipeline"),
     "msix_other": ("whole", "cause-bits", "cause-bits"),
+    "service_event": ("queued", "lost-while-running", "lost-while-running"),
     "ixgbe_health_checks": ("off", "off", "on"),
     "tx_watchdog_text": ("device", "queue", "queue"),
     "tx_timeout_text": ("none", "warning", "warning"),
-    "eitr_start": (0xC3, 0xC8, 0xC8),
+    "coalesce_params": ("ignored", "ignored", "checked"),
+    "adaptive_itr": ("rate-class", "delay-class", "packet-count"),
     "nvm_version": ("word-29", "etrack-id", "etrack-id"),
     "mtu_check": ("errno", "errno", "extack"),
     "ixgbe_stats": ("3.2.9", "3.13.10", "6.1"),
     "phy_sfp_passive": (9, 9, 14),
     "peer_notification": ("reply-on-slave", "request-on-bond", "request-with-carrier"),
     "failure_count": ("at-fail", "at-commit", "at-commit"),
+    "enslave_order": ("at-once", "select-first", "carrier-first"),
+    "best_slave": ("running-primary", "reselect", "list-order"),
+    "rr_start": ("curr-active", "counter", "per-cpu"),
+    "hash_over": ("slaves", "slaves", "usable"),
+    "enslave_bond_down": ("refused", "allowed", "allowed"),
+    "bond_close": ("releases", "keeps", "keeps"),
+    "commit_failover": ("after-all", "at-once", "after-all"),
+    "arp_monitor": ("one-pass", "committed", "committed"),
+    "arp_half_interval": ("active-backup", "active-backup", "always"),
+    "arp_probe_failed": ("kept", "kept", "committed"),
+    "arp_last_tx": ("trans_start", "trans_start", "probe"),
+    "arp_no_route": ("always", "validated", "validated"),
+    "arp_validate_reply": ("active-only", "active-only", "any-slave"),
+    "arp_first_link": ("up", "carrier", "carrier"),
+    "new_active_time": ("kept", "now", "now"),
+    "slave_mtu": ("own", "forced", "forced"),
     "link_commit": ("one-pass", "final", "every-change"),
     "release_role": ("as-it-was", "as-it-was", "inactive-first"),
+    "xmit_hash": ("bond-mac", "source-mac", "flow"),
+    "ad_speed_key": ("bitmask", "bitmask", "number"),
+    "ad_partner_default": (1, 1, 0),
+    "ad_expired_partner": ("timeout", "timeout", "timeout+activity"),
+    "ad_attached_sync": ("always", "always", "if-active"),
+    "ad_candidates": ("any-port", "enabled-port", "enabled-port"),
+    "ad_link_change": ("begin", "begin", "reselect"),
+    "ad_carrier": ("partner", "attached-ports", "enabled-ports"),
+    "ad_selection_wait": ("timer", "none", "none"),
+    "ad_matched_again": ("yes", "no", "no"),
+    "ad_churn": ("none", "none", "60s"),
+    "ad_num_ports": ("attached", "attached", "enabled"),
+    "ad_open": ("nothing", "one-tick", "one-tick"),
+    "ad_set_carrier": ("tells-change", "tells-change", "tells-always"),
+    "tlb_hash": ("dest-ip", "dest-ip", "policy"),
+    "rlb_request": ("on-active", "on-active", "on-assigned"),
+    "lp_frame": ("burst", "once", "loopback"),
     "bond_mac_before_slaves": ("zero", "random", "random"),
     "bonding_version": ("v3.0.3 (March 23, 2006)", "v3.7.1 (April 27, 2011)", "v6.1.0"),
     "ixgbe_version": ("3.2.9-k2", "3.13.10-k", "6.1.0"),
@@ -525,6 +676,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     # text
     "warning_text": ("bug", "at", "cpu-pid"),
     "absent_files": (ABSENT_18, ABSENT_310, ()),
+    "absent_values": (ABSENT_VALUES, ABSENT_VALUES, ()),
     "proc_without_write": ("EINVAL", "EIO", "EIO"),
     "cpu_online_store": ("first-digit", "first-digit", "boolean"),
     "bond_options": ("each-its-own", "each-its-own", "table"),
@@ -532,6 +684,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "proc_format": ("2.6.18", "3.10", "6.1"),
     "log_format": ("2.6.18", "3.10", "6.1"),
     "ethtool_text": ("6", "3.8", "6.1"),
+    "sysstat_text": ("7", "10", "12"),
     "ftrace_format": ("none", "3.10", "6.1"),
 }
 

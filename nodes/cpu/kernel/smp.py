@@ -60,6 +60,8 @@ class CallQueues:
     def __init__(self) -> None:
         self.calls: list[tuple[int, list[int]]] = []  # (source CPU, record)
         self.wakes: list[tuple[int, list[int]]] = []
+        #: for a CPU that is offline, what its ring has no room for
+        self.late: dict[int, list[list[int]]] = {}
         self.csd_target = -1  # whom csd_data was last used for, and for what
         self.csd_function = 0
 
@@ -116,13 +118,25 @@ def queue_remote_wakeup(cpu: Cpu, target: int, record: Sequence[int]) -> Context
     """ttwu_queue: hand a wake-up (and what it brings) over and send the reschedule IPI; not to a
     CPU that is offline: that finds it when it is back."""
     cpu.words[_REMOTE_WAKEUPS] += 1
+    wakeup = [record[0] | TTWU, *record[1:]]
     if target not in cpu.online_cpus and not is_online(cpu, target):
         text = f"sched: Unexpected reschedule of offline CPU#{target}!"
         warn(cpu, "arch/x86/kernel/smp.c", text if cpu.params.log_format == "6.1" else "")
-        cpu.ram.csd_ring(cpu.number, target).push([record[0] | TTWU, *record[1:]])
+        late = cpu.call.late
+        if target in late or not cpu.ram.csd_ring(cpu.number, target).push(wakeup):
+            late.setdefault(target, []).append(wakeup)  # to wait for room could be for ever
         return
-    yield from _push(cpu, target, [record[0] | TTWU, *record[1:]])
+    if target in cpu.call.late:
+        yield from send_late_wakeups(cpu, target)
+    yield from _push(cpu, target, wakeup)
     send_ipi(cpu, target, cpu.params.reschedule_vector)
+
+
+def send_late_wakeups(cpu: Cpu, target: int) -> Context:
+    """A CPU is back: what did not fit into its ring meanwhile."""
+    for wakeup in cpu.call.late.pop(target, ()):
+        yield from _push(cpu, target, wakeup)
+        send_ipi(cpu, target, cpu.params.reschedule_vector)
 
 
 def is_online(cpu: Cpu, number: int) -> bool:

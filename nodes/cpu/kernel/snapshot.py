@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel import sysctl
 from nodes.cpu.kernel.irq.affinity import cpumask_bits, nr_irqs, packed
+from nodes.cpu.kernel.net import dql, nf_conntrack
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.dst import DstEntry
-from nodes.cpu.kernel.net.neighbour import NUD_VALID
+from nodes.cpu.kernel.net.neighbour import NUD_PERMANENT, NUD_VALID
+from nodes.cpu.kernel.net.socket import IPPROTO_ICMP, skb_truesize
 from nodes.cpu.kernel.net.stats import device_stats
 from nodes.cpu.kernel.workqueue import show
 from nodes.cpu.programs.iptables import listing
@@ -26,6 +28,7 @@ from nodes.cpu.programs.iptablesargs import IptablesError, parse
 from nodes.cpu.programs.ping import PingTimes
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter
     from nodes.cpu.kernel.percpu import Cpu
 
 PING_CHUNK = 2000
@@ -94,15 +97,46 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
             }
             for _, dev in sorted(cpu.net.devices.items())
         },
+        "udp_sockets": [
+            {
+                "number": entry.number,
+                "address": entry.address,
+                "port": entry.port,
+                "peer": entry.peer,
+                "peer_port": entry.peer_port,
+                "pid": entry.pid,
+                "name": entry.name,
+                **_queue_of(cpu, entry.number),
+            }
+            for _, entries in sorted(cpu.net.udp_table.items())
+            for entry in entries
+        ],
+        "raw_sockets": [
+            {
+                "number": number,
+                "address": bytes(4),
+                "port": IPPROTO_ICMP,
+                "peer": bytes(4),
+                "peer_port": 0,
+                "pid": 0,
+                "name": "",
+                **_queue_of(cpu, number),
+            }
+            for number in cpu.net.raw_sockets
+        ],
+        "queues": {
+            name: _queues(cpu, adapter) for name, adapter in sorted(cpu.net.adapters.items())
+        },
         "pci": [nic.pci_name for nic in cpu.machine.nics if nic.name in cpu.net.adapters],
         "sysctl": sysctl.values(cpu),
         "modules": [(m.name, m.size, m.state) for m in cpu.modules.values()],
         "absent_files": params.absent_files,
-        "bonds": {name: _bond(bond) for name, bond in cpu.net.bonds.items()},
+        "bonds": {name: _bond(cpu, bond) for name, bond in cpu.net.bonds.items()},
+        "conntrack": nf_conntrack.rows(cpu),
         "neighbours": [
             (
                 ".".join(str(octet) for octet in neigh.address),
-                0x2 if neigh.state & NUD_VALID else 0x0,
+                (0x6 if neigh.state == NUD_PERMANENT else 0x2) if neigh.state & NUD_VALID else 0x0,
                 neigh.mac if neigh.state & NUD_VALID else bytes(6),
                 neigh.dev.name,
             )
@@ -116,26 +150,58 @@ def _kernel(cpu: Cpu) -> dict[str, Any]:
     }
 
 
-def _bond(bond: Bonding) -> dict[str, Any]:
+def _queue_of(cpu: Cpu, number: int) -> dict[str, int]:
+    """What a socket of this CPU holds."""
+    sock = cpu.net.sockets.get(number)
+    if sock is None:
+        return {"rmem": 0, "drops": 0}
+    return {"rmem": sum(skb_truesize(skb) for skb in sock.receive_queue), "drops": sock.drops}
+
+
+def _queues(cpu: Cpu, adapter: Adapter) -> list[dict[str, Any]]:
+    """A row for each queue pair."""
+    words = cpu.ram.words64
+    return [
+        {
+            "limit": words[ring.state + dql.LIMIT],
+            "limit_max": words[ring.state + dql.MAX_LIMIT],
+            "limit_min": words[ring.state + dql.MIN_LIMIT],
+            "hold_time": words[ring.state + dql.HOLD_TIME],
+            "inflight": words[ring.state + dql.NUM_QUEUED] - words[ring.state + dql.NUM_COMPLETED],
+            "tx_timeout": words[ring.state + dql.TRANS_TIMEOUT],
+            "rps": adapter.netdev.rps.get(ring.queue, ()),
+        }
+        for ring in adapter.rings
+    ]
+
+
+def _bond(cpu: Cpu, bond: Bonding) -> dict[str, Any]:
+    """The bond's options as they are now, its state, and what its mode adds (``info``)."""
     settings = bond.settings
     return {
-        "mode": settings.mode,
-        "primary": settings.primary,
+        **settings._asdict(),
+        "updelay": bond.updelay_ticks * settings.miimon,
+        "downdelay": bond.downdelay_ticks * settings.miimon,
+        "peer_notif_delay": bond.peer_notif_ticks * settings.miimon,
+        "number": bond.mode.number,
+        "long_name": bond.mode.long_name,
+        "uses_primary": bond.mode.uses_primary,
+        "hashes": bond.mode.hashes,
+        "primary": settings.primary if bond.primary() is not None else "",
         "active": bond.curr_active.dev.name if bond.curr_active is not None else None,
         "carrier": bond.dev.carrier,
         "mac": bond.dev.dev_addr,
-        "miimon": settings.miimon,
-        "updelay": bond.updelay_ticks * settings.miimon,
-        "downdelay": bond.downdelay_ticks * settings.miimon,
-        "use_carrier": settings.use_carrier,
-        "num_grat_arp": settings.num_grat_arp,
+        "info": bond.mode.snapshot(cpu),
         "slaves": [
             {
                 "name": slave.dev.name,
                 "link": slave.link,
+                "backup": slave.backup,
                 "speed": slave.speed,
                 "failures": slave.failure_count,
                 "perm_hwaddr": slave.perm_hwaddr,
+                "queue_id": slave.queue_id,
+                "info": bond.mode.slave_snapshot(cpu, slave),
             }
             for slave in bond.slaves
         ],

@@ -90,7 +90,8 @@ def __raise_softirq_irqoff(cpu: Cpu, number: int) -> None:
     """Set the bit, wake nobody; interrupts are off, or nobody else can raise it meanwhile."""
     cpu.softirq.pending |= 1 << number
     cpu.words[_RAISED + number] += 1
-    cpu.trace(_RAISE, number)
+    if cpu.trace_mask >> _RAISE & 1:
+        cpu.trace(_RAISE, number)
 
 
 def raise_softirq_irqoff(cpu: Cpu, number: int) -> None:
@@ -141,9 +142,11 @@ def __do_softirq(cpu: Cpu) -> Context:
             if pending & 1:
                 words[_COUNT + number] += 1
                 words[_NOW] = number + 1
-                cpu.trace(_ENTRY, number)
+                if cpu.trace_mask >> _ENTRY & 1:
+                    cpu.trace(_ENTRY, number)
                 yield from softirq.actions[number](cpu)
-                cpu.trace(_EXIT, number)
+                if cpu.trace_mask >> _EXIT & 1:
+                    cpu.trace(_EXIT, number)
                 if cpu.preempt_count != count:
                     count = _count_leaked(cpu, number, count)
             pending >>= 1
@@ -187,13 +190,14 @@ def do_softirq(cpu: Cpu) -> Context:
         cpu.irqs_on = enabled
 
 
-def invoke_softirq(cpu: Cpu) -> Context:
-    """At the end of the outermost hard interrupt, with something pending."""
-    if not ksoftirqd_running(cpu):
-        if cpu.softirq.force_irqthreads:
-            wakeup_softirqd(cpu)
-        else:
-            yield from __do_softirq(cpu)
+def invoke_softirq(cpu: Cpu) -> Context | tuple[()]:
+    """At the end of the outermost hard interrupt, with something pending: what runs then."""
+    if ksoftirqd_running(cpu):
+        return ()
+    if cpu.softirq.force_irqthreads:
+        wakeup_softirqd(cpu)
+        return ()
+    return __do_softirq(cpu)
 
 
 # ---------------------------------------------------------------- bottom halves off

@@ -30,8 +30,11 @@ class Sysctl:
 
     hostname: str
     netdev_budget_usecs: int
+    ipfrag_high_thresh: int
+    ipfrag_low_thresh: int
     netdev_budget: int = 300
     netdev_max_backlog: int = 1000
+    ipfrag_time: int = 30
     dev_weight: int = 64
 
 
@@ -54,13 +57,22 @@ def rows(cpu: Cpu) -> tuple[Row, ...]:
         Row("net/core/netdev_budget", "netdev_budget"),
         Row("net/core/netdev_budget_usecs", "netdev_budget_usecs"),
         Row("net/core/netdev_max_backlog", "netdev_max_backlog"),
+        Row("net/ipv4/ipfrag_high_thresh", "ipfrag_high_thresh"),
+        Row("net/ipv4/ipfrag_low_thresh", "ipfrag_low_thresh"),
+        Row("net/ipv4/ipfrag_time", "ipfrag_time"),
         Row("net/ipv4/route/flush"),
     )
 
 
 def setup(cpu: Cpu) -> None:
     """The values at boot."""
-    cpu.sysctl = Sysctl(cpu.machine.hostname, netdev_budget_usecs=2_000_000 // cpu.params.hz)
+    params = cpu.params
+    cpu.sysctl = Sysctl(
+        cpu.machine.hostname,
+        netdev_budget_usecs=2_000_000 // params.hz,
+        ipfrag_high_thresh=params.ipfrag_high_thresh,
+        ipfrag_low_thresh=params.ipfrag_low_thresh,
+    )
 
 
 def values(cpu: Cpu) -> dict[str, str | int | None]:
@@ -76,6 +88,7 @@ def apply_sysctl(cpu: Cpu, field: str, value: Any) -> None:
     setattr(cpu.sysctl, field, value)
 
 
+@store("/proc/sys/net/ipv4/{name}")
 @store("/proc/sys/net/core/{name}")
 def store_net_core(cpu: Cpu, groups: dict[str, str], text: str) -> Context:
     """proc_dointvec."""

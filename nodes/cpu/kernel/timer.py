@@ -250,8 +250,8 @@ class TimerBases:
     def _run_timers(self, wheel: Wheel) -> Context:
         """__run_timers: one jiffy after the other, up to now."""
         cpu = self._cpu
-        while wheel.due(cpu.jiffies()):
-            for slot in wheel.collect(cpu.jiffies()):
+        while wheel.due(jiffies := cpu.jiffies()):
+            for slot in wheel.collect(jiffies):
                 while slot:
                     number = next(reversed(slot) if wheel.newest_first else iter(slot))
                     timer = slot[number]

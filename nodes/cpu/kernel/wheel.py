@@ -97,18 +97,22 @@ class CascadingWheel:
         return signed_difference(jiffies, self.clk) >= 0
 
     def collect(self, jiffies: int) -> list[Slot]:
-        """Process one jiffy, or skip those up to ``jiffies`` in which there is nothing to do."""
+        """Process jiffies up to the first with a timer, ``jiffies``, or the end of tv1's round."""
         if not self.count:
             self.clk = jiffies + 1
             return []
-        index = self.clk % TVR_SIZE
-        if index == 0:
+        first = self.clk % TVR_SIZE
+        if first == 0:
             self._cascade()
-        elif not any(self._tv[0].values()):
-            self.clk += min(TVR_SIZE - index, signed_difference(jiffies, self.clk) + 1)
-            return []
-        self.clk += 1
-        return [self._tv[0].pop(index, {})]
+        tv1 = self._tv[0]
+        ahead = min(TVR_SIZE - first, signed_difference(jiffies, self.clk) + 1)
+        for index in range(first, first + ahead):
+            slot = tv1.pop(index, None)
+            if slot:
+                self.clk += index - first + 1
+                return [slot]
+        self.clk += ahead
+        return []
 
     def _cascade(self) -> None:
         """Deal out the next slot of tv2, and of tv3 when tv2 is at its beginning, and so on."""

@@ -21,6 +21,9 @@ _WORKS = {
     "ixgbe_service_task": NICS_MAX,
     "linkwatch_event": 1,
     "bond_mii_monitor": 1,
+    "bond_arp_monitor": 1,
+    "bond_3ad_state_machine_handler": 1,
+    "bond_alb_monitor": 1,
     "wq_unbind_fn": CPUS_MAX,
     "dst_gc_task": CPUS_MAX,
     "bh_off_irq_off": CPUS_MAX,
@@ -56,6 +59,8 @@ _ROWS = {
     "csd_bug_count": 1,
     "modules": 2,  # somebody loads one that each CPU must know; how many know it
     "wq_torture counts": WQ_TORTURE_WORKS + 16,
+    "udp ports": 65536 // 64,  # bit n of word m: port 64 * m + n is taken
+    "conntrack": 16 * 8 * 5,  # buckets, entries in each, words of an entry
     "lab modules": 16,  # conntable 0-3, lock_contexts 4-6, sleep_in_atomic 7-8, bh_off_irq_off 9,
     # cpu_offline 10-15
 }
@@ -71,6 +76,9 @@ WORK = 0
 SERVICE_WORK = PLACES["ixgbe_service_task"].start
 LINKWATCH_WORK = PLACES["linkwatch_event"].start
 MII_WORK = PLACES["bond_mii_monitor"].start
+ARP_WORK = PLACES["bond_arp_monitor"].start
+AD_WORK = PLACES["bond_3ad_state_machine_handler"].start
+ALB_WORK = PLACES["bond_alb_monitor"].start
 UNBIND_WORK = PLACES["wq_unbind_fn"].start
 DST_GC_WORK = PLACES["dst_gc_task"].start
 PCIEHP_WORK = PLACES["pciehp"].start
@@ -88,6 +96,7 @@ LAST_WORKQUEUE = PLACES["last workqueue"].start
 POOL_HOST = PLACES["pool hosts"].start
 CANCEL_WAITERS = PLACES["cancel waiters"].start
 NAPI = PLACES["napi"].start
+CONNTRACK = PLACES["conntrack"].start
 TX_LOCK = PLACES["tx locks"].start
 TASKLET = PLACES["tasklets"].start
 TIMER = PLACES["timers"].start
@@ -103,6 +112,7 @@ JIFFIES_STALL = PLACES["jiffies_stall"].start
 CSD_BUG_COUNT = PLACES["csd_bug_count"].start
 MODULE_MUTEX, MODULE_TOLD = PLACES["modules"]
 WQ_TORTURE = PLACES["wq_torture counts"].start
+UDP_PORTS = PLACES["udp ports"].start
 LAB_MODULES = PLACES["lab modules"].start
 #: Number of the shared timer of the first work; those below are anybody's.
 DELAYED_WORK_TIMER = SHARED_TIMERS

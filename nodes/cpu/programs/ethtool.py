@@ -92,8 +92,11 @@ class _Call:
             return _Error(f"netlink error: {strerror(number)}\n", 1)
         return _Error(f"Cannot {doing}: {strerror(number)}\n", 1)
 
-    def changes(self, allowed: tuple[str, ...], known: tuple[str, ...] = ()) -> dict[str, int]:
-        """``rx 64 tx 128`` -> values by word; ``known`` ones are understood and not supported."""
+    def changes(
+        self, allowed: tuple[str, ...], known: tuple[str, ...] = (), *, ignored: bool = False
+    ) -> dict[str, int]:
+        """``rx 64 tx 128`` -> values by word; ``known`` ones are understood and not supported,
+        or taken for what they are and then ignored."""
         found: dict[str, int] = {}
         rest = list(self.words)
         while rest:
@@ -103,9 +106,17 @@ class _Call:
             if not rest:
                 raise self._slip(f"no value for parameter '{word}'")
             value = rest.pop(0)
-            if word in known:
+            if word in known and not ignored:
                 raise self.error("set device parameters", EOPNOTSUPP)
-            if not value.isdecimal() or len(value) > 10 or int(value) > 0xFFFF_FFFF:
+            if word in _SWITCHES and value in _ON_OFF:
+                found[word] = _ON_OFF.index(value)
+                continue
+            if (
+                word in _SWITCHES
+                or not value.isdecimal()
+                or len(value) > 10
+                or int(value) > 0xFFFF_FFFF
+            ):
                 raise self._slip(f"invalid value '{value}' for parameter '{word}'")
             found[word] = int(value)
         return found
@@ -173,6 +184,7 @@ def _show_coalesce(call: _Call) -> Context:
     yield
 
 
+_SWITCHES, _ON_OFF = ("adaptive-rx", "adaptive-tx"), ("off", "on")
 _COALESCE_KNOWN = (
     "adaptive-rx", "adaptive-tx", "sample-interval", "stats-block-usecs", "pkt-rate-low",
     "pkt-rate-high", "rx-frames", "rx-usecs-irq", "rx-frames-irq", "tx-frames", "tx-usecs-irq",
@@ -182,10 +194,12 @@ _COALESCE_KNOWN = (
 
 
 def _set_coalesce(call: _Call) -> Context:
-    wanted = call.changes(("rx-usecs", "tx-usecs"), _COALESCE_KNOWN)
+    """ixgbe's own adaptive moderation is ``rx-usecs 1``; all else is not for it."""
+    ignored = call.cpu.params.coalesce_params == "ignored"
+    wanted = call.changes(("rx-usecs", "tx-usecs"), _COALESCE_KNOWN, ignored=ignored)
     usecs = ops.get_coalesce(call.adapter)
     new = wanted.get("rx-usecs", usecs), wanted.get("tx-usecs", 0)
-    if new == (usecs, 0):
+    if new == (usecs, 0) and not any(wanted.get(word) for word in _COALESCE_KNOWN):
         _nothing(call, "coalesce")
         return 0 if call.netlink else UNCHANGED
     error = yield from ops.set_coalesce(call.cpu, call.adapter, *new)

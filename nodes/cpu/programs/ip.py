@@ -1,11 +1,17 @@
-"""ip, of iproute2: ``ip route show|add|del|get|flush cache`` and ``ip link set DEV up|down|mtu N``.
+"""ip, of iproute2:
+
+    ip route show|add|del|get|flush cache        ip neigh [show|add|replace|change|del|flush]
+    ip [-s] link [show] [DEV]                    ip addr [show] [DEV]
+    ip link set DEV up|down|mtu N|master BOND|nomaster
+    ip monitor link
 
 Words may be shortened as iproute2 allows it. Texts are those of a late version; one of 2006 put two
-blanks before some words. Other objects (addr, neigh) and what else a link has are not built."""
+blanks before some words. Changing addresses and what else a link has are not built."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from errno import ENETDOWN, ENETUNREACH, ENODEV, ESRCH
 from typing import TYPE_CHECKING
 
@@ -18,10 +24,12 @@ from nodes.cpu.kernel.net.fib import (
     fib_table_delete,
     fib_table_insert,
 )
-from nodes.cpu.kernel.net.netdevice import IFF_UP
+from nodes.cpu.kernel.net.netdevice import IFF_UP, NetDevice
 from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
-from nodes.cpu.kernel.percpu import USER, Context
-from nodes.cpu.programs import iplink
+from nodes.cpu.kernel.net.rtnetlink import Listener
+from nodes.cpu.kernel.percpu import SCHEDULE, USER, Context
+from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE
+from nodes.cpu.programs import iplink, ipneigh, ipshow
 from nodes.cpu.programs.iperror import IpError, answers
 from nodes.cpu.programs.run import STDERR, Process, program
 
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
 PROTOCOLS = {"kernel": RTPROT_KERNEL, "boot": RTPROT_BOOT, "static": RTPROT_STATIC}
 _NAMES = {number: name for name, number in PROTOCOLS.items()}
 _COMMANDS = ("add", "append", "change", "delete", "flush", "get", "list", "lst", "replace", "show")
+#: Of links and addresses; ``link set`` is another thing.
+_CHANGES = ("add", "append", "change", "del", "delete", "flush", "replace")
 _METRIC_MAX = 0xFFFF_FFFF
 
 
@@ -40,13 +50,25 @@ def ip(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     if not cpu.boot:
         process.write("ip: only the boot CPU writes the tables\n", STDERR)
         return 2
-    words = [word for word in argv[1:] if word != "-4"]
+    stats = "-s" in argv[1:2]
+    words = [word for word in argv[1:] if word not in ("-4", "-s")]
     try:
         yield USER
+        _modelled(words)
         if words and "route".startswith(words[0]):
             yield from _route(cpu, process, words[1:])
-        elif words and "link".startswith(words[0]):
+        elif words and "link".startswith(words[0]) and words[1:2] == ["set"]:
             yield from iplink.do_iplink(cpu, words[1:])
+        elif words and "link".startswith(words[0]):
+            process.write(
+                _devices(cpu, words[1:], lambda dev: ipshow.link_text(cpu, dev, stats=stats))
+            )
+        elif words and "address".startswith(words[0]):
+            process.write(_devices(cpu, words[1:], lambda dev: ipshow.addr_text(cpu, dev)))
+        elif words and "neighbour".startswith(words[0].replace("neighbor", "neighbour")):
+            yield from ipneigh.do_ipneigh(cpu, process, words[1:])
+        elif words and "monitor".startswith(words[0]):
+            yield from _monitor(cpu, process, words[1:])
         else:
             name = words[0] if words else ""
             raise IpError(f'Object "{name}" is unknown, try "ip help".')
@@ -54,6 +76,49 @@ def ip(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         process.write(f"{error.text}\n", STDERR)
         return error.code
     return 0
+
+
+def _modelled(words: list[str]) -> None:
+    """What ip knows and this one does not is said by name."""
+    name = words[0] if words else ""
+    if name.startswith("-"):
+        raise IpError(f"ip: the option {name} is not modelled", 255)
+    verb = words[1] if words[1:] else ""
+    if name and ("link".startswith(name) or "address".startswith(name)) and verb in _CHANGES:
+        raise IpError(f"ip: {name} {verb} is not modelled", 255)
+
+
+def _devices(cpu: Cpu, words: list[str], text: Callable[[NetDevice], str]) -> str:
+    """``show [dev NAME]``: all devices, or one."""
+    rest = [word for word in words if not "show".startswith(word) and word not in ("list", "dev")]
+    found = ipshow.devices(cpu)
+    if rest:
+        found = [dev for dev in found if dev.name == rest[0]]
+        if not found:
+            raise IpError(f'Device "{rest[0]}" does not exist.')
+    return "".join(text(dev) for dev in found)
+
+
+def _monitor(cpu: Cpu, process: Process, words: list[str]) -> Context:
+    """``ip monitor link``: a line for each message, until a signal comes."""
+    if words not in ([], ["link"], ["all"]):
+        raise IpError(f'Argument "{words[0]}" is unknown, try "ip monitor help".', 255)
+    listener, task = Listener(), process.task
+    cpu.net.link_listeners.append(listener)
+    try:
+        while not task.signals:
+            while listener.queue:
+                message = listener.queue.popleft()
+                dev = cpu.net.devices.get(message.ifindex)
+                if dev is None:
+                    dev = NetDevice(message.ifindex, message.name, message.address, None)
+                process.write(ipshow.monitor_text(cpu, message, dev))
+            task.state = TASK_INTERRUPTIBLE
+            listener.waiter = task
+            yield SCHEDULE
+            listener.waiter = None
+    finally:
+        cpu.net.link_listeners.remove(listener)
 
 
 def _route(cpu: Cpu, process: Process, words: list[str]) -> Context:

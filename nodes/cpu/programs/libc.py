@@ -26,6 +26,14 @@ _TEXTS = {
     errno.EOPNOTSUPP: "Operation not supported",
     errno.ENOBUFS: "No buffer space available",
     errno.ENETUNREACH: "Network is unreachable",
+    errno.EHOSTUNREACH: "No route to host",
+    errno.ECONNREFUSED: "Connection refused",
+    errno.EADDRINUSE: "Address already in use",
+    errno.EADDRNOTAVAIL: "Cannot assign requested address",
+    errno.EDESTADDRREQ: "Destination address required",
+    errno.EMSGSIZE: "Message too long",
+    errno.ENOPROTOOPT: "Protocol not available",
+    errno.EPROTO: "Protocol error",
 }
 
 

@@ -1,48 +1,53 @@
-"""ping's command line, with iputils' options and its words for what is wrong with them."""
+"""ping's command line, with the options of iputils 20221126 and its words for what is wrong.
+
+Options that need what is not modelled (record route, time stamps in the IP header, IPv6) are
+refused by name; those that could make no difference here (marks, buffer sizes, name look-ups) are
+taken. Exit codes are iputils' own: 1 for a number out of its range and for no destination, else 2.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from nodes.cpu.kernel.net.ip_output import (
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_DONT,
+    IP_PMTUDISC_WANT,
+)
+from nodes.cpu.programs.pinghelp import USAGE, VERSION
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-SIZE_MAX = 65507
-USAGE = """
-Usage
-  ping [options] <destination>
-
-Options:
-  <destination>      dns name or ip address
-  -A                 use adaptive ping
-  -c <count>         stop after <count> replies
-  -D                 print timestamps
-  -f                 flood ping
-  -I <interface>     either interface name or address
-  -i <interval>      seconds between sending each packet
-  -l <preload>       send <preload> number of packages while waiting replies
-  -n                 no reverse DNS name resolution
-  -O                 report outstanding replies
-  -q                 quiet output
-  -s <size>          use <size> as number of data bytes to be sent
-  -t <ttl>           define time to live
-  -W <timeout>       time to wait for response
-  -w <deadline>      reply wait <deadline> in seconds
-"""
-
-_FLAGS = "ADfnOqUbLrRv"
-_VALUED = "cIilstWw"
+INT_MAX = 2**31 - 1
+PATTERN_BYTES_MAX = 16
+_PMTUDISC = {"do": IP_PMTUDISC_DO, "dont": IP_PMTUDISC_DONT, "want": IP_PMTUDISC_WANT}
+_FLAGS = {
+    "A": "adaptive", "D": "timestamps", "f": "flood", "O": "outstanding", "q": "quiet",
+    "v": "verbose", "U": "latency", "a": "audible",
+}  # fmt: skip
+_NOTHING = "4nBCdLr"
+_VALUED = "cIilstWwpMQemSFN"
+_REFUSED = {
+    "R": "record route", "T": "timestamps in the IP header", "6": "IPv6", "b": "broadcast",
+}  # fmt: skip
 
 
 class UsageError(Exception):
-    """What ping prints on stderr before it exits with 2 (or 1)."""
+    """What ping prints before it exits, and the exit code; ``out``: on standard output."""
+
+    def __init__(self, text: str, code: int = 2, *, out: bool = False) -> None:
+        super().__init__(text)
+        self.code = code
+        self.out = out
 
 
 @dataclass
 class PingOptions:
-    """Parsed command line; times in ns."""
+    """Parsed command line; times in ns. Plain values: a ping that moves takes them along."""
 
     host: str = ""
     address: bytes = b""
@@ -51,37 +56,45 @@ class PingOptions:
     interval_given: bool = False
     size: int = 56
     ttl: int = 64
+    tos: int = 0
+    pmtudisc: int = IP_PMTUDISC_WANT
     deadline_ns: int | None = None
-    linger_ns: int | None = None
+    linger_ns: int = 10_000_000_000
     preload: int = 1
+    pattern: bytes = b""
+    ident: int | None = None
     flood: bool = False
     adaptive: bool = False
     quiet: bool = False
     timestamps: bool = False
     outstanding: bool = False
+    verbose: bool = False
+    latency: bool = False
+    audible: bool = False
     device: str = ""
+    source: bytes = b""  # -I with an address
 
 
-def _number(letter: str, text: str, low: int, high: int) -> int:
+def _number(text: str, low: int, high: int) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise UsageError(f"ping: invalid argument: '{text}'") from None
+        raise UsageError(f"ping: invalid argument: '{text}'", 1) from None
     if not low <= value <= high:
         raise UsageError(
-            f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}"
+            f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}", 1
         )
     return value
 
 
-def _seconds(text: str) -> int:
+def _seconds(text: str, what: str) -> int:
     try:
         value = float(text)
     except ValueError:
         raise UsageError(f"ping: invalid argument: '{text}'") from None
-    if not 0 <= value <= 2**31 / 1000:
-        raise UsageError(f"ping: bad timing interval: {text}")
-    return int(value * 1_000_000_000)
+    if not 0 <= value <= INT_MAX / 1000:
+        raise UsageError(f"ping: bad {what}: {text}")
+    return int(value * 1_000) * 1_000_000 if what == "linger time" else int(value * 1_000_000_000)
 
 
 def parse(cpu: Cpu, argv: tuple[str, ...]) -> PingOptions:
@@ -97,46 +110,103 @@ def parse(cpu: Cpu, argv: tuple[str, ...]) -> PingOptions:
         while letters:
             letter, letters = letters[0], letters[1:]
             if letter in _FLAGS:
-                _flag(options, letter)
+                setattr(options, _FLAGS[letter], True)
             elif letter in _VALUED:
                 if not letters and not words:
-                    raise UsageError(f"ping: option requires an argument -- '{letter}'{USAGE}")
-                _valued(options, letter, letters or words.pop(0))
+                    raise UsageError(f"ping: option requires an argument -- '{letter}'\n{USAGE}")
+                _valued(cpu, options, letter, letters or words.pop(0))
                 letters = ""
-            else:
-                raise UsageError(f"ping: invalid option -- '{letter}'{USAGE}")
-    if len(hosts) != 1:
-        raise UsageError(f"ping: usage error: Destination address required{USAGE}")
+            elif letter in _REFUSED:
+                raise UsageError(f"ping: {_REFUSED[letter]}: not modelled (docs/limitations.md)")
+            elif letter == "V":
+                raise UsageError(VERSION, 0, out=True)
+            elif letter == "h":
+                raise UsageError(USAGE)
+            elif letter not in _NOTHING:
+                raise UsageError(f"ping: invalid option -- '{letter}'\n{USAGE}")
+    if not hosts:
+        raise UsageError("ping: usage error: Destination address required", 1)
+    if len(hosts) > 1:
+        raise UsageError("ping: record route: not modelled (docs/limitations.md)")
     options.host = hosts[0]
     options.address = resolve(cpu, hosts[0])
+    if options.address == b"\xff\xff\xff\xff":
+        raise UsageError(
+            "ping: Do you want to ping broadcast? Then -b. If not, check your local firewall rules"
+        )
     if options.flood and not options.interval_given:
         options.interval_ns = 0
+    if options.interval_ns // 1_000_000 >= INT_MAX // options.preload:
+        raise UsageError(
+            f"ping: illegal preload and/or interval: {options.interval_ns // 1_000_000}"
+        )
     return options
 
 
-def _flag(options: PingOptions, letter: str) -> None:
-    names = {"A": "adaptive", "D": "timestamps", "f": "flood", "O": "outstanding", "q": "quiet"}
-    if letter in names:
-        setattr(options, names[letter], True)
-
-
-def _valued(options: PingOptions, letter: str, text: str) -> None:
+def _valued(cpu: Cpu, options: PingOptions, letter: str, text: str) -> None:
     if letter == "c":
-        options.count = _number(letter, text, 1, 2**63 - 1)
+        options.count = _number(text, 1, 2**63 - 1)
     elif letter == "i":
-        options.interval_ns, options.interval_given = _seconds(text), True
+        options.interval_ns, options.interval_given = _seconds(text, "timing interval"), True
     elif letter == "s":
-        options.size = _number(letter, text, 0, SIZE_MAX)
+        options.size = _number(text, 0, INT_MAX)
     elif letter == "t":
-        options.ttl = _number(letter, text, 1, 255)
+        options.ttl = _number(text, 0, 255)
+        if not options.ttl:
+            raise UsageError("ping: cannot set unicast time-to-live: Invalid argument")
     elif letter == "l":
-        options.preload = _number(letter, text, 1, 65536)
+        options.preload = _number(text, 1, 65536)
     elif letter == "w":
-        options.deadline_ns = _number(letter, text, 0, 2**31 - 1) * 1_000_000_000
+        options.deadline_ns = _number(text, 0, INT_MAX) * 1_000_000_000 or None
     elif letter == "W":
-        options.linger_ns = _seconds(text)
+        options.linger_ns = _seconds(text, "linger time")
+    elif letter == "p":
+        options.pattern = _pattern(text)
+    elif letter == "M":
+        if text not in _PMTUDISC:
+            raise UsageError(f"ping: invalid -M argument: {text}")
+        options.pmtudisc = _PMTUDISC[text]
+    elif letter == "Q":
+        options.tos = _tos(text)
+    elif letter == "e":
+        options.ident = _number(text, 0, 0xFFFF)
+    elif letter in "mS":
+        _number(text, 0, INT_MAX)
     elif letter == "I":
+        _interface(cpu, options, text)
+
+
+def _interface(cpu: Cpu, options: PingOptions, text: str) -> None:
+    """A device, or an address of ours."""
+    try:
+        source = ipaddress.IPv4Address(text).packed
+    except ValueError:
+        if cpu.net.device(text) is None:
+            raise UsageError(f"ping: SO_BINDTODEVICE {text}: No such device") from None
         options.device = text
+        return
+    if source not in cpu.net.addresses:
+        raise UsageError("ping: bind: Cannot assign requested address")
+    options.source = source
+
+
+def _pattern(text: str) -> bytes:
+    """Up to sixteen bytes; a last digit alone is a byte too."""
+    wrong = re.search(r"[^0-9a-fA-F]", text)
+    if wrong is not None:
+        said = text[wrong.start() :]
+        raise UsageError(f"ping: patterns must be specified as hex digits: {said}")
+    return bytes(int(text[at : at + 2], 16) for at in range(0, len(text), 2))[:PATTERN_BYTES_MAX]
+
+
+def _tos(text: str) -> int:
+    try:
+        value = int(text, 16) if text.lower().startswith("0x") else int(text)
+    except ValueError:
+        raise UsageError(f"ping: bad TOS value: {text}") from None
+    if not 0 <= value <= 255:
+        raise UsageError(f"ping: the decimal value of TOS bits must be in range 0-255: {value}")
+    return value
 
 
 def resolve(cpu: Cpu, host: str) -> bytes:

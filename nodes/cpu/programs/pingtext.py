@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+INT_MAX = 2**31 - 1
+
 
 def round_trip(us: int) -> str:
     """A time in ms with iputils' number of decimals."""
@@ -68,20 +70,84 @@ class Statistics:
             text += f", +{self.errors} errors"
         if self.transmitted:
             loss = (self.transmitted - self.received) * 100 / self.transmitted
-            text += f", {loss:g}% packet loss, time {elapsed_us // 1000}ms"
+            text += f", {loss:g}% packet loss, time {(elapsed_us + 500) // 1000}ms"
         text += "\n"
         parts = []
         count = self.received + self.duplicates
-        if count and timed and self.minimum is not None:
+        if self.received and timed and self.minimum is not None:
             average = self.total // count
-            spread = llsqrt((self.squares - self.total * self.total // count) // count)
+            if self.total < INT_MAX:
+                spread = llsqrt((self.squares - self.total * self.total // count) // count)
+            else:
+                spread = llsqrt(self.squares // count - average * average)
             numbers = "/".join(
                 milliseconds(us) for us in (self.minimum, average, self.maximum, spread)
             )
             parts.append(f"rtt min/avg/max/mdev = {numbers} ms")
         if self.pipe > 1:
             parts.append(f"pipe {self.pipe}")
-        if flood and self.transmitted > 1 and count:
+        if flood and self.transmitted > 1 and self.received:
             gap = elapsed_us // (self.transmitted - 1)
             parts.append(f"ipg/ewma {milliseconds(gap)}/{milliseconds(self.smoothed // 8)} ms")
         return text + ", ".join(parts) + "\n"
+
+    def status(self, *, timed: bool) -> str:
+        """The line for SIGQUIT."""
+        loss = (self.transmitted - self.received) * 100 // max(self.transmitted, 1)
+        text = f"\r{self.received}/{self.transmitted} packets, {loss}% loss"
+        if self.received and timed and self.minimum is not None:
+            average = self.total // (self.received + self.duplicates)
+            numbers = (self.minimum, average, self.smoothed // 8, self.maximum)
+            text += ", min/avg/ewma/max = " + "/".join(milliseconds(us) for us in numbers) + " ms"
+        return text + "\n"
+
+
+_UNREACHABLE = (
+    "Destination Net Unreachable", "Destination Host Unreachable",
+    "Destination Protocol Unreachable", "Destination Port Unreachable",
+    "Frag needed and DF set (mtu = {info})", "Source Route Failed", "Destination Net Unknown",
+    "Destination Host Unknown", "Source Host Isolated", "Destination Net Prohibited",
+    "Destination Host Prohibited", "Destination Net Unreachable for Type of Service",
+    "Destination Host Unreachable for Type of Service", "Packet filtered", "Precedence Violation",
+    "Precedence Cutoff",
+)  # fmt: skip
+_REDIRECTS = (
+    "Redirect Network", "Redirect Host", "Redirect Type of Service and Network",
+    "Redirect Type of Service and Host",
+)  # fmt: skip
+_EXCEEDED = ("Time to live exceeded", "Frag reassembly time exceeded")
+
+
+def icmp_text(kind: int, code: int, info: int = 0) -> str:
+    """pr_icmph: what an ICMP message says. ``info``: the mtu, or for a redirect the gateway."""
+    if kind == 3:
+        if code < len(_UNREACHABLE):
+            return _UNREACHABLE[code].format(info=info)
+        return f"Dest Unreachable, Bad Code: {code}"
+    if kind == 4:
+        return "Source Quench"
+    if kind == 5:
+        text = _REDIRECTS[code] if code < len(_REDIRECTS) else f"Redirect, Bad Code: {code}"
+        gateway = ".".join(str(octet) for octet in info.to_bytes(4, "big"))
+        return f"{text}(New nexthop: {gateway})"
+    if kind == 11:
+        return _EXCEEDED[code] if code < len(_EXCEEDED) else f"Time exceeded, Bad Code: {code}"
+    if kind == 12:
+        return f"Parameter problem: pointer = {info >> 24}"
+    return f"Bad ICMP type: {kind}"
+
+
+def wrong_data(data: bytes, expected: bytes, first: int) -> str:
+    """The first byte that is not as it was sent, and all of them; \"\" if there is none.
+    ``first``: bytes before it carry the time."""
+    for number in range(first, len(expected)):
+        if data[number] != expected[number]:
+            text = (
+                f"\nwrong data byte #{number} should be 0x{expected[number]:x} "
+                f"but was 0x{data[number]:x}"
+            )
+            for at in range(first, len(expected)):
+                text += f"\n#{at}\t" if at % 32 == first else ""
+                text += f"{data[at]:x} "
+            return text
+    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bus.messages import CPU_MASK_ALL, Signal, TaskExit, TaskOutput
-from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import Task, kthread_create, send_signal, wake_up_process
 from nodes.cpu.programs.migrate import run_to_end
 from nodes.cpu.programs.process import (
@@ -89,9 +89,13 @@ def died(cpu: Cpu, task: Task, signo: int) -> None:
 
 
 def _main(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
-    main = PROGRAMS.get(argv[0]) if argv else None
-    if main is None:
-        process.write(f"{argv[0] if argv else ''}: command not found\n", STDERR)
-        return EXIT_NOT_FOUND
-    code: int = yield from main(cpu, process, argv)
-    return code
+    """main() of the program: nothing between it and its task, as each frame is passed at each
+    boundary."""
+    main = PROGRAMS.get(argv[0], _not_found) if argv else _not_found
+    return main(cpu, process, argv)
+
+
+def _not_found(_cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
+    process.write(f"{argv[0] if argv else ''}: command not found\n", STDERR)
+    yield USER
+    return EXIT_NOT_FOUND

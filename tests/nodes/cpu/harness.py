@@ -26,7 +26,7 @@ from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import Task, kthread_run
 from nodes.cpu.kernel.softirq import open_softirq
 from nodes.cpu.page import CPU_SCHEMA, DROP_REASONS
-from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
+from nodes.machine import BondSettings, GatewaySettings, LanSettings, MachineSettings, NicSettings
 from orchestrator.machine import Job
 from orchestrator.simulated import SimulatedMachine
 
@@ -52,6 +52,7 @@ class BareCpu:
         overrides: tuple[tuple[str, str], ...] = (),
         ram: Ram | None = None,
         boot: bool = True,
+        seed: int = 1,
     ) -> None:
         self.settings = MachineSettings(
             name="m1",
@@ -71,7 +72,7 @@ class BareCpu:
         self.ram.boot_ns = START_NS
         name = f"cpu{number}"
         around = Surroundings(
-            name, 1, lambda: self.ns, self.ram, self.ram.page(name), random.Random(1), STEP_NS
+            name, 1, lambda: self.ns, self.ram, self.ram.page(name), random.Random(seed), STEP_NS
         )
         self.node = CpuNode(around, self.settings, number)
         self.cpu: Cpu = self.node.cpu
@@ -222,6 +223,7 @@ class Box:
         boot: bool = True,
         gateway: GatewaySettings | None = None,
         pci_lines: int = 8,
+        lan: LanSettings | None = None,
         hotplug: bool = False,
         fast_probe: bool = True,
         **bond: Any,
@@ -241,6 +243,7 @@ class Box:
             overrides=overrides,
             completion_timeout_ms=50,
             pci_lines=pci_lines,
+            lan=lan or LanSettings(),
             fast_probe=fast_probe,
         )
         self.machine = SimulatedMachine(self.settings, seed=seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bus.ram import CSD_RECORDS
 from nodes.cpu.kernel import timer_shared, words
 from nodes.cpu.kernel.net.handover import skb_of, sock_handover
 from nodes.cpu.kernel.net.netdevice import NetDevice
@@ -317,6 +318,29 @@ def test_a_wake_up_for_a_cpu_that_is_offline_warns_and_waits_for_it(era: str) ->
         del REMOTE_FUNCTIONS[RECORD]
 
 
+def test_more_wake_ups_for_an_offline_cpu_than_its_ring_has_room_for_wait_in_order() -> None:
+    cpus = Cpus("6.1")
+    assert cpus.down() == 0
+    ran: list[int] = []
+
+    @remote_function(RECORD)
+    def note(_cpu: Cpu, _source: int, record: list[int]) -> None:
+        ran.append(record[1])
+
+    def wake(cpu: Cpu) -> Context:
+        for number in range(CSD_RECORDS + 6):
+            yield from queue_remote_wakeup(cpu, 1, [RECORD, number])
+
+    try:
+        cpus.run(0, wake(cpus.zero.cpu))
+        assert len(cpus.zero.cpu.ram.csd_ring(0, 1)) == CSD_RECORDS
+        assert cpus.up() == 0
+        cpus.live(20 * MS)
+        assert ran == list(range(CSD_RECORDS + 6))
+    finally:
+        del REMOTE_FUNCTIONS[RECORD]
+
+
 def test_6_1_names_the_cpu_that_should_not_be_woken() -> None:
     cpus = Cpus("6.1")
     assert cpus.down() == 0
@@ -356,6 +380,8 @@ def test_what_was_published_meanwhile_is_known_when_it_is_back(era: str) -> None
 @pytest.mark.parametrize(("era", "seed"), [(era, seed) for era in ERAS for seed in (1, 2)])
 def test_no_packet_is_lost_while_cpus_go_off_and_on_under_a_flood(era: str, seed: int) -> None:
     box, rng = Box(era, cpus=3, seed=seed), random.Random(seed)
+    for name in ("eth0", "eth1"):  # the floods are to outlast some changes
+        assert box.run("ethtool", "-C", name, "rx-usecs", "50").code == 0
     floods = [
         box.start("ping", "-q", "-f", "-c", "2500", "192.168.1.1", cpu=cpu)
         for cpu in ("cpu0", "cpu1", "cpu2")

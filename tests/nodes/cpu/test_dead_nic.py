@@ -25,7 +25,7 @@ def bring_back(box: Box, nic: str) -> None:
 
 
 @pytest.mark.parametrize("wait_ms", [0, 700, 1500])
-def test_a_killed_nic_is_noticed_at_the_service_timer_and_then_by_the_monitor(
+def test_a_killed_nic_is_found_at_one_service_timer_and_taken_down_at_the_next(
     wait_ms: int,
 ) -> None:
     box = Box()
@@ -33,7 +33,7 @@ def test_a_killed_nic_is_noticed_at_the_service_timer_and_then_by_the_monitor(
     box.live(wait_ms)
     killed = box.now_s
     box.machine.kill("eth0")
-    box.live(3000)
+    box.live(4500)
     removed = box.when(REMOVED, killed)
     assert removed - killed <= 2.05
     said = bond_said(box, killed)
@@ -42,7 +42,7 @@ def test_a_killed_nic_is_noticed_at_the_service_timer_and_then_by_the_monitor(
         "bond0: (slave eth1): making interface the new active one",
     ]
     switched = box.when("new active one", killed)
-    assert 0 <= switched - removed <= 0.11
+    assert 1.98 <= switched - removed <= 2.12  # a service period, and the monitor's look
     (gap,) = gaps_ms(box.sent_times(), 20)
     assert gap <= (switched - killed) * 1000 + 25
     ran = box.interrupt(job)
@@ -53,11 +53,42 @@ def test_a_killed_nic_is_noticed_at_the_service_timer_and_then_by_the_monitor(
     assert "Link Failure Count: 1" in box.proc("/proc/net/bonding/bond0")
 
 
+def test_an_event_that_comes_while_no_work_runs_is_not_lost() -> None:
+    """Whoever else finds the adapter gone has it taken down at once."""
+    box = Box()
+    killed = box.now_s
+    box.machine.kill("eth0")
+    box.live(20)
+    box.run("ethtool", "-d", "eth0")
+    box.live(150)
+    removed, switched = box.when(REMOVED, killed), box.when("new active one", killed)
+    assert switched - removed <= 0.11
+
+
+def test_if_events_were_queued_again_the_port_would_go_down_in_the_round_after_at_once() -> None:
+    box = Box(overrides=(("service_event", "queued"),))
+    killed = box.now_s
+    box.machine.kill("eth0")
+    box.live(2300)
+    assert box.when("new active one", killed) - box.when(REMOVED, killed) <= 0.11
+
+
+def test_a_full_round_asks_the_firmware_first_and_finds_it_broken_and_the_adapter_gone() -> None:
+    box = Box(fast_probe=False)
+    killed = box.now_s
+    box.machine.kill("eth0")
+    box.live(4500)
+    assert [line for line in box.said(killed) if "ixgbe" in line] == [
+        REMOVED,
+        "ixgbe 0000:01:00.0: Warning firmware error detected FWSM: 0xFFFFFFFF",
+    ]
+
+
 def test_a_killed_backup_costs_no_ping() -> None:
     box = Box()
     pinging(box)
     box.machine.kill("eth1")
-    box.live(3000)
+    box.live(4500)
     times = box.sent_times()
     assert all(times["received"][:-1])
     assert gaps_ms(times, 25) == []  # the driver's five looks hold the CPU for 12 ms, no longer
@@ -82,7 +113,7 @@ def test_before_3_14_the_driver_believes_the_ones_and_nobody_notices(era: str) -
 
 @pytest.mark.conformance("A11.3-4")
 def test_writes_to_a_dead_nic_vanish_and_are_counted() -> None:
-    box = Box()
+    box = Box(overrides=(("bql", "none"),))  # else one frame in the ring is enough
     box.ping("-c", "1")
     box.machine.kill("eth0")
     box.ping("-c", "3", "-i", "0.1", "-W", "0.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -109,6 +110,36 @@ def test_log_of_a_failover_is_that_of_a_real_kernel() -> None:
     path = f"{FAILOVERS}/04-link-on-again-eth0-no-primary.txt"
     assert bond_said(box, began) == at_10g(bonding_lines(path))
     assert box.kernel()["bonds"]["bond0"]["active"] == "eth1"  # no primary: it stays
+
+
+@pytest.mark.parametrize(
+    ("era", "gone", "back"),
+    [
+        ("2.6.18", "eth0 down, eth1 down, none", "eth0 up, eth1 up, eth0 active, carrier"),
+        ("3.10", "eth0 down, none, eth1 down",
+         "eth0 up, eth0 active, carrier, eth1 up"),
+        ("6.1", "eth0 down, eth1 down, none", "eth0 up, eth1 up, eth0 active, carrier"),
+    ],
+)  # fmt: skip
+def test_order_of_the_log_when_one_look_finds_both_links_gone_or_back(
+    era: str, gone: str, back: str
+) -> None:
+    """3.10's bond_miimon_commit selects inside its loop, 6.1's (do_failover) behind it."""
+    box = Box(era, miimon=3000)
+    for inserted, lines in ((False, gone), (True, back)):
+        box.live(3000)
+        began = box.now_s
+        for nic in ("eth0", "eth1"):
+            box.cable(nic, inserted=inserted)
+        box.live(6500)
+        said = []
+        for text in bond_said(box, began):
+            nic = (re.findall(r"eth\d", text) or [""])[0]
+            words = {"definitely down": "down", "definitely up": "up", "new active": "active",
+                     "without any": "none", "interface up!": "carrier"}  # fmt: skip
+            (word,) = (word for part, word in words.items() if part in text)
+            said.append(f"{nic} {word}".strip())
+        assert ", ".join(said) == lines
 
 
 def test_log_when_both_links_go_and_one_comes_back_is_that_of_a_real_kernel() -> None:
@@ -374,7 +405,7 @@ def test_the_announcement_moves_the_address_in_the_switch() -> None:
     mac = "00:1b:21:00:00:01"
 
     def port() -> str:
-        return next(name for address, name, _ in box.ask("lan", "state")["macs"] if address == mac)
+        return next(row[1] for row in box.ask("lan", "state")["macs"] if row[0] == mac)
 
     assert port() == "eth0"
     box.cable("eth0", inserted=False)

@@ -416,6 +416,16 @@ def test_one_enable_too_many_is_warned_about_and_changes_nothing(era: str) -> No
 
 
 @eras
+def test_an_interrupt_that_does_not_exist_is_disabled_and_enabled_in_silence(era: str) -> None:
+    bench = LineBench(era)
+    before = bench["warnings"]
+    bench.run(disable_irq(bench.cpu, 99))
+    disable_irq_nosync(bench.cpu, 99)
+    enable_irq(bench.cpu, 99)
+    assert bench["warnings"] == before
+
+
+@eras
 @pytest.mark.conformance("K1.10-2")
 def test_disable_irq_from_its_own_handler_waits_for_itself(era: str) -> None:
     bench = LineBench(era)

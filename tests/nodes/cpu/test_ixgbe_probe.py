@@ -147,6 +147,21 @@ def test_a_module_of_unknown_kind_is_refused_by_name() -> None:
     assert "ixgbe 0000:01:00.0: probe failed with error -95" in listening.box.said()
 
 
+@pytest.mark.parametrize(
+    ("oui", "number"),
+    [("001b21", 20), ("004076", 13), ("009065", 17), ("00176a", 16), ("123456", 14)],
+)
+def test_the_number_of_the_phy_is_that_of_the_modules_vendor(oui: str, number: int) -> None:
+    """enum ixgbe_phy_type of 6.1; a passive cable of a vendor that nobody knows is 14."""
+    listening = Listening(fast=False, boot=False)
+    nic = listening.box.machine.simulation.node("eth0")
+    nic.device.cage.bus._chips[0xA0].image[37:40] = bytes.fromhex(oui)
+    listening.box.boot()
+    assert f"ixgbe 0000:01:00.0: MAC: 2, PHY: {number}, SFP+: 3, PBA No: BH8259-001" in (
+        listening.box.said()
+    )
+
+
 def test_an_empty_cage_is_no_error_and_a_module_is_found_later() -> None:
     listening = Listening(fast=False, boot=False, bonded=False)
     box = listening.box
@@ -159,6 +174,42 @@ def test_an_empty_cage_is_no_error_and_a_module_is_found_later() -> None:
     box.live(4000)
     assert "ixgbe 0000:01:00.0 eth0: detected SFP+: 5" in box.said()
     assert "ixgbe 0000:01:00.0 eth0: NIC Link is Up 10 Gbps, Flow Control: RX/TX" in box.said()
+
+
+def test_a_module_of_unknown_kind_that_comes_later_costs_the_netdev() -> None:
+    """Once: who wants it back reloads the driver."""
+    listening = Listening(fast=False, boot=False)
+    box = listening.box
+    cage = box.machine.simulation.node("eth0").device.cage
+    cage.fill(None)
+    box.boot()
+    cage.fill("sr")
+    cage.bus._chips[0xA0].image[0] = 0x0C
+    box.live(7000)
+    said = [line for line in box.said() if "unsupported SFP+ module" in line]
+    assert said == [
+        "ixgbe 0000:01:00.0 eth0: failed to initialize because an unsupported SFP+ module type was "
+        "detected."
+    ]
+    assert "eth0" not in box.kernel()["netdevs"]
+    assert "eth0" not in box.proc("/proc/interrupts")
+    assert "eth0" not in box.proc("/proc/net/bonding/bond0")
+
+
+def test_a_card_that_is_pulled_while_it_is_probed_leaves_no_netdev() -> None:
+    box = Listening(fast=False, boot=False).box
+    pulled: list[int] = []
+
+    def pull(now: int, _sender: str, _receiver: str, _message: object) -> None:
+        if not pulled and any("PBA No" in line for line in box.said()):
+            pulled.append(now)
+            box.machine.kill("eth0")
+
+    box.machine.simulation.watch = pull
+    box.boot()
+    assert pulled
+    assert "ixgbe 0000:01:00.0: probe failed with error -5" in box.said()
+    assert "eth0" not in box.kernel()["netdevs"]
 
 
 @pytest.mark.parametrize("era", ERAS)

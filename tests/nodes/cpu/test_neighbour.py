@@ -13,7 +13,7 @@ from nodes.cpu.kernel.net.neighbour import (
     NUD_STALE,
     Neighbour,
 )
-from tests.nodes.cpu.harness import ERAS, GATEWAY, Box, Tap, kind
+from tests.nodes.cpu.harness import ERAS, GATEWAY, SECOND, BareCpu, Box, Tap, kind
 
 NOBODY = "192.168.1.77"
 GATEWAY_MAC = bytes.fromhex("020000000001")
@@ -140,6 +140,26 @@ def test_an_unused_neighbour_becomes_stale_after_its_reachable_time() -> None:
     box.live(8_000)  # the wheel's buckets are wide that far out
     assert entry(box).state == NUD_STALE
     assert arp_row(box, GATEWAY)[2] == "0x2"
+
+
+def test_the_reachable_time_follows_the_seed_and_is_drawn_anew_every_five_minutes() -> None:
+    def drawn(seed: int) -> list[int]:
+        bare = BareCpu(seed=seed)
+        found = []
+        for minutes in (0, 4, 2, 5):
+            bare.ns += minutes * 60 * SECOND
+            found.append(bare.cpu.net.neighbours.reachable_ns)
+        return found
+
+    first, again, other = drawn(1), drawn(1), drawn(2)
+    assert first == again
+    assert first[0] == first[1]
+    assert len({first[0], first[2], other[0], other[2]}) == 4
+    assert first[2] == first[3]  # five minutes to the nanosecond are not over
+    values = [value for seed in range(200) for value in drawn(seed)[::2]]
+    assert all(15 * SECOND <= value < 45 * SECOND for value in values)
+    assert min(values) < 16 * SECOND
+    assert max(values) > 44 * SECOND
 
 
 @pytest.mark.conformance("N1.5")

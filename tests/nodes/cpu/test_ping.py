@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bus.messages import EthFrame
-from nodes.cpu.kernel.net.checksum import checksum
+from nodes.checksum import checksum
+from nodes.cpu.kernel.net.socket import RawSocket
 from orchestrator import ledger
 from tests.nodes.cpu.harness import ERAS, GATEWAY, MS, Box, kind
 
@@ -34,10 +35,10 @@ def shared() -> Box:
         ),
         (("-c", "x", GATEWAY), "ping: invalid argument: 'x'"),
         (
-            ("-s", "65508", GATEWAY),
-            "ping: invalid argument: '65508': out of range: 0 <= value <= 65507",
+            ("-s", "-1", GATEWAY),
+            "ping: invalid argument: '-1': out of range: 0 <= value <= 2147483647",
         ),
-        (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 1 <= value <= 255"),
+        (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 0 <= value <= 255"),
         (("-i", "fast", GATEWAY), "ping: invalid argument: 'fast'"),
         (("-i", "-1", GATEWAY), "ping: bad timing interval: -1"),
         (("nohost",), "ping: nohost: Name or service not known"),
@@ -51,7 +52,8 @@ def test_what_ping_says_about_a_wrong_command_line(
 ) -> None:
     ran = shared.run("ping", *argv)
     assert ran.err.splitlines()[0] == error
-    assert (ran.code, ran.out) == (2, "")
+    out_of_range = "range" in error or error.endswith("'x'") or "Destination address" in error
+    assert (ran.code, ran.out) == (1 if out_of_range else 2, "")  # as iputils 20221126 does
 
 
 def test_options_may_be_written_together_and_with_their_value(shared: Box) -> None:
@@ -98,18 +100,6 @@ def test_small_packets_have_no_time(shared: Box) -> None:
     assert ran.out.endswith("time 0ms\n\n")
 
 
-def test_what_does_not_fit_the_mtu_is_a_local_error_and_nothing_leaves(shared: Box) -> None:
-    tap = shared.capture("any")
-    sent = shared.total("icmp_sent")
-    ran = shared.ping("-c", "2", "-i", "0.1", "-s", "1473")
-    assert ran.err == "ping: local error: message too long, mtu=1500\n" * 2
-    assert ran.lines[-2].startswith("2 packets transmitted, 0 received, +2 errors, 100% packet")
-    assert ran.code == 1
-    assert tap.packets() == []
-    assert shared.total("icmp_sent") == sent
-    tap.stop()
-
-
 def test_dots_of_a_flood(shared: Box) -> None:
     ran = shared.ping("-f", "-c", "4")
     assert ran.lines[1] == ".\b \b" * 4
@@ -132,6 +122,19 @@ def test_time_stamps_are_the_machines_clock(shared: Box) -> None:
     stamp = re.match(r"\[(\d+\.\d{6})\] 64 bytes from", ran.lines[1])
     assert stamp
     assert float(stamp.group(1)) == pytest.approx(before, abs=0.001)
+
+
+def test_time_stamps_and_the_packets_timeval_are_the_time_of_day() -> None:
+    box = Box()
+    noon_s = 1_795_000_000
+    box.machine.ram.power_on(box.machine.ram.boot_ns, noon_s * 10**9)
+    tap = box.capture("bond0")
+    ran = box.ping("-c", "1", "-D")
+    stamp = re.match(r"\[(\d+)\.\d{6}\] 64 bytes from .* time=0\.\d+ ms$", ran.lines[1])
+    assert stamp
+    assert 0 <= int(stamp[1]) - noon_s < 10
+    (request,) = (p.data for p in tap.packets() if kind(p.data) == "request")
+    assert 0 <= int.from_bytes(request[42:50], "little") - noon_s < 10
 
 
 def test_outstanding_replies_are_reported_on_demand(shared: Box) -> None:
@@ -250,7 +253,9 @@ def test_a_reply_with_a_bad_checksum_reaches_the_raw_socket_and_is_called_so() -
 
 
 @pytest.mark.conformance("N2.13")
-def test_two_pings_each_get_every_reply_and_take_their_own() -> None:
+def test_two_pings_each_get_every_reply_until_they_filter_and_take_their_own() -> None:
+    """A raw socket gets a copy of everything; ping asks for a filter when it has seen the first
+    reply to another."""
     box = Box()
     jobs = [box.start("ping", "-c", "5", "-i", "0.1", GATEWAY) for _ in range(2)]
     for job in jobs:
@@ -258,13 +263,13 @@ def test_two_pings_each_get_every_reply_and_take_their_own() -> None:
     pages = box.pages.values()
     assert sum(page.run("delivered")[2] for page in pages) == 10
     duplicates = sum(page.run("sock_dups")[2] for page in pages)
-    assert duplicates == pytest.approx(10, abs=1)  # but for the last, when one had ended
+    assert duplicates == 2  # the first reply of each
 
 
 def stale_socket(box: Box, ident: int, number: int) -> None:
     """A socket of the other CPU has been closed; what tells CPU ``number`` is still on its way."""
     node: Any = box.machine.simulation.node(f"cpu{number}")
-    node.cpu.net.raw_sockets[0xDEAD] = (1 - number, ident, 0, 0)
+    node.cpu.net.raw_sockets[0xDEAD] = RawSocket(1 - number, ident, 0, 0, False)
 
 
 @pytest.mark.parametrize("number", [0, 1])  # one of them polls the queue

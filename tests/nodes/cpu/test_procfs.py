@@ -16,7 +16,7 @@ from nodes.cpu.kernel.irq.affinity import packed
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.kernel.procfs.interrupts import render_interrupts
 from nodes.cpu.page import ARCH_IRQS, CPU_SCHEMA
-from nodes.machine import GatewaySettings, MachineSettings
+from nodes.machine import BondSettings, GatewaySettings, MachineSettings
 from tests.nodes.cpu.captures import captured
 
 FOLDERS = ("virtio-mq-smp2/before20", "e1000e-smp2/after20", "vmxnet3-smp2/after20")
@@ -300,11 +300,18 @@ def bond(text: str, **changes: Any) -> dict[str, Any]:
                 ),
                 "speed": int(speed.split()[0]) if speed.endswith("Mbps") else 0,
                 "failures": int(value("Link Failure Count", block)),
+                "queue_id": 0,
+                "info": {},
                 "perm_hwaddr": bytes.fromhex(value("Permanent HW addr", block).replace(":", "")),
             }
         )
     return {
+        **BondSettings()._asdict(),
         "mode": "active-backup",
+        "long_name": "fault-tolerance (active-backup)",
+        "uses_primary": True,
+        "hashes": False,
+        "info": {},
         "primary": "" if primary == "None" else primary,
         "active": value("Currently Active Slave").replace("None", "") or None,
         "carrier": value("MII Status") == "up",

@@ -18,7 +18,8 @@ def fault(box: Box, node: str, kind: str) -> None:
 @pytest.fixture(params=ERAS)
 def box(request: pytest.FixtureRequest) -> Box:
     """One port, whose engine hangs when the gateway's address is known."""
-    box = Box(request.param, nics=1)
+    # without byte limits: with them a queue stops long before its ring is full
+    box = Box(request.param, nics=1, overrides=(("bql", "none"),))
     box.live(1000)
     assert box.ping("-c", "1").code == 0
     fault(box, "eth0", "hang")
@@ -71,8 +72,10 @@ def test_without_a_carrier_the_watchdog_is_silent_and_link_loss_resets(box: Box)
     box.live(12_000)
     said = box.said(hung)
     assert not any("NETDEV WATCHDOG" in line for line in said)
-    assert any("initiating reset to clear Tx work after link loss" in line for line in said)
-    assert any(line.endswith("eth0: Reset adapter") for line in said)
+    asked = box.when("initiating reset to clear Tx work after link loss", hung)
+    waited = box.when("eth0: Reset adapter", hung) - asked
+    # the service task asks itself: an event that comes while it runs waits for its timer
+    assert waited < 0.001 if box.settings.era == "2.6.18" else 0.005 < waited < 2.1
     box.interrupt(job)
 
 

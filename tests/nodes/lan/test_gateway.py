@@ -5,11 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, UDP, IPOption_NOP, fragment
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, IPOption_NOP, fragment
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from nodes.lan.gateway import ARP_ANSWER, ECHO_ANSWER, Gateway
+from nodes.lan.gateway import (
+    ARP_ANSWER,
+    ARP_TAKEN,
+    ECHO_ANSWER,
+    UDP_DISCARD,
+    UDP_ECHO,
+    Gateway,
+)
+from nodes.lan.page import GW_DROPS
 from nodes.ledger import REPLY, classify
 
 MAC = bytes.fromhex("020000000001")
@@ -112,14 +120,18 @@ def test_identifications_differ() -> None:
             Ether(src=HOST, dst=GATEWAY, type=0x88B5) / Raw(b"x"),
             "gw_drop_protocol",
         ),
-        (Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0]) / UDP(), "gw_drop_protocol"),
+        (Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0]) / TCP(), "gw_drop_protocol"),
         (
             Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0], options=[IPOption_NOP()]) / ICMP(),
             "gw_drop_protocol",
         ),
         (Ether(src=HOST, dst=GATEWAY) / ARP(op=1, pdst="192.168.1.77"), "gw_drop_arp"),
         (Ether(src=HOST, dst=GATEWAY) / ARP(op=2, pdst=ADDRESSES[0]), "gw_drop_arp"),
-        (Ether(src=HOST, dst=GATEWAY) / IP(dst="192.168.1.9") / ICMP(), "gw_drop_address"),
+        (Ether(src=HOST, dst=GATEWAY) / IP(dst="192.168.1.9") / ICMP(type=3), "gw_drop_address"),
+        (
+            Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0]) / UDP(dport=7, chksum=1),
+            "gw_drop_checksum",
+        ),
         (
             Ether(src=HOST, dst=GATEWAY) / IP(dst=ADDRESSES[0], chksum=1) / ICMP(),
             "gw_drop_checksum",
@@ -145,4 +157,122 @@ def test_fragments_are_not_reassembled() -> None:
 def test_garbage_is_dropped_by_name(frame: bytes) -> None:
     for head in (MAC, b"\xff" * 6):
         reply, outcome = gateway().take(head + frame[6:])
-        assert (reply is None) == isinstance(outcome, str)
+        assert reply is None or len(reply) >= 60
+        assert outcome in GW_DROPS or outcome in (ARP_ANSWER, ECHO_ANSWER, UDP_ECHO, UDP_DISCARD)
+
+
+# -- errors, UDP, neighbours, VLANs
+
+OTHER_HOST = "00:1b:21:00:00:02"
+
+
+def refused(packet: Packet, reason: str) -> Packet:
+    """The ICMP error about a packet that ended by ``reason``."""
+    reply, outcome = gateway().take(padded(packet))
+    assert outcome == reason
+    assert reply is not None
+    checksums_are_right(Ether(reply))
+    return Ether(reply)
+
+
+@pytest.mark.parametrize(
+    ("target", "ttl", "error"),
+    [
+        ("192.168.1.9", 64, (3, 1)),
+        ("10.0.0.1", 64, (3, 0)),
+        ("10.0.0.1", 1, (11, 0)),
+    ],
+)
+def test_what_it_cannot_forward_gets_a_routers_error(
+    target: str, ttl: int, error: tuple[int, int]
+) -> None:
+    packet = Ether(src=HOST, dst=GATEWAY) / IP(src="192.168.1.10", dst=target, ttl=ttl) / ICMP()
+    reply = refused(packet, "gw_drop_address")
+    assert (reply[ICMP].type, reply[ICMP].code) == error
+    assert (reply[IP].src, reply[IP].dst) == ("192.168.1.1", "192.168.1.10")
+    assert reply[IPerror].dst == target
+
+
+def test_udp_to_a_closed_port_is_unreachable() -> None:
+    packet = Ether(src=HOST, dst=GATEWAY) / IP(src="192.168.1.10", dst="192.168.1.3")
+    reply = refused(packet / UDP(dport=33434) / Raw(b"x" * 2000), "gw_drop_port")
+    assert (reply[ICMP].type, reply[ICMP].code) == (3, 3)
+    assert reply[IP].src == "192.168.1.3"
+    assert len(reply[IP]) == 576
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Ether(src=HOST, dst="ff:ff:ff:ff:ff:ff") / IP(src="192.168.1.10", dst="192.168.1.9"),
+        Ether(src=HOST, dst=GATEWAY) / IP(src="0.0.0.0", dst="192.168.1.9"),
+        Ether(src=HOST, dst=GATEWAY) / IP(src="192.168.1.10", dst="224.0.0.1"),
+        Ether(src=HOST, dst=GATEWAY) / IP(src="192.168.1.10", dst="192.168.1.9", frag=7),
+    ],
+)
+def test_no_error_about_what_rfc_1122_forbids(packet: Packet) -> None:
+    assert gateway().take(padded(packet / UDP(dport=9)))[0] is None
+
+
+def test_udp_port_7_sends_back_and_port_9_takes() -> None:
+    head = Ether(src=HOST, dst=GATEWAY) / IP(src="192.168.1.10", dst="192.168.1.3")
+    reply, outcome = gateway().take(padded(head / UDP(sport=4000, dport=7) / Raw(b"hello")))
+    assert outcome == UDP_ECHO
+    assert reply is not None
+    back = Ether(reply)
+    assert (back[UDP].sport, back[UDP].dport, back[IP].dst) == (7, 4000, "192.168.1.10")
+    assert bytes(back[UDP].payload)[:5] == b"hello"
+    again = back.copy()
+    del again[UDP].chksum
+    assert Ether(bytes(again))[UDP].chksum == back[UDP].chksum
+    assert gateway().take(padded(head / UDP(dport=9) / Raw(b"x"))) == (None, UDP_DISCARD)
+
+
+def arp(host: str, **words: object) -> bytes:
+    return padded(Ether(src=host, dst="ff:ff:ff:ff:ff:ff") / ARP(hwsrc=host, **words))
+
+
+def test_gratuitous_arp_changes_an_entry_and_makes_none() -> None:
+    host = gateway()
+    free = arp(OTHER_HOST, op=1, psrc="192.168.1.10", pdst="192.168.1.10")
+    assert host.take(free) == (None, "gw_drop_arp")
+    assert not host.neighbours
+    host.take(arp(HOST, op=1, psrc="192.168.1.10", pdst="192.168.1.1"))
+    assert host.take(free) == (None, ARP_TAKEN)
+    assert host.moved == 1
+    reply, _ = host.take(padded(echo()))
+    assert reply is not None
+    assert Ether(reply).dst == OTHER_HOST
+
+
+def test_it_sends_to_the_old_address_until_arp_tells_it() -> None:
+    host = gateway()
+    host.take(arp(HOST, op=1, psrc="192.168.1.10", pdst="192.168.1.1"))
+    moved = echo()
+    moved.src = OTHER_HOST
+    reply, _ = host.take(padded(moved))
+    assert reply is not None
+    assert Ether(reply).dst == HOST
+
+
+def test_reply_is_believed_only_if_it_asked() -> None:
+    host = gateway()
+    said = arp(HOST, op=2, psrc="192.168.1.10", pdst="192.168.1.1")
+    assert host.take(said) == (None, "gw_drop_arp")
+    request = Ether(host.ask(bytes((192, 168, 1, 10))))
+    assert (request[ARP].op, request[ARP].pdst, request.dst) == (
+        1, "192.168.1.10", "ff:ff:ff:ff:ff:ff",
+    )  # fmt: skip
+    assert host.take(said) == (None, ARP_TAKEN)
+
+
+def test_it_answers_in_the_vlans_where_it_has_addresses() -> None:
+    host = Gateway(MAC, ADDRESSES, [(10, ["192.168.10.1"])])
+    ask = Ether(src=HOST, dst=GATEWAY) / Dot1Q(vlan=10)
+    ping = ask / IP(src="192.168.10.5", dst="192.168.10.1") / ICMP()
+    reply, outcome = host.take(padded(ping))
+    assert outcome == ECHO_ANSWER
+    assert reply is not None
+    assert (Ether(reply)[Dot1Q].vlan, Ether(reply)[ICMP].type) == (10, 0)
+    other = Ether(src=HOST, dst=GATEWAY) / Dot1Q(vlan=20) / IP(dst="192.168.10.1") / ICMP()
+    assert host.take(padded(other)) == (None, "gw_drop_not_mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgpack
@@ -62,9 +63,10 @@ def balanced(lan: Bench) -> None:
         def total(name: str, kind: int = kind) -> int:
             return sum(page.run(name)[kind::3])
 
-        assert total("frames_in") + page.run("flood_copies")[kind] == total("frames_out") + sum(
-            total(name) for name in IN_DROPS
-        )
+        sources = ("frames_in", "fault_dup", "slow_sent")
+        ends = ("frames_out", "fault_held", "slow_taken", *IN_DROPS)
+        taken = sum(total(name) for name in sources) + page.run("flood_copies")[kind]
+        assert taken == sum(total(name) for name in ends)
         to_gateway = page.run("frames_out")[3 * GATEWAY_PORT + kind]
         assert to_gateway == page.run("gw_answered")[kind] + sum(
             page.run(name)[kind] for name in GW_DROPS
@@ -295,7 +297,7 @@ def test_table_shows_in_the_page_and_in_the_snapshot() -> None:
     assert rows[3] == lan.clock.ns
     ((_, reply),) = lan.give(("ctl", Snapshot(1, "state")))
     state = msgpack.unpackb(reply.value)
-    assert state["macs"] == [[MACS[0].hex(":"), "eth0", 0], [MACS[1].hex(":"), "eth1", 2000]]
+    assert state["macs"] == [[MACS[0].hex(":"), "eth0", 0, 0], [MACS[1].hex(":"), "eth1", 2000, 0]]
     assert state["ports"][-1] == ["gateway", True]
 
 
@@ -336,6 +338,33 @@ def test_trace_of_a_ping() -> None:
     assert records[0].a == REQUEST << 32 | 7 << 16 | 1
     assert records[-1].a == REPLY << 32 | 7 << 16 | 1
     assert records[-1].b == GATEWAY_PORT << 16 | 0
+
+
+@pytest.mark.parametrize(
+    ("data", "calls_max"),
+    [(REQUEST_FRAME, 25), (frame(MACS[0], MACS[1]), 9), (frame(MACS[0], BROADCAST), 15)],
+    ids=["ping", "forward", "flood"],
+)
+def test_a_frame_costs_no_more_calls_than_it_did_before_there_were_faults(
+    data: bytes, calls_max: int
+) -> None:
+    """24, 8 and 15 Python calls, without a fault, VLANs or channels."""
+    lan = bench()
+    for port in range(3):
+        send(lan, port, frame(MACS[port], BROADCAST))
+    lan.give(("eth0", EthFrame(REQUEST_FRAME)))
+    calls = 0
+
+    def count(code: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        lan.node.turn([("eth0", EthFrame(data))] * 100, 64)
+    finally:
+        sys.setprofile(None)
+    assert calls <= 100 * calls_max
 
 
 FRAMES = st.one_of(

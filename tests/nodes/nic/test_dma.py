@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bus.ram import Iommu, Ram, Window
-from nodes.nic.dma import Dma
+from nodes.nic.dma import RamDma
 from nodes.nic.page import NIC_SCHEMA
 from tests.nodes.harness import machine
 
@@ -17,7 +17,7 @@ class Memory:
         self.ram = Ram.anonymous(machine().layout())
         self.iommu: Iommu = self.ram.iommu(0)
         self.page = self.ram.page("eth0", NIC_SCHEMA)
-        self.dma = Dma(self.ram, self.iommu, self.page.words)
+        self.dma = RamDma(self.ram, self.iommu, self.page.words)
         self.base = self.ram.layout.dma
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodes.nic.dma import Dma
+from nodes.nic.dma import RamDma
 from tests.nodes.nic import fuzz
 
 
@@ -15,9 +15,9 @@ def test_random_operations_break_no_rule() -> None:
 def test_what_the_rules_are_for_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that lets every address pass is caught."""
 
-    def anything_goes(self: Dma, address: int, size: int, write: bool) -> bool:
+    def anything_goes(self: RamDma, address: int, size: int, write: bool) -> bool:
         return address + size <= self._limit
 
-    monkeypatch.setattr(Dma, "_allowed", anything_goes)
+    monkeypatch.setattr(RamDma, "_allowed", anything_goes)
     with pytest.raises(AssertionError, match="outside the windows"):
         fuzz.run(first=1, episodes=40)

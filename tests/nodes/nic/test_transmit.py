@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from bus.messages import LinkState, MemWrite
-from nodes.nic.page import TX_DROPS
+from nodes.nic.page import RX_DROPS, TX_DROPS
 from nodes.nic.registers import KEYS
 from tests.nodes.nic.rig import MS, Rig, frame
 
@@ -305,6 +305,26 @@ def test_loopback_returns_the_frame_to_the_receiver() -> None:
     assert rig.frames(rig.write("TDT", 1)) == []
     assert rig.dwords(rx, 0)[2] & 1
     assert rig.page.run("rx_frames_in") == [1, 0, 0]
+
+
+def test_what_the_wire_brings_during_loopback_is_not_heard() -> None:
+    """The loopback test of ethtool takes any frame that is not its own for a broken NIC, and it is
+    promiscuous: a broadcast on the LAN must not reach its ring."""
+    rig, ring, buffer = rig_with()
+    rx, _ = rig.rx_queue(0)
+    rig.write("FCTRL", 0x700)
+    hlreg0 = rig.read("HLREG0")
+    rig.write("HLREG0", hlreg0 | 1 << 15)
+    rig.wire(frame())
+    assert not rig.dwords(rx, 0)[2] & 1
+    assert rig.read("RDH") == 0
+    assert rig.drops(RX_DROPS) == {"rx_drop_loopback": 1}
+    rig.put_tx(ring, 0, buffer, frame())
+    rig.write("TDT", 1)
+    assert rig.read("RDH") == 1
+    rig.write("HLREG0", hlreg0)
+    rig.wire(frame())
+    assert rig.read("RDH") == 2
 
 
 def test_held_write_back_leaves_when_a_running_counter_ends() -> None:

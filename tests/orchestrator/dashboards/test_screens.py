@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from dashboard_bench import MS, SECOND, Bench
 
+from bus.faults import KINDS
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.cpu.trace import TRACEPOINTS
 from orchestrator.dashboards import help as help_screen
@@ -491,6 +492,24 @@ def test_the_lan(bench):
     assert "00:00:00:00:00:05  gateway" in table
     assert "| its cable is out          7 (7.1/s) |" in table
     assert "took  request 99  reply 0  other 0" in box(lines, "- gateway -")
+
+
+def test_the_lan_shows_faults_channels_and_vlans(bench):
+    row = [KINDS["delay"].number + 1, 5 * MS | 1 << 62, 1, 0, 0]
+    bench.set("lan", faults=dict(enumerate(row)), fault_held={1: 3}, channel={1: 9})
+    bench.set("lan", collecting={1: 1}, mac_entries=1, ageing_s=300)
+    bench.set("lan", macs={0: 5 | 2 << 48 | 10 << 52, 1: bench.now})
+    lines = screen(bench, "lan")
+    assert lines[4].strip("| ") == "fault delay=5ms,rx, 3 wait"
+    assert "po9: collecting" in lines[6]
+    assert "00:00:00:00:00:05  eth1 10" in box(lines, "MAC table, 1 of 1024, 300 s")
+    value = json.loads(json.dumps(screens.as_json(bench.view, "lan")))
+    port = value["ports"][0]
+    assert (port["faults"], port["held"], port["link"]) == (["delay=5ms,rx"], 3, True)
+    assert value["macs"][0] | {"age_ns": 0} == {
+        "mac": "00:00:00:00:00:05", "port": "eth1", "age_ns": 0, "vlan": 10,
+    }  # fmt: skip
+    assert value["drops"] == []
 
 
 # ---------------------------------------------------------------- other forms

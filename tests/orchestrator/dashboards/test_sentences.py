@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from dashboard_bench import MS, SECOND, Bench
 
+from bus.faults import KINDS
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.cpu.page import CONTEXTS
 from nodes.cpu.trace import TRACEPOINTS
@@ -519,6 +520,14 @@ def lan_nic_dead(bench):
 @case("LAN", "No light from eth1 (its laser is off): its port is down; nobody talks.")
 def lan_laser_off(bench):
     bench.set("lan", light={1: 0})
+
+
+@case("LAN", "eth0 has fault loss=1/5: 3 frames lost by it in 1 s; eth1 talks.")
+def lan_port_fault(bench):
+    bench.set("lan", faults={0: KINDS["loss"].number + 1, 1: 1 << 32 | 5, 2: 1})
+    frames(bench, "fault_loss", 0, 3)
+    frames(bench, "frames_in", 1, 90)
+    bench.now += SECOND
 
 
 @case("LAN", "4 frames from or to eth1 ended here in the last second: the NIC takes nothing.")

@@ -59,11 +59,13 @@ def handle_irq_event(cpu: Cpu, desc: IrqDesc, in_progress: int = IRQD_IRQ_INPROG
         desc.arrived_ns = 0
     result = IRQ_NONE
     for action in actions:
-        cpu.trace(_ENTRY, irq, desc.vector)
+        if cpu.trace_mask >> _ENTRY & 1:
+            cpu.trace(_ENTRY, irq, desc.vector)
         returned = action.handler(irq, action.dev_id)
         if not isinstance(returned, int):
             returned = yield from returned
-        cpu.trace(_EXIT, irq, returned)
+        if cpu.trace_mask >> _EXIT & 1:
+            cpu.trace(_EXIT, irq, returned)
         if cpu.irqs_on and table.handlers_watched:
             name = function_name(action.handler)
             warn_once(cpu, "kernel/irq/handle.c", f"irq {irq} handler {name} enabled interrupts")

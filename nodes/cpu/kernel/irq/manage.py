@@ -343,19 +343,24 @@ def enable(cpu: Cpu, desc: IrqDesc) -> None:
 
 
 def disable_irq_nosync(cpu: Cpu, irq: int) -> None:
-    """No new handler run begins; one that runs goes on. From any context."""
-    disable(cpu, _local(cpu, irq))
+    """No new handler run begins; one that runs goes on. From any context; an interrupt that does
+    not exist is not worth a word to it, here and below."""
+    desc = _local(cpu, irq)
+    if desc is not None:
+        disable(cpu, desc)
 
 
 def disable_irq(cpu: Cpu, irq: int) -> Context:
     """As above, and wait for a run to end: deadlocks if that run is the caller."""
-    disable(cpu, _local(cpu, irq))
+    disable_irq_nosync(cpu, irq)
     yield from synchronize_irq(cpu, irq)
 
 
 def enable_irq(cpu: Cpu, irq: int) -> None:
     """Undo one disable; the last one sends again what came meanwhile."""
-    enable(cpu, _local(cpu, irq))
+    desc = _local(cpu, irq)
+    if desc is not None:
+        enable(cpu, desc)
 
 
 def synchronize_hardirq(cpu: Cpu, irq: int) -> Context:
@@ -375,7 +380,7 @@ def synchronize_irq(cpu: Cpu, irq: int) -> Context:
         yield SCHEDULE
 
 
-def _local(cpu: Cpu, irq: int) -> IrqDesc:
-    desc = cpu.irq.desc[irq]
-    assert desc.target == cpu.number, f"irq {irq} is routed to CPU {desc.target}"
+def _local(cpu: Cpu, irq: int) -> IrqDesc | None:
+    desc = cpu.irq.desc.get(irq)
+    assert desc is None or desc.target == cpu.number, f"irq {irq} is routed to CPU {desc.target}"
     return desc

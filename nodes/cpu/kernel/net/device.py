@@ -2,8 +2,9 @@
 
 All of it under RTNL, that is, in tasks of the boot CPU; every change is published to the replicas.
 After net/core/dev.c, net/sched/sch_generic.c (dev_activate) and net/core/link_watch.c: the carrier
-bit changes at once (bonding polls it), the queueing discipline follows when linkwatch runs: at once
-for a bond's slaves in 6.1, at most once a second before.
+bit changes at once (bonding polls it), the queueing discipline follows when linkwatch runs: at most
+once a second, but (behaviour ``carrier_loss``) at once where a carrier comes, since 2.6.22, and in
+6.1 for a bond's slaves.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from nodes.cpu.kernel.net.netdevice import (
     NetDevice,
     call_netdevice_notifiers,
 )
+from nodes.cpu.kernel.net.rtnetlink import RTM_DELLINK, rtmsg_ifinfo
 from nodes.cpu.kernel.net.watchdog import netdev_watchdog_down, netdev_watchdog_up
 from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.printk import KERN_EMERG, printk
@@ -96,12 +98,14 @@ def register_netdevice(cpu: Cpu, dev: NetDevice) -> Context:
     cpu.net.devices[dev.ifindex] = dev
     cpu.net.by_name[dev.name] = dev
     yield from changed(cpu, dev)
+    rtmsg_ifinfo(cpu, dev)
 
 
 def unregister_netdevice(cpu: Cpu, dev: NetDevice) -> Context:
     """NETDEV_UNREGISTER to the listeners, then gone."""
     for listener in cpu.net.unregister_listeners:
         yield from listener(cpu, dev)
+    rtmsg_ifinfo(cpu, dev, RTM_DELLINK)
     if dev in cpu.net.linkwatch.pending:
         cpu.net.linkwatch.pending.remove(dev)
     for address, ifindex in list(cpu.net.addresses.items()):
@@ -160,6 +164,7 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     dev.flags |= IFF_UP
     _activate(cpu, dev, dev.carrier)
     yield from changed(cpu, dev)
+    rtmsg_ifinfo(cpu, dev)
     yield from fib_add_ifaddr(cpu, dev)
     return 0
 
@@ -182,11 +187,13 @@ def dev_close(cpu: Cpu, dev: NetDevice, ndo_stop: Callable[[], Context]) -> Cont
     yield from changed(cpu, dev)
     yield from fib_disable_ip(cpu, dev)
     yield from call_netdevice_notifiers(cpu, dev, NETDEV_DOWN)
+    rtmsg_ifinfo(cpu, dev)
     yield from ndo_stop()
 
 
 def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
-    """Count who wants every frame; a bond passes it on to its active slave."""
+    """Count who wants every frame; a bond passes it on to its active slave, or to all
+    of them, as its mode has it."""
     if cpu.net.devices.get(dev.ifindex) is not dev:
         return  # unregistered meanwhile
     dev.promiscuity += change
@@ -197,18 +204,20 @@ def dev_set_promiscuity(cpu: Cpu, dev: NetDevice, change: int) -> None:
     printk(cpu, f"device {dev.name} {'entered' if on else 'left'} promiscuous mode")
     if dev.adapter is not None:
         write_fctrl(dev.adapter)
-    if dev.bonding is not None and dev.bonding.active is not None:
-        dev_set_promiscuity(cpu, dev.bonding.active, change)
+    for slave in dev.bonding.promiscuous() if dev.bonding is not None else ():
+        dev_set_promiscuity(cpu, slave, change)
 
 
 def move_promiscuity(dev: NetDevice | None, change: int) -> None:
     """The task that asked for it moves: this CPU counts it no more (-1), or from now on (1). The
     device itself notices nothing."""
-    while dev is not None:
-        dev.promiscuity += change
-        on = dev.promiscuity > 0
-        dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
-        dev = dev.bonding.active if dev.bonding is not None else None
+    if dev is None:
+        return
+    dev.promiscuity += change
+    on = dev.promiscuity > 0
+    dev.flags = dev.flags | IFF_PROMISC if on else dev.flags & ~IFF_PROMISC
+    for slave in dev.bonding.promiscuous() if dev.bonding is not None else ():
+        move_promiscuity(slave, change)
 
 
 def carrier_on(cpu: Cpu, dev: NetDevice) -> Context:
@@ -231,8 +240,9 @@ def _fire(cpu: Cpu, dev: NetDevice) -> Context:
     watch = cpu.net.linkwatch
     if dev not in watch.pending:
         watch.pending.append(dev)
-    slaves_too = cpu.params.carrier_loss == "at-once-for-slaves"
-    urgent = dev.carrier or (slaves_too and dev.master is not None)
+    how = cpu.params.carrier_loss
+    urgent = dev.carrier and how != "no-urgency"
+    urgent = urgent or (how == "at-once-for-slaves" and dev.master is not None)
     delay = 0 if urgent else max(0, watch.next_event - cpu.jiffies())
     yield from schedule_delayed_work(cpu, watch.work, delay)
 
@@ -249,5 +259,6 @@ def _linkwatch_event(cpu: Cpu) -> Context:
             yield from changed(cpu, dev)
         if dev.flags & IFF_UP:
             yield from call_netdevice_notifiers(cpu, dev, NETDEV_CHANGE)  # netdev_state_change
+            rtmsg_ifinfo(cpu, dev)
         yield
     cpu.net.rtnl.unlock(cpu)

@@ -11,7 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.net.handover import BACKLOG_RX
+from nodes.cpu.kernel.hrtimer import nanosleep
+from nodes.cpu.kernel.net.handover import (
+    BACKLOG_BOND,
+    BACKLOG_DEFRAG,
+    BACKLOG_RPS,
+    BACKLOG_RX,
+)
 from nodes.cpu.kernel.net.neighbour import neigh_output
 from nodes.cpu.kernel.net.xmit import qdisc_run
 from nodes.cpu.kernel.percpu import Context
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 NAPI_WEIGHT = 64
 NAPI_STATE_SCHED, NAPI_STATE_MISSED = 1, 2
 GRO_NORMAL_BATCH = 8
+DISABLE_LOOKS = 100
 
 _SQUEEZE = CPU_SCHEMA.index("softnet") + 2
 _NAPI_NOW = CPU_SCHEMA.index("napi_now")
@@ -81,6 +88,15 @@ def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:
     return True
 
 
+def napi_disable(cpu: Cpu, napi: Napi) -> Context:
+    """Wait until nobody polls it; none begins any more, it is not ``enabled``. Who was killed while
+    it polled polls for ever: Linux would wait as long, here it is given up."""
+    for _ in range(DISABLE_LOOKS):
+        if not cpu.ram.atomics.load(napi.word) & NAPI_STATE_SCHED:
+            return
+        yield from nanosleep(cpu, 1_000_000)
+
+
 def net_rx_action(cpu: Cpu) -> Context:
     """The NET_RX softirq."""
     net, words = cpu.net, cpu.words
@@ -101,7 +117,8 @@ def net_rx_action(cpu: Cpu) -> Context:
         napi = waiting.pop(0)
         words[_NAPI_NOW] = napi.ifindex | napi.queue << 16 | NAPI_WEIGHT << 48
         work: int = yield from napi.poll(cpu, napi, NAPI_WEIGHT)
-        cpu.trace(_POLL, napi.ifindex | napi.queue << 16, work | NAPI_WEIGHT << 32)
+        if cpu.trace_mask >> _POLL & 1:
+            cpu.trace(_POLL, napi.ifindex | napi.queue << 16, work | NAPI_WEIGHT << 32)
         words[_NAPI_NOW] = 0
         budget -= work
         if work == NAPI_WEIGHT:
@@ -122,6 +139,12 @@ def _process_backlog(cpu: Cpu) -> Context:
     kind, skb, nexthop = cpu.net.backlog.popleft()
     if kind == BACKLOG_RX:
         yield from cpu.net.deliver(cpu, skb)
+    elif kind == BACKLOG_BOND:
+        yield from cpu.net.bond_received(cpu, skb, skb.dev)
+    elif kind == BACKLOG_DEFRAG:
+        yield from cpu.net.defrag(cpu, skb)
+    elif kind == BACKLOG_RPS:
+        yield from cpu.net.receive(cpu, skb)
     else:
         yield from neigh_output(cpu, skb, nexthop)
     yield
@@ -129,8 +152,10 @@ def _process_backlog(cpu: Cpu) -> Context:
 
 def net_tx_action(cpu: Cpu) -> Context:
     """The NET_TX softirq: queues that were woken send what waited."""
-    for dev in list(cpu.net.devices.values()):
-        if dev.qdisc and not dev.queue_stopped:
+    queue, cpu.net.output_queue = cpu.net.output_queue, []
+    for dev in queue:
+        dev.qdisc.scheduled = False
+        if dev.qdisc.qlen and not dev.queue_stopped:
             yield from qdisc_run(cpu, dev)
 
 

@@ -5,7 +5,8 @@ States and what moves them (times are the defaults of net.ipv4.neigh.*):
     NONE        first packet                          -> INCOMPLETE, ARP request
     INCOMPLETE  reply                                 -> REACHABLE, the queue leaves in order
                 3 requests, 1 s apart, no reply       -> FAILED, the queue is reported unreachable
-    REACHABLE   not confirmed for reachable_time      -> STALE (DELAY if it was just used)
+    REACHABLE   not confirmed for reachable_time      -> STALE (DELAY if it was just used); that is
+                30 s, times 0.5 to 1.5, drawn anew every 300 s
     STALE       a packet leaves (with the old MAC)    -> DELAY
     DELAY       5 s; confirmed meanwhile?             -> REACHABLE, else PROBE
     PROBE       3 unicast requests without an answer  -> FAILED
@@ -40,6 +41,8 @@ NUD_DELAY, NUD_PROBE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x08, 0x10, 0x20, 0
 NUD_VALID = NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY
 
 BASE_REACHABLE_NS = 30_000_000_000
+#: neigh_periodic_work: reachable_time is drawn anew after this.
+RANDOM_REACHABLE_NS = 300_000_000_000
 RETRANS_NS = 1_000_000_000
 DELAY_PROBE_NS = 5_000_000_000
 UCAST_SOLICIT = MCAST_SOLICIT = 3
@@ -77,7 +80,23 @@ class NeighbourTable:
         self.error_report = error_report
         self.entries: dict[bytes, Neighbour] = {}
         self.valid: dict[bytes, bytes] = {}  # replica: address -> MAC
-        self.reachable_ns = int(BASE_REACHABLE_NS * (0.5 + cpu.rng.random()))
+        self._cpu = cpu
+        self._last_rand_ns = cpu.now()
+        self._reachable_ns = self._rand_reach_time()
+
+    @property
+    def reachable_ns(self) -> int:
+        """reachable_time now. Linux draws it in a periodic work; here it is looked at when an entry
+        needs it, so that an idle machine need not wake up."""
+        now = self._cpu.now()
+        if now - self._last_rand_ns > RANDOM_REACHABLE_NS:
+            self._last_rand_ns = now
+            self._reachable_ns = self._rand_reach_time()
+        return self._reachable_ns
+
+    def _rand_reach_time(self) -> int:
+        """neigh_rand_reach_time: half to three halves of base_reachable_time."""
+        return BASE_REACHABLE_NS // 2 + self._cpu.rng.randrange(BASE_REACHABLE_NS)
 
 
 @replica("neigh")
@@ -155,6 +174,8 @@ def neigh_update(
         if create is None:
             return
         neigh = table.entries[address] = Neighbour(address, create)
+    if neigh.state & (NUD_PERMANENT | NUD_NOARP):
+        return  # only an administrator changes those
     now = cpu.now()
     changed = neigh.mac != mac
     if changed and neigh.state & NUD_VALID and now - neigh.updated_ns < LOCKTIME_NS:
@@ -174,6 +195,32 @@ def neigh_update(
     while neigh.queue:
         yield from _send(cpu, neigh.queue.popleft(), mac)
         yield
+
+
+def neigh_add(cpu: Cpu, address: bytes, dev: NetDevice, mac: bytes, state: int) -> Context:
+    """RTM_NEWNEIGH: an administrator's entry; PERMANENT and NOARP have no timer, and no ARP packet
+    changes them."""
+    table = cpu.net.neighbours
+    neigh = table.entries.get(address)
+    if neigh is None:
+        neigh = table.entries[address] = Neighbour(address, dev)
+    _disarm(cpu, neigh)
+    neigh.dev, neigh.mac, neigh.state = dev, mac or neigh.mac, state
+    neigh.updated_ns = neigh.confirmed_ns = cpu.now()
+    if state == NUD_REACHABLE:
+        _arm(cpu, neigh, table.reachable_ns)
+    yield from publish(cpu, "neigh", address, neigh.mac)
+    while neigh.queue:
+        yield from _send(cpu, neigh.queue.popleft(), neigh.mac)
+        yield
+
+
+def neigh_delete(cpu: Cpu, neigh: Neighbour) -> Context:
+    """RTM_DELNEIGH: it fails what waits for it, and is gone."""
+    _disarm(cpu, neigh)
+    yield from _failed(cpu, neigh)
+    if cpu.net.neighbours.entries.get(neigh.address) is neigh:
+        del cpu.net.neighbours.entries[neigh.address]
 
 
 def _arm(cpu: Cpu, neigh: Neighbour, delay_ns: int) -> None:

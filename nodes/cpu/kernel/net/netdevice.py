@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nodes.cpu.kernel.net.qdisc import PfifoFast
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.page import NICS_MAX
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.device import Linkwatch, Rtnl
     from nodes.cpu.kernel.net.dst_gc import DstGarbage
     from nodes.cpu.kernel.net.fib import Fib
+    from nodes.cpu.kernel.net.icmp import RateLimit
+    from nodes.cpu.kernel.net.ip_fragment import Frags
     from nodes.cpu.kernel.net.ip_tables import Table
     from nodes.cpu.kernel.net.napi import Napi
     from nodes.cpu.kernel.net.neighbour import NeighbourTable
     from nodes.cpu.kernel.net.netfilter import HookFunction
+    from nodes.cpu.kernel.net.nf_conntrack import Conntrack
     from nodes.cpu.kernel.net.route import RouteCache
-    from nodes.cpu.kernel.net.socket import Socket
+    from nodes.cpu.kernel.net.rtnetlink import Listener
+    from nodes.cpu.kernel.net.socket import RawSocket, Socket
     from nodes.cpu.kernel.net.taps import TapSession
+    from nodes.cpu.kernel.net.udp_table import UdpEntry
     from nodes.cpu.kernel.percpu import Context, Cpu
     from nodes.cpu.kernel.timer import Timer
 
@@ -37,7 +43,6 @@ IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
 NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_UNREGISTER = 0x1, 0x2, 0x4, 0x6
 
 BROADCAST_MAC = b"\xff" * 6
-QDISC_LIMIT = 1000  # tx_queue_len
 
 
 #: Device references are counted by slot: 0 the bond, 1 + NIC number, the last for lo.
@@ -63,11 +68,15 @@ class NetDevice:
         self.bonding: BondPort | None = None  # of a bond device
         self.adapter: Adapter | None = None
         self.inactive = False  # slave of a bond, not receiving
+        self.probed = False  # slave of a bond that looks at each frame (``BondPort.recv_probe``)
+        self.arpmon = False  # slave of a bond with the ARP monitor: note when it sends
         self.promiscuity = 0
+        self.mc_list: list[bytes] = []  # of the boot CPU
         self.refcnt = 0  # references of this CPU's dst entries
         self.slot = 0 if nic is None else nic + 1  # of its words in the page
         # transmit queue of this CPU
-        self.qdisc: deque[SkBuff] = deque()
+        self.qdisc = PfifoFast(self.slot)
+        self.rps: dict[int, tuple[int, ...]] = {}  # rps_map, by receive queue
         self.queue_stopped = False  # no room in the ring that this CPU sends on
         # on the boot CPU:
         self.ndo_tx_timeout: Callable[[], Context] | None = None
@@ -111,17 +120,28 @@ class Net:
         self.netdev_chain: list[tuple[int, Notifier]] = []
         self.neighbours: NeighbourTable
         self.sockets: dict[int, Socket] = {}  # of this CPU
-        self.raw_sockets: dict[int, tuple[int, int, int, int]] = {}  # replicas, by id
+        self.raw_sockets: dict[int, RawSocket] = {}  # replicas, by id
+        self.udp_table: dict[int, list[UdpEntry]] = {}  # replicas, by port
+        self.pieces: dict[tuple[int, int], bytes] = {}  # of datagrams for (source CPU, socket)
+        self.frags: Frags
+        self.icmp_limit: RateLimit
+        self.defrag: Callable[[Cpu, SkBuff], Context]
         self.next_socket = cpu.number << 16 | 1
-        self.taps: list[TapSession] = []
+        self.taps: list[TapSession] = []  # ptype_all
+        self.ptypes: list[TapSession] = []  # of one ethertype
+        self.packet_pending: list[tuple[TapSession, SkBuff]] = []  # for ``af_packet``
         self.bonds: dict[str, Bonding] = {}
         self.adapters: dict[str, Adapter] = {}
         self.linkwatch: Linkwatch
+        self.link_listeners: list[Listener] = []  # rtnetlink's group for links
         self.rtnl: Rtnl
         self.unregister_listeners: list[Callable[[Cpu, NetDevice], Context]] = []
         self.poll_list: list[Napi] = []
+        self.bond_probed: list[tuple[SkBuff, NetDevice]] = []  # for ``Mode.received``
+        self.output_queue: list[NetDevice] = []
         self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()
         self.deliver: Callable[[Cpu, SkBuff], Context]
+        self.bond_received: Callable[[Cpu, SkBuff, NetDevice], Context]
         self.receive: Callable[[Cpu, SkBuff], Context]
         self.receive_list: Callable[[Cpu, list[SkBuff]], Context]
         self.next_ifindex = 2  # 1 is lo
@@ -130,6 +150,7 @@ class Net:
         self.ip_id = cpu.rng.randrange(1, 0xFFFF)
         self.hook_counts = [[0] * 4 for _ in range(5)]  # by hook, by HOOK_CONTEXTS
         self.nf_hooks: list[list[tuple[int, HookFunction]]] = [[] for _ in range(5)]
+        self.conntrack: Conntrack | None = None  # while its module is loaded
         self.ip_tables: dict[str, Table] = {}
 
     def device(self, name: str) -> NetDevice | None:
@@ -138,8 +159,8 @@ class Net:
 
 def qdisc_reset(cpu: Cpu, dev: NetDevice) -> None:
     """dev_deactivate: what waited in this CPU's queue is dropped."""
-    while dev.qdisc:
-        kfree_skb_reason(cpu, dev.qdisc.popleft(), "QDISC_DROP", dev)
+    while (skb := dev.qdisc.dequeue(cpu)) is not None:
+        kfree_skb_reason(cpu, skb, "QDISC_DROP", dev)
     dev.queue_stopped = False
 
 

@@ -5,8 +5,7 @@ A hook counts the context it ran in: a process, a process with bottom halves off
 hard interrupt. LOCAL_OUT and POST_ROUTING see processes (ping) and softirqs (echo replies);
 PRE_ROUTING and LOCAL_IN only softirqs. Hook functions (here the tables of ``net.ip_tables``) run in
 the order of their priority; a DROP frees the packet by name and gives -EPERM to who sent it.
-Verdicts beside ACCEPT and DROP, connection tracking and NAT are not built; nothing is forwarded, so
-FORWARD is idle.
+Verdicts beside ACCEPT and DROP and NAT are not built; nothing is forwarded, so FORWARD is idle.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING = range(5)
 HOOKS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
+NF_IP_PRI_CONNTRACK, NF_IP_PRI_CONNTRACK_CONFIRM = -200, 2**31 - 1
 NF_IP_PRI_RAW, NF_IP_PRI_MANGLE, NF_IP_PRI_FILTER = -300, -150, 0
 NF_DROP, NF_ACCEPT = 0, 1
 EPERM = 1

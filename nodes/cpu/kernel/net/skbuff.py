@@ -25,7 +25,7 @@ class SkBuff:
     """struct sk_buff. ``frame`` begins with the Ethernet header (empty until it is built)."""
 
     __slots__ = ("cls", "dev", "dst", "frame", "key", "orig_dev", "pkt_type", "priority",
-                 "protocol", "tstamp_ns")  # fmt: skip
+                 "protocol", "sk", "tstamp_ns")  # fmt: skip
 
     def __init__(self, frame: bytes, dev: NetDevice, cls: int, key: int) -> None:
         self.frame = frame
@@ -35,6 +35,7 @@ class SkBuff:
         self.cls = cls  # ledger class
         self.key = key  # packet key of the trace
         self.protocol = 0
+        self.sk = -1  # session of the packet socket that sent it
         self.pkt_type = PACKET_OUTGOING
         self.priority = 0
         self.tstamp_ns = 0

@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.dst import skb_dst_drop
 from nodes.cpu.kernel.net.handover import BACKLOG_RX
 from nodes.cpu.kernel.net.napi import NAPI_STATE_MISSED, NAPI_STATE_SCHED
+from nodes.cpu.kernel.net.qdisc import netif_schedule
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, packet_key
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.smp import call_function_single, remote_function
-from nodes.cpu.kernel.softirq import (
-    NET_RX_SOFTIRQ,
-    NET_TX_SOFTIRQ,
-    __raise_softirq_irqoff,
-)
+from nodes.cpu.kernel.softirq import NET_RX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.ledger import classify
 
@@ -45,8 +42,8 @@ def dev_cpu_dead(cpu: Cpu, adopter: int) -> Context:
     adopter must be able to take interrupts meanwhile."""
     net = cpu.net
     for dev in list(net.devices.values()):
-        while dev.qdisc:
-            yield from _send(cpu, adopter, OUTPUT_QUEUE, dev.qdisc.popleft(), bytes(4))
+        while (skb := dev.qdisc.dequeue(cpu)) is not None:
+            yield from _send(cpu, adopter, OUTPUT_QUEUE, skb, bytes(4))
         dev.queue_stopped = False
     if cpu.params.offline_poll_list == "moved":
         while net.poll_list:
@@ -83,8 +80,10 @@ def adopt_skb(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     skb = SkBuff(frame, dev, cls, packet_key(frame, cls))
     skb.protocol, skb.pkt_type, skb.priority = record[5], record[6], record[3] >> 8
     if kind == OUTPUT_QUEUE:
-        dev.qdisc.append(skb)
-        __raise_softirq_irqoff(cpu, NET_TX_SOFTIRQ)
+        if dev.qdisc.enqueue(cpu, skb):
+            netif_schedule(cpu, dev)
+        else:
+            count_drop(cpu, "QDISC_DROP", dev.nic, cls)
     elif kind == BACKLOG_RX and len(cpu.net.backlog) >= cpu.sysctl.netdev_max_backlog:
         cpu.words[_DROPPED] += 1
         count_drop(cpu, "CPU_BACKLOG", dev.nic, cls)

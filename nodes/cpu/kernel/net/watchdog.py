@@ -1,13 +1,12 @@
 """dev_watchdog: a transmit queue that has been stopped for long (net/sched/sch_generic.c).
 
 A timer of each device that has a queueing discipline and a driver with ndo_tx_timeout looks every
-``watchdog_timeo`` at the queues. One that is stopped because its ring is full, and has not been
-given a frame for that long, has timed out: the driver is told. A queue that is not full is none of
-its business, and without a carrier nobody expects frames to leave. A bond has none.
+``watchdog_timeo`` at the queues. One that is stopped because its ring is full or over its byte
+limit, and has not been given a frame for that long, has timed out: the driver is told. Others are
+none of its business, and without a carrier nobody expects frames to leave. A bond has none.
 
 Behaviour ``tx_watchdog_text``: 2.6.18 has one queue to speak of and prints a line each time; later
-the queue is named, once a boot, in a warning with a call trace. Left out: round_jiffies, and what
-byte queue limits stop.
+the queue is named, once a boot, in a warning with a call trace. Left out: round_jiffies.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.bug import warn_once
+from nodes.cpu.kernel.net.dql import TRANS_TIMEOUT
 from nodes.cpu.kernel.net.netdevice import IFF_UP, NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_INFO, printk
@@ -54,6 +54,7 @@ def dev_watchdog(cpu: Cpu, dev: NetDevice) -> Context:
         timeout = WATCHDOG_TIMEO_S * cpu.params.hz
         for queue, since in adapter.stopped_queues():
             if cpu.jiffies() > since + timeout:
+                cpu.ram.words64[adapter.rings[queue].state + TRANS_TIMEOUT] += 1
                 if cpu.params.tx_watchdog_text == "device":
                     text = f"NETDEV WATCHDOG: {dev.name}: transmit timed out"
                     printk(cpu, text, KERN_INFO)

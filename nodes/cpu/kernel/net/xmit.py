@@ -15,21 +15,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.dst import skb_dst_drop
-from nodes.cpu.kernel.net.netdevice import QDISC_LIMIT, NetDevice
+from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.qdisc import SENT_BYTES, SENT_PACKETS, netif_schedule
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.taps import dev_queue_xmit_nit
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.softirq import local_bh_disable, local_bh_enable
+from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.net.bonding.bond import BondPort
     from nodes.cpu.kernel.percpu import Cpu
 
+_COPIES = CPU_SCHEMA.index("bond_copies")
+_LAST_TX = CPU_SCHEMA.index("slave_last_tx")
+NET_XMIT_SUCCESS, NET_XMIT_DROP, NET_XMIT_CN = 0, 1, 2
+
 _QUEUE = TRACEPOINTS["net_dev_queue"].number
+_ENQUEUE = TRACEPOINTS["qdisc_enqueue"].number
 
 
 def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
-    """Send ``skb`` through ``dev``; it is consumed, whatever happens."""
+    """Send ``skb`` through ``dev``; it is consumed, whatever happens. Returns NET_XMIT_SUCCESS,
+    _DROP or _CN; behaviour ``bond_xmit_code``: a bond always says SUCCESS, or as its *slave*."""
     local_bh_disable(cpu)
     skb.dev = dev
     if cpu.trace_mask >> _QUEUE & 1:
@@ -37,7 +46,10 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     if dev.bonding is not None:
         if cpu.net.taps:
             dev_queue_xmit_nit(cpu, skb, dev)
-        slave = dev.bonding.xmit_slave()
+        if dev.bonding.clones:
+            yield from _bond_copies(cpu, skb, dev.bonding)
+        slave = dev.bonding.xmit_slave(cpu, skb)
+        code = NET_XMIT_DROP
         if slave is None:
             kfree_skb_reason(cpu, skb, "BOND_NO_SLAVE")
         else:
@@ -45,24 +57,45 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
             if cpu.params.slave_priority == "one":
                 skb.priority = 1
             yield
-            yield from dev_queue_xmit(cpu, skb, slave)
+            code = yield from dev_queue_xmit(cpu, skb, slave)
         yield from local_bh_enable(cpu)
-        return
+        return code if cpu.params.bond_xmit_code == "slave" else NET_XMIT_SUCCESS
     if skb.dst is not None and cpu.params.xmit_dst_release == "queue":
         skb_dst_drop(cpu, skb)
+    qdisc, code = dev.qdisc, NET_XMIT_SUCCESS
     if not dev.qdisc_active:
         kfree_skb_reason(cpu, skb, "QDISC_DROP")  # noop: down, or linkwatch saw the carrier go
-    elif dev.qdisc or dev.queue_stopped:
-        if len(dev.qdisc) >= QDISC_LIMIT:
+        code = NET_XMIT_CN
+    elif qdisc.qlen or dev.queue_stopped:
+        if not qdisc.enqueue(cpu, skb):
             kfree_skb_reason(cpu, skb, "QDISC_DROP")
+            code = NET_XMIT_DROP
         else:
-            dev.qdisc.append(skb)
+            cpu.trace(_ENQUEUE, skb.key, dev.ifindex | qdisc.qlen << 32)
             if not dev.queue_stopped:
                 yield from qdisc_run(cpu, dev)
-    elif not (yield from dev_hard_start_xmit(cpu, skb, dev)):
-        dev.qdisc.append(skb)  # the driver was busy: it waits for the queue to be woken
-        dev.queue_stopped = True
+    else:  # TCQ_F_CAN_BYPASS
+        words, size = cpu.words, len(skb.frame)
+        if (yield from dev_hard_start_xmit(cpu, skb, dev)):
+            words[qdisc.stats + SENT_BYTES] += size
+            words[qdisc.stats + SENT_PACKETS] += 1
+        else:
+            qdisc.requeue(cpu, skb)  # the driver was busy: it waits for the queue to be woken
+            dev.queue_stopped = True
     yield from local_bh_enable(cpu)
+    return code
+
+
+def _bond_copies(cpu: Cpu, skb: SkBuff, port: BondPort) -> Context:
+    """Further copies for further slaves; each is a source of the ledger."""
+    for slave in port.others(cpu, skb):
+        copy = SkBuff(skb.frame, slave, skb.cls, skb.key)
+        copy.protocol = skb.protocol
+        copy.priority = 1 if cpu.params.slave_priority == "one" else skb.priority
+        cpu.words[_COPIES + skb.cls] += 1
+        port.trace_xmit(cpu, skb, slave)
+        yield
+        yield from dev_queue_xmit(cpu, copy, slave)
 
 
 def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
@@ -75,6 +108,9 @@ def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
         dev_queue_xmit_nit(cpu, skb, dev)
     if skb.dst is not None and cpu.params.xmit_dst_release == "hard-start":
         skb_dst_drop(cpu, skb)
+    if dev.arpmon:
+        assert dev.nic is not None
+        cpu.words[_LAST_TX + dev.nic] = cpu.jiffies()  # trans_start
     ring = adapter.tx_ring(cpu.number)
     atomics = cpu.ram.atomics
     while atomics.test_and_set(ring.lock_word):
@@ -87,10 +123,24 @@ def dev_hard_start_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
 
 
 def qdisc_run(cpu: Cpu, dev: NetDevice) -> Context:
-    """Send what waits in the device's queue of this CPU until it is empty or the ring is full."""
-    while dev.qdisc and not dev.queue_stopped:
-        skb = dev.qdisc.popleft()
+    """__qdisc_run: send what waits in the device's queue of this CPU until it is empty or the ring
+    is full; behaviour ``qdisc_run``: or until the *quota* (dev_weight) is used up or another task
+    is due, then NET_TX goes on."""
+    qdisc, words = dev.qdisc, cpu.words
+    quota = cpu.sysctl.dev_weight if cpu.params.qdisc_run == "quota" else 0
+    while qdisc.qlen and not dev.queue_stopped:
+        skb = qdisc.dequeue(cpu)
+        assert skb is not None
+        size = len(skb.frame)
         if not (yield from dev_hard_start_xmit(cpu, skb, dev)):
-            dev.qdisc.appendleft(skb)
+            qdisc.requeue(cpu, skb)
             dev.queue_stopped = True
+            break
+        words[qdisc.stats + SENT_BYTES] += size
+        words[qdisc.stats + SENT_PACKETS] += 1
         yield
+        if quota:
+            quota -= 1
+            if not quota or cpu.need_resched:
+                netif_schedule(cpu, dev)
+                break

@@ -14,11 +14,16 @@ from typing import Any
 from bus.ram import Page
 from nodes.cpu.kernel.procfs import (  # noqa: F401  (some only register)
     bonding,
+    bonding_ad,
     bondingsysfs,
+    conntrack,
     cpus,
     interrupts,
     irqdir,
     network,
+    queues,
+    snmp,
+    sockets,
     stat,
     sysfs,
     system,
@@ -39,6 +44,9 @@ FILES: dict[str, Renderer] = {
     "/proc/net/arp": network.render_arp,
     "/proc/net/stat/rt_cache": network.render_rt_cache,
     "/proc/net/route": network.render_route,
+    "/proc/net/snmp": snmp.render_snmp,
+    "/proc/net/udp": sockets.render_udp,
+    "/proc/net/raw": sockets.render_raw,
 }
 #: Files that a format's kernel does not have.
 ABSENT = {"2.6.18": ("/proc/softirqs",), "3.10": (), "6.1": ()}
@@ -56,6 +64,8 @@ def render(path: str, snapshots: Snapshots, pages: Pages) -> str:
         text = irqdir.show(path, boot, snapshots)
         if text is not None:
             return text
+    if path == conntrack.path(boot):
+        return conntrack.render(boot)
     renderer = FILES.get(path)
     if renderer is not None and path not in ABSENT[boot["proc_format"]]:
         return renderer(boot, pages)
@@ -77,6 +87,7 @@ def paths(snapshots: Snapshots) -> list[str]:
     boot = snapshots["cpu0"]
     files = [path for path in FILES if path not in ABSENT[boot["proc_format"]]]
     files += [BONDING_DIRECTORY + name for name in boot["bonds"]]
+    files += filter(None, [conntrack.path(boot)])
     files += irqdir.paths(boot)
     return sorted([*files, *tree_files(boot)])
 

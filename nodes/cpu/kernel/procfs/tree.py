@@ -26,6 +26,13 @@ NAMES: dict[str, Callable[[Boot], Iterable[str]]] = {
         slave["name"] for bond in boot["bonds"].values() for slave in bond["slaves"]
     ],
     "bond": lambda boot: boot["bonds"],
+    "port": lambda boot: boot.get("queues", ()),
+    "txq": lambda boot: [
+        str(n) for n in range(max(map(len, boot.get("queues", {}).values()), default=0))
+    ],
+    "rxq": lambda boot: [
+        str(n) for n in range(max(map(len, boot.get("queues", {}).values()), default=0))
+    ],
     "pci": lambda boot: boot.get("pci", ()),
     "sysctl": lambda boot: boot.get("sysctl", ()),
     "online_cpu": lambda boot: [f"cpu{n}" for n in boot.get("online", ())],

@@ -158,8 +158,10 @@ def _start_flush_work(cpu: Cpu, key: int, number: int, pool_id: int, _c: int) ->
     if pool is None or work_in_transit(data):
         return _AGAIN  # either is on its way to this CPU
     if data & WORK_STRUCT_PWQ:
-        pwq = cpu.wq.workqueues[get_work_wq_id(data)].pwqs[pool_id]
-        insert_wq_barrier(cpu, pwq, Barrier(key), work, None)
+        wq = cpu.wq.workqueues.get(get_work_wq_id(data))
+        if wq is None:  # destroyed under it: nobody will run it (Linux reads freed memory here)
+            return _IDLE
+        insert_wq_barrier(cpu, wq.pwqs[pool_id], Barrier(key), work, None)
         return None
     worker = find_worker_executing_work(pool, work)
     if worker is None or worker.current_pwq is None:

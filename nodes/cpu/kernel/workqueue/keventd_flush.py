@@ -92,8 +92,9 @@ def flush_work(cpu: Cpu, work: Work) -> Context:
     if work_in_transit(work_data(cpu, work)):
         yield from fence(cpu)
     data = work_data(cpu, work)
-    if data & WORK_STRUCT_PENDING and data & WORK_STRUCT_PWQ:
-        yield from flush_workqueue(cpu, cpu.wq.workqueues[get_work_wq_id(data)])
+    wq = cpu.wq.workqueues.get(get_work_wq_id(data))
+    if data & WORK_STRUCT_PENDING and data & WORK_STRUCT_PWQ and wq is not None:  # not destroyed
+        yield from flush_workqueue(cpu, wq)
         return True
     return (yield from _wait_on_work(cpu, work))
 

@@ -58,6 +58,15 @@ def start_flush(works: Works, number: int, wq: Any) -> Answer:
 # -- flush_work
 
 
+def test_a_work_whose_workqueue_was_destroyed_under_it_is_not_waited_for(works: Works) -> None:
+    wq = new(works, 0, 1)
+    put(works, 0, wq, works.work("a", sleeps(5000)), b := works.work("b"))
+    for cpu in works.cpus:
+        del cpu.wq.workqueues[wq.id]
+    for cpu in works.cpus:
+        assert works.do(cpu.number, flush_work(cpu, b[cpu.number])) is False
+
+
 @pytest.mark.parametrize("target", [0, 1])
 def test_flushing_an_idle_work_is_false_at_once(works: Works, target: int) -> None:
     wq, work = new(works), works.work("a")

@@ -265,6 +265,15 @@ def test_a_destroyed_workqueue_has_run_everything_and_its_threads_are_gone(works
     assert "q/1" not in threads(one)
 
 
+def test_a_work_whose_workqueue_was_destroyed_under_it_is_not_waited_for(works: Works) -> None:
+    wq = works.do(0, create_workqueue(works.cpus[0], "q"))
+    queue(works, 0, wq, works.work("a", sleeps(5000)), b := works.work("b"))
+    works.live(1)
+    for cpu in works.cpus:
+        del cpu.wq.workqueues[wq.id]
+    assert works.do(1, flush_work(works.cpus[1], b[1])) is False
+
+
 def test_drain_waits_for_works_that_the_drained_ones_queue(works: Works) -> None:
     zero = works.cpus[0]
     wq = works.do(0, create_workqueue(zero, "q"))

@@ -9,12 +9,23 @@ takes as many entries as it needs; only the last has EOP, and RS, so that one co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bus.messages import MemWrite
 from nodes.cpu.kernel import words
 from nodes.cpu.kernel.drivers.ixgbe import regs
+from nodes.cpu.kernel.net.dql import (
+    ADJ_LIMIT,
+    LAST_OBJ,
+    NUM_QUEUED,
+    STACK_XOFF,
+    TRANS_START,
+    dql_completed,
+    dql_init,
+    dql_reset,
+)
 from nodes.cpu.kernel.net.napi import Napi
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop
 from nodes.cpu.page import CPU_SCHEMA
@@ -23,14 +34,14 @@ from nodes.ledger import classify
 from nodes.machine import QUEUE_DMA_BYTES, QUEUES_MAX, RING_ENTRIES, RING_ENTRIES_MAX
 
 if TYPE_CHECKING:
-    from nodes.cpu.kernel.drivers.ixgbe.phy import SfpType
+    from nodes.cpu.kernel.drivers.ixgbe.phy import PhyType, SfpType
     from nodes.cpu.kernel.drivers.ixgbe.watchdog import Service
     from nodes.cpu.kernel.net.netdevice import NetDevice
     from nodes.cpu.kernel.percpu import Cpu
 
 BUFFER_BYTES = 2048
 RING_BYTES = RING_ENTRIES_MAX * 16
-STATE_BYTES = 256
+STATE_BYTES = 512
 #: Sizes that ``ethtool -G`` may ask for are multiples of this, in these limits.
 RING_MULTIPLE, RING_ENTRIES_MIN = 8, 64
 IXGBE_MIN_FRAME = 17
@@ -42,7 +53,8 @@ TX_STOPPED = 9  # bit n: CPU n waits for room; written under the tx lock
 #: it stuck, and its jiffies (Linux stamps each frame; that would cost each packet something).
 CHECK_FOR_TX_HANG, TX_DONE_OLD, HANG_CHECK_ARMED, TIME_STAMP = 10, 11, 12, 13
 TX_RESTART = 14  # queue was woken after it had been full
-TRANS_START = 15  # jiffies when it got full (Linux has those of the last frame)
+#: Of its vector (``itr``), behind ``net.dql``'s: rx_itr_setting, and the first of eight words.
+ITR_SETTING, ITR = 32, 33
 #: A ring is full when there is less room than a frame may need.
 DESC_NEEDED = 4
 #: Largest frame without its FCS: IXGBE_MAX_JUMBO_FRAME_SIZE, and MTU.
@@ -63,6 +75,7 @@ class Ring:
         per_nic = cpu.machine.queues * QUEUE_DMA_BYTES + 65536
         base = cpu.ram.layout.dma + nic * per_nic
         at = base + queue * QUEUE_DMA_BYTES
+        self.nic = nic
         self.queue = queue
         self.tx_count = self.rx_count = RING_ENTRIES
         self.tx_desc = at
@@ -77,15 +90,36 @@ class Ring:
         """A new netdev counts from zero."""
         for word in (TX_PACKETS, TX_BYTES, RX_PACKETS, RX_BYTES, TX_BUSY, TX_RESTART):
             cpu.ram.words64[self.state + word] = 0
+        dql_init(cpu, self.state)
 
     def reset(self, cpu: Cpu) -> None:
         """Empty rings; the counters stay."""
+        self._clean_rx(cpu)
         words = cpu.ram.words64
         for word in _EMPTY:
             words[self.state + word] = 0
         words[self.state + TX_DONE_OLD] = words[self.state + TX_PACKETS]
+        dql_reset(cpu, self.state)
         for at, count in ((self.tx_desc, self.tx_count), (self.rx_desc, self.rx_count)):
             cpu.ram.bytes[at : at + count * 16] = bytes(count * 16)
+
+    def _clean_rx(self, cpu: Cpu) -> None:
+        """ixgbe_clean_rx_ring: frames that the NIC wrote and nobody polled (their interrupt was
+        held, masked or lost) end here."""
+        words32, memory = cpu.ram.words32, cpu.ram.bytes
+        first = cpu.ram.words64[self.state + RX_NTC]
+        frame = b""
+        for n in range(self.rx_count):
+            entry = (first + n) % self.rx_count
+            at = (self.rx_desc >> 2) + entry * 4
+            status = words32[at + 2]
+            if not status & regs.RXD_STAT_DD:
+                return
+            address = self.rx_buffers + entry * BUFFER_BYTES
+            frame += bytes(memory[address : address + (words32[at + 3] & 0xFFFF)])
+            if status & regs.RXD_STAT_EOP:
+                count_drop(cpu, "RX_RING_RESET", self.nic, classify(frame))
+                frame = b""
 
 
 _EMPTY = (NTU, NTC, RX_NTC, RX_TAIL, TX_STOPPED, CHECK_FOR_TX_HANG, HANG_CHECK_ARMED, TIME_STAMP)
@@ -96,6 +130,7 @@ class Hw:
     """struct ixgbe_hw: what the driver knows of the hardware; on the boot CPU."""
 
     sfp_type: SfpType
+    phy_type: PhyType
     sfp_setup_needed: bool = False
     mdio_scanned: bool = False
     need_crosstalk_fix: bool = False
@@ -120,6 +155,7 @@ class Adapter:
         self.name = cpu.machine.nics[nic].name  # of the node on the bus
         self.netdev = netdev
         self.fast = cpu.machine.fast_probe
+        self.bql = cpu.params.bql == "dql"
         #: All queue pairs there may be; ``rings`` and ``napi`` are those in use.
         self.all_rings = [Ring(cpu, nic, queue) for queue in range(cpu.machine.queues)]
         self.all_napi = [
@@ -134,7 +170,7 @@ class Adapter:
         self.service: Service
         self.probed = False
         self.irqs: list[int] = []
-        #: us << 2 as EITR has it; 0 no moderation, 1 the driver's choice
+        #: us << 2 as EITR has it; 0 no moderation, 1 the driver's choice (``itr``)
         self.rx_itr_setting = 1
         self.tx_timeout_count = 0
         self._writes = _MMIO_WRITES + nic
@@ -152,8 +188,22 @@ class Adapter:
         if self.removed:
             return
         self.cpu.words[self._writes] += 1
-        self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
+        if self.cpu.trace_mask >> _MMIO_WRITE & 1:
+            self.cpu.trace(_MMIO_WRITE, self.nic, register << 32 | value)
         self.cpu.post(self.name, MemWrite(0, register, value))
+
+    def write_table(self, writes: Sequence[MemWrite]) -> None:
+        """As many calls of ``write_reg``, one after the other: what is cleared at each reset."""
+        if self.removed:
+            return
+        cpu, name = self.cpu, self.name
+        cpu.words[self._writes] += len(writes)
+        if cpu.trace_mask >> _MMIO_WRITE & 1:
+            for write in writes:
+                cpu.trace(_MMIO_WRITE, self.nic, write.offset << 32 | write.value)
+        post = cpu.post
+        for write in writes:
+            post(name, write)
 
     def irq_enable_queue(self, queue: int) -> None:
         self.write_reg(regs.eims_ex(queue >> 5), 1 << (queue & 31))
@@ -186,6 +236,12 @@ class Adapter:
         if length < IXGBE_MIN_FRAME:
             frame = frame.ljust(IXGBE_MIN_FRAME, b"\0")
             length = IXGBE_MIN_FRAME
+        bql = self.bql
+        if bql and words[state + ADJ_LIMIT] < words[state + NUM_QUEUED]:  # somebody else's frames
+            words[state + STACK_XOFF] |= 1 << cpu.number
+            if words[state + ADJ_LIMIT] < words[state + NUM_QUEUED]:
+                return False
+            words[state + STACK_XOFF] &= ~(1 << cpu.number)
         cpu.words[_TX_POSTED + self.nic * 3 + skb.cls] += 1
         if cpu.trace_mask >> _XMIT & 1:
             place = entry | ring.queue << 16 | self.netdev.ifindex << 32
@@ -201,9 +257,25 @@ class Adapter:
             ram.words32[(at >> 2) + 2] = _TXD_WHOLE | length
             entry = (entry + 1) % count
         words[state + NTU] = entry
+        if bql:  # netdev_tx_sent_queue
+            queued = words[state + NUM_QUEUED] + length
+            words[state + NUM_QUEUED], words[state + LAST_OBJ] = queued, length
+            if words[state + ADJ_LIMIT] < queued:
+                self._stack_xoff(cpu, state, queued)
         self.write_reg(regs.tx_queue(ring.queue) + 0x18, entry)
-        cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
+        if cpu.trace_mask >> _DOORBELL & 1:
+            cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True
+
+    def _stack_xoff(self, cpu: Cpu, state: int, queued: int) -> None:
+        """The limit is reached: this CPU's queue stops, unless the ring was cleaned meanwhile."""
+        words = cpu.ram.words64
+        words[state + STACK_XOFF] |= 1 << cpu.number
+        if words[state + ADJ_LIMIT] < queued:
+            words[state + TRANS_START] = cpu.jiffies()
+            self.netdev.queue_stopped = True
+        else:
+            words[state + STACK_XOFF] &= ~(1 << cpu.number)
 
     def tx_map(self, cpu: Cpu, frame: bytes, ring: Ring, entry: int) -> int:
         """ixgbe_tx_map: a frame into as many descriptors as it takes; returns the next free one."""
@@ -244,6 +316,8 @@ class Adapter:
             words[state + TX_PACKETS] += packets
             words[state + TX_BYTES] += octets
             words[state + NTC] = first
+            if self.bql:
+                dql_completed(cpu, state, octets)
         return packets
 
     def count_unsent(self, cpu: Cpu, ring: Ring, head: int) -> None:
@@ -262,12 +336,13 @@ class Adapter:
             entry = (entry + 1) % ring.tx_count
 
     def stopped_queues(self) -> list[tuple[int, int]]:
-        """Queues that found no room in their rings, and their jiffies then."""
+        """Queues that found no room in their rings or went over their byte limit, and their
+        jiffies then."""
         words = self.cpu.ram.words64
         return [
             (r.queue, words[r.state + TRANS_START])
             for r in self.rings
-            if words[r.state + TX_STOPPED]
+            if words[r.state + TX_STOPPED] or words[r.state + STACK_XOFF]
         ]
 
     def pending_tx(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bus.messages import MemWrite
 from nodes.cpu.kernel import pci
 from nodes.cpu.kernel.delay import udelay
 from nodes.cpu.kernel.drivers.ixgbe import eeprom, regs, stats
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 QUEUES = 128
 PCI_MASTER_DISABLE_TIMEOUT = 800  # polls, 100 us apart
 PCI_DEVICE_STATUS, TRANSACTION_PENDING = 0xAA, 0x20
+#: Writes that are the same at each reset: all receive addresses but the first, filters, VLANs.
+CLEAR_RX_ADDRS = [
+    *(
+        MemWrite(0, regs.ral(index) + half, 0)
+        for index in range(1, regs.RAR_ENTRIES)
+        for half in (0, 4)
+    ),
+    MemWrite(0, regs.MCSTCTRL, 0),
+    *(MemWrite(0, regs.mta(index), 0) for index in range(128)),
+    *(MemWrite(0, regs.pfuta(index), 0) for index in range(128)),
+]
+CLEAR_VFTA = [MemWrite(0, regs.vfta(index), 0) for index in range(128)]
 
 
 def set_lan_id(cpu: Cpu, adapter: Adapter) -> Context:
@@ -145,19 +158,11 @@ def init_rx_addrs(cpu: Cpu, adapter: Adapter) -> Context:
     else:
         adapter.hw.addr = yield from get_mac_addr(cpu, adapter)
     yield from clear_vmdq(cpu, adapter, 0, pools=1 if given else 0)
-    for index in range(1, regs.RAR_ENTRIES):
-        adapter.write_reg(regs.ral(index), 0)
-        adapter.write_reg(regs.ral(index) + 4, 0)
-    adapter.write_reg(regs.MCSTCTRL, 0)
-    for index in range(128):
-        adapter.write_reg(regs.mta(index), 0)
-    for index in range(128):
-        adapter.write_reg(regs.pfuta(index), 0)
+    adapter.write_table(CLEAR_RX_ADDRS)
 
 
 def clear_vfta(adapter: Adapter) -> None:
-    for index in range(128):
-        adapter.write_reg(regs.vfta(index), 0)
+    adapter.write_table(CLEAR_VFTA)
     for index in range(64):
         adapter.write_reg(regs.vlvf(index), 0)
         adapter.write_reg(regs.vlvfb(2 * index), 0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import common, regs
+from nodes.cpu.kernel.drivers.ixgbe import common, itr, regs
 from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     BUFFER_BYTES,
     ETH_FRAMING,
@@ -98,8 +98,7 @@ def _init_fdir_signature(cpu: Cpu, adapter: Adapter) -> Context:
 def set_rx_mode(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_set_rx_mode: modes, multicast table, addresses, VLAN filter and stripping."""
     yield from known(cpu, adapter, regs.FCTRL, 0)
-    for index in range(128):
-        adapter.write_reg(regs.mta(index), 0)
+    update_mc_addr_list(adapter)
     yield from sync_mac_table(cpu, adapter)
     pool = yield from known(cpu, adapter, regs.vmolr(0), 0)
     adapter.write_reg(regs.vmolr(0), pool | 0x0900_0000)
@@ -112,6 +111,19 @@ def set_rx_mode(cpu: Cpu, adapter: Adapter) -> Context:
     promiscuous = adapter.netdev.promiscuity
     vfe = 0 if promiscuous else regs.VLNCTRL_VFE
     adapter.write_reg(regs.VLNCTRL, control & ~regs.VLNCTRL_VFE | vfe)
+
+
+def update_mc_addr_list(adapter: Adapter) -> None:
+    """ixgbe_update_mc_addr_list_generic: a bit of the table for each address (filter type 0: its
+    upper 12 bits), and the table in use if there is any."""
+    table = [0] * 128
+    for address in adapter.netdev.mc_list:
+        vector = int.from_bytes(address[4:6], "little") >> 4
+        table[vector >> 5] |= 1 << (vector & 31)
+    for index, bits in enumerate(table):
+        adapter.write_reg(regs.mta(index), bits)
+    if adapter.netdev.mc_list:
+        adapter.write_reg(regs.MCSTCTRL, regs.MCSTCTRL_MFE)
 
 
 def write_fctrl(adapter: Adapter) -> None:
@@ -287,20 +299,12 @@ def configure_interrupts(cpu: Cpu, adapter: Adapter) -> Context:
             value = yield from known(cpu, adapter, register, known_value)
             ivars[register] = value & ~(0xFF << shift) | (0x80 | ring.queue) << shift
             write(register, ivars[register])
-        write_eitr(cpu, adapter, ring.queue)
+        itr.configure_vector(cpu, adapter, ring)
     value = yield from known(cpu, adapter, regs.IVAR_MISC, 0)
     last = len(adapter.rings)
     write(regs.IVAR_MISC, value & ~0xFF00 | (0x80 | last) << 8)
     write(regs.eitr(last), regs.EITR_OTHER)
     write(regs.EIAC, regs.EIAC_ALL)
-
-
-def write_eitr(cpu: Cpu, adapter: Adapter, queue: int) -> None:
-    """ixgbe_write_eitr: the interval of a queue's vector. 1 leaves it to the driver, which begins
-    with 50 us (and stays there: the adaptive algorithm is not modelled)."""
-    setting = adapter.rx_itr_setting
-    itr = cpu.params.eitr_start if setting == 1 else setting & regs.EITR_INTERVAL
-    adapter.write_reg(regs.eitr(queue), itr | regs.EITR_CNT_WDIS)
 
 
 def irq_mask(adapter: Adapter) -> int:

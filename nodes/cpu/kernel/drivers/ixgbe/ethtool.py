@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import configure, hw, main, phy, regs, stats
+from nodes.cpu.kernel.drivers.ixgbe import configure, hw, itr, main, phy, regs, stats
 from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     RING_ENTRIES_MIN,
     RING_MULTIPLE,
@@ -166,9 +166,11 @@ def set_coalesce(cpu: Cpu, adapter: Adapter, rx_usecs: int, tx_usecs: int) -> Co
         return -hw.EINVAL
     before = configure.wthresh_1(adapter)
     adapter.rx_itr_setting = rx_usecs << 2 if rx_usecs > 1 else rx_usecs
+    for ring in adapter.all_rings:
+        itr.set_setting(cpu, adapter, ring)
     if not adapter.down:
         for ring in adapter.rings:
-            configure.write_eitr(cpu, adapter, ring.queue)
+            itr.write_eitr(cpu, adapter, ring)
         if configure.wthresh_1(adapter) != before:
             yield from main.reinit(cpu, adapter)
     return 0

@@ -95,6 +95,6 @@ def check_fw_error(cpu: Cpu, adapter: Adapter) -> Context:
         return
     fwsm = yield from known(cpu, adapter, regs.FWSM, regs.FWSM_FW_VALID)
     broken = bool(fwsm & regs.FWSM_EXT_ERR) or not fwsm & regs.FWSM_FW_VALID
-    if broken and not adapter.removed:
+    if broken:  # of one that has just been found gone, too: its ones have the error's bits set
         text = f"Warning firmware error detected FWSM: 0x{fwsm:08X}"
         printk(cpu, f"{driver_prefix(cpu, adapter)}: {text}", KERN_ERR)

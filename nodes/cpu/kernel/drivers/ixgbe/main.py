@@ -15,6 +15,7 @@ from nodes.cpu.kernel.drivers.ixgbe import (
     common,
     configure,
     hw,
+    itr,
     mac82599,
     regs,
     watchdog,
@@ -38,6 +39,7 @@ from nodes.cpu.kernel.irq.manage import remove_action, request_irq
 from nodes.cpu.kernel.irq.thread import stop_irq_threads
 from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.net import device
+from nodes.cpu.kernel.net.napi import napi_disable
 from nodes.cpu.kernel.percpu import ALL_ONES, Context
 from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.tables import publish, replica
@@ -189,6 +191,18 @@ def close(cpu: Cpu, adapter: Adapter) -> Context:
     yield from release_hw_control(cpu, adapter)
 
 
+def unregister_netdev(cpu: Cpu, adapter: Adapter) -> Context:
+    """The port is closed, and its netdev and the replicas of the adapter are gone."""
+    yield from cpu.net.rtnl.lock(cpu)
+    irqs = tuple(adapter.irqs)
+    yield from device.dev_close(cpu, adapter.netdev, lambda: close(cpu, adapter))
+    for irq in irqs:
+        forget_affinity(cpu, irq)
+    yield from publish(cpu, "adapter", adapter.nic, None)
+    yield from device.unregister_netdevice(cpu, adapter.netdev)
+    cpu.net.rtnl.unlock(cpu)
+
+
 def _free_irqs(cpu: Cpu, adapter: Adapter) -> Context:
     for irq in adapter.irqs:
         yield from publish(cpu, "irq", irq, None)
@@ -213,6 +227,8 @@ def down(cpu: Cpu, adapter: Adapter) -> Context:
     yield from _disable_rx(cpu, adapter)
     yield from device.carrier_off(cpu, adapter.netdev)
     yield from configure.irq_disable(cpu, adapter)
+    for napi in adapter.napi:
+        yield from napi_disable(cpu, napi)
     yield from _disable_tx(cpu, adapter)
     if not adapter.removed:
         yield from reset(cpu, adapter)
@@ -292,7 +308,8 @@ def setup_tc(cpu: Cpu, adapter: Adapter, queues: int) -> Context:
         if queues != len(adapter.rings):
             for irq in irqs:
                 forget_affinity(cpu, irq)
-    ring = adapter.all_rings[0]
+    for ring in adapter.all_rings:
+        itr.alloc_q_vector(cpu, adapter, ring)
     yield from publish_adapter(cpu, adapter, True, queues, ring.tx_count, ring.rx_count)
     if not running:
         return 0

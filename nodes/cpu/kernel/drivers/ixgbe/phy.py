@@ -29,7 +29,7 @@ SFF_IDENTIFIER, SFF_10GBE_COMP, SFF_1GBE_COMP, SFF_CABLE_TECHNOLOGY = 0x0, 0x3, 
 SFF_VENDOR_OUI, SFF_CABLE_SPEC_COMP = 0x25, 0x3C
 IDENTIFIER_SFP, DA_PASSIVE, DA_ACTIVE, DA_ACTIVE_LIMITING = 0x3, 0x4, 0x8, 0x4
 SR_LR, BASESX, BASELX, BASET = 0x30, 0x1, 0x2, 0x8
-OUI_INTEL = 0x001B21
+OUI_TYCO, OUI_FTL, OUI_AVAGO, OUI_INTEL = 0x004076, 0x009065, 0x00176A, 0x001B21
 CACHED = {0x00: 0x03, 0x03: 0x00, 0x06: 0x00, 0x08: 0x04, 0x25: 0x00, 0x26: 0x1B, 0x27: 0x21}
 
 
@@ -44,6 +44,20 @@ class SfpType(Enum):
     LX_1G = 13
     NOT_PRESENT = 0xFFFE
     UNKNOWN = 0xFFFF
+
+
+class PhyType(Enum):
+    """enum ixgbe_phy_type, its run of SFP+ modules, counted from the passive cable of an unknown
+    vendor: what is before it grew over the years (``phy_sfp_passive``)."""
+
+    SFP_PASSIVE_TYCO = -1
+    SFP_PASSIVE_UNKNOWN = 0
+    SFP_ACTIVE_UNKNOWN = 1
+    SFP_AVAGO = 2
+    SFP_FTL = 3
+    SFP_FTL_ACTIVE = 4
+    SFP_UNKNOWN = 5
+    SFP_INTEL = 6
 
 
 _1G = (SfpType.CU_1G, SfpType.SX_1G, SfpType.LX_1G)
@@ -144,6 +158,7 @@ def identify_sfp_module(cpu: Cpu, adapter: Adapter) -> Context:
         if byte < 0:
             return _not_present(adapter)
         oui = oui << 8 | byte
+    hw.phy_type = _phy_type(cable, oui, hw.phy_type)
     if cable & (DA_PASSIVE | DA_ACTIVE) or hw.sfp_type in _1G:
         return 0
     caps = yield from eeprom.read_word(cpu, adapter, eeprom.DEVICE_CAPS)
@@ -156,6 +171,19 @@ def identify_sfp_module(cpu: Cpu, adapter: Adapter) -> Context:
 def _not_present(adapter: Adapter) -> int:
     adapter.hw.sfp_type = SfpType.NOT_PRESENT
     return -ENOENT
+
+
+def _phy_type(cable: int, oui: int, before: PhyType) -> PhyType:
+    """The vendor tells the type first; only for one that nobody knows does the cable."""
+    if oui == OUI_TYCO:
+        return PhyType.SFP_PASSIVE_TYCO if cable & DA_PASSIVE else before
+    if oui == OUI_FTL:
+        return PhyType.SFP_FTL_ACTIVE if cable & DA_ACTIVE else PhyType.SFP_FTL
+    if oui in (OUI_AVAGO, OUI_INTEL):
+        return PhyType.SFP_AVAGO if oui == OUI_AVAGO else PhyType.SFP_INTEL
+    if cable & DA_PASSIVE:
+        return PhyType.SFP_PASSIVE_UNKNOWN
+    return PhyType.SFP_ACTIVE_UNKNOWN if cable & DA_ACTIVE else PhyType.SFP_UNKNOWN
 
 
 def _sfp_type(cable: int, comp_10g: int, comp_1g: int, limiting: int) -> SfpType:

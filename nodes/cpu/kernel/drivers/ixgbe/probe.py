@@ -13,6 +13,7 @@ from nodes.cpu.kernel.drivers.ixgbe import (
     common,
     eeprom,
     hw,
+    itr,
     mac82599,
     main,
     phy,
@@ -23,7 +24,6 @@ from nodes.cpu.kernel.drivers.ixgbe import (
 )
 from nodes.cpu.kernel.drivers.ixgbe.adapter import Adapter, Hw
 from nodes.cpu.kernel.drivers.ixgbe.semaphore import acquire_swfw_sync, release_swfw_sync
-from nodes.cpu.kernel.irq.affinity import forget_affinity
 from nodes.cpu.kernel.net import device
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.percpu import Context
@@ -52,14 +52,16 @@ def probe(cpu: Cpu, nic: int) -> Context:
     value = (ifindex, True, queues, RING_ENTRIES, RING_ENTRIES)
     yield from publish(cpu, "adapter", nic, value)
     adapter = cpu.net.adapters[settings.name]
-    adapter.hw = Hw(phy.SfpType.UNKNOWN, stats=dict.fromkeys(stats.NAMES, 0))
+    adapter.hw = Hw(
+        phy.SfpType.UNKNOWN, phy.PhyType.SFP_UNKNOWN, stats=dict.fromkeys(stats.NAMES, 0)
+    )
     error = yield from _probe_hw(cpu, adapter)
     if error:
-        yield from publish(cpu, "adapter", nic, None)
-        yield from device.unregister_netdevice(cpu, netdev)
+        yield from _undo(cpu, adapter)
         return error
     for ring in adapter.all_rings:
         ring.clear_counters(cpu)
+        itr.alloc_q_vector(cpu, adapter, ring)
     _map_dma(cpu, adapter)
     watchdog.init_service(cpu, adapter)
     netdev.ndo_tx_timeout = lambda: watchdog.tx_timeout(cpu, adapter)
@@ -69,10 +71,18 @@ def probe(cpu: Cpu, nic: int) -> Context:
     yield from _set_fw_drv_ver(cpu, adapter)
     yield from eeprom.read_word(cpu, adapter, eeprom.ETS_CFG)  # no thermal sensors
     if adapter.removed:
+        yield from _undo(cpu, adapter)
         return -hw.EIO
     adapter.probed = True
     printk(cpu, f"{hw.driver_prefix(cpu, adapter)}: {probelog.PRODUCT}")
     return 0
+
+
+def _undo(cpu: Cpu, adapter: Adapter) -> Context:
+    """The probe failed: as if it had never begun."""
+    _unmap_dma(cpu, adapter.nic)
+    yield from publish(cpu, "adapter", adapter.nic, None)
+    yield from device.unregister_netdevice(cpu, adapter.netdev)
 
 
 def _probe_hw(cpu: Cpu, adapter: Adapter) -> Context:
@@ -124,29 +134,24 @@ def _set_fw_drv_ver(cpu: Cpu, adapter: Adapter) -> Context:
 
 def _map_dma(cpu: Cpu, adapter: Adapter) -> None:
     """dma_map: the NIC may reach its rings and buffers, nothing else."""
+    _unmap_dma(cpu, adapter.nic)
     iommu = cpu.ram.iommu(adapter.nic)
-    for window in iommu.windows():
-        iommu.unmap(window.address)
     for ring in adapter.all_rings:
         iommu.map(ring.tx_desc, QUEUE_DMA_BYTES)
 
 
-def remove(cpu: Cpu, nic: int) -> Context:
-    """ixgbe_remove: unregister; the hardware may be gone already."""
-    adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
-    if adapter is None:
-        return
-    yield from watchdog.stop_service(cpu, adapter)
-    netdev = adapter.netdev
-    yield from cpu.net.rtnl.lock(cpu)
-    irqs = tuple(adapter.irqs)
-    yield from device.dev_close(cpu, netdev, lambda: main.close(cpu, adapter))
-    for irq in irqs:
-        forget_affinity(cpu, irq)
-    yield from publish(cpu, "adapter", nic, None)
-    yield from device.unregister_netdevice(cpu, netdev)
-    cpu.net.rtnl.unlock(cpu)
-    yield from main.release_hw_control(cpu, adapter)
+def _unmap_dma(cpu: Cpu, nic: int) -> None:
     iommu = cpu.ram.iommu(nic)
     for window in iommu.windows():
         iommu.unmap(window.address)
+
+
+def remove(cpu: Cpu, nic: int) -> Context:
+    """ixgbe_remove: unregister; the hardware may be gone already, and so may the netdev, if its
+    module was not supported."""
+    adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
+    if adapter is not None:
+        yield from watchdog.stop_service(cpu, adapter)
+        yield from main.unregister_netdev(cpu, adapter)
+        yield from main.release_hw_control(cpu, adapter)
+    _unmap_dma(cpu, nic)

@@ -57,8 +57,7 @@ def print_probe(cpu: Cpu, adapter: Adapter) -> Context:
 def _phy(cpu: Cpu, adapter: Adapter) -> str:
     """Numbers of enums: that of the PHY types grew over the years."""
     hw = adapter.hw
-    passive = cpu.params.phy_sfp_passive
     if hw.sfp_type in (phy.SfpType.NOT_PRESENT, phy.SfpType.UNKNOWN):
         return f"MAC: {_MAC_82599}, PHY: 0"
-    number = passive if hw.sfp_type is phy.SfpType.DA_CU else passive + 6  # an Intel module
+    number = cpu.params.phy_sfp_passive + hw.phy_type.value
     return f"MAC: {_MAC_82599}, PHY: {number}, SFP+: {hw.sfp_type.value + hw.lan_id}"

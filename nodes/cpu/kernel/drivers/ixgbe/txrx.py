@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.cpu.kernel.drivers.ixgbe import hw, regs, watchdog
+from nodes.cpu.kernel.drivers.ixgbe import hw, itr, regs, watchdog
 from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     BUFFER_BYTES,
     CHECK_FOR_TX_HANG,
     HANG_CHECK_ARMED,
+    ITR_SETTING,
     NTC,
     NTU,
     RX_BYTES,
@@ -24,13 +25,15 @@ from nodes.cpu.kernel.drivers.ixgbe.adapter import (
     Ring,
 )
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
+from nodes.cpu.kernel.net.dql import ADJ_LIMIT, NUM_QUEUED, STACK_XOFF, TRANS_START
 from nodes.cpu.kernel.net.napi import GRO_NORMAL_BATCH, Napi, napi_complete_done, napi_schedule
+from nodes.cpu.kernel.net.qdisc import netif_schedule
 from nodes.cpu.kernel.net.receive import eth_type_trans
+from nodes.cpu.kernel.net.rps import rps_steer
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, received_skb
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_ERR, printk
 from nodes.cpu.kernel.smp import call_function_single, remote_function
-from nodes.cpu.kernel.softirq import NET_TX_SOFTIRQ, __raise_softirq_irqoff
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 
@@ -59,8 +62,10 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
         napi_complete_done(cpu, napi)
         return 0
     ring = adapter.all_rings[napi.queue]
-    if adapter.clean_tx(cpu, ring) and cpu.ram.words64[ring.state + TX_STOPPED]:
-        cpu.ram.words64[ring.state + TX_RESTART] += 1
+    words, state = cpu.ram.words64, ring.state
+    if adapter.clean_tx(cpu, ring) and (words[state + TX_STOPPED] or words[state + STACK_XOFF]):
+        if words[state + TX_STOPPED]:
+            words[state + TX_RESTART] += 1
         yield from _wake_subqueue(cpu, adapter, ring)
     if cpu.ram.words64[ring.state + CHECK_FOR_TX_HANG]:
         yield from _check_tx_hang(cpu, adapter, ring)
@@ -68,8 +73,11 @@ def ixgbe_poll(cpu: Cpu, napi: Napi, budget: int) -> Context:
     work: int = yield from clean_rx_irq(cpu, adapter, ring, budget)
     if work >= budget:
         return budget
-    if napi_complete_done(cpu, napi) and not adapter.down:
-        adapter.irq_enable_queue(napi.queue)
+    if napi_complete_done(cpu, napi):
+        if words[state + ITR_SETTING] == itr.DYNAMIC:
+            itr.ADAPTIVE[cpu.params.adaptive_itr].set_itr(cpu, adapter, ring)
+        if not adapter.down:
+            adapter.irq_enable_queue(napi.queue)
     return min(work, budget - 1) if cpu.params.poll_return == "work" else 0
 
 
@@ -113,11 +121,14 @@ def _check_tx_hang(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
 
 def _wake_subqueue(cpu: Cpu, adapter: Adapter, ring: Ring) -> Context:
     """netif_wake_subqueue: the CPUs that found no room in the ring, whoever polls it, go on."""
-    atomics, words, at = cpu.ram.atomics, cpu.ram.words64, ring.state + TX_STOPPED
+    atomics, words, state = cpu.ram.atomics, cpu.ram.words64, ring.state
     while atomics.test_and_set(ring.lock_word):
         yield
-    stopped: int = words[at]
-    words[at] = 0
+    stopped: int = words[state + TX_STOPPED] | words[state + STACK_XOFF]
+    if adapter.bql and words[state + ADJ_LIMIT] < words[state + NUM_QUEUED]:
+        stopped = 0  # still over its byte limit
+    else:
+        words[state + TX_STOPPED] = words[state + STACK_XOFF] = words[state + TRANS_START] = 0
     atomics.release(ring.lock_word)
     for number in cpu.online_cpus:  # what an offline one had waiting, another has adopted
         if not stopped >> number & 1:
@@ -142,7 +153,8 @@ def netif_tx_wake_queue(cpu: Cpu, dev: NetDevice) -> None:
     if not dev.queue_stopped:
         return
     dev.queue_stopped = False
-    __raise_softirq_irqoff(cpu, NET_TX_SOFTIRQ)
+    if dev.qdisc.qlen:
+        netif_schedule(cpu, dev)
 
 
 def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context:
@@ -173,7 +185,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
             words[(at >> 1) + 1] = 0
         skb = received_skb(frame, netdev)
         cpu.words[polled + skb.cls] += 1
-        cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
+        if cpu.trace_mask >> _CLEAN & 1:
+            cpu.trace(_CLEAN, skb.key, entry | ring.queue << 16 | netdev.ifindex << 32)
         entry = (entry + 1) % count
         done += 1
         if status & regs.RXD_ERR_RXE or length < 14:
@@ -185,6 +198,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
         words[state + RX_NTC] = entry
         _refill(adapter, ring, entry)
         if len(batch) >= GRO_NORMAL_BATCH:
+            if netdev.rps:
+                batch = yield from rps_steer(cpu, netdev, ring.queue, batch)
             yield from cpu.net.receive_list(cpu, batch)
             batch = []
         yield
@@ -193,6 +208,8 @@ def clean_rx_irq(cpu: Cpu, adapter: Adapter, ring: Ring, budget: int) -> Context
         words[state + RX_PACKETS] += done
         words[state + RX_BYTES] += octets
     if batch:
+        if netdev.rps:
+            batch = yield from rps_steer(cpu, netdev, ring.queue, batch)
         yield from cpu.net.receive_list(cpu, batch)
     return done
 

@@ -2,8 +2,13 @@
 
 The timer runs every 2 s, every 100 ms while the link is being looked for, and only schedules the
 work; the work resets what must be reset, looks for a module in the cage and sets it up, reads LINKS
-when it was told to, updates statistics, kicks the queue vectors, asks each ring whether it hangs,
-and takes a removed adapter down.
+when it was told to, updates statistics, kicks the queue vectors and asks each ring whether it
+hangs.
+
+A removed adapter is taken down at the beginning of the work and nowhere else. Behaviour
+``service_event``: an event that comes while the work runs is lost, since the bit that says that it
+is scheduled (__IXGBE_SERVICE_SCHED) is cleared at its end; so an adapter that this work finds gone
+stays up until the timer's next round. Before 3.0 there is a work for each purpose and no such bit.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ class Service:
     """Service state of one adapter on the boot CPU."""
 
     def __init__(self, cpu: Cpu, adapter: Adapter) -> None:
+        self.scheduled = False  # __IXGBE_SERVICE_SCHED: queued or running
+        self.removing = False  # __IXGBE_REMOVING
         self.need_link_update = False
         self.link_check_timeout = 0
         self.reset_requested = False
@@ -75,12 +82,21 @@ def stop_timer(cpu: Cpu, adapter: Adapter) -> None:
 
 def stop_service(cpu: Cpu, adapter: Adapter) -> Context:
     service = adapter.service
+    service.removing = True
     cpu.timers.del_timer(service.timer)
     yield from cancel_work(cpu, service.work)
 
 
 def service_event_schedule(cpu: Cpu, adapter: Adapter) -> Context:
-    return schedule_work(cpu, adapter.service.work)
+    """ixgbe_service_event_schedule."""
+    service = adapter.service
+    if adapter.down or service.removing:
+        return
+    if cpu.params.service_event == "lost-while-running":
+        if service.scheduled:
+            return
+        service.scheduled = True
+    yield from schedule_work(cpu, service.work)
 
 
 def msix_other(cpu: Cpu, adapter: Adapter) -> Callable[[int, object], Context]:
@@ -137,21 +153,35 @@ def _service_timer(cpu: Cpu, adapter: Adapter) -> Context:
 def _service_task(cpu: Cpu, adapter: Adapter) -> Context:
     """ixgbe_service_task."""
     service = adapter.service
-    if cpu.net.adapters.get(adapter.name) is not adapter:
-        return
-    if not adapter.removed:
-        yield from hw.check_fw_error(cpu, adapter)
-    if not adapter.removed and not adapter.down:
-        if service.reset_requested:
-            service.reset_requested = False
-            hw.e_err(cpu, adapter, "Reset adapter")
-            adapter.tx_timeout_count += 1
-            yield from main.reinit(cpu, adapter)
-        yield from _sfp_detection(cpu, adapter, service)
-        yield from _sfp_link_config(cpu, adapter, service)
-        yield from _watchdog(cpu, adapter, service)
-    if adapter.removed and not adapter.down:
+    if cpu.net.adapters.get(adapter.name) is adapter:
+        if adapter.removed:
+            yield from _removed(cpu, adapter)
+        else:
+            yield from _subtasks(cpu, adapter, service)
+    service.scheduled = False  # ixgbe_service_event_complete
+
+
+def _removed(cpu: Cpu, adapter: Adapter) -> Context:
+    """The adapter was gone before this round began."""
+    if not adapter.down:
+        yield from cpu.net.rtnl.lock(cpu)
         yield from main.down(cpu, adapter)
+        cpu.net.rtnl.unlock(cpu)
+
+
+def _subtasks(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
+    """One that is found gone in here stays up until the next round."""
+    yield from hw.check_fw_error(cpu, adapter)
+    if adapter.removed or adapter.down:
+        return
+    if service.reset_requested:
+        service.reset_requested = False
+        hw.e_err(cpu, adapter, "Reset adapter")
+        adapter.tx_timeout_count += 1
+        yield from main.reinit(cpu, adapter)
+    yield from _sfp_detection(cpu, adapter, service)
+    yield from _sfp_link_config(cpu, adapter, service)
+    yield from _watchdog(cpu, adapter, service)
 
 
 def _sfp_detection(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
@@ -170,6 +200,7 @@ def _sfp_detection(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
     if error == -hw.EOPNOTSUPP:
         for line in _UNSUPPORTED:
             hw.e_err(cpu, adapter, line)
+        yield from main.unregister_netdev(cpu, adapter)
         return
     if error == -hw.ENOENT or adapter.removed:
         return
@@ -210,7 +241,7 @@ def _watchdog(cpu: Cpu, adapter: Adapter, service: Service) -> Context:
     if not adapter.netdev.carrier and adapter.pending_tx():
         hw.e_info(cpu, adapter, "initiating reset to clear Tx work after link loss")
         service.reset_requested = True
-        yield from service_event_schedule(cpu, adapter)
+        yield from service_event_schedule(cpu, adapter)  # reset_task, where there is one
     if adapter.netdev.carrier:
         for ring in adapter.rings:
             cpu.ram.words64[ring.state + CHECK_FOR_TX_HANG] = 1
@@ -289,7 +320,7 @@ def _remote_tx_timeout(cpu: Cpu, _source: int, record: list[int]) -> Context | N
 
 
 def on_removal(cpu: Cpu, nic: int) -> Context:
-    """ixgbe_remove_adapter: the service task takes it down."""
+    """ixgbe_remove_adapter: the service task takes it down, in its next round."""
     adapter = cpu.net.adapters.get(cpu.machine.nics[nic].name)
     if adapter is not None and adapter.probed:
         yield from service_event_schedule(cpu, adapter)

@@ -19,8 +19,8 @@ class LOG:
     6.1 names the slave in the prefix instead."""
 
     enslaving = (
-        "enslaving {dev} as a backup interface with {state} link.",
-        "Enslaving as a backup interface with {state} link",
+        "enslaving {dev} as {role} interface with {state} link.",
+        "Enslaving as {role} interface with {state} link",
     )
     releasing = ("releasing {role} interface {dev}", "Releasing {role} interface")
     hwaddr_in_use = (
@@ -30,8 +30,8 @@ class LOG:
         "set the HWaddr of slave to a different address to avoid conflicts",
     )
     down_start = (
-        "link status down for {role} interface {dev}, disabling it in {ms} ms.",
-        "link status down for {role} interface, disabling it in {ms} ms",
+        "link status down for {role}interface {dev}, disabling it in {ms} ms.",
+        "link status down for {role}interface, disabling it in {ms} ms",
     )
     up_again = (
         "link status up again after {ms} ms for interface {dev}.",
@@ -53,6 +53,7 @@ class LOG:
         "link status definitely up for interface {dev}{speed_text}",
         "link status definitely up, {speed} Mbps full duplex",
     )
+    no_speed = ("", "failed to get link speed/duplex")
     new_active = (
         "making interface {dev} the new active one.",
         "making interface the new active one",
@@ -61,6 +62,23 @@ class LOG:
         "making interface {dev} the new active one {ms} ms earlier.",
         "making interface the new active one {ms} ms earlier",
     )
+    no_route = ("no route to arp_ip_target {target}",
+                "no route to arp_ip_target {target} and arp_validate is set")  # fmt: skip
+    no_path = ("no path to arp_ip_target {target} via rt.dev {via}",) * 2
+    arp_first_up = ("link status definitely up for interface {dev}, ", "link status definitely up")
+    arp_up = ("interface {dev} is now up", "interface is now up")
+    arp_down = ("interface {dev} is now down.", "interface is now down")
+    arp_definitely_up = (
+        "link status definitely up for interface {dev}.",
+        "link status definitely up",
+    )
+    arp_backup_down = ("backup interface {dev} is now down.", "backup interface is now down")
+    # 2.6.18's
+    old_active_up = ("{dev} is up and now the active interface", "")
+    old_backup_up = ("backup interface {dev} is now up", "")
+    old_backup_down = ("backup interface {dev} is now down", "")
+    old_active_down = ("link status down for active interface {dev}, disabling it", "")
+    old_to_primary = ("changing from interface {dev} to primary interface {primary}", "")
     carrier_on = ("first active interface up!", "active interface up!")
     carrier_off = (
         "now running without any active interface !",

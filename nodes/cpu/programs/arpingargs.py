@@ -1,0 +1,143 @@
+"""arping's command line, its help and its words for what is wrong, as iputils 20221126 has them.
+
+Exit codes: 1 for a number out of its range, 2 for anything else. Times are whole seconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nodes.cpu.programs.pingargs import INT_MAX, UsageError
+from nodes.cpu.programs.pingargs import resolve as resolve_host
+
+if TYPE_CHECKING:
+    from nodes.cpu.kernel.percpu import Cpu
+
+VERSION = (
+    "arping from iputils 20221126\n"
+    "libcap: yes, IDN: yes, NLS: no, error.h: yes, getrandom(): yes, __fpending(): yes"
+)
+USAGE = """\
+
+Usage:
+  arping [options] <destination>
+
+Options:
+  -f            quit on first reply
+  -q            be quiet
+  -b            keep on broadcasting, do not unicast
+  -D            duplicate address detection mode
+  -U            unsolicited ARP mode, update your neighbours
+  -A            ARP answer mode, update your neighbours
+  -V            print version and exit
+  -c <count>    how many packets to send
+  -w <timeout>  how long to wait for a reply
+  -i <interval> set interval between packets (default: 1 second)
+  -I <device>   which ethernet device to use
+  -s <source>   source ip address
+  <destination> dns name or ip address
+
+For more details see arping(8)."""
+_FLAGS = {"b": "broadcast_only", "U": "unsolicited", "q": "quiet", "f": "quit_on_reply"}
+_NUMBERS = {"c": ("count", 1), "w": ("timeout", 0), "i": ("interval", 0)}
+
+
+@dataclass
+class ArpingOptions:
+    """Parsed command line; times in seconds. Plain values: they move with the program."""
+
+    target: bytes = b""
+    device: str = ""
+    source: str = ""
+    count: int = -1
+    timeout: int = 0
+    interval: int = 1
+    broadcast_only: bool = False
+    dad: bool = False
+    unsolicited: bool = False
+    advert: bool = False
+    quiet: bool = False
+    quit_on_reply: bool = False
+
+
+def parse(cpu: Cpu, argv: tuple[str, ...]) -> ArpingOptions:
+    """getopt(3): options may stand behind the destination, until ``--``."""
+    options, hosts = ArpingOptions(), []
+    words = list(argv[1:])
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            hosts += words
+            break
+        if not word.startswith("-") or word == "-":
+            hosts.append(word)
+            continue
+        letters = word[1:]
+        while letters:
+            letter, letters = letters[0], letters[1:]
+            if letter in "cwisI":
+                if not letters and not words:
+                    text = f"arping: option requires an argument -- '{letter}'"
+                    raise UsageError(f"{text}\n{USAGE}")
+                _valued(options, letter, letters or words.pop(0))
+                letters = ""
+            else:
+                _flag(options, letter)
+    if len(hosts) != 1:
+        raise UsageError(USAGE)
+    try:
+        options.target = resolve_host(cpu, hosts[0])
+    except UsageError:
+        raise UsageError(f"arping: {hosts[0]}: Name or service not known") from None
+    return options
+
+
+def _flag(options: ArpingOptions, letter: str) -> None:
+    if letter in _FLAGS:
+        setattr(options, _FLAGS[letter], True)
+    elif letter == "D":
+        options.dad = options.quit_on_reply = True
+    elif letter == "A":
+        options.advert = options.unsolicited = True
+    elif letter == "V":
+        raise UsageError(VERSION, 0, out=True)
+    elif letter in "h?":
+        raise UsageError(USAGE)
+    else:
+        raise UsageError(f"arping: invalid option -- '{letter}'\n{USAGE}")
+
+
+def _valued(options: ArpingOptions, letter: str, text: str) -> None:
+    if letter == "I":
+        options.device = text
+    elif letter == "s":
+        options.source = text
+    else:
+        name, low = _NUMBERS[letter]
+        setattr(options, name, _number(text, low))
+
+
+def _number(text: str, low: int) -> int:
+    """strtol_or_err."""
+    digits = text.strip().removeprefix("-").removeprefix("+")
+    if not digits.isascii() or not digits.isdigit():
+        raise UsageError(f"arping: invalid argument: '{text}'", 1)
+    if len(digits) > 18:  # more than a long has
+        raise UsageError(f"arping: invalid argument: '{text}': Numerical result out of range", 1)
+    value = int(text)
+    if not low <= value <= INT_MAX:
+        between = f"out of range: {low} <= value <= {INT_MAX}"
+        raise UsageError(f"arping: invalid argument: '{text}': {between}", 1)
+    return value
+
+
+def source_address(options: ArpingOptions) -> bytes:
+    """-s; 0.0.0.0 without it."""
+    if not options.source:
+        return bytes(4)
+    try:
+        return ipaddress.IPv4Address(options.source).packed
+    except ValueError:
+        raise UsageError(f"arping: invalid source {options.source}") from None

@@ -1,0 +1,260 @@
+"""ping on the gateway: ``bottomhalf --on gateway ping m1``, as small as it may be.
+
+Texts and exit codes are iputils' (``-c -i -s -W -w -t -q -n``); the host behind the switch is no
+modelled kernel, so this is a state machine: it sends when it is time, resolves the address by ARP
+(three requests, a second apart, as Linux does), and ends by itself. Times are those of the LAN's
+process: from the frame's departure at the gateway to the reply's arrival there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import AddressValueError, IPv4Address
+from math import isqrt
+
+from nodes.lan.gateway import Gateway, icmp_message
+
+ARP_TRIES, ARP_NS = 3, 1_000_000_000
+LINGER_NS = 10_000_000_000
+INTERVAL_NS_MIN = 2_000_000
+SIZE_MAX = 1472
+_SECOND = 1_000_000_000
+_WORDS = {0: "Net", 1: "Host", 2: "Protocol", 3: "Port"}
+_VALUES = "ciswWt"
+USAGE = "ping: usage: ping [-qn] [-c N] [-i S] [-s BYTES] [-t TTL] [-W S] [-w S] HOST"
+
+
+class UsageError(ValueError):
+    """What ping says about its words."""
+
+
+class Options:
+    """The words of a command line; ``UsageError`` has ping's text."""
+
+    def __init__(self, argv: Sequence[str], hosts: dict[str, str]) -> None:
+        given: dict[str, str] = {}
+        self.quiet = False
+        names: list[str] = []
+        rest = list(argv)
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("-") or len(word) < 2:
+                names.append(word)
+            elif word[1] in _VALUES:
+                if not word[2:] and not rest:
+                    raise UsageError(f"ping: option requires an argument -- '{word[1]}'")
+                given[word[1]] = word[2:] or rest.pop(0)
+            elif all(letter in "qn" for letter in word[1:]):
+                self.quiet |= "q" in word
+            else:
+                raise UsageError(f"ping: invalid option -- '{word[1]}'\n{USAGE}")
+        if len(names) != 1:
+            raise UsageError("ping: usage error: Destination address required")
+        self.host = names[0]
+        try:
+            self.target = IPv4Address(hosts.get(self.host, self.host)).packed
+        except AddressValueError:
+            raise UsageError(f"ping: {self.host}: Name or service not known") from None
+        self.count = _number(given, "c", 0, 1, 1 << 31)
+        self.size = _number(given, "s", 56, 0, SIZE_MAX)
+        self.ttl = _number(given, "t", 64, 1, 255)
+        self.interval_ns = max(_seconds(given, "i", 1.0), INTERVAL_NS_MIN)
+        self.linger_ns = _seconds(given, "W", 0.0)
+        self.deadline_ns = _seconds(given, "w", 0.0)
+
+
+def _number(given: dict[str, str], letter: str, default: int, low: int, high: int) -> int:
+    text = given.get(letter)
+    if text is None:
+        return default
+    if not text.isdecimal():
+        raise UsageError(f"ping: invalid argument: '{text}'")
+    if not low <= int(text) <= high:
+        text = f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}"
+        raise UsageError(text)
+    return int(text)
+
+
+def _seconds(given: dict[str, str], letter: str, default: float) -> int:
+    try:
+        value = float(given.get(letter, default))
+    except ValueError:
+        raise UsageError(f"ping: bad timing interval: {given[letter]}") from None
+    if not 0 <= value < 1e6:
+        raise UsageError(f"ping: bad timing interval: {given[letter]}")
+    return int(value * _SECOND)
+
+
+def _ms(us: int) -> str:
+    """A round trip as ping prints it."""
+    if us >= 100_000:
+        return f"{(us + 500) // 1000}"
+    if us >= 10_000:
+        return f"{(us + 50) // 1000}.{(us + 50) // 100 % 10}"
+    if us >= 1_000:
+        return f"{us // 1000}.{us // 10 % 100:02d}"
+    return f"{us // 1000}.{us % 1000:03d}"
+
+
+class HostPing:
+    """One run. ``emit`` puts a frame on the gateway's wire, ``say`` writes text to the caller."""
+
+    def __init__(
+        self,
+        options: Options,
+        ident: int,
+        gateway: Gateway,
+        now_ns: int,
+        emit: Callable[[bytes], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.options = options
+        self._ident = ident.to_bytes(2, "big")
+        self._gateway = gateway
+        self._emit = emit
+        self._say = say
+        self.exit_code: int | None = None
+        self._began = self._last = self._next = now_ns
+        self._sent: dict[int, int] = {}
+        self._seen: dict[int, bool] = {}
+        self._number = self._received = self._duplicates = self._errors = 0
+        self._times_us: list[int] = []
+        self._unresolved: list[int] = []  # sequences that wait for ARP
+        self._arp_tries = 0
+        self._arp_ns = 0
+        host, size = options.host, options.size
+        say(f"PING {host} ({IPv4Address(options.target)}) {size}({size + 28}) bytes of data.\n")
+
+    # -- time
+
+    def next_ns(self) -> int:
+        """When ``tick`` has something to do."""
+        options = self.options
+        more = not options.count or self._number < options.count
+        due = self._next if more else self._last + self._linger()
+        if self._unresolved:
+            due = min(due, self._arp_ns) if more else self._arp_ns
+        return min(due, self._began + options.deadline_ns) if options.deadline_ns else due
+
+    def _linger(self) -> int:
+        if self.options.linger_ns:
+            return self.options.linger_ns
+        if self._times_us:
+            return max(2000 * max(self._times_us), self.options.interval_ns)
+        return LINGER_NS
+
+    def tick(self, now_ns: int) -> None:
+        """Send, ask again, give up, end."""
+        options = self.options
+        if options.deadline_ns and now_ns >= self._began + options.deadline_ns:
+            self.finish()
+            return
+        if self._unresolved and now_ns >= self._arp_ns:
+            self._ask(now_ns)
+        if not options.count or self._number < options.count:
+            if now_ns >= self._next:
+                self._next = max(self._next + options.interval_ns, now_ns)
+                self._last = now_ns
+                self._number += 1
+                self._send(self._number, now_ns)
+        elif not self._unresolved and now_ns >= self._last + self._linger():
+            self.finish()
+        self._enough()
+
+    def _enough(self) -> None:
+        if self.options.count and self._received + self._errors >= self.options.count:
+            self.finish()
+
+    # -- out
+
+    def _send(self, number: int, now_ns: int) -> None:
+        if self.options.target not in self._gateway.neighbours:
+            self._unresolved.append(number)
+            if len(self._unresolved) == 1:
+                self._arp_tries = 0
+                self._ask(now_ns)
+            return
+        self._sent[number & 0xFFFF] = now_ns
+        data = bytes(i & 0xFF for i in range(self.options.size))
+        tail = self._ident + (number & 0xFFFF).to_bytes(2, "big") + data
+        gateway, target = self._gateway, self.options.target
+        message = icmp_message(b"\x08\0", tail)
+        packet = gateway.packet(1, gateway.first, target, message, ttl=self.options.ttl)
+        self._emit(gateway.frame(gateway.neighbours[target], packet))
+
+    def _ask(self, now_ns: int) -> None:
+        """ARP; after the third request without an answer the packets are undeliverable."""
+        if self._arp_tries < ARP_TRIES:
+            self._arp_tries += 1
+            self._arp_ns = now_ns + ARP_NS
+            self._emit(self._gateway.ask(self.options.target))
+            return
+        waiting, self._unresolved = self._unresolved, []
+        for number in waiting:
+            self._failed(self._gateway.first, number, "Destination Host Unreachable")
+
+    def resolved(self, now_ns: int) -> None:
+        """The neighbour table changed: what waits may go."""
+        if self._unresolved and self.options.target in self._gateway.neighbours:
+            waiting, self._unresolved = self._unresolved, []
+            for number in waiting:
+                self._send(number, now_ns)
+
+    # -- in
+
+    def hear(self, packet: bytes, now_ns: int) -> None:
+        """A reply or an error came to the gateway; this ping's, perhaps."""
+        icmp, source = packet[20:], packet[12:16]
+        if icmp[0]:
+            quoted = icmp[8:]
+            if len(quoted) >= 28 and quoted[9] == 1 and quoted[24:26] == self._ident:
+                number = int.from_bytes(quoted[26:28], "big")
+                word = f"Destination {_WORDS.get(icmp[1], '?')} Unreachable"
+                text = "Time to live exceeded" if icmp[0] == 11 else word
+                self._failed(source, number, text)
+            return
+        number = int.from_bytes(icmp[6:8], "big")
+        if icmp[4:6] != self._ident or number not in self._sent:
+            return
+        us = max(now_ns - self._sent[number], 0) // 1000
+        again = number in self._seen
+        self._seen[number] = True
+        self._received += not again
+        self._duplicates += again
+        self._times_us.append(us)
+        if not self.options.quiet:
+            self._say(
+                f"{len(icmp)} bytes from {IPv4Address(source)}: icmp_seq={number} ttl={packet[8]} "
+                f"time={_ms(us)} ms{' (DUP!)' if again else ''}\n"
+            )
+        self._enough()
+
+    def _failed(self, source: bytes, number: int, text: str) -> None:
+        self._errors += 1
+        if not self.options.quiet:
+            self._say(f"From {IPv4Address(source)} icmp_seq={number} {text}\n")
+        self._enough()
+
+    # -- the end
+
+    def finish(self) -> None:
+        """Statistics, and the exit code."""
+        if self.exit_code is not None:
+            return
+        sent, times = self._number, self._times_us
+        parts = [f"{sent} packets transmitted", f"{self._received} received"]
+        parts += [f"+{self._duplicates} duplicates"] if self._duplicates else []
+        parts += [f"+{self._errors} errors"] if self._errors else []
+        loss = (sent - self._received) * 100 / sent if sent else 0.0
+        parts.append(f"{loss:.6g}% packet loss")
+        parts.append(f"time {(self._last - self._began) // 1_000_000}ms")
+        text = f"\n--- {self.options.host} ping statistics ---\n{', '.join(parts)}\n"
+        if times:
+            mean = sum(times) // len(times)
+            deviation = isqrt(max(sum(t * t for t in times) // len(times) - mean * mean, 0))
+            shown = "/".join(
+                f"{us // 1000}.{us % 1000:03d}" for us in (min(times), mean, max(times), deviation)
+            )
+            text += f"rtt min/avg/max/mdev = {shown} ms\n"
+        self._say(text + ("\n" if not times else ""))
+        self.exit_code = 0 if self._received else 1

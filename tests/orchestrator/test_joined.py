@@ -1,0 +1,143 @@
+"""Two machines on one LAN, in virtual time: a cable between their switches."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import config, lanconfig, verbs
+from orchestrator.joined import Together
+from orchestrator.ledger import settled
+from orchestrator.ready import wait_until_ready
+from orchestrator.session import Session, drive
+from orchestrator.simulated import SimulatedMachine
+
+ROOT = Path(__file__).parents[2]
+MS = 1_000_000
+
+
+def two(seed: int = 5) -> tuple[SimulatedMachine, SimulatedMachine]:
+    first = SimulatedMachine(config.load()._replace(name="m1"), seed=seed)
+    settings = lanconfig.joined(config.load()._replace(name="m2", hostname="m2"), "m1")
+    second = SimulatedMachine(settings, seed=seed)
+    Together(first).join(second)
+    assert wait_until_ready(first)
+    assert wait_until_ready(second)
+    return first, second
+
+
+def ping(machine: SimulatedMachine, host: str, words: str = "-c 5 -i 0.1") -> str:
+    job = machine.spawn("cpu0", ("ping", "-q", *words.split(), host))
+    assert machine.wait(lambda: job.done, 60_000)
+    return "".join(text for _, text in job.take())
+
+
+def did(machine: SimulatedMachine, line: str) -> str:
+    out: list[str] = []
+    session = Session(machine, out=out.append, err=out.append)
+    drive(session, verbs.start(session, line.split()))
+    return "".join(out)
+
+
+def balanced(*machines: SimulatedMachine) -> None:
+    for machine in machines:
+        machine.pump(machine.now_ns() + 500 * MS)
+    for machine in machines:
+        ledger = settled(machine)
+        assert ledger.balanced, f"{machine.settings.name}\n{ledger.text()}"
+
+
+def test_machines_that_join_have_addresses_of_their_own() -> None:
+    first = config.load()._replace(name="m1")
+    second = lanconfig.joined(config.load()._replace(name="m2"), "m1")
+    assert second.bond is not None
+    assert second.bond.address == "192.168.1.12/24"
+    assert not {nic.mac for nic in first.nics} & {nic.mac for nic in second.nics}
+
+
+def test_both_ping_each_other_and_the_gateway() -> None:
+    first, second = two()
+    assert "5 received" in ping(first, "192.168.1.12")
+    assert "5 received" in ping(second, "192.168.1.10")
+    assert "5 received" in ping(second, "192.168.1.1")
+    assert first.now_ns() == second.now_ns()
+    balanced(first, second)
+    book = settled(second).as_json()["packets"]["requests"]
+    assert book["ends"]["to outside"] == 10
+    assert book["sources"]["from outside"] == 5
+
+
+def test_each_fails_over_by_itself() -> None:
+    first, second = two()
+    ping(first, "192.168.1.12")
+    did(first, "cable active out")
+    first.pump(first.now_ns() + 400 * MS)
+    assert "5 received" in ping(first, "192.168.1.12")
+    did(second, "cable active out")
+    first.pump(first.now_ns() + 400 * MS)
+    assert "5 received" in ping(first, "192.168.1.12")
+    balanced(first, second)
+
+
+def test_the_hosts_screen_names_the_guest_and_a_dead_switch_is_dark() -> None:
+    first, second = two()
+    ping(first, "192.168.1.12")
+    assert "m2      up" in did(first, "top lan --once")
+    assert "uplink  up" in did(second, "top lan --once")
+    did(second, "kill lan")
+    first.pump(first.now_ns() + 10 * MS)
+    assert "m2      DOWN" in did(first, "top lan --once")
+    assert "0 received" in ping(first, "192.168.1.12", "-c 2 -i 0.1 -W 0.1")
+    did(second, "restart lan")
+    first.pump(first.now_ns() + 1000 * MS)
+    assert "5 received" in ping(first, "192.168.1.12")
+
+
+def test_the_same_seeds_give_the_same_run() -> None:
+    def run() -> list[str]:
+        first, second = two(seed=9)
+        texts = [ping(first, "192.168.1.12"), ping(second, "192.168.1.10")]
+        return [*texts, settled(first).text(), settled(second).text()]
+
+    assert run() == run()
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.mark.processes
+def test_a_second_machine_of_processes_joins_and_finds_a_restarted_switch(tmp_path: Path) -> None:
+    environment = os.environ | {"BOTTOMHALF_RUN_DIR": str(tmp_path / "r"), "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def pings(*words: str) -> bool:
+        ping = ("ping", "-c", "2", "-i", "0.1", "-W", "1")  # not 10 s where no reply comes yet
+        return any("2 received" in run(*words[:-1], *ping, words[-1]).stdout for _ in range(60))
+
+    assert "is running" in run("up", "-d", "--name", "m2", "--lan", "m1").stderr
+    assert run("up", "-d").returncode == 0
+    try:
+        said = run("up", "-d", "--name", "m2", "--lan", "m1")
+        assert "192.168.1.12/24 on the LAN of m1" in said.stdout
+        assert pings("--on", "m1", "m2")
+        assert pings("--on", "m2", "m1")
+        assert pings("--on", "m2", "gateway")
+        assert pings("--on", "m1/gateway", "m2")
+        assert run("--on", "m1", "kill", "lan").returncode == 0
+        assert run("--on", "m1", "restart", "lan").returncode == 0
+        assert pings("--on", "m2", "m1")
+        assert run("down", "m2").returncode == 0
+        assert "m2      DOWN" in run("top", "lan", "--once").stdout
+        assert pings("--on", "m1", "gateway")
+    finally:
+        run("down", "m2")
+        run("down", "m1")
