@@ -190,7 +190,7 @@ class NodeProcess:
     def run(self) -> int:
         """Wait for the go, then live; the exit code."""
         while not (self.went or self.ended):
-            self._await(None)
+            self._await(0 if self._more else None)
         try:
             self._live()
         except Exception:

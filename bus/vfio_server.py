@@ -192,11 +192,17 @@ class GuestPort:
     def _adopt(self, fd: int) -> None:
         """The client goes on at the connection ``fd``."""
         assert self._client is not None
+        try:
+            successor = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            self._log(f"what the vfio-user client handed over is no connection: {error.strerror}")
+            return
         self._epoll.unregister(self._client_fd)
         if self._slot is not None:
             self._slot.close()
         self._slot = self._client
-        self._client, self._client_fd = socket.socket(fileno=fd), fd
+        self._client, self._client_fd = successor, fd
         self._client.setblocking(False)
         self._full = False
         self._epoll.register(fd, select.EPOLLIN)

@@ -90,6 +90,15 @@ class Verdict:
     def text(self) -> str:
         return self.expectation.failure(self.value, self.limit)
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs; fields are only ever added."""
+        return {
+            "step": self.step,
+            "expect": self.expectation.text,
+            "value": self.value,
+            "passed": self.passed,
+        }
+
 
 @dataclass
 class Played:

@@ -37,15 +37,7 @@ def as_json(
         "cut_short": played.cut_short or None,
         "pings": ping_totals(played.times),
         "phases": [phase.as_json() for phase in played.phases],
-        "expectations": [
-            {
-                "step": verdict.step,
-                "expect": verdict.expectation.text,
-                "value": verdict.value,
-                "passed": verdict.passed,
-            }
-            for verdict in played.verdicts
-        ],
+        "expectations": [verdict.as_json() for verdict in played.verdicts],
         "ledger": ledger.as_json(),
         "nodes": nodes,
         "artefacts": dict(artefacts),

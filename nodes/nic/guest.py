@@ -25,13 +25,13 @@ from bus.messages import (
     PeerLost,
 )
 from bus.node import Surroundings
-from bus.vfio_user import Card
+from bus.vfio_user import MSI, MSIX, Card
 from nodes.configspace import CONFIG_BYTES
 from nodes.machine import GUEST, MachineSettings, NicSettings
 from nodes.nic.configspace import BAR0_BYTES, BAR2_BYTES, BAR4_BYTES
 from nodes.nic.dma import Dma
 from nodes.nic.guestmemory import GuestDma
-from nodes.nic.guestmsi import MSI, MSIX, GuestMsi, GuestMsix
+from nodes.nic.guestmsi import Armed
 from nodes.nic.node import NicNode
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.pcie import Bus
@@ -87,7 +87,7 @@ class GuestNicNode(NicNode):
 
     def _arm(self, kind: int, armed: int) -> None:
         holder = {MSI: self.function.msi, MSIX: self.function.msix}[kind]
-        assert isinstance(holder, (GuestMsi, GuestMsix))
+        assert isinstance(holder, Armed)
         holder.arm(armed)
 
     def _reset(self, sender: str, message: GuestReset) -> None:

@@ -88,14 +88,16 @@ class GuestDma(Dma):
     # -- accesses
 
     def _find(self, address: int, write: bool) -> Piece | None:
-        """The window with this address that allows the access."""
+        """The window with this address that allows the access; None: refused, and counted."""
         piece = self._last
         if not piece.begin <= address < piece.end:
             at = bisect_right(self._pieces, address, key=_begin) - 1
             if at < 0 or address >= self._pieces[at].end:
+                self._refuse(write)
                 return None
             piece = self._last = self._pieces[at]
         if piece.bytes is None or (write and not piece.writable):
+            self._refuse(write)
             return None
         return piece
 
@@ -106,7 +108,6 @@ class GuestDma(Dma):
         while True:
             piece = self._find(address, write)
             if piece is None or piece.bytes is None:
-                self._refuse(write)
                 return None
             stop = min(end, piece.end)
             out.append(piece.bytes[address - piece.begin : stop - piece.begin])
@@ -138,7 +139,6 @@ class GuestDma(Dma):
     def descriptor(self, address: int) -> tuple[int, int] | None:
         piece = self._find(address, False)
         if piece is None:
-            self._refuse(False)
             return None
         words = piece.words64
         at = address - piece.begin >> 3
@@ -147,7 +147,6 @@ class GuestDma(Dma):
     def write_back(self, address: int, first: int, second: int) -> bool:
         piece = self._find(address, True)
         if piece is None:
-            self._refuse(True)
             return False
         words = piece.words64
         at = address - piece.begin >> 3
@@ -158,7 +157,6 @@ class GuestDma(Dma):
     def store32(self, address: int, value: int) -> bool:
         piece = self._find(address, True)
         if piece is None:
-            self._refuse(True)
             return False
         piece.words32[address - piece.begin >> 2] = value
         return True

@@ -10,34 +10,30 @@ interrupt index where address and data stand else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from bus.recorder import Recorder
+from bus.vfio_user import MSI, MSIX
 from nodes.nic import trace
-from nodes.nic.configspace import ConfigSpace
 from nodes.nic.msi import Msi
 from nodes.nic.msix import Msix
 from nodes.nic.page import NIC_SCHEMA
+from nodes.nic.pending import PendingBits
 
-#: Interrupt indexes of vfio.
-MSI, MSIX = 1, 2
 _BY_VECTOR = NIC_SCHEMA.index("msi_by_vector")
 
 
-class GuestMsix(Msix):
-    """``trigger(index, vector)`` takes the messages."""
+class Armed(PendingBits):
+    """A vector without an eventfd is masked. The owner's function takes (index, vector) where it
+    takes address and data else."""
 
-    def __init__(
-        self, words: memoryview, recorder: Recorder, trigger: Callable[[int, int], None]
-    ) -> None:
-        super().__init__(words, recorder, trigger)
-        self._trigger = trigger
-        self._armed = 0
+    _armed = 0
 
     def arm(self, vectors: int) -> None:
         """These vectors have an eventfd."""
         self._armed = vectors
         self.release()
+
+
+class GuestMsix(Armed, Msix):
+    """MSI-X without a table."""
 
     def masked(self, vector: int) -> bool:
         return not (self.enabled and self._armed >> vector & 1) or self.function_masked
@@ -46,27 +42,11 @@ class GuestMsix(Msix):
         self._words[_BY_VECTOR + vector] += 1
         if self.now.trace >> trace.MSI & 1:
             self._recorder.record(self.now.ns, trace.MSI, vector, MSIX)
-        self._trigger(MSIX, vector)
+        self._write(MSIX, vector)
 
 
-class GuestMsi(Msi):
-    """``trigger(index, vector)`` takes the messages."""
-
-    def __init__(
-        self,
-        space: ConfigSpace,
-        words: memoryview,
-        recorder: Recorder,
-        trigger: Callable[[int, int], None],
-    ) -> None:
-        super().__init__(space, words, recorder, trigger)
-        self._trigger = trigger
-        self._armed = 0
-
-    def arm(self, vectors: int) -> None:
-        """These vectors have an eventfd."""
-        self._armed = vectors
-        self.release()
+class GuestMsi(Armed, Msi):
+    """MSI without address, data and mask."""
 
     def masked(self, vector: int) -> bool:
         return not self.enabled or not self._armed >> vector & 1
@@ -74,4 +54,4 @@ class GuestMsi(Msi):
     def send(self, vector: int) -> None:
         if self.now.trace >> trace.MSI & 1:
             self._recorder.record(self.now.ns, trace.MSI, vector, MSI)
-        self._trigger(MSI, vector)
+        self._write(MSI, vector)

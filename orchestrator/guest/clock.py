@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nodes.cpu.programs.process import STDOUT
 from orchestrator.errors import EXPECTATION_FAILED, BottomhalfError
 from orchestrator.machine import GUEST_PLACE, Machine
 
@@ -50,11 +51,11 @@ def compare(machine: Machine) -> Clocks:
     marks: list[int] = []
     while True:
         done = job.done
-        for _, text in job.take():
+        for stream, text in job.take():
             logged = _LOGGED.match(text)
             if logged is not None:
                 marks.append(int(float(logged[2]) * 1e9) - int(float(logged[1]) * 1e9))
-            else:
+            elif stream == STDOUT and not is_mark(text):
                 offsets.append(machine.now_ns() - int(float(text) * 1e9))
         if done or machine.now_ns() > deadline:
             break

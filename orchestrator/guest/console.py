@@ -42,7 +42,10 @@ def attach(directory: Path, backlog: bool = True) -> str:
             if backlog:
                 log = (directory / qemu.CONSOLE_LOG).read_bytes()
                 _write(log[-_SHOWN_BYTES:])
-            return _copy(line)
+            try:
+                return _copy(line)
+            except (BrokenPipeError, ConnectionResetError):  # it ended while somebody typed
+                return ENDED
         finally:
             termios.tcsetattr(0, termios.TCSADRAIN, before)
             sys.stdout.write("\r\n")

@@ -258,7 +258,7 @@ def _at(at_ns: int | None) -> str:
 
 def log_rows(sides: Sides) -> list[tuple[int | None, int | None, str]]:
     """Both logs as one: when each kernel said the line, or None."""
-    ours, theirs = ([row for row in side.log if _interesting(row[1])] for side in sides)
+    ours, theirs = ([row for row in side.log if interesting(row[1])] for side in sides)
     matcher = SequenceMatcher(None, [t for _, t in ours], [t for _, t in theirs], autojunk=False)
     rows: list[tuple[int | None, int | None, str]] = []
     for kind, a, b, c, d in matcher.get_opcodes():
@@ -270,7 +270,7 @@ def log_rows(sides: Sides) -> list[tuple[int | None, int | None, str]]:
     return rows
 
 
-def _interesting(line: str) -> bool:
+def interesting(line: str) -> bool:
     return any(word in line for word in OF_INTEREST)
 
 
@@ -296,10 +296,7 @@ def _side_json(side: Side) -> dict[str, Any]:
         "passed": side.passed,
         "cut_short": side.cut_short or None,
         "phases": [phase.as_json() for phase in side.phases],
-        "checks": [
-            {"step": v.step, "expect": v.expectation.text, "value": v.value, "passed": v.passed}
-            for v in side.verdicts
-        ],
+        "checks": [verdict.as_json() for verdict in side.verdicts],
         "log": [{"at_ms": round(at / 1e6, 1), "line": line} for at, line in side.log],
         "bond": side.bond,
     }

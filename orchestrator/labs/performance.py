@@ -283,15 +283,7 @@ def as_json(performance: Performance) -> dict[str, Any]:
             }
             for part in played.stretches
         ],
-        "checks": [
-            {
-                "step": verdict.step,
-                "expect": verdict.expectation.text,
-                "value": verdict.value,
-                "passed": verdict.passed,
-            }
-            for verdict in played.verdicts
-        ],
+        "checks": [verdict.as_json() for verdict in played.verdicts],
         "reports": facts.reports() if facts is not None else {},
         "contexts": {
             cpu: [[us(i.begin_ns), us(i.end_ns), i.letter] for i in found]

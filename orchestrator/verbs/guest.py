@@ -65,7 +65,7 @@ def guest(options: Options, argv: Sequence[str]) -> int:
         return _console_of_running(options)
     from orchestrator.guest import fetch  # noqa: PLC0415
 
-    _check_files(given)
+    check_files(given)
     fetched = fetch.everything(
         given.value("--kernel") or "", given.value("--modules") or "", "--fetch" in given.flags
     )
@@ -79,7 +79,7 @@ def _console_alone(given: Given) -> bool:
     return given.flags == ["--console"] and not given.values
 
 
-def _check_files(given: Given) -> None:
+def check_files(given: Given) -> None:
     kernel, modules = given.value("--kernel"), given.value("--modules")
     if kernel is not None and modules is None:
         raise BottomhalfError(
@@ -128,10 +128,9 @@ def _start(options: Options, given: Given, fetched: Fetched) -> int:
         if other.name == name:
             raise running.already_running(other, f"{name}2")
     plan = make_plan(given, settings, fetched)
-    gdb = plan.gdb
     said = owning.start(settings, "guest", plan)
     directory = Path(said["directory"])
-    if gdb:
+    if plan.gdb:
         sys.stderr.write(_gdb_text(directory, fetched.kernel))
     with running.connect(name) as machine:
         machine.hold()

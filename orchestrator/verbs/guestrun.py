@@ -41,12 +41,12 @@ def play(loaded: Scenario, given: Given, quiet: bool = False) -> GuestPlayed:
     from orchestrator.guest import play as player  # noqa: PLC0415
     from orchestrator.guest.machine import GuestMachine  # noqa: PLC0415
     from orchestrator.owning import new_machine  # noqa: PLC0415
-    from orchestrator.verbs.guest import make_plan, number  # noqa: PLC0415
+    from orchestrator.verbs.guest import SMP_MAX, check_files, make_plan, number  # noqa: PLC0415
 
+    check_files(given)
     player.check(loaded)
-    settings = loaded.machine._replace(
-        name=f"guest-{loaded.name}", guest=True, cpus=number(given, "--smp", loaded.machine.cpus)
-    )
+    cpus = number(given, "--smp", min(loaded.machine.cpus, SMP_MAX))
+    settings = loaded.machine._replace(name=f"guest-{loaded.name}", guest=True, cpus=cpus)
     loaded = loaded._replace(machine=settings)
     fetched = fetch.everything(given.value("--kernel") or "", given.value("--modules") or "")
     plan = make_plan(given, settings, fetched)
@@ -67,6 +67,7 @@ def play(loaded: Scenario, given: Given, quiet: bool = False) -> GuestPlayed:
 
 def as_text(played: GuestPlayed) -> str:
     """The sentence, the phases, the kernel log, the bond."""
+    from orchestrator.labs.guestlab import interesting  # noqa: PLC0415
     from orchestrator.phases import ping_totals  # noqa: PLC0415
     from orchestrator.result import phases_text  # noqa: PLC0415
 
@@ -81,7 +82,7 @@ def as_text(played: GuestPlayed) -> str:
         "",
         phases_text(played.phases, WIDTH),
         "kernel log, seconds of the scenario",
-        *(f"{at / 1e9:8.3f}  {line.text}" for at, line in played.log if _interesting(line.text)),
+        *(f"{at / 1e9:8.3f}  {line.text}" for at, line in played.log if interesting(line.text)),
     ]
     if played.bond:
         lines += ["", played.bond.rstrip()]
@@ -91,12 +92,6 @@ def as_text(played: GuestPlayed) -> str:
         if not verdict.passed
     ]
     return "\n".join([*lines, *([""] if failed else []), *failed]) + "\n"
-
-
-def _interesting(text: str) -> bool:
-    from orchestrator.labs.guestlab import OF_INTEREST  # noqa: PLC0415
-
-    return any(word in text for word in OF_INTEREST)
 
 
 def _as_json(played: GuestPlayed) -> dict[str, Any]:
@@ -109,15 +104,7 @@ def _as_json(played: GuestPlayed) -> dict[str, Any]:
         "cut_short": played.cut_short or None,
         "pings": ping_totals(played.times),
         "phases": [phase.as_json() for phase in played.phases],
-        "expectations": [
-            {
-                "step": verdict.step,
-                "expect": verdict.expectation.text,
-                "value": verdict.value,
-                "passed": verdict.passed,
-            }
-            for verdict in played.verdicts
-        ],
+        "expectations": [verdict.as_json() for verdict in played.verdicts],
         "log": [{"at_ms": round(at / 1e6, 1), "line": line.stamped()} for at, line in played.log],
         "bond": played.bond,
     }

@@ -124,6 +124,16 @@ def test_a_client_that_reads_no_answers_is_disconnected(
     assert bench.said == [(GUEST, PeerLost(0))]
 
 
+def test_a_file_is_no_connection_to_go_on_at(bench: Bench, tmp_path: Path) -> None:
+    with open(tmp_path / "f", "wb") as file:
+        bench.client.post(v.ADOPT, b"", (file.fileno(),))
+        bench.turn()
+    assert len(bench.lines) == 1
+    assert "is no connection" in bench.lines[0]
+    info = struct.pack("<4I", 16, 0, 0, 0)
+    assert len(bench.ask(v.GET_INFO, info)) == 16  # the client goes on where it was
+
+
 def test_nothing_is_delivered_without_a_client(bench: Bench) -> None:
     bench.client.close()
     bench.turn()

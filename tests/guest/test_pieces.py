@@ -365,7 +365,7 @@ def test_slips_are_said_before_anything_is_started(words: list[str], said: str) 
     values = ("--kernel", "--modules", "--nics", "--smp", "--bond")
     given = parse("guest", words, (), values)
     with pytest.raises(BottomhalfError, match=said):  # noqa: PT012  (whichever looks first)
-        verb._check_files(given)
+        verb.check_files(given)
         verb._settings(given, "guest")
 
 

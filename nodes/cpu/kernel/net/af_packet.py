@@ -135,6 +135,6 @@ def packet_notifier(cpu: Cpu, dev: NetDevice, event: int) -> None:
     if event not in (NETDEV_DOWN, NETDEV_UNREGISTER):
         return
     for sock in cpu.net.sockets.values():
-        if isinstance(sock, PacketSock) and sock.ifindex == dev.ifindex:
+        if isinstance(sock, PacketSock) and sock.ifindex == dev.ifindex and not sock.error_queue:
             sock.error_queue.append(SocketError(ENETDOWN, 0, 0, b"", 0))
             wake_reader(cpu, sock)
