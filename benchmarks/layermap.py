@@ -31,8 +31,8 @@ _EVERYWHERE: Rules = (
     ("nodes/checksum.py", CALLER),
     ("<string>", CALLER),  # making a named tuple
     ("bus/simulation.py", CALLER),  # the clock
-    ("bus/ram.py:Atomics", CALLER),
-    ("bus/ram.py:Ram", CALLER),
+    ("bus/ram/atomics.py", CALLER),
+    ("bus/ram/file.py", CALLER),
     ("<validation", BUS_IN),
     ("bus/codec.py:decode", BUS_IN),
     ("benchmarks/layers.py:Metered._take", BUS_IN),
@@ -91,8 +91,7 @@ RULES: dict[str, Rules] = {
         (f"{_NET}/handover.py", _WAKE),
         (f"{_NET}/", _XMIT),
         ("nodes/cpu/programs/", _PROGRAM),
-        ("bus/ram.py:CsdRing", _WAKE),
-        ("bus/ram.py:HandoverPool", _WAKE),
+        ("bus/ram/between.py", _WAKE),
         ("nodes/cpu/kernel/smp", _WAKE),
         ("nodes/cpu/kernel/ipi.py", _WAKE),
         ("nodes/cpu/kernel/csd.py", _WAKE),
@@ -114,7 +113,7 @@ RULES: dict[str, Rules] = {
         ("nodes/nic/node.py:NicNode._wire", "transmit"),
         ("nodes/nic/checksum.py", CALLER),
         ("nodes/nic/dma.py", "DMA, IOMMU"),
-        ("bus/ram.py:Iommu", "DMA, IOMMU"),
+        ("bus/ram/iommu.py", "DMA, IOMMU"),
         ("nodes/nic/interrupts.py", "interrupts, moderation"),
         ("nodes/nic/causes.py", "interrupts, moderation"),
         ("nodes/nic/moderation.py", "interrupts, moderation"),
@@ -128,7 +127,7 @@ RULES: dict[str, Rules] = {
         ("nodes/lan/gateway.py", "gateway"),
         ("nodes/lan/host", "gateway"),
         ("nodes/lan/fragments.py", "gateway"),
-        ("bus/ram.py:TapRing", "switch"),
+        ("bus/ram/tap.py", "switch"),
         ("nodes/lan/", "switch"),
     ),
     "apic": (
