@@ -52,7 +52,7 @@ RULES: dict[str, Rules] = {
         ("nodes/cpu/kernel/percpu.py:Cpu.trace", LEDGER),
         (f"{_NET}/skbuff.py:packet_key", LEDGER),
         ("nodes/cpu/kernel/percpu.py", CALLER),
-        ("nodes/cpu/kernel/params.py", CALLER),
+        ("nodes/cpu/kernel/params/", CALLER),
         ("nodes/machine.py", CALLER),
         (f"{_NET}/netfilter.py", CALLER),
         (f"{_NET}/skbuff.py:SkBuff", CALLER),
