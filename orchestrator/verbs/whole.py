@@ -196,11 +196,11 @@ def down(options: Options, argv: Sequence[str]) -> int:
 
 def check(options: Options, argv: Sequence[str]) -> int:
     """Validate files, or list the keys of a table; start nothing."""
-    from orchestrator import config, scenario, tomlfile  # noqa: PLC0415
+    from orchestrator import config, configtext, scenario, tomlfile  # noqa: PLC0415
 
     given = parse("check", argv, ("--keys",))
     if "--keys" in given.flags:
-        sys.stdout.write(config.keys_text(given.words[0] if given.words else ""))
+        sys.stdout.write(configtext.keys_text(given.words[0] if given.words else ""))
         return OK
     if not given.words:
         raise BottomhalfError("check what?", usage("check"))
