@@ -143,7 +143,7 @@ class NodeProcess:
         self.ended = False
         self._control_pid = plan.control_pid
         self._inbox: list[tuple[str, Any]] = []
-        self._more = False
+        self._unseen = True  # the inbox may hold more than what was taken
         rng = random.Random(plan.seed)
         self.node: Node = plan.place.build(
             Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0, TIMER_SLACK_NS)
@@ -190,7 +190,10 @@ class NodeProcess:
     def run(self) -> int:
         """Wait for the go, then live; the exit code."""
         while not (self.went or self.ended):
-            self._await(0 if self._more else None)
+            if self._unseen:
+                self._drain()
+            else:
+                self._await(None)
         try:
             self._live()
         except Exception:
@@ -205,7 +208,11 @@ class NodeProcess:
         turn, send, sleep = node.turn, self._send, self._await
         wake: int | None = NOW
         while not self.ended:
-            if self._more or wake == NOW or self._inbox:  # sending may end a guest's port
+            if self._unseen:
+                self._drain()
+                if self.ended:
+                    return
+            if self._unseen or wake == NOW or self._inbox:  # sending may end a guest's port
                 sleep(0)
             elif wake is None:
                 sleep(None)
@@ -231,10 +238,17 @@ class NodeProcess:
                     send(peer, messages)
 
     def _await(self, seconds: float | None) -> None:
-        """Wait for something from outside, no longer than that, and take it in."""
+        """Wait for something from outside, no longer than that, and take the first of it in.
+
+        Whether there is more is looked at when that has been worked off and answered: the look
+        (``_drain``) costs as much as taking a batch, and nearly always there is no more."""
         ready = select.select(self._waiting, (), (), seconds)[0]
-        if self._more or self._bus.fd in ready:
-            self._drain()
+        if self._bus.fd in ready:
+            self._unseen = True
+            try:
+                self._take(self._bus.receive(NOBLOCK))
+            except zmq.Again:
+                pass
         if self._waiting[1] in ready:
             for fd, _ in self._epoll.poll(0, 64):
                 self._look(fd)
@@ -285,17 +299,14 @@ class NodeProcess:
                 self._reject(fault)
 
     def _drain(self) -> None:
+        """Take in what waits, or a bounded part of it. ZeroMQ's descriptor tells of news only
+        after a look at its events that found nothing."""
         receive, events, take = self._bus.receive, self._bus.events, self._take
-        self._more = False
-        try:
-            take(receive(NOBLOCK))
-        except zmq.Again:
-            return
         for _ in range(DRAIN_BATCHES):
             if not events(EVENTS) & POLLIN:
+                self._unseen = False
                 return
             take(receive(NOBLOCK))
-        self._more = True
 
     def _take(self, data: bytes) -> None:
         """One batch from the wire into the inbox."""
@@ -304,8 +315,9 @@ class NodeProcess:
             self._reject(f"{len(data)} bytes of {sender or 'nobody of its peers'}: not a batch")
             return
         sent_by, sent_to, messages, faults = decode_batch(data[HEADER_BYTES:])
-        for fault in faults:
-            self._reject(f"{sender}: {fault}")
+        if faults:
+            for fault in faults:
+                self._reject(f"{sender}: {fault}")
         if not messages:
             return
         if sent_to != self.incarnation or (life >= 0 and sent_by != self.ram.words64[life]):
