@@ -1,13 +1,13 @@
 """Runtime of the product: one node in one operating-system process, ZeroMQ, the wall clock.
 
-The loop: wait for a message or the node's next timer, drain the whole inbox, let the node take one
-turn, send at most one ZeroMQ message to each peer. What counts for speed is the number of wake-ups,
-and that between them there is nothing but these steps.
+The loop: take in all that has come meanwhile, or wait for a message or the node's next timer; let
+the node take one turn; send at most one ZeroMQ message to each peer. What counts for speed is the
+number of wake-ups, and that between them there is nothing but these steps.
 
 Waiting: the process blocks in ``select``, because epoll and ZeroMQ's own poll count in whole
 milliseconds, on the inbox's descriptor and on one epoll set with all that seldom speaks (the
 monitors, the wires to other hosts). ZeroMQ's descriptors are edge-triggered: they tell of news only
-after the socket was read until it was empty, so the inbox is always drained before the next wait.
+after the socket was found empty, so the inbox is always drained before the next wait.
 An idle node uses no CPU time.
 
 A node begins when the orchestrator says so, by its first ``Heartbeat``: that is when every process
@@ -190,10 +190,7 @@ class NodeProcess:
     def run(self) -> int:
         """Wait for the go, then live; the exit code."""
         while not (self.went or self.ended):
-            if self._unseen:
-                self._drain()
-            else:
-                self._await(None)
+            self._await(None)
         try:
             self._live()
         except Exception:
@@ -208,22 +205,12 @@ class NodeProcess:
         turn, send, sleep = node.turn, self._send, self._await
         wake: int | None = NOW
         while not self.ended:
-            if self._unseen:
-                self._drain()
-                if self.ended:
-                    return
-            if self._unseen or wake == NOW or self._inbox:  # sending may end a guest's port
+            if wake == NOW or self._inbox:  # sending may end a guest's port
                 sleep(0)
             elif wake is None:
                 sleep(None)
-                words[_WAKEUPS] += 1
             else:
-                left_ns = wake - clock()
-                if left_ns > 0:
-                    sleep(min(left_ns, WAIT_NS_MAX) * 1e-9)
-                    words[_WAKEUPS] += 1
-                else:
-                    sleep(0)
+                sleep(max(0, min(wake - clock(), WAIT_NS_MAX)) * 1e-9)
             inbox = self._inbox
             if inbox:
                 self._inbox = []
@@ -238,14 +225,19 @@ class NodeProcess:
                     send(peer, messages)
 
     def _await(self, seconds: float | None) -> None:
-        """Wait for something from outside, no longer than that, and take the first of it in.
+        """Take in what has come; if that is nothing, wait for something, no longer than that.
 
-        Whether there is more is looked at when that has been worked off and answered: the look
-        (``_drain``) costs as much as taking a batch, and nearly always there is no more."""
+        Of what ends the wait only the first batch is taken: whether there is more costs as much to
+        find out as to take it, and nearly always there is no more. So that is looked at here, the
+        next time, when the first has been answered."""
+        if self._unseen and self._drain():
+            seconds = 0
         ready = select.select(self._waiting, (), (), seconds)[0]
+        if seconds != 0:
+            self.words[_WAKEUPS] += 1
         if self._bus.fd in ready:
             self._unseen = True
-            try:
+            try:  # noqa: SIM105  (on each packet's way, and ``suppress`` is dear)
                 self._take(self._bus.receive(NOBLOCK))
             except zmq.Again:
                 pass
@@ -298,15 +290,16 @@ class NodeProcess:
             for fault in self._bus.faults(self._is_member):
                 self._reject(fault)
 
-    def _drain(self) -> None:
-        """Take in what waits, or a bounded part of it. ZeroMQ's descriptor tells of news only
-        after a look at its events that found nothing."""
+    def _drain(self) -> bool:
+        """Take in what waits, or a bounded part of it; was there anything? ZeroMQ's descriptor
+        tells of news only after a look at its events that found nothing."""
         receive, events, take = self._bus.receive, self._bus.events, self._take
-        for _ in range(DRAIN_BATCHES):
+        for taken in range(DRAIN_BATCHES):
             if not events(EVENTS) & POLLIN:
                 self._unseen = False
-                return
+                return taken > 0
             take(receive(NOBLOCK))
+        return True
 
     def _take(self, data: bytes) -> None:
         """One batch from the wire into the inbox."""

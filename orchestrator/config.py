@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -165,6 +165,12 @@ class Machine(_Table):
         "drives the NICs through vfio-user sockets: only NICs and LAN are nodes, and there is no "
         "kernel of ours",
     )
+    placement: Literal["bound", "free"] = Field(
+        "bound",
+        description="bound: each process keeps to one processor of the host, those that speak most "
+        "with one another to the same; free: the host's scheduler puts them anywhere",
+        json_schema_extra=_allowed('"bound" or "free"'),
+    )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
     set: dict[str, str | int] = Field(
@@ -233,6 +239,7 @@ def build(
         fast_probe=parsed.fast_probe,
         lan=lanconfig.switch(file, parsed.lan, parsed.nics),
         guest=parsed.guest,
+        placement=parsed.placement,
     )
 
 
@@ -430,6 +437,8 @@ def to_toml(settings: MachineSettings) -> str:
     ]
     if settings.guest:
         lines.append("guest = true")
+    if settings.placement != "bound":
+        lines.append(f'placement = "{settings.placement}"')
     if settings.hotplug_slots:
         slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)
         lines.append(f"hotplug = [{slots}]")
