@@ -80,6 +80,7 @@ def build(
         fast_probe=parsed.fast_probe,
         lan=lanconfig.switch(file, parsed.lan, parsed.nics),
         guest=parsed.guest,
+        placement=parsed.placement,
     )
 
 

@@ -7,7 +7,7 @@ are known by name, so that nothing is swallowed in silence. ``[lan]`` is in ``la
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -148,6 +148,12 @@ class Machine(_Table):
         description="CPUs and interrupt controller are those of a virtual machine (QEMU), which "
         "drives the NICs through vfio-user sockets: only NICs and LAN are nodes, and there is no "
         "kernel of ours",
+    )
+    placement: Literal["bound", "free"] = Field(
+        "bound",
+        description="bound: each process keeps to one processor of the host, those that speak most "
+        "with one another to the same; free: the host's scheduler puts them anywhere",
+        json_schema_extra=_allowed('"bound" or "free"'),
     )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")

@@ -59,6 +59,8 @@ def to_toml(settings: MachineSettings) -> str:
     ]
     if settings.guest:
         lines.append("guest = true")
+    if settings.placement != "bound":
+        lines.append(f'placement = "{settings.placement}"')
     if settings.hotplug_slots:
         slots = ", ".join(f'"{settings.nics[number].name}"' for number in settings.hotplug_slots)
         lines.append(f"hotplug = [{slots}]")
