@@ -7,7 +7,8 @@ own ring. So they share a NIC, a switch and the bond, but hand nothing to one an
 ``two_cpus_ratio`` is pings a second of both over those of one. What the computer itself allows is
 told beside it: one CPU's flood keeps ``cores_busy`` processors busy, all processes together, so
 with C of them the ratio can hardly pass ``two_cpus_bound`` = C / cores_busy, however well it
-spreads (a ping costs a little less where more of them travel together).
+spreads (a ping costs a little less where more of them travel together). ``two_cpus_single_ratio``
+is the same for plain ``ping -f``, one request under way on each CPU: most of its time is waking up.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from nodes.cpu.page import CPU_SCHEMA
 from orchestrator.processes import ProcessMachine
 
 PINGS, OUTSTANDING = 10_000, 64
+#: One ping in so many is sent where only one at a time is under way.
+SINGLE_PART = 5
 GUARD_MS = 120_000
 
 
@@ -86,7 +89,9 @@ def flood(
 
 
 def two_cpus(machine: ProcessMachine, near: str, far: str, pings: int = PINGS) -> dict[str, float]:
-    """One CPU's flood, both CPUs' floods, and their ratio."""
+    """One CPU's flood, both CPUs' floods, and their ratio; that of single pings too."""
+    one_single = flood(machine, [("cpu0", near)], pings // SINGLE_PART, 1)
+    both_single = flood(machine, [("cpu0", near), ("cpu1", far)], pings // SINGLE_PART, 1)
     before = cpu_times_s(machine)
     one = flood(machine, [("cpu0", near)], pings)
     used = {name: now - before[name] for name, now in cpu_times_s(machine).items()}
@@ -97,6 +102,7 @@ def two_cpus(machine: ProcessMachine, near: str, far: str, pings: int = PINGS) -
         "one_cpu_us_per_ping": sum(used[n] for n in machine.settings.cpu_names) / pings * 1e6,
         "two_cpus_pings_per_s": both.pings_per_s,
         "two_cpus_lost": both.lost,
+        "two_cpus_single_ratio": both_single.pings_per_s / one_single.pings_per_s,
         "two_cpus_ratio": both.pings_per_s / one.pings_per_s,
         "cores_busy": busy,
         "two_cpus_bound": max(1.0, len(os.sched_getaffinity(0)) / busy) if busy else 0.0,
