@@ -23,6 +23,8 @@ FRAME_BYTES_MAX = 9728
 SNAPSHOT_BYTES_MAX = 65536
 TEXT_CHARS_MAX = 8192
 CPU_MASK_ALL = 0xFFFF_FFFF_FFFF_FFFF
+#: To a device of a machine that is a guest, its CPUs and interrupt controller are one peer.
+GUEST = "@guest"
 
 
 class Between(NamedTuple):

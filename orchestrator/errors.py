@@ -70,6 +70,11 @@ def words(names: Iterable[str]) -> str:
     return " ".join(names)
 
 
+def plural(number: int, one: str, many: str = "") -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def nobody_reads() -> None:
     """Whoever read our output has left; the interpreter must not complain about it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,7 +21,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -230,27 +229,15 @@ def build(
 
 def _ping(file: TomlFile, text: str, settings: MachineSettings) -> tuple[str, ...]:
     """The words behind ``ping``, which ping itself has looked at; devices it looks for later."""
-    from nodes.cpu.programs import pingargs  # noqa: PLC0415
+    from orchestrator import stepwords  # noqa: PLC0415
 
     words_of = tuple(_split(file, ("ping",), text))
-    net = SimpleNamespace(device=lambda name: name, addresses=_Anything())
-    nobody: Any = SimpleNamespace(machine=settings._replace(name="m1"), net=net)
-    try:
-        if words_of:
-            pingargs.parse(nobody, ("ping", *words_of))
-    except pingargs.UsageError as error:
-        what = str(error).partition("\n")[0]
+    said = stepwords.complaint(settings, ("ping", *words_of)) if words_of else ""
+    if said:
         raise file.error(
-            ("ping",), f"ping = {tomlfile.show(text)}: {what}", 'ping = "-i 0.01 gateway"'
-        ) from None
+            ("ping",), f"ping = {tomlfile.show(text)}: {said}", 'ping = "-i 0.01 gateway"'
+        )
     return words_of
-
-
-class _Anything(tuple[bytes, ...]):
-    """Whatever is looked for is there."""
-
-    def __contains__(self, thing: object) -> bool:
-        return True
 
 
 def _check_order(file: TomlFile, steps: Sequence[Step]) -> None:
@@ -268,12 +255,19 @@ def _check_order(file: TomlFile, steps: Sequence[Step]) -> None:
 
 
 def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
+    from orchestrator import stepwords  # noqa: PLC0415
+
     loc = ("step", number)
     argv = _split(file, (*loc, "do"), row.do)
     try:
         argv, cpu, background = command(argv, world.settings)
     except BottomhalfError as error:
         raise file.error((*loc, "do"), error.what, error.hint) from None
+    try:
+        stepwords.check(world.settings, argv)
+    except BottomhalfError as error:
+        what = f"step {number + 1}, `{row.do}`: {error.what}"
+        raise file.error((*loc, "do"), what, error.hint) from None
     expected = _listed(row.expect)
     for era, besides in row.by_era.items():
         if era not in PRESETS:

@@ -74,7 +74,9 @@ def card(session: Session, argv: Sequence[str]) -> Steps:
         new = machine.state(nic)
         session.did(f"card of {who(new)} is in", node=nic, pid=new.pid, card="in")
         if machine.settings.guest:
-            session.remark("  the guest must connect to it anew")
+            from orchestrator.verbs import guest  # noqa: PLC0415
+
+            session.remark(guest.after_card_in(session, nic))
         elif not has_hotplug(machine, nic):
             session.remark(
                 "  its slot tells the kernel nothing (hotplug = false): "

@@ -174,9 +174,9 @@ def _waiting_for_lost(session: Session) -> None:
 
 
 def has_hotplug(machine: Machine, nic: str) -> bool:
-    """Does its slot tell the kernel what happens in it?"""
+    """Does its slot tell the kernel what happens in it? A guest's are QEMU's, and tell nothing."""
     settings = machine.settings
-    return settings.nics[settings.nic_names.index(nic)].hotplug
+    return not settings.guest and settings.nics[settings.nic_names.index(nic)].hotplug
 
 
 def _untouched(machine: Machine, node: str) -> bool:
