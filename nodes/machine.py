@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bus.messages import GUEST as GUEST  # noqa: PLC0414  (a name as those below are)
+from bus.messages import GUEST as GUEST  # noqa: PLC0414  (names as those below are)
+from bus.messages import UPLINK as UPLINK  # noqa: PLC0414
 from bus.ram import Layout
 
 #: Name of the orchestrator on the bus.
@@ -17,10 +18,9 @@ APIC = "apic"
 LAN = "lan"
 #: Name of the gateway's port of the switch; no node, but faults may befall its cable.
 GATEWAY = "gateway"
-#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK`` is what is
-#: behind the last port, others are machines that joined (``@m2``).
+#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK``, and
+#: machines that joined (``@m2``).
 OUTSIDE = "@"
-UPLINK = "@uplink"
 
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
