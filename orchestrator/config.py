@@ -381,6 +381,7 @@ def _mode(file: TomlFile, mode: str | int) -> str:
 def keys_text(table: str = "") -> str:
     """All keys of a table with what they take, their default and what they do."""
     from orchestrator.labs.file import LabFile, QuestionTable  # noqa: PLC0415  (it imports us)
+    from orchestrator.labs.guestlab import GuestLabFile  # noqa: PLC0415
     from orchestrator.scenario import RealKernelTable, ScenarioFile, StepTable  # noqa: PLC0415
 
     tables = TABLES | {
@@ -389,6 +390,7 @@ def keys_text(table: str = "") -> str:
         "real_kernel": RealKernelTable,
         "lab": LabFile,
         "question": QuestionTable,
+        "guestlab": GuestLabFile,
     }
     if table not in tables:
         known = [name for name in tables if name]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
-from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.errors import GOES_ON, HINT_COLUMNS, BottomhalfError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -37,8 +37,6 @@ class Verb(NamedTuple):
 
 #: Where a usage may be broken that has no `|`, or too few: not inside brackets.
 _PIECES = re.compile(r"(?:\| )?(?:\[[^\[\]]*(?:\[[^\]]*\])?[^\[\]]*\](?:\.\.\.)?|\S+)")
-#: Behind a "  hint: ", lines of a usage fit in 100 columns.
-_HINT_COLUMNS, _USAGE_COLUMNS = 8, 92
 
 
 def _fault_kinds() -> str:
@@ -291,9 +289,9 @@ def lookup(name: str) -> Verb:
         raise BottomhalfError(f"`{name}` is not a verb here", REFUSED[name])
     if name in NOT_BUILT:
         raise BottomhalfError(
-            f"`{name}` is not built yet", f"docs/limitations.md says what is; verbs: {words(TABLE)}"
+            f"`{name}` is not built yet", listed("docs/limitations.md says what is; verbs:", TABLE)
         )
-    raise BottomhalfError(f"no verb `{name}`{did_you_mean(name, TABLE)}", f"verbs: {words(TABLE)}")
+    raise BottomhalfError(f"no verb `{name}`{did_you_mean(name, TABLE)}", listed("verbs:", TABLE))
 
 
 def load(verb: Verb) -> Callable[..., Any]:
@@ -383,12 +381,12 @@ def usage(verb: str) -> str:
     head = f"bottomhalf {verb}"
     lines: list[str] = []
     ways = re.split(r" (?=\| )", TABLE[verb].usage)
-    short = all(len(way) < _USAGE_COLUMNS for way in ways) and len(ways) > 1
+    short = all(len(way) < HINT_COLUMNS for way in ways) and len(ways) > 1
     for piece in ways if short else _PIECES.findall(TABLE[verb].usage):
-        if lines and len(lines[-1]) + len(piece) < _USAGE_COLUMNS:
+        if lines and len(lines[-1]) + len(piece) < HINT_COLUMNS:
             lines[-1] += f" {piece}"
         elif lines:
-            lines.append(" " * _HINT_COLUMNS + piece)
+            lines.append(GOES_ON + piece)
         else:
             lines.append(f"{head} {piece}")
     return "\n".join(lines) or head

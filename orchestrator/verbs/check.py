@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator import config, tomlfile
-from orchestrator.errors import OK, BottomhalfError, did_you_mean, plural, words
+from orchestrator.errors import GOES_ON, OK, BottomhalfError, did_you_mean, listed, plural, words
 from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
@@ -106,5 +106,6 @@ def _kind(name: str) -> _Kind:
     every = [one for names in bundled.values() for one in names]
     raise BottomhalfError(
         f"no machine, scenario or lab `{name}`{did_you_mean(name, every)}",
-        f"bundled: {words(every)}          a path needs a `/` or ends in .toml",
+        f"{listed('machines:', bundled[_MACHINE])}\n{GOES_ON}scenarios: "
+        f"{words(tomlfile.bundled('scenarios'))} · labs: bottomhalf lab list · {tomlfile.PATHS}",
     )

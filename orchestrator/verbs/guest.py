@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodes.machine import MachineSettings, vfio_socket
-from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, words
+from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, did_you_mean, words
 from orchestrator.machine import GUEST_PLACE
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
@@ -59,7 +59,7 @@ def guest(options: Options, argv: Sequence[str]) -> int:
     )  # fmt: skip
     if given.words and (given.words[0] != "console" or len(given.words) > 1):
         raise BottomhalfError(
-            f"guest takes no `{given.words[0]}`",
+            f"guest takes no `{given.words[0]}`{did_you_mean(given.words[0], _SUBVERBS)}",
             f"to it while it runs: bottomhalf guest {' | '.join(_SUBVERBS)}",
         )
     if given.words or (_console_alone(given) and _runs(options)):

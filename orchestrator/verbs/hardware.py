@@ -17,6 +17,8 @@ WAYS = ("out", "in")
 def check_words(verb: str, argv: Sequence[str]) -> list[str]:
     """``NIC... out|in``; the message for anything else, for steps before anything runs."""
     words = parse(verb, argv).words
+    if len(words) == 1 and words[0] in WAYS:
+        raise BottomhalfError(f"{verb} of which NIC?", usage(verb))
     if len(words) < 2 or words[-1] not in WAYS:
         last = words[-1] if words else ""
         slip = did_you_mean(last, WAYS) if last else ""

@@ -235,6 +235,8 @@ def _tool(session: Session, argv: tuple[str, ...]) -> Generator[Wait, None, None
 def ps(session: Session, argv: Sequence[str]) -> Steps:
     """One row a node; CPU % is measured over a quarter of a second."""
     options = parse("ps", argv, flags=("--json",))
+    if options.words:
+        raise BottomhalfError(f"ps shows all and takes no `{options.words[0]}`", usage("ps"))
     machine = session.machine
     before = {name: _cpu_seconds(state) for name, state in machine.states().items()}
     began = machine.now_ns()

@@ -127,6 +127,8 @@ def test_names_that_cannot_be_meant_are_refused(bh, argv: list[str], what: str):
         (["run", "--processes", "--seed", "7"], "bottomhalf: --processes has no seed"),
         (["lab", "list", "lacp"], "bottomhalf: lab list shows all labs and takes no name\n"),
         (["lab", "run", "lacp", "lacp"], "bottomhalf: run one lab at a time, not `lacp`\n"),
+        (["check", "lacpp"], "bottomhalf: no machine, scenario or lab `lacpp`; did you mean `lacp`?\n  hint: machines: bond-lacp "),  # noqa: E501
+        (["guest", "consol"], "bottomhalf: guest takes no `consol`; did you mean `console`?\n"),
         (["help"], "bottomhalf: `help` is not a verb here\n  hint: bottomhalf --help"),
         (["doctor", "eth0"], "bottomhalf: doctor takes no `eth0`\n"),
         (["completion", "bsh"], "bottomhalf: no completion for shell `bsh`; did you mean `bash`?\n"),  # noqa: E501
@@ -175,6 +177,13 @@ def test_check_takes_a_file_for_what_its_keys_say(bh, tmp_path: Path):
     said = json.loads(bh("--json", "check", "real-driver").stdout)
     assert said["kind"] == "lab"
     assert said["text"].startswith("real-driver: a lab that the emulated machine and a real kernel")
+    (tmp_path / "lab.toml").write_text('scenario = "failover"\n')
+    said = bh("check", "lab.toml").stderr
+    assert said.startswith("bottomhalf: lab.toml: a guest lab needs the key `title`\n")
+    assert "check --keys guestlab " in said
+    assert bh("check", "--keys", "guestlab").stdout.startswith("title\n    the question")
+    (tmp_path / "step.toml").write_text("step = 3\n")
+    assert "step = 3: allowed is tables, each with its" in bh("check", "step.toml").stderr
     (tmp_path / "flat.toml").write_text("lan = 3\n")
     assert "flat.toml:1: lan = 3: allowed is a table\n" in bh("check", "flat.toml").stderr
 

@@ -171,6 +171,8 @@ do = "{}"
         ("follow ping -c 1 -Z gateway", "ping: invalid option -- 'Z'"),
         ("drops 'ping -Z gateway'", "ping: invalid option -- 'Z'"),
         ("flows ping -c 1 gateway + arping -Z gateway", "arping: invalid option -- 'Z'"),
+        ("chcpu -x 1", "chcpu: invalid option -- 'x'"),
+        ("chcpu -d one", "chcpu: failed to parse CPU list: one"),
     ],
 )
 def test_what_ping_and_arping_would_refuse_is_refused_before_anything_runs(
@@ -182,8 +184,26 @@ def test_what_ping_and_arping_would_refuse_is_refused_before_anything_runs(
         scenario.load(str(path))
     assert refused.value.what == f"{path}:5: step 2, `{do}`: {said}"
     program = said.partition(":")[0]
-    assert refused.value.hint.startswith(f"bottomhalf {program} [-c N]")
+    assert refused.value.hint.startswith(f"bottomhalf {program} ")
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        ("follow cat /proc/stat", "follow knows ping alone, not `cat`"),
+        ("drops pign gateway", "drops: the machine has no program `pign`; did you mean `ping`?"),
+        ("taps", "taps: which command?"),
+        ("flows + +", "flows: which command?"),
+        ("insmod softirq_strom", "no module `softirq_strom`; did you mean `softirq_storm`?"),
+    ],
+)
+def test_what_a_step_can_never_run_is_refused_too(tmp_path: Path, do: str, said: str):
+    path = tmp_path / "my.toml"
+    path.write_text(STEPS.format(do))
+    with pytest.raises(BottomhalfError) as refused:
+        scenario.load(str(path))
+    assert refused.value.what == f"{path}:5: step 2, `{do}`: {said}"
 
 
 @pytest.mark.parametrize("do", ["ping -V", "arping -I bond0 gateway", "ping -I eth7 192.168.1.1",
