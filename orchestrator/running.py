@@ -118,6 +118,13 @@ def free_name(names: Iterable[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
+def on_option(name: str, default: str) -> str:
+    """What stands before a verb to mean this machine: nothing if it has the default name and no
+    other one runs."""
+    alone = all(machine.name == name for machine in running_machines())
+    return "" if name == default and alone else f"--on {name} "
+
+
 def already_running(
     machine: RunningMachine, verb: str = "up", differs: str = ""
 ) -> BottomhalfError:

@@ -107,6 +107,13 @@ _LISTINGS = {
     "labs": "bottomhalf lab list",
     "guestlabs": "bottomhalf lab list",
 }
+#: What else a name may be, and what one does with that.
+_USES = {
+    "machines": ("machine", "bottomhalf up"),
+    "scenarios": ("scenario", "bottomhalf run"),
+    "labs": ("lab", "bottomhalf lab run"),
+    "guestlabs": ("lab", "bottomhalf lab run"),
+}
 
 
 def is_path(name: str) -> bool:
@@ -132,6 +139,9 @@ def read(kind: str, name: str) -> TomlFile:
     known = bundled(kind)
     if name not in known:
         one = kind.removesuffix("s")
+        for other, (what, command) in _USES.items():
+            if other != kind and name in bundled(other):
+                raise BottomhalfError(f"no {one} `{name}`: it is a {what}", f"{command} {name}")
         listing = _LISTINGS.get(kind, "") or listed("bundled:", known)
         raise BottomhalfError(
             f"no {one} `{name}`{did_you_mean(name, known)}", f"{listing}          {PATHS}"

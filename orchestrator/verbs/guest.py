@@ -208,13 +208,10 @@ def _use(options: Options, given: Given, machine: RemoteMachine, directory: Path
             machine.shut_down()
 
 
-def on_option(name: str) -> str:
-    """What stands before a verb to mean this guest."""
-    return "" if name == DEFAULT_NAME else f"--on {name} "
-
-
 def _up_text(name: str, what: str) -> str:
-    on = on_option(name)
+    from orchestrator.running import on_option  # noqa: PLC0415
+
+    on = on_option(name, DEFAULT_NAME)
     return (
         f"{name} is up: {what}\n"
         f"  bottomhalf {on}guest exec 'ping -c 3 gateway'    a command in it\n"
@@ -390,12 +387,13 @@ def _is_guest(machine: RemoteMachine) -> None:
 def _console(machine: RemoteMachine, directory: Path) -> int:
     """The console of the guest that this command started."""
     from orchestrator.guest import console  # noqa: PLC0415
+    from orchestrator.running import on_option  # noqa: PLC0415
 
     name = machine.settings.name
     sys.stderr.write("  Ctrl-] leaves the console, `poweroff` ends the guest\n")
     if console.attach(directory) == console.LEFT:
         machine.release()
-        on = on_option(name)
+        on = on_option(name, DEFAULT_NAME)
         print(f"{name} goes on: bottomhalf {on}guest console, bottomhalf {on}down ends it")
         return OK
     machine.wait(lambda: machine.lost, _LOOK_MS * 10)

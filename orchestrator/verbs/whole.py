@@ -114,13 +114,11 @@ def _difference(old: Any, new: Any) -> tuple[str, Any, Any]:
     return next((name, a, b) for name, a, b in rows if a != b)
 
 
-def _on(name: str) -> str:
-    return "" if name == DEFAULT_NAME else f"--on {name} "
-
-
 def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
+    from orchestrator.running import on_option  # noqa: PLC0415
+
     name = settings.name
-    on = _on(name)
+    on = on_option(name, DEFAULT_NAME)
     if settings.guest:
         from nodes.machine import vfio_socket  # noqa: PLC0415
 
@@ -158,11 +156,12 @@ def _show(machine: RemoteMachine, name: str) -> int:
     machine.hold()
     if sys.stdin.isatty() and sys.stdout.isatty():
         from orchestrator.dashboards.live import DETACH  # noqa: PLC0415
+        from orchestrator.running import on_option  # noqa: PLC0415
         from orchestrator.verbs.process import run_dashboard  # noqa: PLC0415
 
         if run_dashboard(machine, None) == DETACH:
             machine.release()
-            on = _on(name)
+            on = on_option(name, DEFAULT_NAME)
             print(f"{name} goes on: bottomhalf {on}top shows it, bottomhalf {on}down ends it")
             return OK
     else:

@@ -129,6 +129,8 @@ def test_names_that_cannot_be_meant_are_refused(bh, argv: list[str], what: str):
         (["lab", "run", "lacp", "lacp"], "bottomhalf: run one lab at a time, not `lacp`\n"),
         (["check", "lacpp"], "bottomhalf: no machine, scenario or lab `lacpp`; did you mean `lacp`?\n  hint: machines: bond-lacp "),  # noqa: E501
         (["guest", "consol"], "bottomhalf: guest takes no `consol`; did you mean `console`?\n"),
+        (["run", "real-driver"], "bottomhalf: no scenario `real-driver`: it is a lab\n  hint: bottomhalf lab run real-driver\n"),  # noqa: E501
+        (["up", "failover"], "bottomhalf: no machine `failover`: it is a scenario\n  hint: bottomhalf run failover\n"),  # noqa: E501
         (["help"], "bottomhalf: `help` is not a verb here\n  hint: bottomhalf --help"),
         (["doctor", "eth0"], "bottomhalf: doctor takes no `eth0`\n"),
         (["completion", "bsh"], "bottomhalf: no completion for shell `bsh`; did you mean `bash`?\n"),  # noqa: E501

@@ -83,6 +83,18 @@ def test_for_a_name_that_is_taken_a_guests_is_proposed(
     assert ("`bottomhalf down`" in said.err) == (len(names) == 1)
 
 
+def test_what_to_try_next_names_the_machine_unless_it_is_the_only_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs(monkeypatch, "m1")
+    assert running.on_option("m1", "m1") == ""
+    assert running.on_option("guest", "guest") == "--on guest "  # m1 runs, too
+    runs(monkeypatch, "m1", "m9")
+    assert running.on_option("m1", "m1") == "--on m1 "
+    runs(monkeypatch, "m9")
+    assert running.on_option("m9", "m1") == "--on m9 "
+
+
 def test_a_wrong_option_of_guest_is_answered_in_lines_that_fit(bh: Callable[..., Said]) -> None:
     said = bh("guest", "--foo")
     assert said.code == 2
