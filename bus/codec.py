@@ -21,6 +21,7 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024
 MESSAGES_MAX = 65536
 
 _packb = msgpack.Packer(autoreset=True).pack
+_unpackb = msgpack.unpackb
 _new = tuple.__new__  # a NamedTuple's own is a Python function
 
 
@@ -50,7 +51,7 @@ def encode_batch(
 def decode_batch(data: bytes | memoryview) -> Batch:
     """Decode and validate; anything that does not fit is named in ``faults`` and left out."""
     try:
-        top = msgpack.unpackb(
+        top = _unpackb(
             data,
             use_list=False,
             max_str_len=SNAPSHOT_BYTES_MAX,
@@ -61,29 +62,47 @@ def decode_batch(data: bytes | memoryview) -> Batch:
         )
     except Exception as error:  # whatever msgpack raises, the bytes are at fault
         return Batch(0, 0, [], [f"not a MessagePack batch: {type(error).__name__}"])
-    if not (
-        type(top) is tuple
-        and len(top) == 3
-        and type(top[0]) is int
-        and type(top[1]) is int
-        and top[0] >= 0
-        and top[1] >= 0
-        and type(top[2]) is tuple
+    if type(top) is not tuple or len(top) != 3:
+        return _NO_BATCH
+    sent_by, sent_to, items = top
+    if (
+        type(sent_by) is not int
+        or type(sent_to) is not int
+        or sent_by < 0
+        or sent_to < 0
+        or type(items) is not tuple
     ):
-        return Batch(0, 0, [], ["not [sender incarnation, receiver incarnation, messages]"])
+        return _NO_BATCH
+    try:
+        if len(items) == 1:  # nearly all batches of a machine that is not loaded
+            (item,) = items
+            messages = [_BUILD[item[0]](item)]
+        else:
+            messages = [_BUILD[item[0]](item) for item in items]
+    except Exception:  # at least one does not fit
+        return _sorted_out(sent_by, sent_to, items)
+    return _new(Batch, (sent_by, sent_to, messages, []))
+
+
+_NO_BATCH = Batch(0, 0, [], ["not [sender incarnation, receiver incarnation, messages]"])
+
+
+def _sorted_out(sent_by: int, sent_to: int, items: tuple[Any, ...]) -> Batch:
+    """The good messages of a batch with bad ones, and what is wrong with those."""
     messages: list[Any] = []
     faults: list[str] = []
-    for item in top[2]:
-        if type(item) is not tuple or not item or type(item[0]) is not int:
+    for item in items:
+        build = None
+        if type(item) is tuple and item and type(item[0]) is int:
+            build = _BUILD.get(item[0])
+        if build is None:
             faults.append("no such message")
             continue
         try:
-            messages.append(_BUILD[item[0]](item))
+            messages.append(build(item))
         except _MisfitError as misfit:
             faults.append(str(misfit))
-        except KeyError:
-            faults.append("no such message")
-    return _new(Batch, (top[0], top[1], messages, faults))
+    return Batch(sent_by, sent_to, messages, faults)
 
 
 class _MisfitError(Exception):
@@ -115,12 +134,12 @@ def _builder(message: type[Any]) -> Callable[[tuple[Any, ...]], Any]:
     tests = " and ".join(f"({_checker(f'f{i}', hints[f])})" for i, f in enumerate(fields))
     source = (
         "def build(item):\n"
-        f"    if len(item) != {len(fields) + 1}:\n"
-        f"        raise Misfit('{message.__name__}: {len(fields)} fields expected')\n"
-        f"    _, {names}, = item\n"
-        f"    if {tests}:\n"
-        f"        return new(cls, item[1:])\n"
-        f"    raise Misfit('{message.__name__}: a field is out of range')\n"
+        f"    if type(item) is tuple and len(item) == {len(fields) + 1}:\n"
+        f"        code, {names}, = item\n"
+        f"        if type(code) is int and {tests}:\n"
+        f"            return new(cls, item[1:])\n"
+        f"        raise Misfit('{message.__name__}: a field is out of range')\n"
+        f"    raise Misfit('{message.__name__}: {len(fields)} fields expected')\n"
     )
     scope: dict[str, Any] = {"Misfit": _MisfitError, "cls": message, "new": tuple.__new__}
     exec(compile(source, f"<validation of {message.__name__}>", "exec"), scope)

@@ -1,13 +1,13 @@
 """Runtime of the product: one node in one operating-system process, ZeroMQ, the wall clock.
 
-The loop: wait for a message or the node's next timer, drain the whole inbox, let the node take one
-turn, send at most one ZeroMQ message to each peer. What counts for speed is the number of wake-ups,
-and that between them there is nothing but these steps.
+The loop: take in all that has come meanwhile, or wait for a message or the node's next timer; let
+the node take one turn; send at most one ZeroMQ message to each peer. What counts for speed is the
+number of wake-ups, and that between them there is nothing but these steps.
 
 Waiting: the process blocks in ``select``, because epoll and ZeroMQ's own poll count in whole
 milliseconds, on the inbox's descriptor and on one epoll set with all that seldom speaks (the
 monitors, the wires to other hosts). ZeroMQ's descriptors are edge-triggered: they tell of news only
-after the socket was read until it was empty, so the inbox is always drained before the next wait.
+after the socket was found empty, so the inbox is always drained before the next wait.
 An idle node uses no CPU time.
 
 A node begins when the orchestrator says so, by its first ``Heartbeat``: that is when every process
@@ -143,7 +143,7 @@ class NodeProcess:
         self.ended = False
         self._control_pid = plan.control_pid
         self._inbox: list[tuple[str, Any]] = []
-        self._more = False
+        self._unseen = True  # the inbox may hold more than what was taken
         rng = random.Random(plan.seed)
         self.node: Node = plan.place.build(
             Surroundings(plan.name, plan.incarnation, clock, self.ram, page, rng, 0, TIMER_SLACK_NS)
@@ -190,7 +190,7 @@ class NodeProcess:
     def run(self) -> int:
         """Wait for the go, then live; the exit code."""
         while not (self.went or self.ended):
-            self._await(0 if self._more else None)
+            self._await(None)
         try:
             self._live()
         except Exception:
@@ -205,18 +205,12 @@ class NodeProcess:
         turn, send, sleep = node.turn, self._send, self._await
         wake: int | None = NOW
         while not self.ended:
-            if self._more or wake == NOW or self._inbox:  # sending may end a guest's port
+            if wake == NOW or self._inbox:  # sending may end a guest's port
                 sleep(0)
             elif wake is None:
                 sleep(None)
-                words[_WAKEUPS] += 1
             else:
-                left_ns = wake - clock()
-                if left_ns > 0:
-                    sleep(min(left_ns, WAIT_NS_MAX) * 1e-9)
-                    words[_WAKEUPS] += 1
-                else:
-                    sleep(0)
+                sleep(max(0, min(wake - clock(), WAIT_NS_MAX)) * 1e-9)
             inbox = self._inbox
             if inbox:
                 self._inbox = []
@@ -231,10 +225,22 @@ class NodeProcess:
                     send(peer, messages)
 
     def _await(self, seconds: float | None) -> None:
-        """Wait for something from outside, no longer than that, and take it in."""
+        """Take in what has come; if that is nothing, wait for something, no longer than that.
+
+        Of what ends the wait only the first batch is taken: whether there is more costs as much to
+        find out as to take it, and nearly always there is no more. So that is looked at here, the
+        next time, when the first has been answered."""
+        if self._unseen and self._drain():
+            seconds = 0
         ready = select.select(self._waiting, (), (), seconds)[0]
-        if self._more or self._bus.fd in ready:
-            self._drain()
+        if seconds != 0:
+            self.words[_WAKEUPS] += 1
+        if self._bus.fd in ready:
+            self._unseen = True
+            try:  # noqa: SIM105  (on each packet's way, and ``suppress`` is dear)
+                self._take(self._bus.receive(NOBLOCK))
+            except zmq.Again:
+                pass
         if self._waiting[1] in ready:
             for fd, _ in self._epoll.poll(0, 64):
                 self._look(fd)
@@ -284,18 +290,16 @@ class NodeProcess:
             for fault in self._bus.faults(self._is_member):
                 self._reject(fault)
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Take in what waits, or a bounded part of it; was there anything? ZeroMQ's descriptor
+        tells of news only after a look at its events that found nothing."""
         receive, events, take = self._bus.receive, self._bus.events, self._take
-        self._more = False
-        try:
-            take(receive(NOBLOCK))
-        except zmq.Again:
-            return
-        for _ in range(DRAIN_BATCHES):
+        for taken in range(DRAIN_BATCHES):
             if not events(EVENTS) & POLLIN:
-                return
+                self._unseen = False
+                return taken > 0
             take(receive(NOBLOCK))
-        self._more = True
+        return True
 
     def _take(self, data: bytes) -> None:
         """One batch from the wire into the inbox."""
@@ -304,8 +308,9 @@ class NodeProcess:
             self._reject(f"{len(data)} bytes of {sender or 'nobody of its peers'}: not a batch")
             return
         sent_by, sent_to, messages, faults = decode_batch(data[HEADER_BYTES:])
-        for fault in faults:
-            self._reject(f"{sender}: {fault}")
+        if faults:
+            for fault in faults:
+                self._reject(f"{sender}: {fault}")
         if not messages:
             return
         if sent_to != self.incarnation or (life >= 0 and sent_by != self.ram.words64[life]):

@@ -164,7 +164,7 @@ class GuestPort:
         """Another eventfd for an interrupt's end, or none; before the old one is closed."""
         with suppress(OSError, ValueError):
             self._epoll.unregister(self._resample)
-        self._resample = self._server.resample
+        self._resample = self._server.irqs.resample
         if self._resample >= 0:
             try:
                 self._epoll.register(self._resample, select.EPOLLIN)
@@ -249,7 +249,7 @@ class GuestPort:
             with suppress(OSError):  # full: it has told already; or it is no eventfd
                 os.write(fd, _ONE)
         server.signals.clear()
-        if server.resample != self._resample:
+        if server.irqs.resample != self._resample:
             self._watch_resample()
         if server.unused:
             for fd in server.unused:

@@ -197,6 +197,8 @@ class MachineSettings(NamedTuple):
     #: CPUs, interrupt controller and memory are a virtual machine's (``bus.vfio_user``): the nodes
     #: are the NICs and the LAN. ``cpus`` says how many it has, for whoever starts it.
     guest: bool = False
+    #: "bound" or "free": does each process keep to one processor of the host?
+    placement: str = "bound"
 
     @property
     def cpu_names(self) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def candidates(verb: str) -> list[str]:
     if verb in ("follow", "taps", "drops"):
         return ["ping"]
     if verb == "trace":
-        from orchestrator.ftracetable import GROUPS  # noqa: PLC0415
+        from orchestrator.ftracerows import GROUPS  # noqa: PLC0415
 
         return [*settings.node_names, "-e", "--for", *GROUPS]
     return []

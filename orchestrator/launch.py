@@ -286,7 +286,8 @@ class _Server:
         wires = self._wires(order.name)
         faulthandler.enable()
         if order.cpu is not None:
-            os.sched_setaffinity(0, {order.cpu})
+            with suppress(OSError):  # it may have gone offline; then anywhere
+                os.sched_setaffinity(0, {order.cpu})
         return run(
             Plan(
                 order.name,

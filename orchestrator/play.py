@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from bus.recorder import Record
 from nodes.cpu.kernel.params import PRESETS, with_overrides
@@ -18,13 +18,14 @@ from nodes.cpu.page import CPU_SCHEMA
 from orchestrator import verbs
 from orchestrator.counts import Counts
 from orchestrator.errors import OK, BottomhalfError
-from orchestrator.expect import Expectation, Reference, Value
 from orchestrator.facts import Facts, Stretch
 from orchestrator.kernellog import KernelLog, LogLine
-from orchestrator.machine import Job, Machine, NodeState, Request
-from orchestrator.phases import Phase, PingTimes, compute
+from orchestrator.machine import Job, Machine, Request
+from orchestrator.phases import PingTimes, compute
+from orchestrator.played import INTERRUPTED, Played
 from orchestrator.scenario import REST_NS, Scenario, Step
 from orchestrator.session import ENDLESS, Session, Steps, Wait, drive, slice_end
+from orchestrator.story import Silence, Story
 from orchestrator.verbs.kernel import resolve_hosts
 from orchestrator.verbs.targets import active_slave
 
@@ -34,95 +35,17 @@ DRAIN_NS = 300_000_000
 _END_TIMEOUT_MS = 5000
 #: How long the end waits for the last request's reply, and how often it looks.
 _SETTLE_NS, _SETTLE_SLICE_NS = 1_000_000_000, 500_000
-INTERRUPTED = "interrupted"
-
-
-class Story(Protocol):
-    """Who tells what happens; every method may do nothing."""
-
-    def begin(self, machine: Machine, scenario: Scenario) -> None:
-        """The machine is up, the ping is about to start."""
-
-    def caption(self, at_ns: int, number: int, of: int, text: str) -> None:
-        """Step ``number`` of ``of`` begins."""
-
-    def said(self, at_ns: int, text: str) -> None:
-        """A step's command printed a line."""
-
-    def log(self, at_ns: int, line: LogLine) -> None:
-        """The kernel logged a line."""
-
-    def tick(self, at_ns: int) -> None:
-        """Time has passed."""
-
-    def end(self) -> None:
-        """No more comes."""
-
-
-class Silence:
-    """The story that tells nothing."""
-
-    def begin(self, machine: Machine, scenario: Scenario) -> None: ...
-
-    def caption(self, at_ns: int, number: int, of: int, text: str) -> None: ...
-
-    def said(self, at_ns: int, text: str) -> None: ...
-
-    def log(self, at_ns: int, line: LogLine) -> None: ...
-
-    def tick(self, at_ns: int) -> None: ...
-
-    def end(self) -> None: ...
 
 
 @dataclass
-class Verdict:
-    """One expectation, judged."""
+class Begun:
+    """A phase that has begun, and what its step left behind."""
 
-    step: int  # from 1
-    expectation: Expectation
-    value: Value | None
-    passed: bool
-    cause: str
-    limit: Value | None = None  # what a limit that is a quantity came to
-
-    @property
-    def text(self) -> str:
-        return self.expectation.failure(self.value, self.limit)
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs; fields are only ever added."""
-        return {
-            "step": self.step,
-            "expect": self.expectation.text,
-            "value": self.value,
-            "passed": self.passed,
-        }
-
-
-@dataclass
-class Played:
-    """What a run has shown."""
-
-    scenario: Scenario
-    runtime: str
-    seed: int | None
-    times: PingTimes = field(default_factory=lambda: PingTimes((), {}))
-    phases: list[Phase] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
-    #: processes that a step ended and another replaced
-    buried: list[NodeState] = field(default_factory=list)
-    #: why the run ended before its time
-    cut_short: str = ""
-    facts: Facts | None = None
-    stretches: list[Stretch] = field(default_factory=list)
-    #: clock at the beginning, and when the last step was over
-    origin_ns: int = 0
-    over_ns: int = 0
-
-    @property
-    def passed(self) -> bool:
-        return not self.cut_short and all(verdict.passed for verdict in self.verdicts)
+    name: str
+    start_ns: int
+    counts: Counts  # when it began
+    code: int | None = None  # exit code of the step
+    figures: dict[str, dict[str, int]] = field(default_factory=dict)  # of the step's verb
 
 
 class Player:
@@ -149,13 +72,11 @@ class Player:
         self._preempt = preempt
         self._origin = 0
         self._ended_ns: int | None = None
-        self._starts: list[tuple[str, int]] = []
+        self._begun: list[Begun] = []
+        self._over: Begun | None = None  # what came behind the last phase
         self._actives: list[str | None] = []
         self._ping: Job | None = None
         self._jobs: list[Job] = []  # in the background
-        self._counts: list[Counts] = []  # at the beginning of each phase
-        self._codes: list[int | None] = []  # exit codes of the steps
-        self._figures: list[dict[str, dict[str, int]]] = []  # of the steps' verbs
         self._irqs: dict[str, int] = {}
         #: names of interrupts are wanted even if no step expects anything of them
         self.want_irqs = False
@@ -188,7 +109,7 @@ class Player:
             session = Session(machine, cpu=scenario.cpu)
             argv = ("ping", "-q", *resolve_hosts(session, scenario.ping))
             self._ping = machine.spawn(scenario.cpu, argv)
-        self._begin_phase(f"ping {' '.join(scenario.ping)}" if scenario.ping else "start", None)
+        self._begin_phase(f"ping {' '.join(scenario.ping)}" if scenario.ping else "start")
         for number, step in enumerate(scenario.steps, 1):
             if step.at_ns is None:
                 self._live_until(machine.now_ns() + (REST_NS if number > 1 else 0))
@@ -199,28 +120,25 @@ class Player:
         self._live_until(max(self._origin + scenario.until_ns, machine.now_ns() + REST_NS))
         for job in self._jobs:
             self._end_job(job)
-        self._over()
+        self._end_phases()
         if self._ping is not None:
             self._end_ping()
 
-    def _over(self) -> None:
+    def _end_phases(self) -> None:
         """The last phase ends here; what follows only lets things come to rest."""
         self.played.over_ns = self.machine.now_ns()
         self._learn_irqs()
-        self._counts.append(Counts.of(self.machine))
+        self._over = Begun("", self.played.over_ns + 1, Counts.of(self.machine))
 
-    def _begin_phase(self, name: str, code: int | None) -> None:
-        self._starts.append((name, self.machine.now_ns()))
-        self._counts.append(Counts.of(self.machine))
-        self._codes.append(code)
-        self._figures.append({})
+    def _begin_phase(self, name: str) -> None:
+        self._begun.append(Begun(name, self.machine.now_ns(), Counts.of(self.machine)))
 
     def _do(self, number: int, step: Step) -> None:
         self._learn_irqs()
         self.each_step()
         self.story.caption(self._at(), number, len(self.scenario.steps), step.caption or step.text)
         before = self.machine.states()
-        self._begin_phase(step.text, None)
+        self._begin_phase(step.text)
         lines: list[str] = []
         cpu = step.cpu or self.scenario.cpu
         session = Session(self.machine, out=lines.append, err=lines.append, cpu=cpu)
@@ -232,8 +150,8 @@ class Player:
                 argv = resolve_hosts(session, step.argv)
                 self._jobs.append(self.machine.spawn(cpu, argv))
             else:
-                self._codes[-1] = drive(session, at_work(session, step))
-                self._figures[-1] = session.figures
+                self._begun[-1].code = drive(session, at_work(session, step))
+                self._begun[-1].figures = session.figures
         except BottomhalfError as error:
             lines.append(error.text())
             self.played.cut_short = f"step {number} (`{step.text}`): {error.what}"
@@ -323,68 +241,47 @@ class Player:
     # -- afterwards
 
     def _gather(self) -> None:
-        if not self._starts:
+        if not self._begun:
             return
         machine, played = self.machine, self.played
-        interrupted = played.cut_short == INTERRUPTED
         if not played.over_ns:
-            self._over()
-        if interrupted and self._ping is not None:
+            self._end_phases()
+        if played.cut_short == INTERRUPTED and self._ping is not None:
             self._end_ping()
         self._actives.append(active_slave(machine))
         self._live_until(machine.now_ns() + DRAIN_NS)
         self._look()
         if self._ping is not None:
             played.times = ping_times(machine, self._ping.cpu).until(self._ended_ns)
-        played.phases = compute(self._starts, played.times, self.lines, machine.ram.boot_ns)
+        starts = [(begun.name, begun.start_ns) for begun in self._begun]
+        played.phases = compute(starts, played.times, self.lines, machine.ram.boot_ns)
         for phase, active in zip(played.phases, self._actives, strict=False):
             phase.active = active
-        self._measure()
-        self._judge(interrupted)
+        played.judge(self._measure())
 
-    def _measure(self) -> None:
+    def _measure(self) -> Facts:
         """Cut counters, log and records into phases."""
         played, machine = self.played, self.machine
-        counts = self._counts
-        ends = [start for _, start in self._starts[1:]] + [played.over_ns + 1]
+        assert self._over is not None
         boot_ns = machine.ram.boot_ns
-        for number, phase in enumerate(played.phases):
-            begin, end = self._starts[number][1], ends[number]
+        following = [*self._begun[1:], self._over]
+        for phase, begun, after in zip(played.phases, self._begun, following, strict=True):
+            begin, end = begun.start_ns, after.start_ns
             played.stretches.append(
                 Stretch(
                     phase,
-                    counts[number],
-                    counts[number + 1],
+                    begun.counts,
+                    after.counts,
                     [line for line in self.lines if begin <= line.time_ns + boot_ns < end],
                     [row for row in self.records if begin <= row[1].time_ns < end],
-                    self._codes[number],
+                    begun.code,
                     begin,
-                    self._figures[number],
+                    begun.figures,
                 )
             )
         settings = machine.settings
         params = with_overrides(PRESETS[settings.era], settings.overrides)
-        played.facts = Facts(played.stretches, params, self._irqs, self._preempt)
-
-    def _judge(self, interrupted: bool) -> None:
-        played, facts = self.played, self.played.facts
-        assert facts is not None
-        for number, (step, phase) in enumerate(
-            zip(self.scenario.steps, played.phases[1:], strict=False), 1
-        ):
-            if interrupted and number == len(played.phases) - 1:
-                break  # its phase had no chance
-            for expectation in step.expect:
-                value = facts.value(expectation.quantity, number)
-                limit = expectation.limit
-                if isinstance(limit, Reference):
-                    known = facts.value(limit, number)
-                    passed = known is not None and expectation.holds(value, known)
-                else:
-                    known, passed = None, expectation.holds(value)
-                played.verdicts.append(
-                    Verdict(number, expectation, value, passed, phase.cause, known)
-                )
+        return Facts(played.stretches, params, self._irqs, self._preempt)
 
 
 def at_work(session: Session, step: Step) -> Steps:

@@ -42,6 +42,7 @@ from orchestrator import places as known_places
 from orchestrator.launch import RAM_FILE, ForkServer, LaunchError, Order, Outside
 from orchestrator.local import LocalMachine
 from orchestrator.machine import GUEST_PLACE, NodeState
+from orchestrator.placement import processors
 from orchestrator.rundir import RunDir, running_machines
 from orchestrator.supervise import Process, Supervisor
 from orchestrator.uplink import UPLINK_FILE, Namespace
@@ -85,7 +86,7 @@ class ProcessMachine(LocalMachine):
         seed: str = "",
     ) -> None:
         super().__init__(settings, places)
-        self._cpu = cpu
+        self._cpu = processors(settings) if cpu is None else cpu
         self._seed = seed or os.urandom(8).hex()
         self._cleanup = ExitStack()
         self._lost = ""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from orchestrator import config, procfiles
+from orchestrator import configtext, procfiles
 from orchestrator.capture import Tap, TapReader, close_tap, epoch_ns, open_tap
 from orchestrator.errors import BottomhalfError
 from orchestrator.kernellog import LogLine
@@ -46,7 +46,7 @@ class Report:
     def begin(self, machine: Machine) -> None:
         """Open the captures and keep /proc as it is before."""
         self._machine = machine
-        self._write("machine", "machine.toml", config.to_toml(machine.settings))
+        self._write("machine", "machine.toml", configtext.to_toml(machine.settings))
         session = Session(machine)
         drive(session, self._begin(session))
 

@@ -10,7 +10,7 @@ from nodes.machine import MachineSettings
 from orchestrator.ledger import Ledger
 from orchestrator.machine import NodeState, signal_name
 from orchestrator.phases import Phase, ping_totals
-from orchestrator.play import INTERRUPTED, Played
+from orchestrator.played import INTERRUPTED, Played
 
 TRY_NEXT = (
     "bottomhalf up -d                    the same machine, to break by hand",

@@ -1,14 +1,52 @@
-"""Who tells a run while it goes on: time-stamped lines, or the live dashboard with captions."""
+"""Who tells a run while it goes on: nobody, time-stamped lines, or the live dashboard."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.kernellog import LogLine
 from orchestrator.machine import Machine
 from orchestrator.scenario import Scenario
+
+
+class Story(Protocol):
+    """Who tells what happens; every method may do nothing."""
+
+    def begin(self, machine: Machine, scenario: Scenario) -> None:
+        """The machine is up, the ping is about to start."""
+
+    def caption(self, at_ns: int, number: int, of: int, text: str) -> None:
+        """Step ``number`` of ``of`` begins."""
+
+    def said(self, at_ns: int, text: str) -> None:
+        """A step's command printed a line."""
+
+    def log(self, at_ns: int, line: LogLine) -> None:
+        """The kernel logged a line."""
+
+    def tick(self, at_ns: int) -> None:
+        """Time has passed."""
+
+    def end(self) -> None:
+        """No more comes."""
+
+
+class Silence:
+    """The story that tells nothing."""
+
+    def begin(self, machine: Machine, scenario: Scenario) -> None: ...
+
+    def caption(self, at_ns: int, number: int, of: int, text: str) -> None: ...
+
+    def said(self, at_ns: int, text: str) -> None: ...
+
+    def log(self, at_ns: int, line: LogLine) -> None: ...
+
+    def tick(self, at_ns: int) -> None: ...
+
+    def end(self) -> None: ...
 
 
 class PlainStory:

@@ -20,7 +20,9 @@ from nodes.cpu.trace import unpack_context
 from orchestrator import ftrace, ftracetable
 from orchestrator.errors import OK, BottomhalfError, did_you_mean, hint_line, words
 from orchestrator.follow import kind_of
-from orchestrator.ftracetable import DEFAULT_GROUPS, GROUPS, NAMES_TASKS, TABLES, Names
+from orchestrator.ftraceparts import Names
+from orchestrator.ftracerows import DEFAULT_GROUPS, GROUPS, Row
+from orchestrator.ftracetable import NAMES_TASKS, TABLES
 from orchestrator.machine import Request
 from orchestrator.recording import Event, Recording
 from orchestrator.session import ANSWER_TIMEOUT_MS, Session, Steps, Wait
@@ -166,7 +168,7 @@ def _say_what_is_not_linux(session: Session, params: Params, printed: Iterable[s
 # ---------------------------------------------------------------- the listing
 
 
-def held(row: ftracetable.Row, columns: ftrace.Columns) -> int:
+def held(row: Row, columns: ftrace.Columns) -> int:
     """Levels of preemption that Linux holds at this point, in this task."""
     idle = columns.pid == 0 and row.idle_held is not None
     return row.idle_held or 0 if idle else row.held
@@ -327,9 +329,7 @@ class Listing:
         comm = self._comms.get(moment.pid, ftrace.UNKNOWN_COMM)
         return ftrace.Columns(since_boot, comm, moment.pid, self._cpus.index(event.node), moment)
 
-    def _json(
-        self, event: Event, columns: ftrace.Columns, name: str, fields: str, row: ftracetable.Row
-    ) -> str:
+    def _json(self, event: Event, columns: ftrace.Columns, name: str, fields: str, row: Row) -> str:
         found: dict[str, object] = {
             "time_ns": columns.time_ns, "node": event.node, "cpu": columns.cpu,
             "comm": ftrace.comm(columns), "pid": columns.pid,

@@ -161,6 +161,8 @@ class CpuNode(Node):
         self._nmi_frame: Context | None = None  # no other NMI comes in while it stands
         self._halted = False  # after a panic
         self._resume: Any = None
+        #: what interrupted frames are still to be told: (depth of the stack below, value)
+        self._held: list[tuple[int, Any]] = []
         self._step_ns = around.step_ns
         self._running = False
         self._dynticks = 1  # odd: not idle
@@ -246,11 +248,17 @@ class CpuNode(Node):
                 look_at = self.steps + self._boundaries_until(deadline)
                 if self.steps >= look_at:
                     lapic.timer_expired(cpu.now())
-            if self._nmi_latched and self._nmi_frame is None and value is None:
+            if self._nmi_latched and self._nmi_frame is None:
+                if value is not None:
+                    self._hold(value)
+                    value = None
                 self._nmi_latched = False
                 self._nmi_frame = nmi(cpu)
                 self._push(self._nmi_frame, False)
-            elif lapic.intr and cpu.irqs_on and value is None:
+            elif lapic.intr and cpu.irqs_on:
+                if value is not None:
+                    self._hold(value)
+                    value = None
                 vector = lapic.ack()
                 cpu.saved_if.append(True)
                 cpu.irqs_on = False
@@ -383,12 +391,19 @@ class CpuNode(Node):
         self.cpu.irqs_on = irqs_on
         self.cpu.stack.append(frame)
 
+    def _hold(self, value: Any) -> None:
+        """An interrupt comes between an access that has ended and the frame that waits for it."""
+        self._held.append((len(self.cpu.stack), value))
+
     def _iret(self, returned: Any) -> Any:
-        """Back to what was interrupted; what it is told: the result of its ``int n``, or None."""
+        """Back to what was interrupted; what it is told: the result of its ``int n`` or of the
+        access that had just ended, or None."""
         cpu = self.cpu
         cpu.irqs_on = cpu.saved_if.pop()
         if cpu.stack.pop() is self._nmi_frame:
             self._nmi_frame = None
+        if self._held and self._held[-1][0] == len(cpu.stack):
+            return self._held.pop()[1]
         return returned
 
     def _int_n(self, op: SoftwareInterrupt) -> None:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from nodes.apic.page import IPI_KINDS
 from orchestrator.dashboards import apicfacts, facts
+from orchestrator.dashboards.apicsentences import APIC
 from orchestrator.dashboards.common import PLAIN, Size, footer, header
 from orchestrator.dashboards.draw import (
     STYLES,
@@ -23,7 +24,7 @@ from orchestrator.dashboards.draw import (
     two,
 )
 from orchestrator.dashboards.model import SLOW_PERIOD_NS, MachineView, NodeView
-from orchestrator.dashboards.sentences import APIC, sentence
+from orchestrator.dashboards.sentences import sentence
 
 KEYS = "Left Right other process   space hold view   k kill f freeze r restart   q quit"
 _COLUMNS = 60

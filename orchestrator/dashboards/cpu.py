@@ -8,6 +8,7 @@ from rich.text import Text
 
 from orchestrator.dashboards import cpufacts, poolfacts
 from orchestrator.dashboards.common import PLAIN, Size, footer, header
+from orchestrator.dashboards.cpusentences import CPU
 from orchestrator.dashboards.draw import (
     STYLES,
     Box,
@@ -23,7 +24,7 @@ from orchestrator.dashboards.draw import (
     two,
 )
 from orchestrator.dashboards.model import FAST_PERIOD_NS, MachineView, NodeView
-from orchestrator.dashboards.sentences import CPU, sentence
+from orchestrator.dashboards.sentences import sentence
 
 KEYS = "Left Right others  w pools  space hold view  k kill f freeze r restart  q quit"
 _COLUMNS = 56

@@ -13,13 +13,8 @@ from bus.faults import APIC, NIC
 from nodes.machine import GATEWAY
 from orchestrator import faults
 from orchestrator.dashboards.draw import duration
-from orchestrator.dashboards.model import (
-    GAP_INTERVALS,
-    SECOND_NS,
-    MachineView,
-    NodeView,
-    gap_limit_ns,
-)
+from orchestrator.dashboards.model import SECOND_NS, MachineView, NodeView
+from orchestrator.dashboards.pinggap import GAP_INTERVALS, gap_limit_ns
 
 BOND_MODES = (
     "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb",

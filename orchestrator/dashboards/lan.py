@@ -22,8 +22,9 @@ from orchestrator.dashboards.draw import (
     static,
     two,
 )
+from orchestrator.dashboards.lansentences import LAN
 from orchestrator.dashboards.model import MachineView, NodeView
-from orchestrator.dashboards.sentences import LAN, sentence
+from orchestrator.dashboards.sentences import sentence
 
 KEYS = "Left Right other process   space hold view   k kill f freeze r restart   q quit"
 _COLUMNS = 17

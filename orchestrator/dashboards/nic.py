@@ -21,7 +21,8 @@ from orchestrator.dashboards.draw import (
     two,
 )
 from orchestrator.dashboards.model import SLOW_PERIOD_NS, MachineView, NodeView
-from orchestrator.dashboards.sentences import NIC, sentence
+from orchestrator.dashboards.nicsentences import NIC
+from orchestrator.dashboards.sentences import sentence
 
 KEYS = "Left Right other process  space hold  k kill f freeze c cable r restart  q quit"
 _BAR = 20

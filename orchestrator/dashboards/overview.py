@@ -24,7 +24,8 @@ from orchestrator.dashboards.draw import (
     two,
 )
 from orchestrator.dashboards.model import MANY_CPUS, MachineView, NodeView
-from orchestrator.dashboards.sentences import GUEST, OVERVIEW, sentence
+from orchestrator.dashboards.overviewsentences import GUEST, OVERVIEW
+from orchestrator.dashboards.sentences import sentence
 
 KEYS = "0-{last} open   k kill  f freeze  c cable  r restart   space hold view   q quit"
 _TITLE = "LAN ------- NICs -------------------- interrupts ----- CPUs, last second"

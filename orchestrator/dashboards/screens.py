@@ -21,11 +21,15 @@ from orchestrator.dashboards import (
     poolfacts,
     pools,
 )
+from orchestrator.dashboards.apicsentences import APIC
 from orchestrator.dashboards.common import PLAIN, Size
+from orchestrator.dashboards.cpusentences import CPU
 from orchestrator.dashboards.draw import Frame
+from orchestrator.dashboards.lansentences import LAN
 from orchestrator.dashboards.model import MachineView, NodeView
+from orchestrator.dashboards.nicsentences import NIC
 from orchestrator.dashboards.poolsentences import POOLS
-from orchestrator.dashboards.sentences import APIC, CPU, LAN, NIC, sentence
+from orchestrator.dashboards.sentences import sentence
 from orchestrator.dashboards.svg import SVG_FORMAT
 
 #: By kind of node, and what stands behind the colon.

@@ -24,7 +24,8 @@ from orchestrator.guest.machine import GuestMachine
 from orchestrator.kernellog import LogLine
 from orchestrator.machine import GUEST_PLACE, Job
 from orchestrator.phases import Phase, PingTimes, compute
-from orchestrator.play import Verdict, at_work
+from orchestrator.play import at_work
+from orchestrator.played import Verdict
 from orchestrator.scenario import REST_NS, Scenario, Step
 from orchestrator.session import Session, drive
 from orchestrator.verbs.targets import active_slave

@@ -44,6 +44,7 @@ from bus.vfio_user import (
     command,
     version_body,
 )
+from bus.vfio_user.wire import HEADER, NO_REPLY, REGION_BODY, REPLY
 from nodes.machine import vfio_socket
 from orchestrator.client import connect_to
 from orchestrator.guest import qemu
@@ -51,11 +52,8 @@ from orchestrator.guest import qemu
 if TYPE_CHECKING:
     from orchestrator.processes import ProcessMachine
 
-_HEADER = struct.Struct("<HHIII")
-_REGION = struct.Struct("<QII")
 _WINDOW = struct.Struct("<QQ")  # of DMA_MAP and DMA_UNMAP: address, size
 _MAP_WINDOW_AT, _UNMAP_WINDOW_AT = 16, 8
-_REPLY, _NO_REPLY = 1, 0x10
 #: A new process answers at once, or is hung.
 _ANSWER_S = 5.0
 _READ_BYTES = 1 << 16
@@ -220,7 +218,7 @@ class Slot:
             self._forget()
             return False
         self._note_all(messages, fds)
-        replies = b"".join(_reply(m) for m in messages if not m.flags & _NO_REPLY)
+        replies = b"".join(_reply(m) for m in messages if not m.flags & NO_REPLY)
         with suppress(OSError):
             self._qemu.sendall(replies)
         return True
@@ -233,17 +231,17 @@ class Slot:
 
 def _reply(message: _Message) -> bytes:
     said = _answer_of_none(message.name, message.body)
-    size = _HEADER.size + len(said)
-    return _HEADER.pack(message.number, message.name, size, _REPLY, 0) + said
+    size = HEADER.size + len(said)
+    return HEADER.pack(message.number, message.name, size, REPLY, 0) + said
 
 
 def _answer_of_none(name: int, body: bytes) -> bytes:
     """What a slot without a card answers."""
     if name == REGION_READ:
-        count: int = _REGION.unpack(body)[2]
+        count: int = REGION_BODY.unpack(body)[2]
         return body + b"\xff" * count
     if name == REGION_WRITE:
-        return body[: _REGION.size]
+        return body[: REGION_BODY.size]
     if name == DMA_UNMAP:
         return bytes(body)
     return bytes(body[:8]) if name == WRITE_MULTI else b""
@@ -255,12 +253,12 @@ def _messages(data: bytes) -> list[_Message]:
     found = []
     at = 0
     while at < len(data):
-        if len(data) - at < _HEADER.size:
+        if len(data) - at < HEADER.size:
             raise ValueError("half a header")
-        number, name, size, flags, _ = _HEADER.unpack_from(data, at)
-        if not _HEADER.size <= size <= min(MESSAGE_BYTES_MAX, len(data) - at):
+        number, name, size, flags, _ = HEADER.unpack_from(data, at)
+        if not HEADER.size <= size <= min(MESSAGE_BYTES_MAX, len(data) - at):
             raise ValueError("half a message")
-        found.append(_Message(number, name, flags, data[at + _HEADER.size : at + size]))
+        found.append(_Message(number, name, flags, data[at + HEADER.size : at + size]))
         at += size
     return found
 
@@ -271,32 +269,32 @@ def _find(data: bytes) -> tuple[int, list[_Message], bytes]:
     for begin in range(len(data)):
         found: list[_Message] = []
         at = begin
-        while len(data) - at >= _HEADER.size and _is_header(data, at):
-            number, name, size, flags, _ = _HEADER.unpack_from(data, at)
+        while len(data) - at >= HEADER.size and _is_header(data, at):
+            number, name, size, flags, _ = HEADER.unpack_from(data, at)
             if at + size > len(data):
                 return begin, found, data[at:]
-            found.append(_Message(number, name, flags, data[at + _HEADER.size : at + size]))
+            found.append(_Message(number, name, flags, data[at + HEADER.size : at + size]))
             at += size
-        if found and len(data) - at < _HEADER.size:
+        if found and len(data) - at < HEADER.size:
             return begin, found, data[at:]
     return 0, [], data
 
 
 def _is_header(data: bytes, at: int) -> bool:
-    _, name, size, flags, code = _HEADER.unpack_from(data, at)
+    _, name, size, flags, code = HEADER.unpack_from(data, at)
     least = _BODY_MIN.get(name)
-    if least is None or code or flags not in (0, _NO_REPLY) or size > MESSAGE_BYTES_MAX:
+    if least is None or code or flags not in (0, NO_REPLY) or size > MESSAGE_BYTES_MAX:
         return False
-    body = size - _HEADER.size
+    body = size - HEADER.size
     return bool(body >= least if name in _LONGER else body == least)
 
 
 def _ask(card: socket.socket, name: int, body: bytes, fds: list[int] | None = None) -> None:
     """A command to a NIC's process, and its answer."""
     socket.send_fds(card, [command(1, name, body)], fds or [])
-    header = _exactly(card, _HEADER.size)
-    _, _, size, _, code = _HEADER.unpack(header)
-    _exactly(card, size - _HEADER.size)
+    header = _exactly(card, HEADER.size)
+    _, _, size, _, code = HEADER.unpack(header)
+    _exactly(card, size - HEADER.size)
     if code:
         raise OSError(code, "the new card refused what the old one had")
 

@@ -26,7 +26,7 @@ from orchestrator.errors import BottomhalfError
 from orchestrator.expect import OF_PING, number
 from orchestrator.labs.file import ASKED, PAGES, Question
 from orchestrator.phases import Phase
-from orchestrator.play import Verdict
+from orchestrator.played import Verdict
 from orchestrator.scenario import Scenario
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from orchestrator.labs import gaps, timeline, workers
 from orchestrator.labs.file import Lab
 from orchestrator.labs.performance import Performance
 from orchestrator.labs.questions import with_answers
-from orchestrator.play import INTERRUPTED
+from orchestrator.played import INTERRUPTED
 
 #: Fewer accesses in a step are no conversation: a service task passed by.
 REGISTERS_MIN = 20

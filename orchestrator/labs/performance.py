@@ -17,7 +17,8 @@ from orchestrator.labs.watch import Event, Watch
 from orchestrator.labs.workers import Picture
 from orchestrator.ledger import Ledger, settled
 from orchestrator.machine import Machine
-from orchestrator.play import Played, Player
+from orchestrator.play import Player
+from orchestrator.played import Played
 from orchestrator.ready import wait_until_ready
 from orchestrator.scenario import Scenario
 from orchestrator.session import terminal_width

@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from orchestrator.expect import Value, number
 from orchestrator.labs.file import ASKED, Lab
-from orchestrator.play import Played
+from orchestrator.played import Played
 
 _WIDTH = 78
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator import config, tomlfile
+from orchestrator import config, configtext, tomlfile
 from orchestrator.errors import GOES_ON, OK, BottomhalfError, did_you_mean, listed, plural, words
 from orchestrator.verbs import parse, usage
 
@@ -24,7 +24,7 @@ def check(options: Options, argv: Sequence[str]) -> int:
     if "--keys" in given.flags:
         if len(given.words) > 1:
             raise BottomhalfError("check --keys lists one table at a time", usage("check"))
-        print(config.keys_text(given.words[0] if given.words else ""), end="")
+        print(configtext.keys_text(given.words[0] if given.words else ""), end="")
         return OK
     if not given.words:
         raise BottomhalfError("check what?", usage("check"))

@@ -19,9 +19,9 @@ from orchestrator.verbs import parse, usage
 if TYPE_CHECKING:
     from orchestrator.cli import Options
     from orchestrator.machine import Machine
-    from orchestrator.play import Story
     from orchestrator.scenario import Scenario
     from orchestrator.session import Session, Wait
+    from orchestrator.story import Story
 
 _FLAGS = ("--json", "--simulate", "--processes", "--list")
 _VALUES = ("--seed", "--report", "--era")

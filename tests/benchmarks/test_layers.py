@@ -34,7 +34,7 @@ def test_no_function_costs_less_than_nothing() -> None:
 
 
 def test_what_everybody_uses_is_its_callers() -> None:
-    atomics, ledger = "bus/ram.py:Atomics.load", "nodes/ledger.py:classify"
+    atomics, ledger = "bus/ram/atomics.py:Atomics.load", "nodes/ledger.py:classify"
     found = shares_of_callers(
         "cpu", [function(atomics, callers={ledger: 3, "bus/codec.py:decode_batch": 1})]
     )
@@ -42,7 +42,7 @@ def test_what_everybody_uses_is_its_callers() -> None:
 
 
 def test_two_that_call_each_other_and_are_nobodys_are_the_rest() -> None:
-    a, b = "bus/ram.py:Atomics.a", "bus/ram.py:Atomics.b"
+    a, b = "bus/ram/atomics.py:Atomics.a", "bus/ram/atomics.py:Atomics.b"
     found = shares_of_callers("cpu", [function(a, callers={b: 1}), function(b, callers={a: 1})])
     assert found == {a: {REST: 1.0}, b: {REST: 1.0}}
 
@@ -51,7 +51,7 @@ def test_seconds_and_calls_of_all_layers_are_those_of_all_functions() -> None:
     functions = [
         function("nodes/ledger.py:classify", 1.0, 4),
         function("nodes/nowhere.py:f", 2.0, 1),
-        function("bus/ram.py:Ram.page", 3.0, 2, callers={"nodes/ledger.py:classify": 2}),
+        function("bus/ram/file.py:Ram.page", 3.0, 2, callers={"nodes/ledger.py:classify": 2}),
     ]
     rows = by_layer("lan", functions, {f.name: f.self_s / 2 for f in functions})
     assert rows[LEDGER] == (2.0, 4.0, 6.0)

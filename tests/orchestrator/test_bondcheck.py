@@ -8,7 +8,8 @@ import pytest
 
 from nodes.cpu.kernel.net.bonding.options import OPTIONS
 from nodes.machine import BondSettings
-from orchestrator import cli, config
+from orchestrator import cli, config, configtext
+from orchestrator.configtables import Bond0
 from orchestrator.errors import BottomhalfError
 from orchestrator.running import pack_settings, unpack_settings
 
@@ -28,11 +29,11 @@ def refusal(bond: str, era: str = "6.1") -> str:
 
 
 def test_every_option_of_the_kernels_table_is_a_key():
-    assert set(OPTIONS) - set(config.Bond0.model_fields) == {"active_slave", "queue_id"}
+    assert set(OPTIONS) - set(Bond0.model_fields) == {"active_slave", "queue_id"}
     for name, row in OPTIONS.items():
         if name in ("mode", "miimon", "arp_ip_target", "slaves", "active_slave", "queue_id"):
             continue
-        assert config.Bond0.model_fields[name].get_default() == row.default
+        assert Bond0.model_fields[name].get_default() == row.default
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_options_become_settings_and_survive_a_file_and_a_pickle(
     expected = BondSettings(slaves=("eth0", "eth1"))._replace(**values)  # type: ignore[arg-type]
     assert machine.bond == expected
     path = tmp_path / "bond-pair.toml"
-    path.write_text(config.to_toml(machine))
+    path.write_text(configtext.to_toml(machine))
     assert config.load(str(path)).bond == expected
     assert unpack_settings(pack_settings(machine)) == machine
 

@@ -8,7 +8,7 @@ import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator import config, tomlfile
+from orchestrator import config, configtext, tomlfile
 from orchestrator.dashboards.facts import breaks
 from orchestrator.errors import BottomhalfError
 from orchestrator.verbs.process import view_of
@@ -112,7 +112,7 @@ def test_the_key_hotplug(tmp_path, text, slots):
     path.write_text(text + "\n")
     settings = config.load(str(path))
     assert settings.hotplug_slots == slots
-    path.write_text(config.to_toml(settings))
+    path.write_text(configtext.to_toml(settings))
     assert config.load(str(path)).hotplug_slots == slots
 
 

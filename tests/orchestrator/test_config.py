@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodes.machine import BondSettings
-from orchestrator import config, tomlfile
+from orchestrator import config, configtext, tomlfile
 from orchestrator.errors import BottomhalfError
 
 BASE = """\
@@ -80,7 +80,7 @@ def test_a_machine_without_a_bond():
 def test_written_file_reads_back_to_the_same_settings():
     settings = config.load(bond="primary=eth1 downdelay=100", overrides=["ksoftirqd_nice=19"])
     settings = settings._replace(fast_probe=False)
-    file = tomlfile.TomlFile("machine.toml", config.to_toml(settings))
+    file = tomlfile.TomlFile("machine.toml", configtext.to_toml(settings))
     assert config.build(file, settings.name) == settings
 
 
@@ -189,7 +189,7 @@ def test_missing_file_is_named():
 
 @pytest.mark.parametrize("table", ["", "bond0", "lan", "scenario", "step"])
 def test_keys_of_each_table_are_listed(table: str):
-    text = config.keys_text(table)
+    text = configtext.keys_text(table)
     assert "allowed: " in text
     if table == "bond0":
         assert "miimon\n" in text
@@ -236,7 +236,7 @@ def test_the_switch_and_its_text_read_back(tmp_path: Path):
     ]  # fmt: skip
     assert [c[:3] for c in settings.lan.channels] == [("po1", ("eth0", "eth1"), "static")]
     again = tmp_path / "again.toml"
-    again.write_text(config.to_toml(settings))
+    again.write_text(configtext.to_toml(settings))
     assert config.load(str(again))._replace(name=settings.name) == settings
 
 
@@ -254,7 +254,7 @@ def test_lacp_and_its_text_read_back(tmp_path: Path):
     assert [lacp.port_key(name) for name in ("eth0", "eth1")] == [3, 7]
     assert [lacp.port_wrong(name) for name in ("eth0", "eth1")] == ["deaf", ""]
     again = tmp_path / "again.toml"
-    again.write_text(config.to_toml(settings))
+    again.write_text(configtext.to_toml(settings))
     assert config.load(str(again))._replace(name=settings.name) == settings
 
 

@@ -13,7 +13,8 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
 from orchestrator import facts, scenario
 from orchestrator.machine import Job
-from orchestrator.play import Played, Player
+from orchestrator.play import Player
+from orchestrator.played import Played
 
 _NET_RX = CPU_SCHEMA.index("softirqs") + 3
 _IRQ_24 = CPU_SCHEMA.index("irqs") + 24

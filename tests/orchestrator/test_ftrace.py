@@ -16,7 +16,8 @@ from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.trace import TRACEPOINTS, TraceContext, unpack_context
 from orchestrator import ftrace, ftracetable, verbs
 from orchestrator.ftrace import LAYOUTS, Columns
-from orchestrator.ftracetable import APIC_ROWS, CPU_ROWS, GROUPS, Names
+from orchestrator.ftraceparts import Names
+from orchestrator.ftracerows import APIC_ROWS, CPU_ROWS, GROUPS
 
 CAPTURES = Path(__file__).parents[1] / "data" / "real-linux" / "e1000e-smp2"
 #: Written down from kernel/trace's sources, not from ours.

@@ -14,7 +14,7 @@ from orchestrator.kernellog import LogLine
 from orchestrator.labs import file, guestlab, page
 from orchestrator.labs.guestlab import Side, Sides
 from orchestrator.phases import Phase
-from orchestrator.play import Verdict
+from orchestrator.played import Verdict
 from orchestrator.verbs import guestrun
 from tools import labs as tool
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodes.machine import GatewaySettings, MachineSettings, NicSettings
-from orchestrator import config, ledger, verbs
+from orchestrator import config, configtext, ledger, verbs
 from orchestrator.errors import BottomhalfError
 from orchestrator.processes import ProcessMachine
 from orchestrator.session import Session, drive
@@ -64,7 +64,7 @@ def test_a_file_may_say_so_and_is_written_back() -> None:
     made = config.build(file, "g")
     assert made.guest
     assert made.node_names == ("eth0", "eth1", "lan")
-    assert "guest = true" in config.to_toml(made)
+    assert "guest = true" in configtext.to_toml(made)
 
 
 def test_it_cannot_be_simulated() -> None:

@@ -10,8 +10,8 @@ from fake_machine import INTERVAL_NS, FakeMachine
 from orchestrator import result, scenario
 from orchestrator.kernellog import LogLine
 from orchestrator.ledger import read
-from orchestrator.play import Player, Silence
-from orchestrator.story import PlainStory
+from orchestrator.play import Player
+from orchestrator.story import PlainStory, Silence
 
 
 def play(machine: FakeMachine, name: str = "failover", **options):

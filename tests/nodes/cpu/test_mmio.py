@@ -6,11 +6,21 @@ from typing import Any
 
 import pytest
 
-from bus.messages import CfgRead, CfgWrite, Completion, MemRead, MemWrite, PeerBack, PeerLost
+from bus.messages import (
+    CfgRead,
+    CfgWrite,
+    Completion,
+    Interrupt,
+    MemRead,
+    MemWrite,
+    PeerBack,
+    PeerLost,
+)
 from nodes.cpu.kernel.drivers.ixgbe.hw import read_reg
 from nodes.cpu.kernel.hrtimer import HrTimer
 from nodes.cpu.kernel.pci import read_config, write_config
 from nodes.cpu.kernel.percpu import ALL_ONES, Context, Cpu, MmioRead
+from nodes.cpu.lapic import NMI
 from nodes.cpu.page import CONTEXTS
 from tests.nodes.cpu.harness import MS, BareCpu
 
@@ -83,6 +93,38 @@ def test_while_stalled_no_context_runs_and_vectors_only_set_irr(bench: BareCpu) 
     bench.settle()
     assert got == [5]
     assert sorted(order) == ["interrupt", "other", "timer"]
+
+
+def test_between_two_reads_of_a_run_an_interrupt_is_taken(bench: BareCpu) -> None:
+    got: list[object] = []
+    bench.irq(0x41, lambda irq, dev: got.append("interrupt") or 1)
+    bench.cpu.timers.hrtimer_start(HrTimer(lambda cpu: got.append("timer")), bench.ns + MS)
+
+    def task(_cpu: Cpu) -> Context:
+        for offset in (8, 12, 16):
+            got.append((yield MmioRead(0, offset)))
+
+    bench.task(task(bench.cpu), "reader")
+    bench.settle()
+    bench.run_for(2 * MS)  # the timer's interrupt comes while the CPU stalls, and the device's
+    bench.vector(0x41)
+    assert got == []
+    for value in (1, 2, 3):
+        message = bench.outbox["eth0"][-1]
+        assert isinstance(message, MemRead)
+        bench.turn(("eth0", Completion(message.tag, value)))
+        bench.settle()
+    assert sorted(got[:2], key=str) == ["interrupt", "timer"]
+    assert got[2:] == [1, 2, 3]
+
+
+def test_an_nmi_does_not_eat_what_a_read_has_brought(bench: BareCpu) -> None:
+    got: list[int] = []
+    message = stall(bench, got)
+    bench.turn(("apic", Interrupt(2, NMI, 0)))
+    bench.turn(("eth0", Completion(message.tag, 9)))
+    bench.settle()
+    assert got == [9]
 
 
 def test_an_answer_to_another_read_is_ignored(bench: BareCpu) -> None:

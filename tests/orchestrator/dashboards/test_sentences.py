@@ -11,13 +11,18 @@ from bus.faults import KINDS
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.cpu.page import CONTEXTS
 from nodes.cpu.trace import TRACEPOINTS
-from orchestrator.dashboards import poolsentences, sentences
+from orchestrator.dashboards.apicsentences import APIC
+from orchestrator.dashboards.cpusentences import CPU
+from orchestrator.dashboards.lansentences import LAN
+from orchestrator.dashboards.nicsentences import NIC
+from orchestrator.dashboards.overviewsentences import OVERVIEW
+from orchestrator.dashboards.poolsentences import POOLS
 from orchestrator.dashboards.sentences import sentence
 
 NODE = {
     "OVERVIEW": "cpu0", "CPU": "cpu1", "NIC": "eth0", "APIC": "apic", "LAN": "lan", "POOLS": "cpu1",
 }  # fmt: skip
-TABLES = {name: getattr(poolsentences if name == "POOLS" else sentences, name) for name in NODE}
+TABLES = {"OVERVIEW": OVERVIEW, "CPU": CPU, "NIC": NIC, "APIC": APIC, "LAN": LAN, "POOLS": POOLS}
 Case = tuple[str, str, Callable[[Bench], None]]
 CASES: list[Case] = []
 
