@@ -23,6 +23,10 @@ FRAME_BYTES_MAX = 9728
 SNAPSHOT_BYTES_MAX = 65536
 TEXT_CHARS_MAX = 8192
 CPU_MASK_ALL = 0xFFFF_FFFF_FFFF_FFFF
+#: To a device of a machine that is a guest, its CPUs and interrupt controller are one peer.
+GUEST = "@guest"
+#: What the last port of a machine's switch is plugged into, where that is outside of the machine.
+UPLINK = "@uplink"
 
 
 class Between(NamedTuple):

@@ -29,6 +29,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from bus.messages import GUEST as GUEST  # noqa: PLC0414  (whose port is here)
 from bus.messages import GuestMap, GuestUnmap, PeerBack, PeerLost
 from bus.vfio_user import (
     DMA_MAP,
@@ -44,7 +45,6 @@ from bus.vfio_user import (
     unmap_body,
 )
 
-GUEST = "@guest"
 READ_BYTES = 1 << 16
 #: What a client may leave unread.
 UNREAD_BYTES_MAX = 4 << 20

@@ -24,9 +24,16 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bus.messages import FRAME_BYTES_MAX, BadFrame, EthFrame, LinkState, PeerBack, PeerLost
+from bus.messages import (
+    FRAME_BYTES_MAX,
+    UPLINK,
+    BadFrame,
+    EthFrame,
+    LinkState,
+    PeerBack,
+    PeerLost,
+)
 
-UPLINK = "@uplink"
 HELLO, FRAME, BAD_FRAME, LIGHT = b"\0", b"\1", b"\2", b"\3"
 MIN_FRAME = 60
 SPEED_MBPS = 10000

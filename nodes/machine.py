@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bus.messages import GUEST as GUEST  # noqa: PLC0414  (names as those below are)
+from bus.messages import UPLINK as UPLINK  # noqa: PLC0414
 from bus.ram import Layout
 
 #: Name of the orchestrator on the bus.
@@ -16,13 +18,9 @@ APIC = "apic"
 LAN = "lan"
 #: Name of the gateway's port of the switch; no node, but faults may befall its cable.
 GATEWAY = "gateway"
-#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK`` is what is
-#: behind the last port, others are machines that joined (``@m2``).
+#: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK``, and
+#: machines that joined (``@m2``).
 OUTSIDE = "@"
-UPLINK = "@uplink"
-
-#: To a NIC of a machine that is a guest, its CPUs and interrupt controller are one peer.
-GUEST = "@guest"
 
 QUEUES_MAX = 16
 #: Global system interrupts: pins of the I/O APIC. PCI's virtual wires end at 16 to 23.
@@ -166,6 +164,11 @@ class LanSettings(NamedTuple):
     #: "join" the switch of the machine ``join``
     uplink: str = ""
     join: str = ""
+
+    @property
+    def own_gateway(self) -> bool:
+        """Is the host behind the last port the node's own?"""
+        return not self.uplink
 
 
 def vfio_socket(nic: str) -> str:

@@ -128,7 +128,7 @@ def _command(verb: Verb) -> click.Command:
 
 
 def _help_page(verb: Verb) -> str:
-    return f"bottomhalf {verb.name} {verb.usage}\n\n{verb.help}\n"
+    return f"{verbs.usage(verb.name)}\n\n{verb.help}\n"
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

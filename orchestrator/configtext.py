@@ -15,6 +15,7 @@ _SHOWN = ("slaves", "mode", "miimon", "updelay", "downdelay", "use_carrier", "nu
 def keys_text(table: str = "") -> str:
     """All keys of a table with what they take, their default and what they do."""
     from orchestrator.labs.file import LabFile, QuestionTable  # noqa: PLC0415  (a machine needs none)
+    from orchestrator.labs.guestlab import GuestLabFile  # noqa: PLC0415
     from orchestrator.scenario import RealKernelTable, ScenarioFile, StepTable  # noqa: PLC0415
 
     tables = TABLES | {
@@ -23,6 +24,7 @@ def keys_text(table: str = "") -> str:
         "real_kernel": RealKernelTable,
         "lab": LabFile,
         "question": QuestionTable,
+        "guestlab": GuestLabFile,
     }
     if table not in tables:
         known = [name for name in tables if name]

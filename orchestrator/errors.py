@@ -11,6 +11,7 @@ import difflib
 import os
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable
 from typing import TextIO
@@ -23,6 +24,9 @@ OUR_FAULT = 3
 INTERRUPTED = 130
 
 PROGRAM = "bottomhalf"
+
+#: A hint that needs more lines than one: how long they are, and what the others begin with.
+HINT_COLUMNS, GOES_ON = 92, " " * 8
 
 
 class BottomhalfError(Exception):
@@ -68,6 +72,19 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
 def words(names: Iterable[str]) -> str:
     """Names in a row, as the hints show them."""
     return " ".join(names)
+
+
+def listed(head: str, names: Iterable[str]) -> str:
+    """Many names behind a word, for a hint: in as many lines as they need."""
+    return textwrap.fill(
+        f"{head} {words(names)}", HINT_COLUMNS, subsequent_indent=GOES_ON,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def nobody_reads() -> None:

@@ -98,6 +98,8 @@ class Machine(ABC):
     runtime: str  # "processes" or "simulation"
     settings: MachineSettings
     ram: Ram
+    #: Does its guest, where it has one, take our commands? Not a guest that somebody else started.
+    own_guest = False
 
     @abstractmethod
     def now_ns(self) -> int:

@@ -138,7 +138,7 @@ def new_machine(
         return ProcessMachine(settings, config=config)
     except RunDirError as error:
         if error.running is not None and error.running.pid:
-            raise already_running(error.running) from None
+            raise already_running(error.running, "guest" if guest else "up") from None
         raise BottomhalfError(str(error), "bottomhalf doctor") from None
     except LaunchError as error:
         raise BottomhalfError(str(error), "bottomhalf doctor", OUR_FAULT) from None

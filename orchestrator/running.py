@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,19 @@ def open_machine(directory: Path, name: str) -> RemoteMachine:
     """Connect to the machine whose run directory this is."""
     try:
         settings = unpack_settings((directory / SETTINGS_FILE).read_bytes())
-        return RemoteMachine(str(directory / CONTROL_SOCKET), str(directory / RAM_FILE), settings)
+        machine = RemoteMachine(
+            str(directory / CONTROL_SOCKET), str(directory / RAM_FILE), settings
+        )
     except OSError:
         raise BottomhalfError(
             f"machine {name} is starting or ending, or it belongs to a `run`",
             "bottomhalf doctor shows what runs",
         ) from None
+    if settings.guest:
+        from orchestrator.guest.qemu import CONSOLE_LOG  # noqa: PLC0415
+
+        machine.own_guest = (directory / CONSOLE_LOG).exists()
+    return machine
 
 
 def addresses() -> dict[str, str]:
@@ -105,13 +112,32 @@ def age(machine: RunningMachine) -> str:
     return f"{seconds} s"
 
 
-def already_running(machine: RunningMachine, second: str = "m2") -> BottomhalfError:
-    """The message for a name that is taken."""
+def free_name(names: Iterable[str]) -> str:
+    """The first of these names that no machine has."""
+    taken = {machine.name for machine in running_machines()}
+    return next(name for name in names if name not in taken)
+
+
+def on_option(name: str, default: str) -> str:
+    """What stands before a verb to mean this machine: nothing if it has the default name and no
+    other one runs."""
+    alone = all(machine.name == name for machine in running_machines())
+    return "" if name == default and alone else f"--on {name} "
+
+
+def already_running(
+    machine: RunningMachine, verb: str = "up", differs: str = ""
+) -> BottomhalfError:
+    """The message for a name that is taken; ``verb`` starts another one, ``differs`` says in what
+    the one that runs is not as asked."""
+    prefix, first = ("guest", "guest") if verb == "guest" else ("m", "m2")
+    second = free_name([first, *(f"{prefix}{n}" for n in range(2, 1000))])
+    end = "down" if len(running_machines()) == 1 else f"down {machine.name}"
     return BottomhalfError(
         f"machine {machine.name} is already running "
-        f"({machine.config}, pid {machine.pid}, up {age(machine)})",
-        "use it, end it with `bottomhalf down`, or start a second one: "
-        f"bottomhalf up --name {second}",
+        f"({machine.config}, pid {machine.pid}, up {age(machine)}){differs}",
+        f"use it, end it with `bottomhalf {end}`, or start a second one: "
+        f"bottomhalf {verb} --name {second}",
     )
 
 

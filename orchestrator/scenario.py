@@ -21,16 +21,16 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from nodes.machine import MachineSettings
-from orchestrator import config, expect, tomlfile, verbs
-from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator import config, expect, stepwords, tomlfile, verbs
+from orchestrator.errors import BottomhalfError, did_you_mean, listed, words
 from orchestrator.expect import EXAMPLES, Expectation
+from orchestrator.stepwords import is_program
 from orchestrator.tomlfile import TomlFile, duration_ns
 from orchestrator.verbs.targets import check as check_target
 
@@ -230,27 +230,13 @@ def build(
 
 def _ping(file: TomlFile, text: str, settings: MachineSettings) -> tuple[str, ...]:
     """The words behind ``ping``, which ping itself has looked at; devices it looks for later."""
-    from nodes.cpu.programs import pingargs  # noqa: PLC0415
-
     words_of = tuple(_split(file, ("ping",), text))
-    net = SimpleNamespace(device=lambda name: name, addresses=_Anything())
-    nobody: Any = SimpleNamespace(machine=settings._replace(name="m1"), net=net)
-    try:
-        if words_of:
-            pingargs.parse(nobody, ("ping", *words_of))
-    except pingargs.UsageError as error:
-        what = str(error).partition("\n")[0]
+    said = stepwords.complaint(settings, ("ping", *words_of)) if words_of else ""
+    if said:
         raise file.error(
-            ("ping",), f"ping = {tomlfile.show(text)}: {what}", 'ping = "-i 0.01 gateway"'
-        ) from None
+            ("ping",), f"ping = {tomlfile.show(text)}: {said}", 'ping = "-i 0.01 gateway"'
+        )
     return words_of
-
-
-class _Anything(tuple[bytes, ...]):
-    """Whatever is looked for is there."""
-
-    def __contains__(self, thing: object) -> bool:
-        return True
 
 
 def _check_order(file: TomlFile, steps: Sequence[Step]) -> None:
@@ -274,6 +260,11 @@ def _step(file: TomlFile, number: int, row: StepTable, world: _World) -> Step:
         argv, cpu, background = command(argv, world.settings)
     except BottomhalfError as error:
         raise file.error((*loc, "do"), error.what, error.hint) from None
+    try:
+        stepwords.check(world.settings, argv)
+    except BottomhalfError as error:
+        what = f"step {number + 1}, `{row.do}`: {error.what}"
+        raise file.error((*loc, "do"), what, error.hint) from None
     expected = _listed(row.expect)
     for era, besides in row.by_era.items():
         if era not in PRESETS:
@@ -315,8 +306,8 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
     if not rest:
         raise BottomhalfError("do is empty", 'do = "cable active out"')
     if rest[0] in verbs.TABLE and not verbs.TABLE[rest[0]].step:
-        able = words(v.name for v in verbs.TABLE.values() if v.step)
-        raise BottomhalfError(f"`{rest[0]}` cannot be a step", f"steps can say {able}")
+        able = (v.name for v in verbs.TABLE.values() if v.step)
+        raise BottomhalfError(f"`{rest[0]}` cannot be a step", listed("steps can say", able))
     if rest[0] == "sh" and rest[1:2] != ["-c"]:
         raise BottomhalfError(
             "sh as a step needs its line", "do = \"sh -c 'echo 2 > /proc/irq/34/smp_affinity'\""
@@ -340,14 +331,6 @@ def command(argv: Sequence[str], settings: MachineSettings) -> tuple[list[str], 
         for word in targets.get(verb.name, rest[1:]):
             check_target(settings, word)
     return rest, cpu, background
-
-
-def is_program(name: str) -> bool:
-    """Can the emulated machine run it?"""
-    from nodes.cpu import core  # noqa: F401, PLC0415  (importing it registers the programs)
-    from nodes.cpu.programs.run import PROGRAMS  # noqa: PLC0415
-
-    return name in PROGRAMS
 
 
 def _split(file: TomlFile, loc: tomlfile.Loc, text: str) -> list[str]:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
-from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.errors import BottomhalfError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -98,11 +98,21 @@ def _locate(text: str) -> dict[Loc, int]:
     return lines
 
 
+#: What ends a hint that lists names.
+PATHS = "a path needs a `/` or ends in .toml"
+
 #: Commands that list what is bundled.
 _LISTINGS = {
     "scenarios": "bottomhalf run --list",
     "labs": "bottomhalf lab list",
     "guestlabs": "bottomhalf lab list",
+}
+#: What else a name may be, and what one does with that.
+_USES = {
+    "machines": ("machine", "bottomhalf up"),
+    "scenarios": ("scenario", "bottomhalf run"),
+    "labs": ("lab", "bottomhalf lab run"),
+    "guestlabs": ("lab", "bottomhalf lab run"),
 }
 
 
@@ -129,17 +139,19 @@ def read(kind: str, name: str) -> TomlFile:
     known = bundled(kind)
     if name not in known:
         one = kind.removesuffix("s")
-        listing = _LISTINGS.get(kind, f"bundled: {words(known)}")
+        for other, (what, command) in _USES.items():
+            if other != kind and name in bundled(other):
+                raise BottomhalfError(f"no {one} `{name}`: it is a {what}", f"{command} {name}")
+        listing = _LISTINGS.get(kind, "") or listed("bundled:", known)
         raise BottomhalfError(
-            f"no {one} `{name}`{did_you_mean(name, known)}",
-            f"{listing}          a path needs a `/` or ends in .toml",
+            f"no {one} `{name}`{did_you_mean(name, known)}", f"{listing}          {PATHS}"
         )
     text = (resources.files("configs") / kind / f"{name}.toml").read_text(encoding="utf-8")
     return TomlFile(f"{name}.toml", text)
 
 
 def _bundled_hint(kind: str) -> str:
-    return f"bundled {kind}, by name: {words(bundled(kind))}"
+    return listed(f"bundled {kind}, by name:", bundled(kind))
 
 
 # ---------------------------------------------------------------- validation
@@ -171,7 +183,8 @@ def _explain(model: type[BaseModel], file: TomlFile, fault: Any) -> BottomhalfEr
     table = next((str(part) for part in loc[:-1] if part in tables), "")
     owner = tables.get(table, model)
     where = f"[{table}] " if table else ""
-    top = model.__name__.removesuffix("File").lower()
+    what = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", model.__name__.removesuffix("File")).lower()
+    top = what.replace(" ", "")
     about = table or (top if top != "machine" else "")
     keys = f"bottomhalf check --keys{about and ' ' + about} lists all with ranges and defaults"
     key = next(
@@ -179,12 +192,12 @@ def _explain(model: type[BaseModel], file: TomlFile, fault: Any) -> BottomhalfEr
     )
     if fault["type"] == "extra_forbidden":
         key = str(loc[-1])
-        subject = where.strip() or f"a {top}"
+        subject = where.strip() or f"a {what}"
         return file.error(
             loc, f"{subject} has no key `{key}`{did_you_mean(key, owner.model_fields)}", keys
         )
     if fault["type"] == "missing":
-        subject = where.strip() or f"a {top}"
+        subject = where.strip() or f"a {what}"
         return file.error(loc[:-1], f"{subject} needs the key `{loc[-1]}`", keys)
     value = fault["input"]
     info = owner.model_fields.get(key)
@@ -227,9 +240,10 @@ def allowed(info: FieldInfo) -> str:
     if get_origin(info.annotation) is Literal:
         return ", ".join(str(v) for v in get_args(info.annotation))
     kind = info.annotation
+    tables = any(hasattr(one, "model_fields") for one in (kind, *get_args(kind)))
     if get_origin(kind) is list:
-        return "a list of strings"
-    if any(hasattr(one, "model_fields") for one in (kind, *get_args(kind))):
+        return "tables, each with its name in [[ ]]" if tables else "a list of strings"
+    if tables:
         return "a table"
     return {"str": "a string", "int": "a whole number", "bool": "true or false"}.get(
         getattr(kind, "__name__", ""), str(kind)

@@ -79,3 +79,12 @@ def test_nothing_names_the_place_where_it_was_made() -> None:
                 text = path.read_text(errors="replace")
                 assert "/work/" not in text, _name(path)
                 assert "../shared" not in text, _name(path)
+
+
+def test_a_name_on_the_bus_is_written_in_one_place() -> None:
+    from bus.messages import GUEST  # noqa: PLC0415
+    from nodes.machine import UPLINK  # noqa: PLC0415
+
+    text = {path: path.read_text() for room in ("bus", "nodes") for path in _files(room)}
+    for name in (GUEST, UPLINK):
+        assert len([path for path, source in text.items() if f'= "{name}"' in source]) == 1, name

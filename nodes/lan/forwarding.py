@@ -75,7 +75,7 @@ class Forwarding:
         #: of each port; the node makes them
         self.cables: list[FaultyCable] = []
         self.broken = False  # has any cable a fault, or frames in it?
-        self.own_gateway = not machine.lan.uplink
+        self._own_gateway = machine.lan.own_gateway
         self.host = Host(machine, words, recorder, partial(self.enter, GATEWAY_PORT), post)
         self.table = MacTable(words, machine.lan.ageing_s * 1_000_000_000)
         self.taps = PortTaps(ring)
@@ -246,7 +246,7 @@ class Forwarding:
             self.cables[port].enter(RX, kind, frame, self.now_ns)
             return
         self._words[_OUT + 3 * port + kind] += 1
-        if port != GATEWAY_PORT or not self.own_gateway:
+        if port != GATEWAY_PORT or not self._own_gateway:
             self._post(self._names[port], EthFrame(frame))
         else:
             self.host.take(kind, frame, self.now_ns)

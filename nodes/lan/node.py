@@ -74,8 +74,8 @@ class LanNode(Node):
         self.names = [*machine.nic_names, *[""] * (PORTS - len(machine.nics))]
         self._number = {name: n for n, name in enumerate(machine.nic_names)}
         self._ports = {**self._number, GATEWAY: GATEWAY_PORT}
-        self._own_gateway = not machine.lan.uplink
-        if machine.lan.uplink:
+        self._own_gateway = machine.lan.own_gateway
+        if not self._own_gateway:
             self.names[GATEWAY_PORT] = UPLINK
             self._number[UPLINK] = GATEWAY_PORT
         ring = self.ram.tap(self.ram.layout.cpus)

@@ -113,7 +113,7 @@ class RamDma(Dma):
         self._near: dict[int, tuple[int, int, bool]] = {}
 
     def sync(self) -> None:
-        """Take over a changed table. One that is being changed is taken over when it is done."""
+        """One that is being changed is taken over when it is done."""
         generation = self._iommu.generation
         if generation != self._generation and not generation & 1:
             windows = self._iommu.consistent()
@@ -124,11 +124,11 @@ class RamDma(Dma):
             self._generation = generation
 
     def windows(self) -> list[Window]:
-        """What is mapped now."""
         self.sync()
         return list(self._windows)
 
     def _allowed(self, address: int, size: int, write: bool) -> bool:
+        """Does one window hold all of it, and allow that? Refused and counted if not."""
         near = self._near.get(address >> 12)
         if (
             near is not None
@@ -150,7 +150,6 @@ class RamDma(Dma):
         return False
 
     def read(self, address: int, size: int) -> bytes | None:
-        """``size`` bytes of a buffer."""
         if not self._allowed(address, size, False):
             return None
         page = self._page
@@ -159,7 +158,6 @@ class RamDma(Dma):
         return bytes(self._bytes[address : address + size])
 
     def write(self, address: int, data: bytes) -> bool:
-        """Store into a buffer."""
         size = len(data)
         if not self._allowed(address, size, True):
             return False
@@ -170,11 +168,9 @@ class RamDma(Dma):
         return True
 
     def writable(self, address: int, size: int) -> bool:
-        """May ``size`` bytes be stored there? Counted as refused if not."""
         return self._allowed(address, size, True)
 
     def descriptor(self, address: int) -> tuple[int, int] | None:
-        """The two 64-bit words of a descriptor; ``address`` is a multiple of 16."""
         if not self._allowed(address, 16, False):
             return None
         words = self._words64
@@ -182,7 +178,6 @@ class RamDma(Dma):
         return words[at], words[at + 1]
 
     def write_back(self, address: int, first: int, second: int) -> bool:
-        """Both words of a descriptor, each as one aligned store; DD is in the second."""
         if not self._allowed(address, 16, True):
             return False
         words = self._words64
@@ -192,7 +187,6 @@ class RamDma(Dma):
         return True
 
     def store32(self, address: int, value: int) -> bool:
-        """One aligned 32-bit store."""
         if not self._allowed(address, 4, True):
             return False
         self._words32[address >> 2] = value

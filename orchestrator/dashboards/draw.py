@@ -17,6 +17,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
+from orchestrator.errors import plural as plural  # noqa: PLC0414  (a part of what screens are made of)
+
 WIDTH, HEIGHT = 80, 24
 HEAT = " .:-=+*#%@"
 #: Letter of each context or state with its style; the letter alone says it all.
@@ -224,8 +226,3 @@ def uptime(ns: int) -> str:
     if hours:
         return f"{hours}:{minutes:02d}:{seconds % 60:02d}"
     return f"{minutes}:{seconds % 60:02d}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """``1 frame``, ``2 frames``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"

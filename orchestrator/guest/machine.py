@@ -35,6 +35,8 @@ _PANIC = re.compile(r"Kernel panic - not syncing: .*")
 class GuestMachine(ProcessMachine):
     """See the module. Raises what ``ProcessMachine`` does, and ``BottomhalfError`` for QEMU."""
 
+    own_guest = True
+
     def __init__(self, settings: MachineSettings, plan: GuestPlan, *, config: str = "") -> None:
         self._why_over = ""
         self._setup: Job | None = None

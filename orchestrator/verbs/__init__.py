@@ -8,12 +8,12 @@ Modules are imported when a verb is used, so that the program answers at once.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bus.faults import KINDS
-from orchestrator.errors import BottomhalfError, did_you_mean, words
-from orchestrator.machine import GUEST_PLACE
+from orchestrator.errors import GOES_ON, HINT_COLUMNS, BottomhalfError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from orchestrator.session import Session, Steps
@@ -33,6 +33,10 @@ class Verb(NamedTuple):
     step: bool = False
     #: also a command of the machine's own prompt, beside those of the kernel layer
     shell: bool = False
+
+
+#: Where a usage may be broken that has no `|`, or too few: not inside brackets.
+_PIECES = re.compile(r"(?:\| )?(?:\[[^\[\]]*(?:\[[^\]]*\])?[^\[\]]*\](?:\.\.\.)?|\S+)")
 
 
 def _fault_kinds() -> str:
@@ -67,17 +71,23 @@ TABLE: dict[str, Verb] = {
              f"{_WHOLE}:up"),
         Verb("down", "whole", "[NAME]", "end a machine", f"{_WHOLE}:down"),
         Verb("guest", "whole",
-             "[--kernel VMLINUZ] [--modules DIR] [--smp 2] [--nics 2] [--bond 'mode=1 miimon=100'] "
-             "[--exec 'COMMANDS'] [--console] [-d] [--gdb] [--accel auto|tcg|kvm] [--append WORDS] "
-             "[--name NAME] | --fetch | exec COMMAND | console | run [SCENARIO] [--json]",
+             "[OPTION...] | --fetch | exec COMMAND | console | run [SCENARIO] | --help",
              "a real kernel in QEMU whose ixgbe drives our NIC processes\n\n"
              "Alone in a terminal: its console (Ctrl-] leaves it running). --exec runs commands,\n"
              "powers off, and exits as they did; -d leaves it running. --modules DIR: your own\n"
              "build of ixgbe, for Debian's 6.1 kernel, or with --kernel for any. --gdb waits for\n"
              "a debugger. While it runs: exec, console, and the verbs of an emulated machine.\n"
-             "run plays a scenario in a guest of its own: the same file as for bottomhalf run.\n"
+             "run plays a scenario in a guest of its own: the same file as for bottomhalf run;\n"
+             "it takes --kernel, --modules, --smp, --accel, --append and --json.\n"
              "The first time, QEMU 11, a kernel and tools are fetched by apt into the cache\n"
-             "folder (125 MB, no root, nothing is installed); --fetch does only that.",
+             "folder (125 MB, no root, nothing is installed); --fetch does only that.\n\n"
+             "-d, --detach        leave it running       --exec 'COMMANDS'   run these in it\n"
+             "--console           its console            --name NAME         guest, without it\n"
+             "--smp 2             CPUs                   --nics 2            NICs, 1 to 8\n"
+             "--bond 'mode=1 miimon=100'                 a bond over all its NICs\n"
+             "--kernel VMLINUZ    yours, with:           --modules DIR       its modules\n"
+             "--append WORDS      more for its kernel    --accel auto|tcg|kvm\n"
+             "--gdb               wait for a debugger",
              "orchestrator.verbs.guest:guest"),
         Verb("run", "whole",
              "[SCENARIO] [--json] [--simulate] [--processes] [--seed N] [--report DIR] [--era E] "
@@ -94,7 +104,8 @@ TABLE: dict[str, Verb] = {
              "labs: a question, a run that shows the answer, a page that says why",
              "orchestrator.verbs.labs:lab"),
         Verb("check", "whole", "FILE... | --keys [TABLE]",
-             "validate machines and scenarios, start nothing", f"{_WHOLE}:check"),
+             "validate machines, scenarios and labs, start nothing",
+             "orchestrator.verbs.check:check"),
         Verb("era", "whole", "[A [B]] [--json]",
              "kernel eras: the presets, one preset's behaviours, what differs between two",
              f"{_WHOLE}:era"),
@@ -278,9 +289,9 @@ def lookup(name: str) -> Verb:
         raise BottomhalfError(f"`{name}` is not a verb here", REFUSED[name])
     if name in NOT_BUILT:
         raise BottomhalfError(
-            f"`{name}` is not built yet", f"docs/limitations.md says what is; verbs: {words(TABLE)}"
+            f"`{name}` is not built yet", listed("docs/limitations.md says what is; verbs:", TABLE)
         )
-    raise BottomhalfError(f"no verb `{name}`{did_you_mean(name, TABLE)}", f"verbs: {words(TABLE)}")
+    raise BottomhalfError(f"no verb `{name}`{did_you_mean(name, TABLE)}", listed("verbs:", TABLE))
 
 
 def load(verb: Verb) -> Callable[..., Any]:
@@ -314,7 +325,7 @@ def start(session: Session, argv: Sequence[str]) -> Steps:
 
     verb = lookup(argv[0])
     settings = session.machine.settings
-    foreign = settings.guest and session.cpu not in (LAN, GUEST_PLACE)  # whose guest takes no word
+    foreign = settings.guest and not session.machine.own_guest  # it takes no word
     ours = verb.name == "tcpdump" and (foreign or _of_lan(argv[1:]))
     if settings.guest and session.cpu != LAN and needs_our_kernel(verb) and not ours:
         from orchestrator.verbs import guest  # noqa: PLC0415
@@ -366,5 +377,16 @@ def parse(
 
 
 def usage(verb: str) -> str:
-    """Usage line of a verb."""
-    return f"bottomhalf {verb} {TABLE[verb].usage}"
+    """Usage of a verb: one line, or several where it is long."""
+    head = f"bottomhalf {verb}"
+    lines: list[str] = []
+    ways = re.split(r" (?=\| )", TABLE[verb].usage)
+    short = all(len(way) < HINT_COLUMNS for way in ways) and len(ways) > 1
+    for piece in ways if short else _PIECES.findall(TABLE[verb].usage):
+        if lines and len(lines[-1]) + len(piece) < HINT_COLUMNS:
+            lines[-1] += f" {piece}"
+        elif lines:
+            lines.append(GOES_ON + piece)
+        else:
+            lines.append(f"{head} {piece}")
+    return "\n".join(lines) or head

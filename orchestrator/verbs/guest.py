@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodes.machine import MachineSettings, vfio_socket
-from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, words
+from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, did_you_mean, words
 from orchestrator.machine import GUEST_PLACE
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
@@ -40,6 +40,7 @@ TOOLS = (
     "ip", "netstat", "date", "ethtool", "sh",
 )  # fmt: skip
 _SUBVERBS = ("exec", "console", "run")
+_START = "bottomhalf guest -d          starts one"
 
 
 def guest(options: Options, argv: Sequence[str]) -> int:
@@ -58,8 +59,8 @@ def guest(options: Options, argv: Sequence[str]) -> int:
     )  # fmt: skip
     if given.words and (given.words[0] != "console" or len(given.words) > 1):
         raise BottomhalfError(
-            f"guest takes no `{given.words[0]}`",
-            f"to it while it runs: bottomhalf guest {' | '.join(_SUBVERBS)}; {usage('guest')}",
+            f"guest takes no `{given.words[0]}`{did_you_mean(given.words[0], _SUBVERBS)}",
+            f"to it while it runs: bottomhalf guest {' | '.join(_SUBVERBS)}",
         )
     if given.words or (_console_alone(given) and _runs(options)):
         return _console_of_running(options)
@@ -126,7 +127,7 @@ def _start(options: Options, given: Given, fetched: Fetched) -> int:
     settings = _settings(given, name)
     for other in running_machines():
         if other.name == name:
-            raise running.already_running(other, f"{name}2")
+            raise running.already_running(other, "guest")
     plan = make_plan(given, settings, fetched)
     said = owning.start(settings, "guest", plan)
     directory = Path(said["directory"])
@@ -208,7 +209,9 @@ def _use(options: Options, given: Given, machine: RemoteMachine, directory: Path
 
 
 def _up_text(name: str, what: str) -> str:
-    on = "" if name == DEFAULT_NAME else f"--on {name} "
+    from orchestrator.running import on_option  # noqa: PLC0415
+
+    on = on_option(name, DEFAULT_NAME)
     return (
         f"{name} is up: {what}\n"
         f"  bottomhalf {on}guest exec 'ping -c 3 gateway'    a command in it\n"
@@ -264,19 +267,28 @@ def in_guest(session: Session, argv: Sequence[str]) -> Steps:
     return job.exit_code
 
 
+def after_card_in(session: Session, nic: str) -> str:
+    """What is left to do when a NIC is a new process. Our slot keeps QEMU's connection, so that the
+    old device stands in the guest's PCI tree until it is removed and the bus scanned; a rescan
+    alone finds nothing new. Another virtual machine has lost its connection."""
+    if session.machine.own_guest:
+        return (
+            "  the guest's kernel still has the old card: "
+            f"bottomhalf {session.on}restart {nic} removes it, rescans and enslaves"
+        )
+    return f"  the guest must connect to it anew: {vfio_socket(nic)} in its run directory"
+
+
 def new_card(session: Session, nic: str) -> Generator[Wait, None, None]:
     """What an administrator does about a dead card: it is removed, a new one is put in, the bus is
     scanned again, and the network is told to use it."""
     from orchestrator.guest import network  # noqa: PLC0415
 
     machine = session.machine
-    asked = yield from session.program(("true",), GUEST_PLACE, show=False)
-    if asked.failed:  # a virtual machine that somebody else started, or one that is hung
+    if not machine.own_guest:
         if not machine.state(nic).alive:
             machine.restart(nic)
-        session.remark(
-            f"  the guest must connect to it anew: {vfio_socket(nic)} in its run directory"
-        )
+        session.remark(after_card_in(session, nic))
         return
     yield from _shell(session, network.remove_card(machine.settings, nic))
     if not machine.state(nic).alive:
@@ -296,10 +308,15 @@ def _shell(session: Session, script: str) -> Generator[Wait, None, None]:
 
 def kernel_verb(session: Session, verb: Verb, argv: Sequence[str]) -> Steps:
     """What a verb that works on a kernel means where the kernel is a real one."""
+    machine = session.machine
+    if not machine.own_guest:
+        raise BottomhalfError(
+            f"`{verb.name}` works on our kernel; that of {machine.settings.name} is its guest's",
+            "say it inside: somebody else started that guest",
+        )
     if verb.name not in TOOLS or session.cpu != GUEST_PLACE:
         raise BottomhalfError(
-            f"`{verb.name}` works on our kernel; the kernel of {session.machine.settings.name} is "
-            "its guest's",
+            f"`{verb.name}` works on our kernel; that of {machine.settings.name} is its guest's",
             "bottomhalf guest exec 'COMMAND', or its console: bottomhalf guest console",
         )
     return in_guest(session, (verb.name, *argv))
@@ -321,7 +338,12 @@ def _connected(options: Options) -> Any:
 
     names = [machine.name for machine in running_machines()]
     name = options.on or (DEFAULT_NAME if DEFAULT_NAME in names else None)
-    return running.find(name)
+    try:
+        return running.find(name)
+    except BottomhalfError as error:
+        if error is running.NOTHING_RUNS:
+            raise BottomhalfError("no guest is running", _START) from None
+        raise
 
 
 def _exec_in_running(options: Options, argv: Sequence[str]) -> int:
@@ -352,22 +374,26 @@ def _console_of_running(options: Options) -> int:
 
 
 def _is_guest(machine: RemoteMachine) -> None:
+    name = machine.settings.name
     if not machine.settings.guest:
+        raise BottomhalfError(f"machine {name} is an emulated one, not a guest", _START)
+    if not machine.own_guest:
         raise BottomhalfError(
-            f"machine {machine.settings.name} is an emulated one, not a guest",
-            "bottomhalf guest          starts one",
+            f"the guest of {name} was started by somebody else: it takes no commands of ours",
+            "say it inside; one that does: bottomhalf guest -d",
         )
 
 
 def _console(machine: RemoteMachine, directory: Path) -> int:
     """The console of the guest that this command started."""
     from orchestrator.guest import console  # noqa: PLC0415
+    from orchestrator.running import on_option  # noqa: PLC0415
 
     name = machine.settings.name
     sys.stderr.write("  Ctrl-] leaves the console, `poweroff` ends the guest\n")
     if console.attach(directory) == console.LEFT:
         machine.release()
-        on = "" if name == DEFAULT_NAME else f"--on {name} "
+        on = on_option(name, DEFAULT_NAME)
         print(f"{name} goes on: bottomhalf {on}guest console, bottomhalf {on}down ends it")
         return OK
     machine.wait(lambda: machine.lost, _LOOK_MS * 10)

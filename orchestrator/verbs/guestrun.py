@@ -41,12 +41,15 @@ def play(loaded: Scenario, given: Given, quiet: bool = False) -> GuestPlayed:
     from orchestrator.guest import play as player  # noqa: PLC0415
     from orchestrator.guest.machine import GuestMachine  # noqa: PLC0415
     from orchestrator.owning import new_machine  # noqa: PLC0415
+    from orchestrator.running import free_name  # noqa: PLC0415
     from orchestrator.verbs.guest import SMP_MAX, check_files, make_plan, number  # noqa: PLC0415
 
     check_files(given)
     player.check(loaded)
     cpus = number(given, "--smp", min(loaded.machine.cpus, SMP_MAX))
-    settings = loaded.machine._replace(name=f"guest-{loaded.name}", guest=True, cpus=cpus)
+    name = f"guest-{loaded.name}"
+    name = free_name([name, *(f"{name}-{n}" for n in range(2, 1000))])
+    settings = loaded.machine._replace(name=name, guest=True, cpus=cpus)
     loaded = loaded._replace(machine=settings)
     fetched = fetch.everything(given.value("--kernel") or "", given.value("--modules") or "")
     plan = make_plan(given, settings, fetched)

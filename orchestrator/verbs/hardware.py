@@ -17,6 +17,8 @@ WAYS = ("out", "in")
 def check_words(verb: str, argv: Sequence[str]) -> list[str]:
     """``NIC... out|in``; the message for anything else, for steps before anything runs."""
     words = parse(verb, argv).words
+    if len(words) == 1 and words[0] in WAYS:
+        raise BottomhalfError(f"{verb} of which NIC?", usage(verb))
     if len(words) < 2 or words[-1] not in WAYS:
         last = words[-1] if words else ""
         slip = did_you_mean(last, WAYS) if last else ""
@@ -74,7 +76,9 @@ def card(session: Session, argv: Sequence[str]) -> Steps:
         new = machine.state(nic)
         session.did(f"card of {who(new)} is in", node=nic, pid=new.pid, card="in")
         if machine.settings.guest:
-            session.remark("  the guest must connect to it anew")
+            from orchestrator.verbs import guest  # noqa: PLC0415
+
+            session.remark(guest.after_card_in(session, nic))
         elif not has_hotplug(machine, nic):
             session.remark(
                 "  its slot tells the kernel nothing (hotplug = false): "

@@ -18,7 +18,7 @@ from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.session import Session, Steps
 
 #: A word that may be a machine's name.
-_HOST = re.compile(r"[a-z][a-z0-9-]*")
+HOST = re.compile(r"[a-z][a-z0-9-]*")
 #: Between two looks of ``dmesg -w`` at the rings: they are memory and wake nobody.
 _WATCH_NS = 50_000_000
 
@@ -85,7 +85,7 @@ def resolve_hosts(
     names of machines that run. Names that are ``known`` to the program stay."""
     settings = session.machine.settings
     hosts = {"gateway": settings.gateway.addresses[0], **{name: name for name in known}}
-    strange = any(word not in hosts and _HOST.fullmatch(word) for word in argv)
+    strange = any(word not in hosts and HOST.fullmatch(word) for word in argv)
     if strange and session.machine.runtime == "processes":
         from orchestrator import running  # noqa: PLC0415
 

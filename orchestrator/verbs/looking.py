@@ -12,8 +12,7 @@ from collections.abc import Generator, Sequence
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.registers import address_of
 from orchestrator import registers, rings
-from orchestrator.dashboards.draw import plural
-from orchestrator.errors import OK, BottomhalfError, words
+from orchestrator.errors import OK, BottomhalfError, plural, words
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
 from orchestrator.verbs.process import death

@@ -174,9 +174,9 @@ def _waiting_for_lost(session: Session) -> None:
 
 
 def has_hotplug(machine: Machine, nic: str) -> bool:
-    """Does its slot tell the kernel what happens in it?"""
+    """Does its slot tell the kernel what happens in it? A guest's are QEMU's, and tell nothing."""
     settings = machine.settings
-    return settings.nics[settings.nic_names.index(nic)].hotplug
+    return not settings.guest and settings.nics[settings.nic_names.index(nic)].hotplug
 
 
 def _untouched(machine: Machine, node: str) -> bool:
@@ -235,6 +235,8 @@ def _tool(session: Session, argv: tuple[str, ...]) -> Generator[Wait, None, None
 def ps(session: Session, argv: Sequence[str]) -> Steps:
     """One row a node; CPU % is measured over a quarter of a second."""
     options = parse("ps", argv, flags=("--json",))
+    if options.words:
+        raise BottomhalfError(f"ps shows all and takes no `{options.words[0]}`", usage("ps"))
     machine = session.machine
     before = {name: _cpu_seconds(state) for name, state in machine.states().items()}
     began = machine.now_ns()

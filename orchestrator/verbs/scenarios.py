@@ -121,11 +121,9 @@ def machine_for(loaded: Scenario, seed: int | None) -> Machine:
 
         return SimulatedMachine(settings._replace(name="m1"), seed=seed)
     from orchestrator.owning import new_machine  # noqa: PLC0415
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.running import free_name  # noqa: PLC0415
 
-    taken = {machine.name for machine in running_machines()}
-    names = [loaded.name, *(f"{loaded.name}-{n}" for n in range(2, 1000))]
-    free = next(name for name in names if name not in taken)
+    free = free_name([loaded.name, *(f"{loaded.name}-{n}" for n in range(2, 1000))])
     return new_machine(settings._replace(name=free), settings.name)
 
 

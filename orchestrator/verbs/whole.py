@@ -1,4 +1,4 @@
-"""Verbs of the whole: up, down, check, era, completion."""
+"""Verbs of the whole: up, down, era, completion."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nodes.machine import MachineSettings
     from orchestrator.cli import Options
     from orchestrator.client import RemoteMachine
+    from orchestrator.rundir import RunningMachine
 
 DEFAULT_NAME = "m1"
 #: Names of hosts on the LAN that are no machines.
@@ -50,7 +51,7 @@ def up(options: Options, argv: Sequence[str]) -> int:
         settings = _join(settings, host)
     for machine in running_machines():
         if machine.name == name:
-            return _already_up(machine, settings)
+            return _already_up(options, machine, settings)
     said = owning.start(settings, config_name)
     if options.json:
         print(json.dumps({"name": name, **said}))
@@ -75,35 +76,49 @@ def _join(settings: MachineSettings, host: str) -> MachineSettings:
     return lanconfig.joined(settings, host)
 
 
-def _already_up(machine: Any, settings: MachineSettings) -> int:
+def _already_up(options: Options, machine: RunningMachine, settings: MachineSettings) -> int:
     """The name is taken: fine if it is the same machine, else refused."""
     from orchestrator import running  # noqa: PLC0415
 
-    message = running.already_running(machine, _free_name())
     try:
-        same = running.unpack_settings((machine.directory / running.SETTINGS_FILE).read_bytes())
+        runs = running.unpack_settings((machine.directory / running.SETTINGS_FILE).read_bytes())
     except (OSError, ValueError):
-        same = None
-    if same != settings:
-        raise message
-    sys.stderr.write(message.text())
+        raise running.already_running(machine) from None
+    if runs != settings:
+        raise running.already_running(machine, differs=f", not as asked: {_other(runs, settings)}")
+    sys.stderr.write(running.already_running(machine).text())
+    if options.json:
+        print(json.dumps({"name": machine.name, "directory": str(machine.directory),
+                          "pid": machine.pid, "already": True}))  # fmt: skip
     return OK
 
 
-def _free_name() -> str:
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
-
-    taken = {machine.name for machine in running_machines()}
-    return next(f"m{n}" for n in range(2, 1000) if f"m{n}" not in taken)
+#: Settings that are no single word, as a person asks for them.
+_ASKED_AS = {"nics": "other NICs", "bond": "another bond", "overrides": "another --set"}
 
 
-def _on(name: str) -> str:
-    return "" if name == DEFAULT_NAME else f"--on {name} "
+def _other(runs: MachineSettings, asked: MachineSettings) -> str:
+    """In what the machine that runs is another one: its first setting that differs, in words."""
+    name, old, new = _difference(runs, asked)
+    if name == "bond" and old is not None and new is not None:
+        name, old, new = _difference(old, new)
+        name = f"bond's {name}"
+    if name != "guest" and isinstance(old, str | int) and isinstance(new, str | int):
+        return f"its {name} is {old}, not {new}"
+    return f"it has {_ASKED_AS.get(name, f'another {name}')}"
+
+
+def _difference(old: Any, new: Any) -> tuple[str, Any, Any]:
+    """Name of the first field that differs, and both values."""
+    rows = zip(old._fields, old, new, strict=True)
+    return next((name, a, b) for name, a, b in rows if a != b)
 
 
 def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
+    from orchestrator.running import on_option  # noqa: PLC0415
+
     name = settings.name
-    on = _on(name)
+    on = on_option(name, DEFAULT_NAME)
     if settings.guest:
         from nodes.machine import vfio_socket  # noqa: PLC0415
 
@@ -141,11 +156,12 @@ def _show(machine: RemoteMachine, name: str) -> int:
     machine.hold()
     if sys.stdin.isatty() and sys.stdout.isatty():
         from orchestrator.dashboards.live import DETACH  # noqa: PLC0415
+        from orchestrator.running import on_option  # noqa: PLC0415
         from orchestrator.verbs.process import run_dashboard  # noqa: PLC0415
 
         if run_dashboard(machine, None) == DETACH:
             machine.release()
-            on = _on(name)
+            on = on_option(name, DEFAULT_NAME)
             print(f"{name} goes on: bottomhalf {on}top shows it, bottomhalf {on}down ends it")
             return OK
     else:
@@ -192,65 +208,6 @@ def down(options: Options, argv: Sequence[str]) -> int:
     said = f"{found.name} is down"
     print(json.dumps({"name": found.name, "down": True}) if options.json else said)
     return OK
-
-
-def check(options: Options, argv: Sequence[str]) -> int:
-    """Validate files, or list the keys of a table; start nothing."""
-    from orchestrator import config, configtext, scenario, tomlfile  # noqa: PLC0415
-
-    given = parse("check", argv, ("--keys",))
-    if "--keys" in given.flags:
-        sys.stdout.write(configtext.keys_text(given.words[0] if given.words else ""))
-        return OK
-    if not given.words:
-        raise BottomhalfError("check what?", usage("check"))
-    for name in given.words:
-        bundled = {kind: tomlfile.bundled(kind) for kind in ("machines", "scenarios", "labs")}
-        kinds = [kind for kind, names in bundled.items() if name in names]
-        if not tomlfile.is_path(name) and not kinds:
-            every = [one for names in bundled.values() for one in names]
-            raise BottomhalfError(
-                f"no machine, scenario or lab `{name}`{did_you_mean(name, every)}",
-                f"bundled: {words(every)}          a path needs a `/` or ends in .toml",
-            )
-        data = tomlfile.read(kinds[0] if kinds else "machines", name).data
-        if "question" in data or "sentence" in data:
-            from orchestrator.labs import file  # noqa: PLC0415
-
-            lab = file.load(name)
-            text = (
-                f"{name}: a lab of {_counted(len(lab.scenario.steps), 'step')} and "
-                f"{_counted(len(lab.questions), 'question')}, {lab.title}"
-            )
-            kind = "lab"
-        elif {"step", "ping", "until", "title", "machine"} & data.keys():
-            played = scenario.load(name)
-            text = (
-                f"{name}: a scenario of {_counted(len(played.steps), 'step')} on "
-                f"{played.machine.name}, "
-                + (f"{played.until_ns / 1e9:g} s" if played.until_ns else "until all is done")
-            )
-            kind = "scenario"
-        else:
-            machine = config.load(name)
-            bond = machine.bond
-            kind = "machine"
-            text = (
-                f"{name}: a machine, "
-                + (
-                    "whose CPUs are a guest's, "
-                    if machine.guest
-                    else f"era {machine.era}, {_counted(machine.cpus, 'CPU')}, "
-                )
-                + f"{words(machine.nic_names)}"
-                + (f", {bond.name} {bond.mode} over {words(bond.slaves)}" if bond else "")
-            )
-        print(json.dumps({"file": name, "kind": kind, "text": text}) if options.json else text)
-    return OK
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def era(options: Options, argv: Sequence[str]) -> int:

@@ -105,6 +105,19 @@ def test_bonding_fails_over_when_a_nic_process_is_killed_and_takes_it_back(guest
     assert _loss(guest.sh("ping -c 5 -i 0.2 gateway")) == "0"
 
 
+def test_a_card_put_in_is_found_by_restart_and_not_by_a_rescan_alone(guest: Guest) -> None:
+    backup = next(nic for nic in ("eth0", "eth1") if nic != _active(guest))
+    guest.bh("card", backup, "out")
+    _until(guest, f"dmesg | tail -3 | grep -q '(slave {backup}): link status definitely down'")
+    said = guest.bh("card", backup, "in")
+    assert f"the guest's kernel still has the old card: bottomhalf restart {backup} " in said
+    probes = guest.sh("dmesg | grep -c 'Intel(R) 10 Gigabit Network Connection'")
+    guest.sh("echo 1 >/sys/bus/pci/rescan")
+    assert guest.sh("dmesg | grep -c 'Intel(R) 10 Gigabit Network Connection'") == probes
+    assert "the process is the same" in guest.bh("restart", backup)
+    _until(guest, f"grep -A1 {backup} /proc/net/bonding/bond0 | grep -q 'MII Status: up'")
+
+
 # ---------------------------------------------------------------- the driver, without the bond
 
 

@@ -99,7 +99,7 @@ def test_hands_and_signals_reach_the_nics(machine: ProcessMachine) -> None:
     assert "eth1's process is dead" in say(machine, "top --once")
     assert "must connect to it anew" in say(machine, "restart eth1")
     say(machine, "card eth1 out")
-    assert "must connect to it anew" in say(machine, "card eth1 in")
+    assert "must connect to it anew: eth1.vfio" in say(machine, "card eth1 in")
 
 
 @pytest.mark.processes

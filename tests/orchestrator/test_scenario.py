@@ -149,3 +149,76 @@ def test_a_ping_may_name_a_device_or_an_address_that_is_there_only_later(tmp_pat
     for line in ("-I eth0 gateway", "-I 10.0.0.1 192.168.1.1", "m1"):
         path.write_text(f'until = "1s"\nping = "{line}"\n')
         assert scenario.load(str(path)).ping == tuple(line.split())
+
+
+STEPS = """\
+machine = "bond-pair"
+[[step]]
+do = "ping -c 1 gateway"
+[[step]]
+do = "{}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        ("ping -Z gateway", "ping: invalid option -- 'Z'"),
+        ("taskset -c 1 ping -i x gateway &", "ping: invalid argument: 'x'"),
+        ("ping gatway", "ping: gatway: Name or service not known"),
+        ("arping -c many gateway", "arping: invalid argument: 'many'"),
+        ("arping", "arping: options and one host, please"),
+        ("follow ping -c 1 -Z gateway", "ping: invalid option -- 'Z'"),
+        ("drops 'ping -Z gateway'", "ping: invalid option -- 'Z'"),
+        ("flows ping -c 1 gateway + arping -Z gateway", "arping: invalid option -- 'Z'"),
+        ("chcpu -x 1", "chcpu: invalid option -- 'x'"),
+        ("chcpu -d one", "chcpu: failed to parse CPU list: one"),
+    ],
+)
+def test_what_ping_and_arping_would_refuse_is_refused_before_anything_runs(
+    tmp_path: Path, do: str, said: str
+):
+    path = tmp_path / "my.toml"
+    path.write_text(STEPS.format(do))
+    with pytest.raises(BottomhalfError) as refused:
+        scenario.load(str(path))
+    assert refused.value.what == f"{path}:5: step 2, `{do}`: {said}"
+    program = said.partition(":")[0]
+    assert refused.value.hint.startswith(f"bottomhalf {program} ")
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("do", "said"),
+    [
+        ("follow cat /proc/stat", "follow knows ping alone, not `cat`"),
+        ("drops pign gateway", "drops: the machine has no program `pign`; did you mean `ping`?"),
+        ("taps", "taps: which command?"),
+        ("flows + +", "flows: which command?"),
+        ("insmod softirq_strom", "no module `softirq_strom`; did you mean `softirq_storm`?"),
+    ],
+)
+def test_what_a_step_can_never_run_is_refused_too(tmp_path: Path, do: str, said: str):
+    path = tmp_path / "my.toml"
+    path.write_text(STEPS.format(do))
+    with pytest.raises(BottomhalfError) as refused:
+        scenario.load(str(path))
+    assert refused.value.what == f"{path}:5: step 2, `{do}`: {said}"
+
+
+@pytest.mark.parametrize("do", ["ping -V", "arping -I bond0 gateway", "ping -I eth7 192.168.1.1",
+                                "sleep 1", "flows ping gateway + udp_send gateway 7"])  # fmt: skip
+def test_what_only_the_running_machine_can_know_is_left_to_it(tmp_path: Path, do: str):
+    path = tmp_path / "my.toml"
+    path.write_text(STEPS.format(do))
+    assert len(scenario.load(str(path)).steps) == 2
+
+
+def test_names_of_other_machines_are_hosts_where_a_machine_joins_one(tmp_path: Path):
+    (tmp_path / "m.toml").write_text('[lan]\njoin = "m1"\n')
+    path = tmp_path / "my.toml"
+    path.write_text(STEPS.format("ping -c 1 m1").replace("bond-pair", "./m.toml"))
+    assert len(scenario.load(str(path)).steps) == 2
+    path.write_text(STEPS.format("ping -Z m1").replace("bond-pair", "./m.toml"))
+    with pytest.raises(BottomhalfError, match="invalid option"):
+        scenario.load(str(path))

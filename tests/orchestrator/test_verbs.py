@@ -351,3 +351,23 @@ def test_ping_that_found_nothing_to_do_has_no_object(say, machine):
 def test_what_up_says_to_break_can_be_broken(machine: str, line: str) -> None:
     text = whole._up_text(config.load(machine), machine, {"ready": True, "launched_ms": 700})
     assert f"kill {line} " in text
+
+
+@pytest.mark.parametrize("name", verbs.TABLE)
+def test_a_usage_fits_behind_a_hint_and_says_all(name: str):
+    said = verbs.usage(name)
+    assert all(len(line) <= 100 for line in f"  hint: {said}".splitlines())
+    assert " ".join(said.split()) == f"bottomhalf {name} {verbs.TABLE[name].usage}".strip()
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("cable out", "cable of which NIC?"),
+        ("ps eth0", "ps shows all and takes no `eth0`"),
+    ],
+)
+def test_words_that_are_missing_or_too_many_are_wrong_usage(say, line: str, what: str):
+    said = say(line)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"bottomhalf: {what}\n")
