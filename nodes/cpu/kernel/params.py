@@ -137,6 +137,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "bond_xmit_code": ("success", "slave"),
     "conntrack_lock": ("rwlock", "spinlock", "buckets"),
     "conntrack_proc": ("ip_conntrack", "nf_conntrack"),
+    "conntrack_version": ("2.4", "0.5.0", "unsaid"),
     "conntrack_icmp": ("until-answered", "kept"),
     "conntrack_stream": ("any-reply", "after-two-seconds"),
     "bql": ("none", "dql"),
@@ -333,7 +334,8 @@ class Params(NamedTuple):
     qdisc_run: str
     bond_xmit_code: str  # what dev_queue_xmit returns for a bond
     conntrack_lock: str  # what guards the connection table, see nf_conntrack
-    conntrack_proc: str  # file of /proc/net, and its format
+    conntrack_proc: str  # name of the file in /proc/net, and its format; before the version
+    conntrack_version: str  # what the module says when it is loaded
     conntrack_icmp: str  # does an echo's connection outlive its last reply?
     conntrack_stream: str  # when a UDP connection is a stream, and ASSURED
     conntrack_stream_s: int  # how long it is kept then
@@ -591,6 +593,7 @@ _TABLE: dict[str, tuple[Any, Any, Any]] = {
     "bond_xmit_code": ("success", "success", "slave"),
     "conntrack_lock": ("rwlock", "spinlock", "buckets"),
     "conntrack_proc": ("ip_conntrack", "nf_conntrack", "nf_conntrack"),
+    "conntrack_version": ("2.4", "0.5.0", "unsaid"),
     "conntrack_icmp": ("until-answered", "kept", "kept"),
     "conntrack_stream": ("any-reply", "any-reply", "after-two-seconds"),
     "conntrack_stream_s": (180, 180, 120),

@@ -13,10 +13,10 @@ from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
 from nodes.checksum import checksum
-from nodes.cpu.kernel.net.icmp import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.ip_output import ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
+from nodes.cpu.kernel.net.protocols import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_attach_filter, sock_poll
