@@ -106,7 +106,7 @@ def _check_device(cpu: Cpu, options: ArpingOptions) -> NetDevice:
             options.device = rt.dev.name
             ip_rt_put(cpu, rt)
     name = options.device
-    dev = net.loopback_dev if name == net.loopback_dev.name else net.device(name)
+    dev = net.dev_get_by_name(name)
     if dev is None:
         raise UsageError(f"arping: Device {name} not available.")
     if not dev.flags & IFF_UP:
