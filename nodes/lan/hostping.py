@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import AddressValueError, IPv4Address
 from math import isqrt
 
+from nodes.getopt import OPERAND, GetoptError, getopt
 from nodes.lan.gateway import Gateway, icmp_message
 
 ARP_TRIES, ARP_NS = 3, 1_000_000_000
@@ -20,12 +21,15 @@ INTERVAL_NS_MIN = 2_000_000
 SIZE_MAX = 1472
 _SECOND = 1_000_000_000
 _WORDS = {0: "Net", 1: "Host", 2: "Protocol", 3: "Port"}
-_VALUES = "ciswWt"
 USAGE = "ping: usage: ping [-qn] [-c N] [-i S] [-s BYTES] [-t TTL] [-W S] [-w S] HOST"
 
 
 class UsageError(ValueError):
-    """What ping says about its words."""
+    """What ping says about its words, and its exit code."""
+
+    def __init__(self, text: str, code: int = 2) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Options:
@@ -33,28 +37,26 @@ class Options:
 
     def __init__(self, argv: Sequence[str], hosts: dict[str, str]) -> None:
         given: dict[str, str] = {}
-        self.quiet = False
         names: list[str] = []
-        rest = list(argv)
-        while rest:
-            word = rest.pop(0)
-            if not word.startswith("-") or len(word) < 2:
-                names.append(word)
-            elif word[1] in _VALUES:
-                if not word[2:] and not rest:
-                    raise UsageError(f"ping: option requires an argument -- '{word[1]}'")
-                given[word[1]] = word[2:] or rest.pop(0)
-            elif all(letter in "qn" for letter in word[1:]):
-                self.quiet |= "q" in word
-            else:
-                raise UsageError(f"ping: invalid option -- '{word[1]}'\n{USAGE}")
-        if len(names) != 1:
-            raise UsageError("ping: usage error: Destination address required")
+        try:
+            for letter, text in getopt(argv, "qnc:i:s:W:w:t:"):
+                if letter == OPERAND:
+                    names.append(text)
+                else:
+                    given[letter] = text
+        except GetoptError as error:
+            raise UsageError(f"ping: {error}\n{USAGE}") from None
+        if not names:
+            raise UsageError("ping: usage error: Destination address required", 1)
+        if len(names) > 1:
+            raise UsageError("ping: record route: not modelled (docs/limitations.md)")
         self.host = names[0]
         try:
             self.target = IPv4Address(hosts.get(self.host, self.host)).packed
         except AddressValueError:
             raise UsageError(f"ping: {self.host}: Name or service not known") from None
+        self.quiet = "q" in given
+        self.numeric = "n" in given or self.host not in hosts
         self.count = _number(given, "c", 0, 1, 1 << 31)
         self.size = _number(given, "s", 56, 0, SIZE_MAX)
         self.ttl = _number(given, "t", 64, 1, 255)
@@ -68,10 +70,10 @@ def _number(given: dict[str, str], letter: str, default: int, low: int, high: in
     if text is None:
         return default
     if not text.isdecimal():
-        raise UsageError(f"ping: invalid argument: '{text}'")
+        raise UsageError(f"ping: invalid argument: '{text}'", 1)
     if not low <= int(text) <= high:
         text = f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}"
-        raise UsageError(text)
+        raise UsageError(text, 1)
     return int(text)
 
 
@@ -104,6 +106,7 @@ class HostPing:
         options: Options,
         ident: int,
         gateway: Gateway,
+        names: dict[str, str],
         now_ns: int,
         emit: Callable[[bytes], None],
         say: Callable[[str], None],
@@ -111,6 +114,7 @@ class HostPing:
         self.options = options
         self._ident = ident.to_bytes(2, "big")
         self._gateway = gateway
+        self._names = {} if options.numeric else names
         self._emit = emit
         self._say = say
         self.exit_code: int | None = None
@@ -223,16 +227,21 @@ class HostPing:
         self._duplicates += again
         self._times_us.append(us)
         if not self.options.quiet:
-            self._say(
-                f"{len(icmp)} bytes from {IPv4Address(source)}: icmp_seq={number} ttl={packet[8]} "
-                f"time={_ms(us)} ms{' (DUP!)' if again else ''}\n"
-            )
+            head = f"{len(icmp)} bytes from {self._pr_addr(source)}: icmp_seq={number}"
+            mark = " (DUP!)" if again else ""
+            self._say(f"{head} ttl={packet[8]} time={_ms(us)} ms{mark}\n")
         self._enough()
+
+    def _pr_addr(self, address: bytes) -> str:
+        """With its name, if it has one."""
+        text = str(IPv4Address(address))
+        name = self._names.get(text)
+        return f"{name} ({text})" if name else text
 
     def _failed(self, source: bytes, number: int, text: str) -> None:
         self._errors += 1
         if not self.options.quiet:
-            self._say(f"From {IPv4Address(source)} icmp_seq={number} {text}\n")
+            self._say(f"From {self._pr_addr(source)} icmp_seq={number} {text}\n")
         self._enough()
 
     # -- the end

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from nodes.cpu.programs.pingdata import dotted
+
 INT_MAX = 2**31 - 1
 
 
@@ -118,7 +122,7 @@ _REDIRECTS = (
 _EXCEEDED = ("Time to live exceeded", "Frag reassembly time exceeded")
 
 
-def icmp_text(kind: int, code: int, info: int = 0) -> str:
+def icmp_text(kind: int, code: int, info: int = 0, pr_addr: Callable[[bytes], str] = dotted) -> str:
     """pr_icmph: what an ICMP message says. ``info``: the mtu, or for a redirect the gateway."""
     if kind == 3:
         if code < len(_UNREACHABLE):
@@ -128,8 +132,7 @@ def icmp_text(kind: int, code: int, info: int = 0) -> str:
         return "Source Quench"
     if kind == 5:
         text = _REDIRECTS[code] if code < len(_REDIRECTS) else f"Redirect, Bad Code: {code}"
-        gateway = ".".join(str(octet) for octet in info.to_bytes(4, "big"))
-        return f"{text}(New nexthop: {gateway})"
+        return f"{text}(New nexthop: {pr_addr(info.to_bytes(4, 'big'))})"
     if kind == 11:
         return _EXCEEDED[code] if code < len(_EXCEEDED) else f"Time exceeded, Bad Code: {code}"
     if kind == 12:
