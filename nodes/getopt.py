@@ -2,11 +2,13 @@
 
 Letters may stand together (``-qc 3``), an argument may be attached (``-c3``) or be the next word,
 whatever that is. Options may stand behind operands, as glibc has it; ``--`` ends them, ``-`` is an
-operand. There are no long options: ``--count`` asks for an option called ``-``.
+operand. There are no long options: ``--count`` asks for an option called ``-``. Programs that have
+some use the standard library's ``gnu_getopt``, and ``glibc_text``.
 """
 
 from __future__ import annotations
 
+import getopt as standard
 from collections.abc import Iterator, Sequence
 
 #: What comes back instead of a letter with a word that is no option (glibc's 1).
@@ -40,3 +42,13 @@ def getopt(words: Sequence[str], options: str) -> Iterator[tuple[str, str]]:
             yield letter, ""
     for word in rest:
         yield OPERAND, word
+
+
+def glibc_text(error: standard.GetoptError) -> str:
+    """What glibc says where Python's ``gnu_getopt`` raises this."""
+    long = len(error.opt) > 1
+    if "requires argument" in error.msg:
+        if long:
+            return f"option '--{error.opt}' requires an argument"
+        return f"option requires an argument -- '{error.opt}'"
+    return f"unrecognized option '--{error.opt}'" if long else f"invalid option -- '{error.opt}'"
