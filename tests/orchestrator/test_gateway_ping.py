@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.lan.gateway import Gateway
+from nodes.lan.hostping import HostPing, Options
 from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY, REQUEST
 from nodes.machine import LAN, BondSettings
@@ -96,6 +98,26 @@ def test_who_says_that_a_host_is_unreachable_has_a_name_too(
     code, text = said(machine, f"ping -c 1 {to}", cpu)
     assert code == 1
     assert f"From {who} icmp_seq=1 Destination Host Unreachable\n" in text
+
+
+def test_numbers_begin_anew_after_16_bits() -> None:
+    """It was said of every reply after the 65535th that it came twice."""
+    said: list[str] = []
+    gateway = Gateway(b"\2\0\0\0\0\1", ("192.168.1.1",))
+    gateway.neighbours[bytes((192, 168, 1, 10))] = bytes(6)
+    frames: list[bytes] = []
+    ping = HostPing(Options(["m1"], {"m1": "192.168.1.10"}), 1, gateway, {}, 0, frames.append,
+                    said.append)  # fmt: skip
+    for now_ns in range(0, 65539 * SECOND, SECOND):
+        ping.tick(now_ns)
+        if now_ns != 5 * SECOND:
+            reply = frames[-1][14:34] + b"\0" + frames[-1][35:]
+            ping.hear(reply, now_ns + 12_344_600)
+    ping.finish()
+    text = "".join(said)
+    assert "DUP" not in text
+    assert text.count(" time=12.3 ms\n") == 65538
+    assert "65539 packets transmitted, 65538 received" in text
 
 
 def test_names_do_not_change_what_programs_read(machine: SimulatedMachine) -> None:

@@ -28,8 +28,8 @@ from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.programs.arpingargs import ArpingOptions, parse, source_address
 from nodes.cpu.programs.libc import strerror
 from nodes.cpu.programs.pingargs import UsageError
-from nodes.cpu.programs.pingdata import dotted
 from nodes.cpu.programs.run import STDERR, STDOUT, Process, program, resumable
+from nodes.pingtext import dotted
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import IPv4Address
-
 from nodes.cpu.programs.pingargs import PingOptions
 
 #: What fits behind the ICMP header into a message that sendmsg(2) takes.
@@ -27,12 +24,3 @@ def filled(options: PingOptions) -> bytes:
     if options.pattern:
         return (options.pattern * (size // len(options.pattern) + 1))[:size]
     return bytes(i & 0xFF for i in range(size))
-
-
-def names(hosts: Mapping[str, str]) -> dict[bytes, str]:
-    """``name (address)`` by address."""
-    return {IPv4Address(a).packed: f"{name} ({a})" for a, name in hosts.items()}
-
-
-def dotted(address: bytes) -> str:
-    return ".".join(str(octet) for octet in address)

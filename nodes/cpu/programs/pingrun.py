@@ -25,10 +25,10 @@ from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import SIGQUIT
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.pingargs import PingOptions
-from nodes.cpu.programs.pingdata import MESSAGE_BYTES_MAX, PingTimes, dotted, filled, names
-from nodes.cpu.programs.pingtext import Statistics, icmp_text, round_trip, wrong_data
+from nodes.cpu.programs.pingdata import MESSAGE_BYTES_MAX, PingTimes, filled
 from nodes.cpu.programs.run import STDERR, Process
 from nodes.cpu.trace import TRACEPOINTS
+from nodes.pingtext import Statistics, dotted, icmp_text, names, round_trip, wrong_data
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu

@@ -1,12 +1,21 @@
-"""What ping prints: reply lines, errors and the closing statistics, as iputils 20221126 does."""
+"""What ping prints: addresses, round trips, errors and the closing statistics, as iputils 20221126
+does. The machine's ping speaks so, and the one of the host behind the switch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from nodes.cpu.programs.pingdata import dotted
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
 
 INT_MAX = 2**31 - 1
+
+
+def dotted(address: bytes) -> str:
+    return ".".join(str(octet) for octet in address)
+
+
+def names(hosts: Mapping[str, str]) -> dict[bytes, str]:
+    """``name (address)`` by address, from the names of addresses: what pr_addr looks up."""
+    return {IPv4Address(a).packed: f"{name} ({a})" for a, name in hosts.items()}
 
 
 def round_trip(us: int) -> str:
