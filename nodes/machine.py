@@ -237,6 +237,20 @@ class MachineSettings(NamedTuple):
         return FIRST_PCI_GSI + (self.nics[nic].slot + pin - 1) % self.pci_lines
 
     @property
+    def hosts(self) -> dict[str, str]:
+        """/etc/hosts of the machine, and of the host behind its switch: addresses by name."""
+        own = (self.address if self.bond is None else self.bond.address).partition("/")[0]
+        found = {self.hostname: own, self.name: own}
+        if self.gateway.addresses:
+            found[GATEWAY] = self.gateway.addresses[0]
+        return found
+
+    @property
+    def host_names(self) -> dict[str, str]:
+        """The names of addresses: what is first in the file wins."""
+        return {address: name for name, address in reversed(self.hosts.items())}
+
+    @property
     def queues(self) -> int:
         """Queue pairs that the driver uses of each NIC."""
         return min(self.cpus, QUEUES_MAX)

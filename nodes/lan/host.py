@@ -54,9 +54,7 @@ class Host:
         self._recorder = recorder
         self._emit = emit
         self._post = post
-        address = machine.address if machine.bond is None else machine.bond.address
-        self._hosts = {machine.hostname: address.partition("/")[0]}
-        self._hosts["gateway"] = settings.addresses[0]
+        self._hosts, self._names = machine.hosts, machine.host_names
         self.trace = 0  # the recorder's mask, as of this turn
         self.pings: dict[int, HostPing] = {}
         self._callers: dict[int, str] = {}
@@ -122,7 +120,7 @@ class Host:
         try:
             options = Options(message.argv[1:], self._hosts)
         except UsageError as error:
-            self.refuse(sender, message, str(error), _USAGE_EXIT)
+            self.refuse(sender, message, str(error), error.code)
             return
         if len(self.pings) >= PINGS_MAX:
             self.refuse(sender, message, "ping: too many run here", _USAGE_EXIT)
@@ -132,7 +130,9 @@ class Host:
         def say(text: str) -> None:
             self._post(sender, TaskOutput(request, _STDOUT, text))
 
-        ping = HostPing(options, request & 0xFFFF, self.gateway, now_ns, self._send, say)
+        ping = HostPing(
+            options, request & 0xFFFF, self.gateway, self._names, now_ns, self._send, say
+        )
         self.pings[request] = ping
         self._callers[request] = sender
         self._tidy()

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from ipaddress import AddressValueError, IPv4Address
-from math import isqrt
 
+from nodes.getopt import OPERAND, GetoptError, getopt
 from nodes.lan.gateway import Gateway, icmp_message
+from nodes.pingtext import Statistics, dotted, icmp_text, names, round_trip
 
 ARP_TRIES, ARP_NS = 3, 1_000_000_000
 LINGER_NS = 10_000_000_000
 INTERVAL_NS_MIN = 2_000_000
 SIZE_MAX = 1472
 _SECOND = 1_000_000_000
-_WORDS = {0: "Net", 1: "Host", 2: "Protocol", 3: "Port"}
-_VALUES = "ciswWt"
 USAGE = "ping: usage: ping [-qn] [-c N] [-i S] [-s BYTES] [-t TTL] [-W S] [-w S] HOST"
 
 
 class UsageError(ValueError):
-    """What ping says about its words."""
+    """What ping says about its words, and its exit code."""
+
+    def __init__(self, text: str, code: int = 2) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Options:
@@ -33,28 +36,26 @@ class Options:
 
     def __init__(self, argv: Sequence[str], hosts: dict[str, str]) -> None:
         given: dict[str, str] = {}
-        self.quiet = False
-        names: list[str] = []
-        rest = list(argv)
-        while rest:
-            word = rest.pop(0)
-            if not word.startswith("-") or len(word) < 2:
-                names.append(word)
-            elif word[1] in _VALUES:
-                if not word[2:] and not rest:
-                    raise UsageError(f"ping: option requires an argument -- '{word[1]}'")
-                given[word[1]] = word[2:] or rest.pop(0)
-            elif all(letter in "qn" for letter in word[1:]):
-                self.quiet |= "q" in word
-            else:
-                raise UsageError(f"ping: invalid option -- '{word[1]}'\n{USAGE}")
-        if len(names) != 1:
-            raise UsageError("ping: usage error: Destination address required")
-        self.host = names[0]
+        found: list[str] = []
+        try:
+            for letter, text in getopt(argv, "qnc:i:s:W:w:t:"):
+                if letter == OPERAND:
+                    found.append(text)
+                else:
+                    given[letter] = text
+        except GetoptError as error:
+            raise UsageError(f"ping: {error}\n{USAGE}") from None
+        if not found:
+            raise UsageError("ping: usage error: Destination address required", 1)
+        if len(found) > 1:
+            raise UsageError("ping: record route: not modelled (docs/limitations.md)")
+        self.host = found[0]
         try:
             self.target = IPv4Address(hosts.get(self.host, self.host)).packed
         except AddressValueError:
             raise UsageError(f"ping: {self.host}: Name or service not known") from None
+        self.quiet = "q" in given
+        self.numeric = "n" in given or self.host not in hosts
         self.count = _number(given, "c", 0, 1, 1 << 31)
         self.size = _number(given, "s", 56, 0, SIZE_MAX)
         self.ttl = _number(given, "t", 64, 1, 255)
@@ -68,10 +69,10 @@ def _number(given: dict[str, str], letter: str, default: int, low: int, high: in
     if text is None:
         return default
     if not text.isdecimal():
-        raise UsageError(f"ping: invalid argument: '{text}'")
+        raise UsageError(f"ping: invalid argument: '{text}'", 1)
     if not low <= int(text) <= high:
         text = f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}"
-        raise UsageError(text)
+        raise UsageError(text, 1)
     return int(text)
 
 
@@ -85,17 +86,6 @@ def _seconds(given: dict[str, str], letter: str, default: float) -> int:
     return int(value * _SECOND)
 
 
-def _ms(us: int) -> str:
-    """A round trip as ping prints it."""
-    if us >= 100_000:
-        return f"{(us + 500) // 1000}"
-    if us >= 10_000:
-        return f"{(us + 50) // 1000}.{(us + 50) // 100 % 10}"
-    if us >= 1_000:
-        return f"{us // 1000}.{us // 10 % 100:02d}"
-    return f"{us // 1000}.{us % 1000:03d}"
-
-
 class HostPing:
     """One run. ``emit`` puts a frame on the gateway's wire, ``say`` writes text to the caller."""
 
@@ -104,6 +94,7 @@ class HostPing:
         options: Options,
         ident: int,
         gateway: Gateway,
+        host_names: dict[str, str],
         now_ns: int,
         emit: Callable[[bytes], None],
         say: Callable[[str], None],
@@ -111,14 +102,14 @@ class HostPing:
         self.options = options
         self._ident = ident.to_bytes(2, "big")
         self._gateway = gateway
+        self._names = {} if options.numeric else names(host_names)
         self._emit = emit
         self._say = say
         self.exit_code: int | None = None
         self._began = self._last = self._next = now_ns
         self._sent: dict[int, int] = {}
         self._seen: dict[int, bool] = {}
-        self._number = self._received = self._duplicates = self._errors = 0
-        self._times_us: list[int] = []
+        self.stats = Statistics()
         self._unresolved: list[int] = []  # sequences that wait for ARP
         self._arp_tries = 0
         self._arp_ns = 0
@@ -130,7 +121,7 @@ class HostPing:
     def next_ns(self) -> int:
         """When ``tick`` has something to do."""
         options = self.options
-        more = not options.count or self._number < options.count
+        more = not options.count or self.stats.transmitted < options.count
         due = self._next if more else self._last + self._linger()
         if self._unresolved:
             due = min(due, self._arp_ns) if more else self._arp_ns
@@ -139,8 +130,8 @@ class HostPing:
     def _linger(self) -> int:
         if self.options.linger_ns:
             return self.options.linger_ns
-        if self._times_us:
-            return max(2000 * max(self._times_us), self.options.interval_ns)
+        if self.stats.received:
+            return max(2000 * self.stats.maximum, self.options.interval_ns)
         return LINGER_NS
 
     def tick(self, now_ns: int) -> None:
@@ -151,18 +142,18 @@ class HostPing:
             return
         if self._unresolved and now_ns >= self._arp_ns:
             self._ask(now_ns)
-        if not options.count or self._number < options.count:
+        if not options.count or self.stats.transmitted < options.count:
             if now_ns >= self._next:
                 self._next = max(self._next + options.interval_ns, now_ns)
                 self._last = now_ns
-                self._number += 1
-                self._send(self._number, now_ns)
+                self.stats.transmitted += 1
+                self._send(self.stats.transmitted, now_ns)
         elif not self._unresolved and now_ns >= self._last + self._linger():
             self.finish()
         self._enough()
 
     def _enough(self) -> None:
-        if self.options.count and self._received + self._errors >= self.options.count:
+        if self.options.count and self.stats.received + self.stats.errors >= self.options.count:
             self.finish()
 
     # -- out
@@ -175,6 +166,7 @@ class HostPing:
                 self._ask(now_ns)
             return
         self._sent[number & 0xFFFF] = now_ns
+        self._seen.pop(number & 0xFFFF, None)
         data = bytes(i & 0xFF for i in range(self.options.size))
         tail = self._ident + (number & 0xFFFF).to_bytes(2, "big") + data
         gateway, target = self._gateway, self.options.target
@@ -208,10 +200,8 @@ class HostPing:
         if icmp[0]:
             quoted = icmp[8:]
             if len(quoted) >= 28 and quoted[9] == 1 and quoted[24:26] == self._ident:
-                number = int.from_bytes(quoted[26:28], "big")
-                word = f"Destination {_WORDS.get(icmp[1], '?')} Unreachable"
-                text = "Time to live exceeded" if icmp[0] == 11 else word
-                self._failed(source, number, text)
+                text = icmp_text(icmp[0], icmp[1], icmp[6] << 8 | icmp[7])
+                self._failed(source, int.from_bytes(quoted[26:28], "big"), text)
             return
         number = int.from_bytes(icmp[6:8], "big")
         if icmp[4:6] != self._ident or number not in self._sent:
@@ -219,20 +209,30 @@ class HostPing:
         us = max(now_ns - self._sent[number], 0) // 1000
         again = number in self._seen
         self._seen[number] = True
-        self._received += not again
-        self._duplicates += again
-        self._times_us.append(us)
+        self.stats.received += not again
+        self.stats.duplicates += again
+        self._settled(number)
+        self.stats.add(us)
         if not self.options.quiet:
-            self._say(
-                f"{len(icmp)} bytes from {IPv4Address(source)}: icmp_seq={number} ttl={packet[8]} "
-                f"time={_ms(us)} ms{' (DUP!)' if again else ''}\n"
-            )
+            head = f"{len(icmp)} bytes from {self._pr_addr(source)}: icmp_seq={number}"
+            mark = " (DUP!)" if again else ""
+            self._say(f"{head} ttl={packet[8]} time={round_trip(us)} ms{mark}\n")
         self._enough()
 
+    def _pr_addr(self, address: bytes) -> str:
+        """With its name, if it has one."""
+        return self._names.get(address) or dotted(address)
+
+    def _settled(self, number: int) -> None:
+        """``number`` has 16 bits on the wire."""
+        sent = self.stats.transmitted
+        self.stats.outstanding(sent - (sent - number & 0xFFFF))
+
     def _failed(self, source: bytes, number: int, text: str) -> None:
-        self._errors += 1
+        self.stats.errors += 1
+        self._settled(number)
         if not self.options.quiet:
-            self._say(f"From {IPv4Address(source)} icmp_seq={number} {text}\n")
+            self._say(f"From {self._pr_addr(source)} icmp_seq={number} {text}\n")
         self._enough()
 
     # -- the end
@@ -241,20 +241,6 @@ class HostPing:
         """Statistics, and the exit code."""
         if self.exit_code is not None:
             return
-        sent, times = self._number, self._times_us
-        parts = [f"{sent} packets transmitted", f"{self._received} received"]
-        parts += [f"+{self._duplicates} duplicates"] if self._duplicates else []
-        parts += [f"+{self._errors} errors"] if self._errors else []
-        loss = (sent - self._received) * 100 / sent if sent else 0.0
-        parts.append(f"{loss:.6g}% packet loss")
-        parts.append(f"time {(self._last - self._began) // 1_000_000}ms")
-        text = f"\n--- {self.options.host} ping statistics ---\n{', '.join(parts)}\n"
-        if times:
-            mean = sum(times) // len(times)
-            deviation = isqrt(max(sum(t * t for t in times) // len(times) - mean * mean, 0))
-            shown = "/".join(
-                f"{us // 1000}.{us % 1000:03d}" for us in (min(times), mean, max(times), deviation)
-            )
-            text += f"rtt min/avg/max/mdev = {shown} ms\n"
-        self._say(text + ("\n" if not times else ""))
-        self.exit_code = 0 if self._received else 1
+        elapsed_us = (self._last - self._began) // 1000
+        self._say(self.stats.closing(self.options.host, elapsed_us, timed=True, flood=False))
+        self.exit_code = 0 if self.stats.received else 1

@@ -12,7 +12,6 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from nodes.machine import LAN
 from orchestrator import kernellog
 from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.session import Session, Steps
@@ -25,9 +24,7 @@ _WATCH_NS = 50_000_000
 
 def ping(session: Session, argv: Sequence[str]) -> Steps:
     """Run ping as a task on a CPU of the machine, or on the gateway."""
-    on_gateway = session.cpu == LAN
-    known = (session.machine.settings.hostname,) if on_gateway else ()  # the gateway's hosts file
-    command = ("ping", *resolve_hosts(session, argv, known))
+    command = ("ping", *resolve_hosts(session, argv))
     job = yield from session.program(command, show=not session.json)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
@@ -52,7 +49,9 @@ def ping_result(text: str) -> dict[str, Any]:
     if counts is None:
         return {}
     rtt = re.search(r"^rtt min/avg/max/mdev = ([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+) ms", text, re.M)
-    replies = re.findall(r"from (\S+): icmp_seq=(\d+) ttl=(\d+) time=([\d.]+) ms", text)
+    replies = re.findall(
+        r"from (?:\S+ \()?([\d.]+)\)?: icmp_seq=(\d+) ttl=(\d+) time=([\d.]+) ms", text
+    )
     return {
         "destination": counts[1],
         "transmitted": int(counts[2]),
@@ -78,13 +77,10 @@ def spoken(argv: Sequence[str]) -> tuple[str, ...]:
         raise BottomhalfError(f"{argv[0]}: {error}", "ping -c 1 gateway") from None
 
 
-def resolve_hosts(
-    session: Session, argv: Sequence[str], known: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """``gateway`` is a host name: the first address of the host behind the switch; and so are the
-    names of machines that run. Names that are ``known`` to the program stay."""
-    settings = session.machine.settings
-    hosts = {"gateway": settings.gateway.addresses[0], **{name: name for name in known}}
+def resolve_hosts(session: Session, argv: Sequence[str]) -> tuple[str, ...]:
+    """Names of other machines that run become addresses; what stands in the machine's own
+    /etc/hosts its programs look up themselves."""
+    hosts = {name: name for name in session.machine.settings.hosts}
     strange = any(word not in hosts and HOST.fullmatch(word) for word in argv)
     if strange and session.machine.runtime == "processes":
         from orchestrator import running  # noqa: PLC0415

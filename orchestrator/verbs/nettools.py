@@ -1,20 +1,49 @@
-"""Verbs that read the emulated /proc and print what sar, netstat and date make of it."""
+"""Verbs that read the emulated /proc and print what sar, netstat and date make of it.
+
+Wrong words end them with the tools' own codes: sysstat's sar 1, net-tools' netstat 3 (words that
+are no options it does not look at), coreutils' date 1. What a tool knows and this does not is
+refused by name, with 2; so is sar without an interval: it would read a file of what was collected,
+and ends with 2 where there is none.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Generator, Sequence
+from getopt import GetoptError, gnu_getopt
 from typing import Any
 
 from nodes.cpu.kernel.params import PRESETS, with_overrides
+from nodes.getopt import glibc_text
 from orchestrator import netstat as tables
 from orchestrator import procfiles, sar
 from orchestrator.capture import epoch_ns
-from orchestrator.errors import OK, BottomhalfError
+from orchestrator.errors import OK, USAGE, BottomhalfError
 from orchestrator.session import Session, Steps, Wait
 
-SAR_USAGE, NETSTAT_USAGE = "sar -n DEV 1 5", "netstat -lunp · netstat -i"
+SAR_WRONG, NETSTAT_WRONG, DATE_WRONG = 1, 3, 1
+_HINTS = {
+    "sar": "sar -n DEV 1 5", "netstat": "netstat -lunp · netstat -i", "date": "date [-u] [+FORMAT]",
+}  # fmt: skip
+#: What else the tools know.
+_SAR_OPTIONS = set("AbBCDdeFfHhIijmnoPpqrSstuVvWwxyz")
+_SAR_NETWORK = (
+    "EDEV NFS NFSD SOCK SOCK6 IP EIP IP6 EIP6 ICMP EICMP ICMP6 EICMP6 TCP ETCP UDP UDP6 FC SOFT ALL"
+)
+_NETSTAT_OPTIONS, _NETSTAT_LONG = "A:CFMNSUVWZacefghilnoprstuvwx64", {
+    "listening": "l", "tcp": "t", "udp": "u", "numeric": "n", "programs": "p", "raw": "w",
+    "all": "a", "interfaces": "i", "route": "r", "groups": "g", "statistics": "s",
+    "masquerade": "M", "verbose": "v", "wide": "W", "extend": "e", "timers": "o",
+    "continuous": "c", "fib": "F", "cache": "C", "context": "Z", "symbolic": "N", "unix": "x",
+    "help": "h", "version": "V",
+}  # fmt: skip
+_DATE_OPTIONS, _DATE_LONG = "d:f:IRr:s:u", (
+    "date=", "debug", "file=", "iso-8601", "reference=", "resolution", "rfc-3339=", "rfc-email",
+    "set=", "universal", "utc", "help", "version",
+)  # fmt: skip
+#: MMDDhhmm[[CC]YY][.ss]
+_DATE_TO_SET = re.compile(r"\d{8}(\d\d){0,2}(\.\d\d)?")
 INTERVAL_MAX_S = 86400
 _SPEED_MBPS = 10_000
 
@@ -26,23 +55,16 @@ def _clock(session: Session, form: str) -> str:
     return time.strftime(form, time.gmtime(seconds))
 
 
+def _refused(program: str, what: str, code: int = USAGE) -> BottomhalfError:
+    return BottomhalfError(what, _HINTS[program], code, program)
+
+
 # ---------------------------------------------------------------- sar
 
 
 def sar_main(session: Session, argv: Sequence[str]) -> Steps:
     """sar -n DEV INTERVAL [COUNT]"""
-    words = list(argv)
-    if words[:2] != ["-n", "DEV"]:
-        raise BottomhalfError("sar: only -n DEV is modelled, the network devices", SAR_USAGE, 1)
-    if not words[2:]:
-        raise BottomhalfError("sar: an interval in seconds is missing", SAR_USAGE, 1)
-    for word, what in zip(words[2:], ("an interval", "a count"), strict=False):
-        if not word.isdecimal() or not 1 <= int(word) <= INTERVAL_MAX_S:
-            text = f"sar: `{word}` is not {what}: a whole number from 1 to {INTERVAL_MAX_S}"
-            raise BottomhalfError(text, SAR_USAGE, 1)
-    if words[4:]:
-        raise BottomhalfError(f"sar: `{words[4]}` is one word too many", SAR_USAGE, 1)
-    numbers = [int(word) for word in words[2:]]
+    numbers = _sar_numbers(argv)
     interval_ns, count = numbers[0] * 1_000_000_000, numbers[1] if len(numbers) > 1 else None
     settings = session.machine.settings
     params = with_overrides(PRESETS[settings.era], settings.overrides)
@@ -70,6 +92,27 @@ def sar_main(session: Session, argv: Sequence[str]) -> Steps:
     return OK
 
 
+def _sar_numbers(argv: Sequence[str]) -> list[int]:
+    """The interval, and the count if there is one."""
+    words = list(argv)
+    if words[:2] != ["-n", "DEV"]:
+        first, second = (*words, "", "")[:2]
+        known = not first or first.isdecimal() or (first[0] == "-" and {*first[1:]} <= _SAR_OPTIONS)
+        if not known or (first == "-n" and second not in _SAR_NETWORK.split()):
+            wrong = f"{first} {second}".strip() if known else first
+            raise _refused("sar", f"`{wrong}` is no option of sar", SAR_WRONG)
+        raise _refused("sar", "only -n DEV is modelled, the network devices")
+    if not words[2:]:
+        raise _refused("sar", "an interval in seconds is missing")
+    for word, what in zip(words[2:], ("an interval", "a count"), strict=False):
+        if not word.isdecimal() or not 1 <= int(word) <= INTERVAL_MAX_S:
+            text = f"`{word}` is not {what}: a whole number from 1 to {INTERVAL_MAX_S}"
+            raise _refused("sar", text, SAR_WRONG)
+    if words[4:]:
+        raise _refused("sar", f"`{words[4]}` is one word too many", SAR_WRONG)
+    return [int(word) for word in words[2:]]
+
+
 def _reading(session: Session) -> Generator[Wait, None, sar.Reading]:
     text = yield from procfiles.read(session, "/proc/net/dev")
     speeds = dict.fromkeys(session.machine.settings.nic_names, _SPEED_MBPS)
@@ -81,10 +124,7 @@ def _reading(session: Session) -> Generator[Wait, None, sar.Reading]:
 
 def netstat_main(session: Session, argv: Sequence[str]) -> Steps:
     """netstat -ltunpwa, or -i."""
-    letters = "".join(word.removeprefix("-") for word in argv)
-    for word in argv:
-        if not word.startswith("-") or set(word[1:]) - set("ltunpwai"):
-            raise BottomhalfError(f"netstat: `{word}` is not modelled", NETSTAT_USAGE, 1)
+    letters = _netstat_letters(argv)
     boot: Any = dict((yield from procfiles.tables(session, "/proc/net/udp")))
     kernel = boot[session.machine.settings.cpu_names[0]]
     if "i" in letters:
@@ -105,6 +145,20 @@ def netstat_main(session: Session, argv: Sequence[str]) -> Steps:
     return OK
 
 
+def _netstat_letters(argv: Sequence[str]) -> str:
+    try:
+        options, _ = gnu_getopt(list(argv), _NETSTAT_OPTIONS, list(_NETSTAT_LONG))
+    except GetoptError as error:
+        raise _refused("netstat", glibc_text(error), NETSTAT_WRONG) from None
+    letters = ""
+    for option, _ in options:
+        letter = _NETSTAT_LONG.get(option[2:], option[1])
+        if letter not in "ltunpwai":
+            raise _refused("netstat", f"`{option}` is not modelled")
+        letters += letter
+    return letters
+
+
 def _running(dev: Any) -> int:
     """SIOCGIFFLAGS computes IFF_RUNNING."""
     flags: int = dev["flags"]
@@ -116,9 +170,20 @@ def _running(dev: Any) -> int:
 
 def date_main(session: Session, argv: Sequence[str]) -> Steps:
     """coreutils' date in the C locale, in UTC."""
-    words = [word for word in argv if word not in ("-u", "--utc", "--universal")]
-    if len(words) > 1 or (words and not words[0].startswith("+")):
-        raise BottomhalfError("date: setting the time is not modelled", "date [-u] [+FORMAT]", 1)
+    try:
+        options, words = gnu_getopt(list(argv), _DATE_OPTIONS, list(_DATE_LONG))
+    except GetoptError as error:
+        raise _refused("date", glibc_text(error), DATE_WRONG) from None
+    if words[1:]:
+        raise _refused("date", f"extra operand '{words[1]}'", DATE_WRONG)
+    sets = bool(words) and _DATE_TO_SET.fullmatch(words[0]) is not None
+    if words and not sets and not words[0].startswith("+"):
+        raise _refused("date", f"invalid date '{words[0]}'", DATE_WRONG)
+    if sets or {"-s", "--set"} & {option for option, _ in options}:
+        raise _refused("date", "setting the time is not modelled")
+    for option, _ in options:
+        if option not in ("-u", "--utc", "--universal"):
+            raise _refused("date", f"`{option}` is not modelled")
     form = words[0][1:] if words else "%a %b %e %H:%M:%S UTC %Y"
     session.out(_clock(session, form) + "\n")
     yield from session.sleep(0)

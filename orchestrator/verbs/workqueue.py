@@ -54,7 +54,7 @@ def _monitor(
         found = wqtable.workqueues(snapshots, patterns)
         if not found and patterns and number == 0:
             names = [row.name for row in wqtable.workqueues(snapshots)]
-            raise BottomhalfError(f"wq: no workqueue `{' '.join(patterns)}`", words(names), 1)
+            raise BottomhalfError(f"wq: no workqueue `{' '.join(patterns)}`", words(names))
         if session.json:
             rows = [row.values(machine.now_ns() - machine.ram.boot_ns) for row in found]
             session.out(json.dumps(rows) + "\n")

@@ -119,7 +119,9 @@ def test_text_ends_with_what_ping_prints(warm: SimulatedMachine):
     lines = text.splitlines()
     assert lines[0].startswith("  us   process  context  what happens ")
     assert lines[0].endswith(" why   (virtual time)")
-    assert lines[-1].strip().startswith("64 bytes from 192.168.1.1: icmp_seq=1 ttl=64 time=")
+    assert (
+        lines[-1].strip().startswith("64 bytes from gateway (192.168.1.1): icmp_seq=1 ttl=64 time=")
+    )
 
 
 def test_a_lost_packet_ends_where_it_is_dropped(warm: SimulatedMachine):

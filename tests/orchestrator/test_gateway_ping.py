@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
+from nodes.lan.gateway import Gateway
+from nodes.lan.hostping import HostPing, Options
 from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY, REQUEST
 from nodes.machine import LAN, BondSettings
@@ -43,13 +46,17 @@ def balanced(machine: SimulatedMachine) -> None:
     assert ledger.balanced, ledger.text()
 
 
-@pytest.mark.parametrize("host", ["m1", "192.168.1.10"])
-def test_it_asks_by_arp_and_gets_its_answers(machine: SimulatedMachine, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "source"), [("m1", "m1 (192.168.1.10)"), ("192.168.1.10", "192.168.1.10")]
+)
+def test_it_asks_by_arp_and_gets_its_answers(
+    machine: SimulatedMachine, host: str, source: str
+) -> None:
     code, text = said(machine, f"ping -c 3 -i 0.2 {host}")
     assert code == 0
     lines = text.splitlines()
     assert lines[0] == f"PING {host} (192.168.1.10) 56(84) bytes of data."
-    assert lines[1].startswith("64 bytes from 192.168.1.10: icmp_seq=1 ttl=64 time=0.0")
+    assert lines[1].startswith(f"64 bytes from {source}: icmp_seq=1 ttl=64 time=0.0")
     assert lines[4:7] == [
         "", f"--- {host} ping statistics ---",
         "3 packets transmitted, 3 received, 0% packet loss, time 400ms",
@@ -58,6 +65,68 @@ def test_it_asks_by_arp_and_gets_its_answers(machine: SimulatedMachine, host: st
     page = machine.ram.page(LAN, LAN_SCHEMA)
     assert page.run("gw_generated")[REQUEST] == page.run("gw_answered")[REPLY] == 3
     balanced(machine)
+
+
+@pytest.mark.parametrize(("cpu", "to", "at"), [("cpu0", "gateway", "1"), (LAN, "m1", "10")])
+def test_both_sides_print_names_as_iputils_does(
+    machine: SimulatedMachine, cpu: str, to: str, at: str
+) -> None:
+    """Of what stands in /etc/hosts; not with -n, and not for who was asked by its address."""
+    address = f"192.168.1.{at}"
+    code, text = said(machine, f"ping -c 1 -- {to}", cpu)
+    assert code == 0
+    lines = text.splitlines()
+    assert lines[0] == f"PING {to} ({address}) 56(84) bytes of data."
+    assert lines[1].startswith(f"64 bytes from {to} ({address}): icmp_seq=1 ttl=64 time=")
+    assert lines[3] == f"--- {to} ping statistics ---"
+    lines = said(machine, f"ping -nc1 {to}", cpu)[1].splitlines()
+    assert lines[0] == f"PING {to} ({address}) 56(84) bytes of data."
+    assert lines[1].startswith(f"64 bytes from {address}: icmp_seq=1 ")
+    lines = said(machine, f"ping -c1 {address}", cpu)[1].splitlines()
+    assert lines[1].startswith(f"64 bytes from {address}: icmp_seq=1 ")
+    assert lines[3] == f"--- {address} ping statistics ---"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "to", "who"),
+    [("cpu0", "gateway", "m1 (192.168.1.10)"), (LAN, "m1", "gateway (192.168.1.1)")],
+)
+def test_who_says_that_a_host_is_unreachable_has_a_name_too(
+    machine: SimulatedMachine, cpu: str, to: str, who: str
+) -> None:
+    said(machine, "fault gateway silent", "cpu0")
+    code, text = said(machine, f"ping -c 1 {to}", cpu)
+    assert code == 1
+    assert f"From {who} icmp_seq=1 Destination Host Unreachable\n" in text
+
+
+def test_numbers_begin_anew_after_16_bits() -> None:
+    """It was said of every reply after the 65535th that it came twice."""
+    said: list[str] = []
+    gateway = Gateway(b"\2\0\0\0\0\1", ("192.168.1.1",))
+    gateway.neighbours[bytes((192, 168, 1, 10))] = bytes(6)
+    frames: list[bytes] = []
+    ping = HostPing(Options(["m1"], {"m1": "192.168.1.10"}), 1, gateway, {}, 0, frames.append,
+                    said.append)  # fmt: skip
+    for now_ns in range(0, 65539 * SECOND, SECOND):
+        ping.tick(now_ns)
+        if now_ns != 5 * SECOND:
+            reply = frames[-1][14:34] + b"\0" + frames[-1][35:]
+            ping.hear(reply, now_ns + 12_344_600)
+    ping.finish()
+    text = "".join(said)
+    assert "DUP" not in text
+    assert text.count(" time=12.3 ms\n") == 65538
+    assert "65539 packets transmitted, 65538 received" in text
+
+
+def test_names_do_not_change_what_programs_read(machine: SimulatedMachine) -> None:
+    out: list[str] = []
+    session = Session(machine, out=out.append, err=out.append, json=True)
+    assert drive(session, verbs.start(session, ["ping", "-c", "1", "gateway"])) == 0
+    found = json.loads("".join(out))
+    assert found["destination"] == "gateway"
+    assert [reply["from"] for reply in found["replies"]] == ["192.168.1.1"]
 
 
 def test_nobody_answers_for_an_address_that_nobody_has(machine: SimulatedMachine) -> None:
@@ -105,11 +174,13 @@ def test_it_pings_across_a_failover_and_loses_what_the_bond_loses(
 @pytest.mark.parametrize(
     ("line", "code", "text"),
     [
-        ("ping", 2, "ping: usage error: Destination address required"),
-        ("ping -c x m1", 2, "ping: invalid argument: 'x'"),
-        ("ping -c 0 m1", 2, "out of range"),
+        ("ping", 1, "ping: usage error: Destination address required"),
+        ("ping -c x m1", 1, "ping: invalid argument: 'x'"),
+        ("ping -c 0 m1", 1, "out of range"),
         ("ping -Z m1", 2, "ping: invalid option -- 'Z'"),
         ("ping -i soon m1", 2, "ping: bad timing interval: soon"),
+        ("ping -qc", 2, "ping: option requires an argument -- 'c'"),
+        ("ping -- -c", 2, "ping: -c: Name or service not known"),
         ("ping nowhere", 2, "ping: nowhere: Name or service not known"),
     ],
 )

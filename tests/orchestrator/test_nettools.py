@@ -131,21 +131,50 @@ def test_the_simulation_lives_in_1970() -> None:
     assert say(box, "date +%s.%N,%%N") == [f"{now_ns // 10**9}.{now_ns % 10**9:09},%N"]
 
 
+@pytest.fixture(scope="module")
+def shared() -> Box:
+    return Box()
+
+
 @pytest.mark.parametrize(
-    ("line", "what"),
+    ("line", "what", "code"),
     [
-        ("sar -n DEV", "an interval in seconds is missing"),
-        ("sar -n DEV x", "`x` is not an interval: a whole number from 1"),
-        ("sar -n DEV 0.2 1", "`0.2` is not an interval"),
-        ("sar -n DEV 1 0", "`0` is not a count"),
-        ("sar -n DEV 1 1 1", "`1` is one word too many"),
-        ("sar -u 1", "only -n DEV is modelled"),
-        ("netstat -r", "`-r` is not modelled"),
-        ("netstat foo", "`foo` is not modelled"),
-        ("date -s x", "setting the time is not modelled"),
+        ("sar", "only -n DEV is modelled, the network devices", 2),
+        ("sar 1 5", "only -n DEV is modelled", 2),
+        ("sar -u 1", "only -n DEV is modelled", 2),
+        ("sar -n TCP 1", "only -n DEV is modelled", 2),
+        ("sar -n DEV", "an interval in seconds is missing", 2),
+        ("sar -n DEV x", "`x` is not an interval: a whole number from 1", 1),
+        ("sar -n DEV 0.2 1", "`0.2` is not an interval", 1),
+        ("sar -n DEV 1 0", "`0` is not a count", 1),
+        ("sar -n DEV 1 1 1", "`1` is one word too many", 1),
+        ("sar -n", "`-n` is no option of sar", 1),
+        ("sar -n FOO 1", "`-n FOO` is no option of sar", 1),
+        ("sar --foo", "`--foo` is no option of sar", 1),
+        ("sar foo", "`foo` is no option of sar", 1),
+        ("netstat -r", "`-r` is not modelled", 2),
+        ("netstat -l --route", "`--route` is not modelled", 2),
+        ("netstat -lq", "invalid option -- 'q'", 3),
+        ("netstat --foo", "unrecognized option '--foo'", 3),
+        ("date -s x", "setting the time is not modelled", 2),
+        ("date 010112002030", "setting the time is not modelled", 2),
+        ("date -R", "`-R` is not modelled", 2),
+        ("date foo", "invalid date 'foo'", 1),
+        ("date +%s +%N", "extra operand '+%N'", 1),
+        ("date -Z", "invalid option -- 'Z'", 1),
+        ("date --foo", "unrecognized option '--foo'", 1),
     ],
 )
-def test_what_is_not_modelled_is_refused(line: str, what: str) -> None:
+def test_wrong_words_end_with_the_tools_own_codes_and_what_is_not_modelled_with_2(
+    shared: Box, line: str, what: str, code: int
+) -> None:
     with pytest.raises(BottomhalfError) as caught:
-        say(Box(), line)
-    assert what in caught.value.what
+        say(shared, line)
+    error = caught.value
+    assert (error.program, error.code) == (line.split(maxsplit=1)[0], code)
+    assert what in error.what
+    assert error.text(terminal=False).count("\n") == 1
+
+
+def test_netstat_looks_at_options_alone(shared: Box) -> None:
+    assert say(shared, "netstat foo --udp -n") == say(shared, "netstat -un")

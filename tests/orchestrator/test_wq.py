@@ -89,7 +89,7 @@ def test_names_are_patterns_and_one_that_finds_nothing_names_those_there_are(say
     found = [line.split()[0] for line in say("wq ^events$ bond").out.splitlines()[1:]]
     assert found == ["events", "bond0"]
     said = say("wq nothing")
-    assert (said.code, said.out) == (1, "")
+    assert (said.code, said.out) == (2, "")
     assert said.err.startswith(
         "bottomhalf: wq: no workqueue `nothing`\n  hint: events events_unbound ixgbe bond0"
     )

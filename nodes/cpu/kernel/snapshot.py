@@ -20,7 +20,8 @@ from nodes.cpu.kernel.net import dql, nf_conntrack
 from nodes.cpu.kernel.net.bonding.bond import Bonding
 from nodes.cpu.kernel.net.dst import DstEntry
 from nodes.cpu.kernel.net.neighbour import NUD_PERMANENT, NUD_VALID
-from nodes.cpu.kernel.net.socket import IPPROTO_ICMP, skb_truesize
+from nodes.cpu.kernel.net.protocols import IPPROTO_ICMP
+from nodes.cpu.kernel.net.socket import skb_truesize
 from nodes.cpu.kernel.net.stats import device_stats
 from nodes.cpu.kernel.workqueue import show
 from nodes.cpu.programs.iptables import listing

@@ -29,9 +29,8 @@ def init(cpu: Cpu, _params: Values) -> Context:
     """Connections in /proc/net/nf_conntrack (2.6.18: ip_conntrack), guarded by the era's lock."""
     for word in range(MAX * ENTRY_WORDS):
         cpu.ram.atomics.store(words.CONNTRACK + word, 0)
-    if cpu.params.conntrack_lock != "buckets":
-        old = cpu.params.conntrack_lock == "rwlock"
-        version = "ip_conntrack version 2.4" if old else "nf_conntrack version 0.5.0"
-        printk(cpu, f"{version} ({BUCKETS} buckets, {MAX} max)")
+    if cpu.params.conntrack_version != "unsaid":
+        name, version = cpu.params.conntrack_proc, cpu.params.conntrack_version
+        printk(cpu, f"{name} version {version} ({BUCKETS} buckets, {MAX} max)")
     yield from publish(cpu, "nf_conntrack", 0, True)
     return 0

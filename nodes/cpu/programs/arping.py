@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nodes.cpu.kernel.net.af_packet import PacketSock, packet_socket, packet_socket_send
 from nodes.cpu.kernel.net.arp import ARPOP_REPLY, ARPOP_REQUEST, arp_frame
 from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, IFF_LOOPBACK, IFF_UP, NetDevice
+from nodes.cpu.kernel.net.protocols import ARP_ETHERNET_IPV4, ETH_P_ARP
 from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.net.skbuff import (
     PACKET_BROADCAST,
@@ -27,16 +28,14 @@ from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.programs.arpingargs import ArpingOptions, parse, source_address
 from nodes.cpu.programs.libc import strerror
 from nodes.cpu.programs.pingargs import UsageError
-from nodes.cpu.programs.pingdata import dotted
 from nodes.cpu.programs.run import STDERR, STDOUT, Process, program, resumable
+from nodes.pingtext import dotted
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-ETH_P_ARP = 0x0806
 SECOND = 1_000_000_000
 ARP_BYTES = 28
-_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
 
 
 @dataclass
@@ -107,7 +106,7 @@ def _check_device(cpu: Cpu, options: ArpingOptions) -> NetDevice:
             options.device = rt.dev.name
             ip_rt_put(cpu, rt)
     name = options.device
-    dev = net.loopback_dev if name == net.loopback_dev.name else net.device(name)
+    dev = net.dev_get_by_name(name)
     if dev is None:
         raise UsageError(f"arping: Device {name} not available.")
     if not dev.flags & IFF_UP:
@@ -229,7 +228,7 @@ class Arping:
         state, target = self.state, self.options.target
         if pkt_type not in (PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST):
             return False
-        if len(packet) < ARP_BYTES or packet[:6] != _ETHERNET_IPV4:
+        if len(packet) < ARP_BYTES or packet[:6] != ARP_ETHERNET_IPV4:
             return False
         if int.from_bytes(packet[6:8], "big") not in (ARPOP_REQUEST, ARPOP_REPLY):
             return False

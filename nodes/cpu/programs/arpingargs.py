@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nodes.cpu.programs.pingargs import INT_MAX, UsageError
 from nodes.cpu.programs.pingargs import resolve as resolve_host
+from nodes.getopt import OPERAND, GetoptError, getopt
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -63,28 +64,18 @@ class ArpingOptions:
 
 
 def parse(cpu: Cpu, argv: tuple[str, ...]) -> ArpingOptions:
-    """getopt(3): options may stand behind the destination, until ``--``."""
+    """What the words ask for; UsageError carries arping's own message."""
     options, hosts = ArpingOptions(), []
-    words = list(argv[1:])
-    while words:
-        word = words.pop(0)
-        if word == "--":
-            hosts += words
-            break
-        if not word.startswith("-") or word == "-":
-            hosts.append(word)
-            continue
-        letters = word[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            if letter in "cwisI":
-                if not letters and not words:
-                    text = f"arping: option requires an argument -- '{letter}'"
-                    raise UsageError(f"{text}\n{USAGE}")
-                _valued(options, letter, letters or words.pop(0))
-                letters = ""
+    try:
+        for letter, text in getopt(argv[1:], "h?bfDUAqc:w:i:s:I:V"):
+            if letter == OPERAND:
+                hosts.append(text)
+            elif letter in "cwisI":
+                _valued(options, letter, text)
             else:
                 _flag(options, letter)
+    except GetoptError as error:
+        raise UsageError(f"arping: {error}\n{USAGE}") from None
     if len(hosts) != 1:
         raise UsageError(USAGE)
     try:
@@ -103,10 +94,8 @@ def _flag(options: ArpingOptions, letter: str) -> None:
         options.advert = options.unsolicited = True
     elif letter == "V":
         raise UsageError(VERSION, 0, out=True)
-    elif letter in "h?":
-        raise UsageError(USAGE)
     else:
-        raise UsageError(f"arping: invalid option -- '{letter}'\n{USAGE}")
+        raise UsageError(USAGE)
 
 
 def _valued(options: ArpingOptions, letter: str, text: str) -> None:

@@ -19,6 +19,7 @@ from nodes.cpu.kernel.snapshot import snapshot
 from nodes.cpu.kernel.words import CPUS_MAX
 from nodes.cpu.programs.libc import strerror
 from nodes.cpu.programs.run import STDERR, Process, program
+from nodes.getopt import glibc_text
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -56,7 +57,7 @@ def parse(argv: tuple[str, ...]) -> tuple[str, str]:
     try:
         options, words = gnu_getopt(list(argv), "c:d:e:g:hp:r", _LONG)
     except GetoptError as error:
-        raise ChcpuError(f"chcpu: {_getopt_text(error)}\n{_TRY}") from None
+        raise ChcpuError(f"chcpu: {glibc_text(error)}\n{_TRY}") from None
     found: dict[str, str] = {}
     for option, value in options:
         letter = "p" if option == "--dispatch" else "g" if option == "--deconfigure" else ""
@@ -69,15 +70,6 @@ def parse(argv: tuple[str, ...]) -> tuple[str, str]:
     if words or not found:
         raise ChcpuError(f"chcpu: bad usage\n{_TRY}")
     return next(iter(found.items()))
-
-
-def _getopt_text(error: GetoptError) -> str:
-    long = len(error.opt) > 1
-    if "requires argument" in error.msg:
-        if long:
-            return f"option '--{error.opt}' requires an argument"
-        return f"option requires an argument -- '{error.opt}'"
-    return f"unrecognized option '--{error.opt}'" if long else f"invalid option -- '{error.opt}'"
 
 
 def cpulist_parse(text: str) -> list[int]:

@@ -35,8 +35,7 @@ def do_iplink(cpu: Cpu, words: list[str]) -> Context:
     if not rest:
         raise IpError('Not enough information: "dev" argument is required.', 255)
     name = rest.pop(0)
-    lo = cpu.net.loopback_dev
-    dev = lo if name == lo.name else cpu.net.device(name)
+    dev = cpu.net.dev_get_by_name(name)
     if dev is None:
         raise IpError(f'Cannot find device "{name}"')
     changes: list[tuple[str, int]] = []

@@ -14,9 +14,10 @@ from nodes.cpu.kernel.net.socket import sock_close, sock_open
 from nodes.cpu.kernel.net.sockmove import sock_unpack
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.programs.pingargs import PingOptions, UsageError, parse
-from nodes.cpu.programs.pingdata import PingTimes, dotted
+from nodes.cpu.programs.pingdata import PingTimes
 from nodes.cpu.programs.pingrun import SHOWN, Ping
 from nodes.cpu.programs.run import STDERR, STDOUT, Process, program, resumable
+from nodes.pingtext import dotted
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu

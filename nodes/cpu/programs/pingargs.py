@@ -1,8 +1,8 @@
 """ping's command line, with the options of iputils 20221126 and its words for what is wrong.
 
 Options that need what is not modelled (record route, time stamps in the IP header, IPv6) are
-refused by name; those that could make no difference here (marks, buffer sizes, name look-ups) are
-taken. Exit codes are iputils' own: 1 for a number out of its range and for no destination, else 2.
+refused by name; those that could make no difference here (marks, buffer sizes) are taken. Exit
+codes are iputils' own: 1 for a number out of its range and for no destination, else 2.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from nodes.cpu.kernel.net.ip_output import (
     IP_PMTUDISC_WANT,
 )
 from nodes.cpu.programs.pinghelp import USAGE, VERSION
+from nodes.getopt import OPERAND, GetoptError, getopt
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -27,13 +28,12 @@ PATTERN_BYTES_MAX = 16
 _PMTUDISC = {"do": IP_PMTUDISC_DO, "dont": IP_PMTUDISC_DONT, "want": IP_PMTUDISC_WANT}
 _FLAGS = {
     "A": "adaptive", "D": "timestamps", "f": "flood", "O": "outstanding", "q": "quiet",
-    "v": "verbose", "U": "latency", "a": "audible",
+    "v": "verbose", "U": "latency", "a": "audible", "n": "numeric",
 }  # fmt: skip
-_NOTHING = "4nBCdLr"
-_VALUED = "cIilstWwpMQemSFN"
 _REFUSED = {
     "R": "record route", "T": "timestamps in the IP header", "6": "IPv6", "b": "broadcast",
 }  # fmt: skip
+_OPTIONS = "h?4bRT:6F:N:aABc:CdDe:fI:i:l:Lm:M:nOp:qQ:rs:S:t:UvVw:W:"
 
 
 class UsageError(Exception):
@@ -71,6 +71,7 @@ class PingOptions:
     verbose: bool = False
     latency: bool = False
     audible: bool = False
+    numeric: bool = False  # names of addresses are not looked up
     device: str = ""
     source: bytes = b""  # -I with an address
 
@@ -100,36 +101,29 @@ def _seconds(text: str, what: str) -> int:
 def parse(cpu: Cpu, argv: tuple[str, ...]) -> PingOptions:
     """Options and destination; UsageError carries ping's own message."""
     options, hosts = PingOptions(), []
-    words = list(argv[1:])
-    while words:
-        word = words.pop(0)
-        if not word.startswith("-") or word == "-":
-            hosts.append(word)
-            continue
-        letters = word[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            if letter in _FLAGS:
+    try:
+        for letter, text in getopt(argv[1:], _OPTIONS):
+            if letter == OPERAND:
+                hosts.append(text)
+            elif letter in _FLAGS:
                 setattr(options, _FLAGS[letter], True)
-            elif letter in _VALUED:
-                if not letters and not words:
-                    raise UsageError(f"ping: option requires an argument -- '{letter}'\n{USAGE}")
-                _valued(cpu, options, letter, letters or words.pop(0))
-                letters = ""
             elif letter in _REFUSED:
                 raise UsageError(f"ping: {_REFUSED[letter]}: not modelled (docs/limitations.md)")
             elif letter == "V":
                 raise UsageError(VERSION, 0, out=True)
-            elif letter == "h":
+            elif letter in "h?":
                 raise UsageError(USAGE)
-            elif letter not in _NOTHING:
-                raise UsageError(f"ping: invalid option -- '{letter}'\n{USAGE}")
+            else:
+                _valued(cpu, options, letter, text)
+    except GetoptError as error:
+        raise UsageError(f"ping: {error}\n{USAGE}") from None
     if not hosts:
         raise UsageError("ping: usage error: Destination address required", 1)
     if len(hosts) > 1:
         raise UsageError("ping: record route: not modelled (docs/limitations.md)")
     options.host = hosts[0]
     options.address = resolve(cpu, hosts[0])
+    options.numeric = options.numeric or hosts[0] not in cpu.machine.hosts
     if options.address == b"\xff\xff\xff\xff":
         raise UsageError(
             "ping: Do you want to ping broadcast? Then -b. If not, check your local firewall rules"
@@ -210,12 +204,8 @@ def _tos(text: str) -> int:
 
 
 def resolve(cpu: Cpu, host: str) -> bytes:
-    """/etc/hosts of the machine: gateway and the machine's own name; else dotted decimal."""
-    if host == "gateway" and cpu.machine.gateway.addresses:
-        host = cpu.machine.gateway.addresses[0]
-    elif host == cpu.machine.name:
-        host = ".".join(str(octet) for octet in next(iter(cpu.net.addresses), b"\x7f\0\0\1"))
+    """A name of the machine's /etc/hosts, else dotted decimal."""
     try:
-        return ipaddress.IPv4Address(host).packed
+        return ipaddress.IPv4Address(cpu.machine.hosts.get(host, host)).packed
     except ValueError:
         raise UsageError(f"ping: {host}: Name or service not known") from None

@@ -24,7 +24,3 @@ def filled(options: PingOptions) -> bytes:
     if options.pattern:
         return (options.pattern * (size // len(options.pattern) + 1))[:size]
     return bytes(i & 0xFF for i in range(size))
-
-
-def dotted(address: bytes) -> str:
-    return ".".join(str(octet) for octet in address)

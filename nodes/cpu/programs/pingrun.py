@@ -13,10 +13,10 @@ from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any
 
 from nodes.checksum import checksum
-from nodes.cpu.kernel.net.icmp import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.ip_output import ip_send_icmp
 from nodes.cpu.kernel.net.neighbour import neigh_confirm
 from nodes.cpu.kernel.net.netfilter import EPERM
+from nodes.cpu.kernel.net.protocols import ICMP_ECHOREPLY
 from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.net.socket import Socket, SocketError, sock_attach_filter, sock_poll
@@ -25,10 +25,10 @@ from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.kernel.sched import SIGQUIT
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.pingargs import PingOptions
-from nodes.cpu.programs.pingdata import MESSAGE_BYTES_MAX, PingTimes, dotted, filled
-from nodes.cpu.programs.pingtext import Statistics, icmp_text, round_trip, wrong_data
+from nodes.cpu.programs.pingdata import MESSAGE_BYTES_MAX, PingTimes, filled
 from nodes.cpu.programs.run import STDERR, Process
 from nodes.cpu.trace import TRACEPOINTS
+from nodes.pingtext import Statistics, dotted, icmp_text, names, round_trip, wrong_data
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -75,6 +75,7 @@ class Ping:
         self.source = b""  # the first route's
         self._mtu = 0
         self.linger_ns: int | None = None  # how long the last replies are waited for
+        self._names = {} if options.numeric else names(cpu.machine.host_names)
         self._data = filled(options)
         self._fill = self._data[TIMEVAL_BYTES:]
         words = cpu.words
@@ -271,7 +272,7 @@ class Ping:
 
     def _print_reply(self, skb: SkBuff, sequence: int, us: int | None, marks: str) -> None:
         frame, options = skb.frame, self.options
-        text = f"{self.stamp()}{len(frame) - 34} bytes from {dotted(frame[26:30])}:"
+        text = f"{self.stamp()}{len(frame) - 34} bytes from {self.pr_addr(frame[26:30])}:"
         text += f" icmp_seq={sequence}"
         if options.verbose:
             text += f" ident={self.ident}"
@@ -288,6 +289,10 @@ class Ping:
             text += wrong_data(frame[42:], self._data, TIMEVAL_BYTES)
         self.process.write(text + ("\a\n" if options.audible else "\n"))
 
+    def pr_addr(self, address: bytes) -> str:
+        """With its name, if it has one; -n and a destination without a name look for none."""
+        return self._names.get(address) or dotted(address)
+
     def stamp(self) -> str:
         """-D: the time of day, when it is printed."""
         if not self.options.timestamps:
@@ -303,9 +308,10 @@ class Ping:
             return
         if frame[58:62] != options.address or frame[62] != 8 or frame[66:68] != self._ident_bytes:
             return
-        text = icmp_text(frame[34], frame[35], int.from_bytes(frame[38:42], "big"))
+        info = int.from_bytes(frame[38:42], "big")
+        text = icmp_text(frame[34], frame[35], info, self.pr_addr)
         sequence = frame[68] << 8 | frame[69]
-        source = dotted(frame[26:30])
+        source = self.pr_addr(frame[26:30])
         self.process.write(f"{self.stamp()}From {source}: icmp_seq={sequence} {text}\n")
 
     def _error(self, error: SocketError) -> None:
@@ -319,7 +325,7 @@ class Ping:
             self.process.write("\bE")
             return
         text = icmp_text(error.icmp_type, error.icmp_code, getattr(error, "info", 0))
-        source = dotted(error.offender)
+        source = self.pr_addr(error.offender)
         self.process.write(
             f"{self.stamp()}From {source} icmp_seq={error.sequence & 0xFFFF} {text}\n"
         )

@@ -121,6 +121,7 @@ def test_an_address_is_told_by_hand_as_a_request_or_a_reply(option: str, operati
          "arping: invalid argument: '-1': out of range: 0 <= value <= 2147483647", 1),
         (("-c", "9" * 23, GATEWAY), "",
          f"arping: invalid argument: '{'9' * 23}': Numerical result out of range", 1),
+        (("--", "-c"), "", "arping: -c: Name or service not known", 2),
         (("nosuch",), "", "arping: nosuch: Name or service not known", 2),
         (("-I", "nope", GATEWAY), "", "arping: Device nope not available.", 2),
         (("-s", "zz", GATEWAY), "", "arping: invalid source zz", 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,13 @@ from nodes.cpu.kernel.locks.rwlock import WRITER
 from nodes.cpu.kernel.net.nf_conntrack import (
     BUCKET_LOCKS,
     ENTRY_WORDS,
+    EXPIRES,
     LOCK,
     MAX,
-    UDP,
+    Conntrack,
     Tuple,
 )
+from nodes.cpu.kernel.net.protocols import IPPROTO_UDP
 from orchestrator.ledger import settled
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box
 
@@ -32,7 +35,7 @@ FRAME = {
 }
 
 
-def tracking(era: str, **more: int) -> Box:
+def tracking(era: str, **more: Any) -> Box:
     box = Box(era, **more)
     assert box.run("insmod", "nf_conntrack").code == 0
     return box
@@ -79,23 +82,57 @@ def test_an_echo_is_a_connection_and_2_6_18_forgets_it_with_its_last_reply(era: 
 
 @pytest.mark.parametrize(("era", "stream"), [("2.6.18", 179), ("3.10", 179), ("6.1", 119)])
 def test_a_udp_connection_with_replies_becomes_a_stream(era: str, stream: int) -> None:
-    """At the second packet after a reply; in 6.1 only once it has lasted two seconds."""
+    """At the first packet after a reply, not yet at the reply; in 6.1 only once it has lasted two
+    seconds."""
     box = tracking(era)
     before, behind = FRAME[era]
     ports = r"sport=(\d+) dport=7 "
-    box.run("udp_send", "-c", "1", GATEWAY, "7")
+    back = rf"src={GATEWAY} dst={ME} sport=7 dport=\1 "
+    job = box.start("udp_send", "-c", "6", "-i", "0.5", GATEWAY, "7")
     box.live(100)
     (line,) = lines(box, era)
-    early = r"\[ASSURED\] " if era != "6.1" else ""
-    seconds = stream if early else 29
-    head = rf"{before}udp      17 {seconds} src={ME} dst={GATEWAY} {ports}"
-    back = rf"src={GATEWAY} dst={ME} sport=7 dport=\1 "
-    assert re.fullmatch(head + back + early + behind, line), line
-    box.run("udp_send", "-c", "4", "-i", "1", GATEWAY, "7")
+    head = rf"{before}udp      17 29 src={ME} dst={GATEWAY} {ports}"
+    assert re.fullmatch(head + back + behind, line), line
+    assert box.end(job).code == 0
     box.live(100)
-    assert sum(f"17 {stream} " in line and "[ASSURED]" in line for line in lines(box, era)) >= 1
+    (line,) = lines(box, era)
+    head = rf"{before}udp      17 {stream} src={ME} dst={GATEWAY} {ports}"
+    assert re.fullmatch(head + back + r"\[ASSURED\] " + behind, line), line
     box.run("udp_send", "-c", "1", "-w", "0.1", GATEWAY, "99")  # refused: no reply of its own
     assert [line for line in lines(box, era) if "dport=99 " in line and "[UNREPLIED] " in line]
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_packet_is_looked_up_once_and_remembers_its_connection(
+    era: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entering the table it is looked up a second time, under the lock."""
+    looked, lookup = [], Conntrack._lookup
+    monkeypatch.setattr(Conntrack, "_lookup", lambda *given: looked.append(1) or lookup(*given))
+    box = tracking(era)
+    job = box.start("udp_send", "-q", "-c", "3", "-i", "1", GATEWAY, "7")
+    box.live(500)
+    assert len(looked) == 3  # the first request twice, its reply
+    box.live(1000)
+    assert len(looked) == 5  # a request, a reply
+    assert box.end(job).code == 0
+    looked.clear()
+    box.ping("-c", "1")
+    assert len(looked) == 3
+
+
+@pytest.mark.parametrize(
+    ("era", "said"),
+    [
+        ("2.6.18", ["ip_conntrack version 2.4 (16 buckets, 128 max)"]),
+        ("3.10", ["nf_conntrack version 0.5.0 (16 buckets, 128 max)"]),
+        ("6.1", []),
+    ],
+)
+def test_what_the_module_says_does_not_depend_on_its_lock(era: str, said: list[str]) -> None:
+    for lock in ("rwlock", "spinlock", "buckets"):
+        box = tracking(era, overrides=(("conntrack_lock", lock),))
+        assert [text for _, text in box.dmesg() if "conntrack version" in text] == said
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -165,7 +202,7 @@ def test_6_1_has_a_lock_for_each_bucket() -> None:
         box.machine.ram.atomics.store(word, 0)
         assert box.end(job).code == 0
         port = int(re.findall(r"sport=(\d+) dport=7 ", box.proc(FILE["6.1"]))[0])
-        assert (Tuple(ADDRESSES, UDP << 48 | port << 16 | 7).bucket == 3) == waited
+        assert (Tuple(ADDRESSES, IPPROTO_UDP << 48 | port << 16 | 7).bucket == 3) == waited
         seen.add(waited)
         box.machine.ram.atomics.store(place_of(box), 0)
     assert seen == {True, False}
@@ -182,12 +219,24 @@ def place_of(box: Box) -> int:
     return place
 
 
-def test_a_full_bucket_drops_the_packet_and_says_so() -> None:
-    box = tracking("6.1")
-    for _ in range(MAX + 40):
-        box.run("udp_send", "-q", "-c", "1", "-w", "0.01", GATEWAY, "7")
-    said = [text for _, text in box.dmesg() if "table full" in text]
-    assert said
-    assert set(said) == {"nf_conntrack: nf_conntrack: table full, dropping packet"}
-    assert len(lines(box, "6.1")) <= MAX
+@pytest.mark.parametrize(
+    ("era", "text"),
+    [
+        ("2.6.18", "ip_conntrack: table full, dropping packet."),
+        ("3.10", "nf_conntrack: table full, dropping packet"),
+        ("6.1", "nf_conntrack: nf_conntrack: table full, dropping packet"),
+    ],
+)
+def test_a_full_bucket_drops_the_packet_and_says_so(era: str, text: str) -> None:
+    box = tracking(era)
+    load, store = box.machine.ram.atomics.load, box.machine.ram.atomics.store
+    box.run("udp_send", "-q", "-c", "1", GATEWAY, "7")
+    soon = load(place_of(box) + EXPIRES)
+    for place in range(words.CONNTRACK, words.CONNTRACK + MAX * ENTRY_WORDS, ENTRY_WORDS):
+        store(place + EXPIRES, soon)
+        store(place, 1)
+    job = box.run("udp_send", "-q", "-c", "1", "-w", "0.01", GATEWAY, "7")
+    assert "1 lost" in job.out
+    assert [said for _, said in box.dmesg() if "table full" in said] == [text]
+    assert all(load(words.CONNTRACK + n * ENTRY_WORDS) == 1 for n in range(MAX))
     assert settled(box.machine).balanced

@@ -64,7 +64,14 @@ def test_options_may_be_written_together_and_with_their_value(shared: Box) -> No
 def test_names_of_the_hosts_file(shared: Box) -> None:
     ran = shared.run("ping", "-c", "1", "gateway")
     assert ran.lines[0] == "PING gateway (192.168.1.1) 56(84) bytes of data."
+    assert ran.lines[1].startswith("64 bytes from gateway (192.168.1.1): icmp_seq=1 ")
     assert "--- gateway ping statistics ---" in ran.lines
+
+
+def test_words_behind_two_dashes_are_no_options(shared: Box) -> None:
+    for argv in (("-c", "1", "--", "gateway"), ("gateway", "-c", "1", "--")):
+        assert shared.run("ping", *argv).code == 0
+    assert shared.run("ping", "--", "-c").err == "ping: -c: Name or service not known\n"
 
 
 def test_the_interval_is_kept(shared: Box) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from bus.messages import EthFrame
 from nodes.checksum import checksum
-from nodes.cpu.programs.pingtext import Statistics, icmp_text
+from nodes.pingtext import Statistics, icmp_text
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box, kind
 from tests.nodes.cpu.test_ping import Replies

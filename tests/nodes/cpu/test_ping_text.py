@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nodes.cpu.programs.pingtext import Statistics, llsqrt, round_trip
+from nodes.pingtext import Statistics, llsqrt, round_trip
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import Box
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.handover import BACKLOG_RX, enqueue_to_backlog
 from nodes.cpu.kernel.net.neighbour import Neighbour, neigh_update
 from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, NetDevice
+from nodes.cpu.kernel.net.protocols import ARP_ETHERNET_IPV4
 from nodes.cpu.kernel.net.skbuff import PACKET_HOST, PACKET_OTHERHOST, SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.xmit import dev_queue_xmit
 from nodes.cpu.kernel.percpu import Context
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 ARPOP_REQUEST, ARPOP_REPLY = 1, 2
-_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
 
 
 def arp_frame(
@@ -27,7 +27,7 @@ def arp_frame(
         to
         + source[0]
         + b"\x08\x06"
-        + _ETHERNET_IPV4
+        + ARP_ETHERNET_IPV4
         + operation.to_bytes(2, "big")
         + source[0]
         + source[1]
@@ -52,7 +52,7 @@ def arp_send(
 def arp_rcv(cpu: Cpu, skb: SkBuff) -> Context:
     """One ARP packet: answer what asks for us, learn from what concerns us."""
     frame = skb.frame
-    if skb.pkt_type == PACKET_OTHERHOST or len(frame) < 42 or frame[14:20] != _ETHERNET_IPV4:
+    if skb.pkt_type == PACKET_OTHERHOST or len(frame) < 42 or frame[14:20] != ARP_ETHERNET_IPV4:
         kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
         return
     if not cpu.boot:

@@ -27,9 +27,18 @@ from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import sock_handover, socket_owner
 from nodes.cpu.kernel.net.ip_output import (
     IP_PMTUDISC_DONT,
+    ip_send_icmp,
+)
+from nodes.cpu.kernel.net.protocols import (
+    ICMP_DEST_UNREACH,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    ICMP_PARAMETERPROB,
+    ICMP_REDIRECT,
+    ICMP_SOURCE_QUENCH,
+    ICMP_TIME_EXCEEDED,
     IPPROTO_ICMP,
     IPPROTO_UDP,
-    ip_send_icmp,
 )
 from nodes.cpu.kernel.net.route import ip_route_output
 from nodes.cpu.kernel.net.skbuff import PACKET_HOST, PACKET_OUTGOING, SkBuff, kfree_skb_reason
@@ -45,8 +54,6 @@ from nodes.ledger import REPLY
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-ICMP_ECHOREPLY, ICMP_DEST_UNREACH, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, ICMP_ECHO = 0, 3, 4, 5, 8
-ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB = 11, 12
 ICMP_HOST_UNREACH, ICMP_PROT_UNREACH, ICMP_PORT_UNREACH, ICMP_FRAG_NEEDED = 1, 2, 3, 4
 ICMP_EXC_FRAGTIME = 1
 SOCK_ERROR = 4

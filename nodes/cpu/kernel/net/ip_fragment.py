@@ -17,8 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.checksum import checksum
-from nodes.cpu.kernel.net.icmp import ICMP_EXC_FRAGTIME, ICMP_TIME_EXCEEDED, icmp_send
+from nodes.cpu.kernel.net.icmp import ICMP_EXC_FRAGTIME, icmp_send
 from nodes.cpu.kernel.net.ip_output import IP_MAX_MTU, IP_MF, IP_OFFSET
+from nodes.cpu.kernel.net.protocols import ICMP_TIME_EXCEEDED
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import snmp_inc
 from nodes.cpu.kernel.net.socket import skb_truesize

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import BACKLOG_DEFRAG, enqueue_to_backlog
 from nodes.cpu.kernel.net.icmp import (
-    ICMP_DEST_UNREACH,
     ICMP_PROT_UNREACH,
     icmp_rcv,
     icmp_send,
     raw_local_deliver,
 )
 from nodes.cpu.kernel.net.ip_fragment import ip_defrag
-from nodes.cpu.kernel.net.ip_output import IPPROTO_ICMP, IPPROTO_UDP
 from nodes.cpu.kernel.net.netfilter import LOCAL_IN, PRE_ROUTING, nf_hook, nf_hook_slow
+from nodes.cpu.kernel.net.protocols import ICMP_DEST_UNREACH, IPPROTO_ICMP, IPPROTO_UDP
 from nodes.cpu.kernel.net.skbuff import PACKET_OTHERHOST, SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import PLACE, snmp_inc
 from nodes.cpu.kernel.net.udp import udp_rcv

@@ -21,6 +21,7 @@ from nodes.cpu.kernel.net.netfilter import (
     nf_hook,
     nf_hook_slow,
 )
+from nodes.cpu.kernel.net.protocols import IPPROTO_ICMP
 from nodes.cpu.kernel.net.route import Rtable
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import snmp_inc
@@ -32,7 +33,6 @@ from nodes.ledger import OTHER, REPLY, REQUEST
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-IPPROTO_ICMP, IPPROTO_UDP = 1, 17
 DEFAULT_TTL = 64
 IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IP_PMTUDISC_DO = 0, 1, 2
 IP_DF, IP_MF, IP_OFFSET = 0x4000, 0x2000, 0x1FFF

@@ -154,7 +154,12 @@ class Net:
         self.ip_tables: dict[str, Table] = {}
 
     def device(self, name: str) -> NetDevice | None:
+        """A port or the bond."""
         return self.by_name.get(name)
+
+    def dev_get_by_name(self, name: str) -> NetDevice | None:
+        """Any device, lo too."""
+        return self.loopback_dev if name == self.loopback_dev.name else self.by_name.get(name)
 
 
 def qdisc_reset(cpu: Cpu, dev: NetDevice) -> None:

@@ -1,10 +1,10 @@
 """Connection tracking: who talks with whom, in one table of all CPUs, and the lock around it.
 
 After net/netfilter/nf_conntrack_core.c (2.6.18: net/ipv4/netfilter/ip_conntrack_core.c). A packet
-is looked up at PRE_ROUTING and LOCAL_OUT (priority -200); a connection enters the table when its
-first packet has got through everything else, at LOCAL_IN or POST_ROUTING (``confirm``, the last of
-all). LOCAL_OUT runs in processes, the others in softirqs too: so whoever writes keeps bottom halves
-off. Behaviour ``conntrack_lock``:
+is looked up once, at PRE_ROUTING or LOCAL_OUT (priority -200), and remembers its connection
+(``skb.nfct``). That enters the table when its first packet has got through everything else, at
+LOCAL_IN or POST_ROUTING (``confirm``, the last of all). LOCAL_OUT runs in processes, the others in
+softirqs too: so whoever writes keeps bottom halves off. Behaviour ``conntrack_lock``:
 
 * *rwlock* (2.6.18): ip_conntrack_lock. A look-up is a reader; entering, leaving and every new
   timeout are writers;
@@ -20,7 +20,7 @@ a UDP connection is a stream once there was a reply, in 6.1 once it lasted two s
 Different from Linux: a connection has one place, not one for each direction; an entry whose time is
 over is not seen any more, and its place is taken by the next (no timers, no gc_worker); there are
 128, 8 in a bucket, no early_drop. Left out: TCP (there is none), fragments, ICMP errors (RELATED),
-expectations, helpers, NAT, accounting, zones, events.
+expectations, helpers, NAT, accounting, zones, events; skb->nfctinfo, for which no rule asks.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from nodes.cpu.kernel.net.netfilter import (
     nf_register_hook,
     nf_unregister_hook,
 )
+from nodes.cpu.kernel.net.protocols import ICMP_ECHO, ICMP_ECHOREPLY, IPPROTO_ICMP, IPPROTO_UDP
 from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.printk import KERN_WARNING, printk
@@ -58,24 +59,32 @@ from nodes.cpu.kernel.tables import replica
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-ICMP, UDP = 1, 17
-ECHO, ECHOREPLY = 8, 0
 BUCKETS, ENTRIES = 16, 8
 MAX = BUCKETS * ENTRIES
 #: Words of an entry. EXTRA: requests without a reply (ICMP), when it may become a stream (UDP).
 ADDRESSES, PORTS, EXPIRES, STATUS, EXTRA, ENTRY_WORDS = range(6)
 IPS_SEEN_REPLY, IPS_ASSURED = 1 << 1, 1 << 2
-TIMEOUT_S = {ICMP: 30, UDP: 30}
+TIMEOUT_S = {IPPROTO_ICMP: 30, IPPROTO_UDP: 30}
 STREAM_AFTER_S = 2
+#: In 4.x pr_fmt came to a line that had the name already.
+_TABLE_FULL = {
+    "2.6.18": "ip_conntrack: table full, dropping packet.",
+    "3.10": "nf_conntrack: table full, dropping packet",
+    "6.1": "nf_conntrack: nf_conntrack: table full, dropping packet",
+}
 #: Numbers of the table's lock, and of the buckets' (which share a class).
 LOCK, BUCKET_LOCKS, BUCKET_CLASS = 24, 224, 25
 
 
 class Tuple(NamedTuple):
-    """nf_conntrack_tuple of the original direction."""
+    """nf_conntrack_tuple: one direction."""
 
     addresses: int  # source << 32 | destination
-    ports: int  # protocol << 48 | a << 16 | b: ports, or an echo's identifier and 0
+    ports: int  # protocol << 48 | a << 16 | b: ports, or an echo's type << 32 | identifier << 16
+
+    @property
+    def protocol(self) -> int:
+        return self.ports >> 48
 
     @property
     def bucket(self) -> int:
@@ -87,24 +96,36 @@ class Tuple(NamedTuple):
     def inverse(self) -> Tuple:
         """nf_ct_invert_tuple."""
         turned = (self.addresses & 0xFFFF_FFFF) << 32 | self.addresses >> 32
-        if self.ports >> 48 == ICMP:
-            return Tuple(turned, self.ports)
+        if self.protocol == IPPROTO_ICMP:
+            return Tuple(turned, self.ports ^ (ICMP_ECHO ^ ICMP_ECHOREPLY) << 32)
         a, b = self.ports >> 16 & 0xFFFF, self.ports & 0xFFFF
-        return Tuple(turned, self.ports >> 48 << 48 | b << 16 | a)
+        return Tuple(turned, self.protocol << 48 | b << 16 | a)
+
+    @property
+    def may_begin(self) -> bool:
+        """icmp_new: an echo reply that nobody asked for is INVALID."""
+        return self.protocol != IPPROTO_ICMP or self.ports >> 32 & 0xFF == ICMP_ECHO
 
 
-def get_tuple(frame: bytes) -> tuple[Tuple, bool] | None:
-    """(tuple, is it a reply by its nature) of a packet; None: it is not tracked."""
+class NfConn(NamedTuple):
+    """struct nf_conn, as a packet remembers it."""
+
+    tuple: Tuple
+    entry: int | None  # its place in the table; None: not confirmed, this is its first packet
+
+
+def get_tuple(frame: bytes) -> Tuple | None:
+    """nf_ct_get_tuple; None: the packet is not tracked."""
     protocol = frame[23]
     if protocol not in TIMEOUT_S or (frame[20] << 8 | frame[21]) & 0x3FFF or len(frame) < 42:
         return None
     addresses = int.from_bytes(frame[26:34], "big")
-    if protocol == UDP:
-        return Tuple(addresses, UDP << 48 | int.from_bytes(frame[34:38], "big")), False
-    if frame[34] not in (ECHO, ECHOREPLY):
+    if protocol == IPPROTO_UDP:
+        return Tuple(addresses, protocol << 48 | int.from_bytes(frame[34:38], "big"))
+    if frame[34] not in (ICMP_ECHO, ICMP_ECHOREPLY):
         return None
-    found = Tuple(addresses, ICMP << 48 | int.from_bytes(frame[38:40], "big") << 16)
-    return (found.inverse, True) if frame[34] == ECHOREPLY else (found, False)
+    ident = int.from_bytes(frame[38:40], "big")
+    return Tuple(addresses, protocol << 48 | frame[34] << 32 | ident << 16)
 
 
 class Conntrack:
@@ -158,23 +179,25 @@ class Conntrack:
         """Jiffies until its time is over."""
         return signed_difference(self.cpu.ram.atomics.load(entry + EXPIRES), self.cpu.jiffies())
 
-    def _lookup(self, wanted: Tuple) -> int | None:
-        load = self.cpu.ram.atomics.load
+    def _lookup(self, wanted: Tuple) -> tuple[int, bool] | None:
+        """A connection's place, and is ``wanted`` its answering direction?"""
+        load, inverse = self.cpu.ram.atomics.load, wanted.inverse
         for entry in self._entries(wanted.bucket):
-            if load(entry) == wanted.addresses and load(entry + PORTS) == wanted.ports:
-                return entry if self._left(entry) > 0 else None
+            found = Tuple(load(entry), load(entry + PORTS))
+            if found in (wanted, inverse):
+                return (entry, found == inverse) if self._left(entry) > 0 else None
         return None
 
     def find(self, wanted: Tuple) -> Context:
-        """nf_conntrack_find_get, a reader; returns the entry's place or None."""
+        """nf_conntrack_find_get, a reader; returns what ``_lookup`` does."""
         if not isinstance(self.lock, RwLock):
             return self._lookup(wanted)
         local_bh_disable(self.cpu)
         yield from read_lock(self.cpu, self.lock)
-        entry = self._lookup(wanted)
+        found = self._lookup(wanted)
         yield from read_unlock(self.cpu, self.lock)
         yield from local_bh_enable(self.cpu)
-        return entry
+        return found
 
     def _refresh(self, entry: int, bucket: int, seconds: int) -> Context:
         """nf_ct_refresh_acct."""
@@ -195,37 +218,40 @@ class Conntrack:
 
     def nf_conntrack_in(self, cpu: Cpu, _hook: int, skb: SkBuff) -> Context:
         """A packet comes or is sent: what does it do to its connection?"""
-        got = get_tuple(skb.frame)
-        if got is None:
+        skb.nfct = None
+        wanted = get_tuple(skb.frame)
+        if wanted is None:
             return NF_ACCEPT
-        wanted, reply = got
-        entry: int | None = yield from self.find(wanted)
-        if entry is None and not reply:
-            wanted, reply = wanted.inverse, wanted.ports >> 48 == UDP
-            entry = (yield from self.find(wanted)) if reply else None
-        if entry is None:
+        found: tuple[int, bool] | None = yield from self.find(wanted)
+        if found is None:
+            if wanted.may_begin:
+                skb.nfct = NfConn(wanted, None)
             return NF_ACCEPT
-        if reply and not cpu.ram.atomics.load(entry + STATUS) & IPS_SEEN_REPLY:
+        entry, reply = found
+        skb.nfct = NfConn(wanted, entry)
+        packet = self._udp_packet if wanted.protocol == IPPROTO_UDP else self._icmp_packet
+        kept = yield from packet(entry, wanted.bucket, reply=reply)
+        if kept and reply and not cpu.ram.atomics.load(entry + STATUS) & IPS_SEEN_REPLY:
             cpu.ram.atomics.test_and_set(entry + STATUS, IPS_SEEN_REPLY)
-        if wanted.ports >> 48 == UDP:
-            yield from self._udp_packet(entry, wanted.bucket)
-        else:
-            yield from self._icmp_packet(entry, wanted.bucket, reply=reply)
         return NF_ACCEPT
 
     def _icmp_packet(self, entry: int, bucket: int, *, reply: bool) -> Context:
+        """Returns whether the connection goes on."""
         atomics = self.cpu.ram.atomics
         if self.cpu.params.conntrack_icmp == "until-answered":
             if reply:
-                if atomics.add(entry + EXTRA, -1) == 0:
+                last = atomics.add(entry + EXTRA, -1) == 0
+                if last:
                     yield from self._kill(entry, bucket)
-                return
+                return not last
             atomics.add(entry + EXTRA, 1)
-        yield from self._refresh(entry, bucket, TIMEOUT_S[ICMP])
+        yield from self._refresh(entry, bucket, TIMEOUT_S[IPPROTO_ICMP])
+        return True
 
-    def _udp_packet(self, entry: int, bucket: int) -> Context:
+    def _udp_packet(self, entry: int, bucket: int, *, reply: bool) -> Context:
+        """Whichever way it goes: was there a reply before it?"""
         cpu, atomics = self.cpu, self.cpu.ram.atomics
-        status, seconds = atomics.load(entry + STATUS), TIMEOUT_S[UDP]
+        status, seconds = atomics.load(entry + STATUS), TIMEOUT_S[IPPROTO_UDP]
         if status & IPS_SEEN_REPLY and (
             cpu.params.conntrack_stream == "any-reply"
             or signed_difference(cpu.jiffies(), atomics.load(entry + EXTRA)) > 0
@@ -234,24 +260,21 @@ class Conntrack:
             if not status & IPS_ASSURED:
                 atomics.test_and_set(entry + STATUS, IPS_ASSURED)
         yield from self._refresh(entry, bucket, seconds)
+        return True
 
     def nf_conntrack_confirm(self, cpu: Cpu, _hook: int, skb: SkBuff) -> Context:
         """__nf_conntrack_confirm: the first packet of a connection got through."""
-        got = get_tuple(skb.frame)
-        if got is None or got[1]:
-            return NF_ACCEPT  # an echo reply that nobody asked for is INVALID
-        wanted = got[0]
-        for known in (wanted, wanted.inverse) if wanted.ports >> 48 == UDP else (wanted,):
-            if (yield from self.find(known)) is not None:
-                return NF_ACCEPT
-        yield from self._begin_write(wanted.bucket)
-        full = not self._insert(wanted)
-        yield from self._end_write(wanted.bucket)
+        # one that was under way when the hooks came has nothing there
+        ct: NfConn | None = getattr(skb, "nfct", None)
+        if ct is None or ct.entry is not None:
+            return NF_ACCEPT
+        bucket = ct.tuple.bucket
+        yield from self._begin_write(bucket)
+        full = not self._insert(ct.tuple)
+        yield from self._end_write(bucket)
         if not full:
             return NF_ACCEPT
-        name = cpu.params.conntrack_proc
-        prefix = name if name == "ip_conntrack" else f"{name}: {name}"
-        printk(cpu, f"{prefix}: table full, dropping packet", KERN_WARNING)
+        printk(cpu, _TABLE_FULL[cpu.params.log_format], KERN_WARNING)
         return NF_DROP
 
     def _insert(self, new: Tuple) -> bool:
@@ -262,12 +285,12 @@ class Conntrack:
         for entry in self._entries(new.bucket):
             if atomics.load(entry) and self._left(entry) > 0:
                 continue
-            protocol = new.ports >> 48
+            icmp = new.protocol == IPPROTO_ICMP
             atomics.store(entry, 0)
             atomics.store(entry + PORTS, new.ports)
-            atomics.store(entry + EXPIRES, jiffies + TIMEOUT_S[protocol] * hz)
+            atomics.store(entry + EXPIRES, jiffies + TIMEOUT_S[new.protocol] * hz)
             atomics.store(entry + STATUS, 0)
-            atomics.store(entry + EXTRA, 1 if protocol == ICMP else jiffies + STREAM_AFTER_S * hz)
+            atomics.store(entry + EXTRA, 1 if icmp else jiffies + STREAM_AFTER_S * hz)
             atomics.store(entry, new.addresses)
             return True
         return False

@@ -21,6 +21,7 @@ from nodes.cpu.kernel.net.netdevice import (
     NetDevice,
     register_netdevice_notifier,
 )
+from nodes.cpu.kernel.net.protocols import ETH_P_ARP, ETH_P_IP
 from nodes.cpu.kernel.net.skbuff import (
     PACKET_BROADCAST,
     PACKET_HOST,
@@ -38,7 +39,6 @@ from nodes.ledger import OTHER
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-ETH_P_IP, ETH_P_ARP = 0x0800, 0x0806
 ETH_HLEN = 14
 
 _DELIVERED = CPU_SCHEMA.index("delivered")

@@ -11,6 +11,7 @@ from nodes.ledger import OTHER, classify
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.net.netdevice import NetDevice
+    from nodes.cpu.kernel.net.nf_conntrack import NfConn
     from nodes.cpu.kernel.percpu import Cpu
 
 PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING = range(5)
@@ -24,8 +25,11 @@ _PER_DEVICE = 3 * len(DROP_REASONS)
 class SkBuff:
     """struct sk_buff. ``frame`` begins with the Ethernet header (empty until it is built)."""
 
-    __slots__ = ("cls", "dev", "dst", "frame", "key", "orig_dev", "pkt_type", "priority",
+    __slots__ = ("cls", "dev", "dst", "frame", "key", "nfct", "orig_dev", "pkt_type", "priority",
                  "protocol", "sk", "tstamp_ns")  # fmt: skip
+
+    #: The packet's connection: nf_conntrack_in sets it. Without that module nobody does or asks.
+    nfct: NfConn | None
 
     def __init__(self, frame: bytes, dev: NetDevice, cls: int, key: int) -> None:
         self.frame = frame

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nodes.cpu.kernel.hrtimer import schedule_hrtimeout
 from nodes.cpu.kernel.net.dst import DstEntry, dst_check, dst_release
+from nodes.cpu.kernel.net.protocols import IPPROTO_ICMP
 from nodes.cpu.kernel.net.route import Rtable, ip_route_output
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.percpu import Context
@@ -24,7 +25,6 @@ from nodes.cpu.trace import TRACEPOINTS
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-IPPROTO_ICMP = 1
 SKB_TRUESIZE = 768
 RCVBUF_BYTES = 212992
 #: IXGBE_RX_HDR_SIZE: a frame up to here lies in the skb itself.

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from nodes.checksum import checksum
 from nodes.cpu.kernel.net.handover import sock_handover
-from nodes.cpu.kernel.net.icmp import ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, icmp_send
+from nodes.cpu.kernel.net.icmp import ICMP_PORT_UNREACH, icmp_send
 from nodes.cpu.kernel.net.ip_output import (
     DEFAULT_TTL,
     IP_PMTUDISC_WANT,
-    IPPROTO_UDP,
     ip_send,
 )
+from nodes.cpu.kernel.net.protocols import ICMP_DEST_UNREACH, IPPROTO_UDP
 from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import snmp_inc

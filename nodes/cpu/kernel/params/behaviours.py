@@ -138,7 +138,8 @@ class Params(NamedTuple):
     qdisc_run: str
     bond_xmit_code: str  # what dev_queue_xmit returns for a bond
     conntrack_lock: str  # what guards the connection table, see nf_conntrack
-    conntrack_proc: str  # file of /proc/net, and its format
+    conntrack_proc: str  # name of the file in /proc/net, and its format; before the version
+    conntrack_version: str  # what the module says when it is loaded
     conntrack_icmp: str  # does an echo's connection outlive its last reply?
     conntrack_stream: str  # when a UDP connection is a stream, and ASSURED
     conntrack_stream_s: int  # how long it is kept then

@@ -131,6 +131,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "bond_xmit_code": ("success", "slave"),
     "conntrack_lock": ("rwlock", "spinlock", "buckets"),
     "conntrack_proc": ("ip_conntrack", "nf_conntrack"),
+    "conntrack_version": ("2.4", "0.5.0", "unsaid"),
     "conntrack_icmp": ("until-answered", "kept"),
     "conntrack_stream": ("any-reply", "after-two-seconds"),
     "bql": ("none", "dql"),

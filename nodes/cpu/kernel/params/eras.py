@@ -147,6 +147,7 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
     "bond_xmit_code": ("success", "success", "slave"),
     "conntrack_lock": ("rwlock", "spinlock", "buckets"),
     "conntrack_proc": ("ip_conntrack", "nf_conntrack", "nf_conntrack"),
+    "conntrack_version": ("2.4", "0.5.0", "unsaid"),
     "conntrack_icmp": ("until-answered", "kept", "kept"),
     "conntrack_stream": ("any-reply", "any-reply", "after-two-seconds"),
     "conntrack_stream_s": (180, 180, 120),

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_PROTOCOLS = {1: "icmp", 17: "udp"}
-ECHO, ECHOREPLY = 8, 0
+from nodes.cpu.kernel.net.protocols import ICMP_ECHO, ICMP_ECHOREPLY, IPPROTO_ICMP, IPPROTO_UDP
+
+_PROTOCOLS = {IPPROTO_ICMP: "icmp", IPPROTO_UDP: "udp"}
 
 
 def path(boot: Mapping[str, Any]) -> str | None:
@@ -30,9 +31,9 @@ def _line(row: Mapping[str, Any], proc_format: str, *, old: bool) -> str:
     protocol, here, there = row["protocol"], row["source"], row["destination"]
     text = "" if old else "ipv4     2 "
     text += f"{_PROTOCOLS[protocol]:<8} {protocol} {row['seconds']} "
-    if protocol == 1:
-        way = f"type={ECHO} code=0 id={row['a']} "
-        back = f"type={ECHOREPLY} code=0 id={row['a']} "
+    if protocol == IPPROTO_ICMP:
+        way = f"type={ICMP_ECHO} code=0 id={row['a']} "
+        back = f"type={ICMP_ECHOREPLY} code=0 id={row['a']} "
     else:
         way, back = f"sport={row['a']} dport={row['b']} ", f"sport={row['b']} dport={row['a']} "
     text += f"src={here} dst={there} {way}"

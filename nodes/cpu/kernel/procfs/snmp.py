@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bus.ram import Page
+from nodes.cpu.kernel.net.protocols import ICMP_ECHO, ICMP_ECHOREPLY
 from nodes.cpu.page import ICMP_TYPES, SNMP
 
 _IP = (
@@ -35,7 +36,6 @@ _UDP = {
     "6.1": "InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors "
     "IgnoredMulti MemErrors",
 }
-_ECHO_REPLY, _ECHO = 0, 8
 _FORWARDING, _TTL = 2, 64
 
 
@@ -46,8 +46,8 @@ def render_snmp(boot: Mapping[str, Any], pages: Mapping[str, Page]) -> str:
     icmp_in, icmp_out = _sum(pages, "icmp_in"), _sum(pages, "icmp_errors_out")
     sent = [a + b for a, b in zip(_sum(pages, "icmp_sent"), _sum(pages, "icmp_generated"),
                                   strict=True)]  # fmt: skip
-    icmp_out[_ECHO] += sent[1]
-    icmp_out[_ECHO_REPLY] += sent[2]
+    icmp_out[ICMP_ECHO] += sent[1]
+    icmp_out[ICMP_ECHOREPLY] += sent[2]
     found |= {
         "Ip Forwarding": _FORWARDING,
         "Ip DefaultTTL": _TTL,

@@ -84,30 +84,39 @@ def update_class(container: int, packets: int, octets: int, us: int) -> int:
     return LOWEST_LATENCY if rate <= _LOW_ABOVE else LOW_LATENCY
 
 
-def _set_by_rate(cpu: Cpu, adapter: Adapter, ring: Ring) -> None:
-    memory, at = cpu.ram.bytes, ring.state << 3
-    txp, txb, rxp, rxb, itr, _, tx, rx, tp, tb, rp, rb = _unpack(memory, at + _FIRST)
-    us = 1_000_000 // itr if itr else 0
-    tx = update_class(tx, txp - tp, txb - tb, us)
-    rx = update_class(rx, rxp - rp, rxb - rb, us)
-    wanted = _RATES[max(tx, rx)]
-    new = itr if wanted == itr else (itr * 9 + wanted) // 10
-    _pack(memory, at + _VECTOR_AT, new, 0, tx, rx, txp, txb, rxp, rxb)
-    if new != itr:
-        write_eitr(cpu, adapter, ring)
+def _set_by_class(
+    usecs: Callable[[int], int],
+    itrs: tuple[int, int, int],
+    smoothed: Callable[[int, int], int],
+) -> SetItr:
+    """ixgbe_set_itr of the old drivers. ``usecs`` is an itr's interval, ``itrs`` what each class
+    wants, and ``smoothed`` how far an itr goes towards that."""
+
+    def set_itr(cpu: Cpu, adapter: Adapter, ring: Ring) -> None:
+        memory, at = cpu.ram.bytes, ring.state << 3
+        txp, txb, rxp, rxb, itr, _, tx, rx, tp, tb, rp, rb = _unpack(memory, at + _FIRST)
+        us = usecs(itr)
+        tx = update_class(tx, txp - tp, txb - tb, us)
+        rx = update_class(rx, rxp - rp, rxb - rb, us)
+        wanted = itrs[tx if tx > rx else rx]
+        new = itr if wanted == itr else smoothed(itr, wanted)
+        _pack(memory, at + _VECTOR_AT, new, 0, tx, rx, txp, txb, rxp, rxb)
+        if new != itr:
+            write_eitr(cpu, adapter, ring)
+
+    return set_itr
 
 
-def _set_by_delay(cpu: Cpu, adapter: Adapter, ring: Ring) -> None:
-    memory, at = cpu.ram.bytes, ring.state << 3
-    txp, txb, rxp, rxb, itr, _, tx, rx, tp, tb, rp, rb = _unpack(memory, at + _FIRST)
-    us = itr >> 2
-    tx = update_class(tx, txp - tp, txb - tb, us)
-    rx = update_class(rx, rxp - rp, rxb - rb, us)
-    wanted = _ITRS[tx if tx > rx else rx]
-    new = itr if wanted == itr else 10 * wanted * itr // (9 * wanted + itr)
-    _pack(memory, at + _VECTOR_AT, new, 0, tx, rx, txp, txb, rxp, rxb)
-    if new != itr:
-        write_eitr(cpu, adapter, ring)
+_set_by_rate = _set_by_class(
+    lambda itr: 1_000_000 // itr if itr else 0,
+    _RATES,
+    lambda itr, wanted: (itr * 9 + wanted) // 10,
+)
+_set_by_delay = _set_by_class(
+    lambda itr: itr >> 2,
+    _ITRS,
+    lambda itr, wanted: 10 * wanted * itr // (9 * wanted + itr),
+)
 
 
 def _set_by_packets(cpu: Cpu, adapter: Adapter, ring: Ring) -> None:

@@ -27,8 +27,8 @@ from nodes.cpu.kernel.net.bonding.bond import (
 )
 from nodes.cpu.kernel.net.bonding.log import LOG, bond_log
 from nodes.cpu.kernel.net.bonding.select import (
+    bond_commit,
     bond_select_active_slave,
-    bond_set_carrier,
     is_up,
     notify_peers,
     set_state,
@@ -133,16 +133,7 @@ def _activebackup(cpu: Cpu, bond: Bonding) -> Context:
     if commit:
         if not cpu.net.rtnl.trylock():
             return False
-        failover = False
-        for slave, new in commit:
-            failover |= yield from _commit(cpu, bond, slave, new)
-            if failover and cpu.params.commit_failover == "at-once":
-                yield from bond_select_active_slave(cpu, bond)
-                failover = False
-        if failover:
-            yield from bond_select_active_slave(cpu, bond)
-        yield from bond_publish(cpu, bond)
-        yield from bond_set_carrier(cpu, bond)
+        yield from bond_commit(cpu, bond, commit, _commit)
         cpu.net.rtnl.unlock(cpu)
     yield from _probe(cpu, bond)
     if owed and cpu.net.rtnl.trylock():

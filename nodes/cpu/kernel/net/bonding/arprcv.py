@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.jiffies import time_after
 from nodes.cpu.kernel.net.bonding import arpstate
 from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.protocols import ARP_ETHERNET_IPV4, ETH_P_ARP
 from nodes.cpu.kernel.net.skbuff import PACKET_OTHERHOST, SkBuff
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.net.bonding.bond import BondPort
     from nodes.cpu.kernel.percpu import Cpu
 
-ETH_P_ARP = 0x0806
 _ARPOP_REPLY = 2
-_ETHERNET_IPV4 = b"\x00\x01\x08\x00\x06\x04"
 
 
 def bond_rcv_validate(cpu: Cpu, port: BondPort, skb: SkBuff, slave: NetDevice) -> None:
@@ -37,7 +36,7 @@ def bond_rcv_validate(cpu: Cpu, port: BondPort, skb: SkBuff, slave: NetDevice) -
 
 def _bond_arp_rcv(cpu: Cpu, port: BondPort, skb: SkBuff, slave: NetDevice) -> None:
     frame = skb.frame
-    if skb.pkt_type == PACKET_OTHERHOST or len(frame) < 42 or frame[14:20] != _ETHERNET_IPV4:
+    if skb.pkt_type == PACKET_OTHERHOST or len(frame) < 42 or frame[14:20] != ARP_ETHERNET_IPV4:
         return
     sip, tip = frame[28:32], frame[38:42]
     active = port.active

@@ -27,12 +27,10 @@ from nodes.cpu.kernel.net.bonding.bond import (
     BOND_LINK_UP,
     Bonding,
     Slave,
-    bond_publish,
 )
 from nodes.cpu.kernel.net.bonding.log import LOG, bond_log
 from nodes.cpu.kernel.net.bonding.select import (
-    bond_select_active_slave,
-    bond_set_carrier,
+    bond_commit,
     notify_peers,
     peer_notification_waits,
     set_state,
@@ -82,7 +80,8 @@ def _mii_monitor(cpu: Cpu, bond: Bonding) -> Context:
         bond.peer_notifications -= 1  # peer_notif_delay is counted in looks
     if commit or owed:
         if one_pass or cpu.net.rtnl.trylock():
-            yield from _settle(cpu, bond, commit)
+            if commit:
+                yield from bond_commit(cpu, bond, commit, _commit)
             if owed:
                 bond.peer_notifications -= 1
                 yield from notify_peers(cpu, bond)
@@ -108,21 +107,6 @@ def _inspect_all(cpu: Cpu, bond: Bonding, one_pass: bool) -> list[tuple[Slave, i
         if one_pass:
             update_speed_duplex(slave)
     return commit
-
-
-def _settle(cpu: Cpu, bond: Bonding, commit: list[tuple[Slave, int]]) -> Context:
-    """Commit, choose the active slave, set the bond's carrier."""
-    failover = False
-    for slave, new in commit:
-        if (yield from _commit(cpu, bond, slave, new)):
-            failover = cpu.params.commit_failover == "after-all"
-            if not failover:
-                yield from bond_select_active_slave(cpu, bond)
-    if failover:
-        yield from bond_select_active_slave(cpu, bond)
-    if commit:
-        yield from bond_publish(cpu, bond)
-        yield from bond_set_carrier(cpu, bond)
 
 
 def _role(cpu: Cpu, bond: Bonding, slave: Slave) -> str:

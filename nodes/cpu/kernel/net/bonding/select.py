@@ -8,6 +8,7 @@ beginning); ``peer_notification`` (who sends which gratuitous ARP at a failover)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net import device
@@ -160,6 +161,29 @@ def bond_set_carrier(cpu: Cpu, bond: Bonding) -> Context:
     else:
         yield from device.carrier_off(cpu, bond.dev)
     return True
+
+
+#: f(cpu, bond, slave, new): the slave is definitely in that state; returns whether it asks for
+#: another active slave.
+Commit = Callable[["Cpu", Bonding, Slave, int], Context]
+
+
+def bond_commit(
+    cpu: Cpu, bond: Bonding, proposed: list[tuple[Slave, int]], commit: Commit
+) -> Context:
+    """bond_miimon_commit, bond_ab_arp_commit: what a monitor found; then the active slave
+    (behaviour ``commit_failover``: *at-once* for each slave that asks, or *after-all*) and the
+    carrier."""
+    failover = False
+    for slave, new in proposed:
+        if (yield from commit(cpu, bond, slave, new)):
+            failover = cpu.params.commit_failover == "after-all"
+            if not failover:
+                yield from bond_select_active_slave(cpu, bond)
+    if failover:
+        yield from bond_select_active_slave(cpu, bond)
+    yield from bond_publish(cpu, bond)
+    yield from bond_set_carrier(cpu, bond)
 
 
 # ---------------------------------------------------------------- the change

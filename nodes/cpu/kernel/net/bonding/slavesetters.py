@@ -70,8 +70,7 @@ def set_slaves(cpu: Cpu, bond: Bonding, option: Option, value: str | int) -> Con
             "no command found in slaves file - use +ifname or -ifname",
         )  # fmt: skip
         return -EPERM
-    lo = cpu.net.loopback_dev
-    dev = lo if name == lo.name else cpu.net.device(name)
+    dev = cpu.net.dev_get_by_name(name)
     if dev is None:
         say_by_era(cpu, bond, f"Interface {name} does not exist!")
         return -ENODEV

@@ -1,8 +1,21 @@
-"""What ping prints: reply lines, errors and the closing statistics, as iputils 20221126 does."""
+"""What ping prints: addresses, round trips, errors and the closing statistics, as iputils 20221126
+does. The machine's ping speaks so, and the one of the host behind the switch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
 INT_MAX = 2**31 - 1
+
+
+def dotted(address: bytes) -> str:
+    return ".".join(str(octet) for octet in address)
+
+
+def names(hosts: Mapping[str, str]) -> dict[bytes, str]:
+    """``name (address)`` by address, from the names of addresses: what pr_addr looks up."""
+    return {IPv4Address(a).packed: f"{name} ({a})" for a, name in hosts.items()}
 
 
 def round_trip(us: int) -> str:
@@ -118,7 +131,7 @@ _REDIRECTS = (
 _EXCEEDED = ("Time to live exceeded", "Frag reassembly time exceeded")
 
 
-def icmp_text(kind: int, code: int, info: int = 0) -> str:
+def icmp_text(kind: int, code: int, info: int = 0, pr_addr: Callable[[bytes], str] = dotted) -> str:
     """pr_icmph: what an ICMP message says. ``info``: the mtu, or for a redirect the gateway."""
     if kind == 3:
         if code < len(_UNREACHABLE):
@@ -128,8 +141,7 @@ def icmp_text(kind: int, code: int, info: int = 0) -> str:
         return "Source Quench"
     if kind == 5:
         text = _REDIRECTS[code] if code < len(_REDIRECTS) else f"Redirect, Bad Code: {code}"
-        gateway = ".".join(str(octet) for octet in info.to_bytes(4, "big"))
-        return f"{text}(New nexthop: {gateway})"
+        return f"{text}(New nexthop: {pr_addr(info.to_bytes(4, 'big'))})"
     if kind == 11:
         return _EXCEEDED[code] if code < len(_EXCEEDED) else f"Time exceeded, Bad Code: {code}"
     if kind == 12:
