@@ -23,7 +23,7 @@ from tests.bus.asking import until
 from tests.bus.conftest import assert_nothing_is_left, unique_name
 from tests.bus.toys import settings, toys
 
-MESSAGES = 10_000
+MESSAGES = 4_000
 #: Put on the wire before the runtime is waited for: less than what may queue for an inbox.
 VOLLEY = 250
 

@@ -57,12 +57,12 @@ def _books(machine: Any) -> Any:
     return book
 
 
-@pytest.mark.parametrize("instant", range(50))
+@pytest.mark.parametrize("instant", range(25))
 def test_books_balance_after_a_kill_at_any_simulated_instant(instant: int) -> None:
     machine, job, follower = _machine_under_ping(seed=instant)
     victim = "eth0" if instant % 2 else "eth1"
-    # 37 us apart: through the send interval, the flight of a packet and the NIC's timers
-    machine.pump(machine.now_ns() + instant * 37_000)
+    # 75 us apart: through the send interval, the flight of a packet and the NIC's timers
+    machine.pump(machine.now_ns() + instant * 75_000)
     machine.kill(victim)
     machine.pump(machine.now_ns() + 400 * MS)
     machine.signal(job, 2)
@@ -88,7 +88,7 @@ def _flooded(replies: dict[str, Any]) -> int:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("instant", range(2))  # the active one, the backup; five instants of
+@pytest.mark.parametrize("instant", range(2))  # the active one, the backup; three instants of
 # the real clock are tried in tests/orchestrator/test_ledger.py
 def test_books_balance_after_a_kill_of_a_real_process(instant: int) -> None:
     machine = ProcessMachine(bonded_pair(name=f"ledger-{os.getpid()}-{instant}"))

@@ -20,8 +20,6 @@ from orchestrator import accesses
 from orchestrator.labs import file, guestlab, output, page, performance, questions
 from orchestrator.labs.performance import Performance, perform
 from orchestrator.machine import Machine
-from orchestrator.play import Player
-from orchestrator.ready import wait_until_ready
 from orchestrator.simulated import SimulatedMachine
 from tests.nodes.nic import registerlog
 from tools import labs as tool
@@ -236,19 +234,6 @@ def test_a_probe_touches_groups_in_the_order_of_the_real_drivers_log() -> None:
     for group, reads, writes in table:
         assert (int(reads), int(writes)) == (real.count((group, False)), real.count((group, True)))
         assert counts[group] == (int(reads), int(writes))
-
-
-@pytest.mark.slow
-def test_nobody_cares_after_linuxs_own_number_of_interrupts() -> None:
-    lab = file.load("shared-irq-nobody-cared", settings=["spurious_window=100000"])
-    machine = SimulatedMachine(lab.scenario.machine, seed=7)
-    assert wait_until_ready(machine)
-    player = Player(machine, lab.scenario, seed=7)  # nobody watches: a third is saved
-    player.want_irqs = True
-    played = player.play()
-    assert played.passed
-    figures = played.facts.reports()["shared_irq"] if played.facts else {}
-    assert int(figures["storm"]) == 100_000
 
 
 def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
