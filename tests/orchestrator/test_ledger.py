@@ -23,7 +23,7 @@ from orchestrator.simulated import SimulatedMachine
 from orchestrator.verbs import start
 
 MS = 1_000_000
-GUARD_MS = 20_000
+GUARD_MS = 60_000
 
 
 def ready(seed: int = 7) -> SimulatedMachine:
