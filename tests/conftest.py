@@ -7,6 +7,9 @@ than what most tests do. They get a cache of their own, beside what pytest keeps
 Workers of ``-n`` collect the same files at the same time, and each would rewrite the assertions of
 all of them, which is most of what collecting costs. So each imports a share of its own first and
 finds what the others made of theirs in the cache.
+
+A script that starts the tests in its background (``make test &``) has them ignore SIGINT, and so
+would every program they start: those that are to end by Ctrl-C would never end.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
+import sys
 
 import pytest
 
@@ -27,9 +32,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     """In the process that a person started; xdist's workers and what they start inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # programs get the default
     cache = getattr(config, "cache", None)  # -p no:cacheprovider: every program compiles for itself
     if cache is not None and not hasattr(config, "workerinput") and os.environ.pop(_NEVER, None):
-        os.environ[_PREFIX] = str(cache.mkdir("bytecode"))
+        os.environ[_PREFIX] = sys.pycache_prefix = str(cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False  # rewritten assertions too
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,6 +46,7 @@ def pytest_collection(session: pytest.Session) -> None:
     config = session.config
     if not hasattr(config, "workerinput"):
         return
+    gc.disable()  # what is imported and collected stays
     number = int(config.workerinput["workerid"].removeprefix("gw"))
     asked = [config.invocation_params.dir / arg.partition("::")[0] for arg in config.args]
     files = sorted({path for folder in asked for path in folder.rglob("test_*.py")})
@@ -52,6 +61,6 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """A machine is a web of objects that refer to one another: thousands of them come and go beside
     the tests, which stay. What is collected is young, and not after every 700 objects."""
-    gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 5, 5)
+    gc.set_threshold(50_000, 5, 5)
+    gc.enable()

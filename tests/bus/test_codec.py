@@ -139,14 +139,14 @@ def test_a_top_level_that_is_no_batch_is_one_fault(top: Any) -> None:
     assert (decoded.messages, len(decoded.faults)) == ([], 1)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_never_raise(data: bytes) -> None:
     decoded = decode_batch(data)
     assert decoded.faults or all(isinstance(m, Message) for m in decoded.messages)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(messages(), min_size=1, max_size=3), st.data())
 def test_a_mutated_batch_never_raises_and_yields_only_valid_messages(
     batch: list[Any], data: st.DataObject

@@ -14,7 +14,7 @@ from bus import vfio_user as v
 
 HEADER = struct.Struct("<HHIII")
 #: For what takes milliseconds.
-GUARD_S = 20.0
+GUARD_S = 60.0
 
 
 class RefusedError(Exception):

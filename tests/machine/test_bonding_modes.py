@@ -49,7 +49,7 @@ def test_a_mode_fails_over_and_back_with_the_books_balanced(mode: str) -> None:
     try:
         page = machine.ram.page("cpu0", CPU_SCHEMA)
         assert wait_until_ready(machine)
-        job = machine.spawn("cpu0", ("ping", "-q", "-i", "0.01", "192.168.1.1"))
+        job = machine.spawn("cpu0", ("ping", "-q", "-i", "0.02", "192.168.1.1"))
         links: Callable[[], list[int]] = lambda: page.run("bond_slave_link")[:2]  # noqa: E731
         assert machine.wait(lambda: page["ping_received"] > 20, GUARD_MS)
         for nic in (0,) if mode == "broadcast" else (0, 1):

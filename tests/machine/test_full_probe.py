@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -12,8 +11,6 @@ from orchestrator.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 60_000
-#: The promise is 4 s on an idle host; a busy one gets more.
-LAUNCH_S_MAX = 15
 
 
 def run(machine: ProcessMachine, *argv: str) -> tuple[Job, str]:
@@ -24,11 +21,9 @@ def run(machine: ProcessMachine, *argv: str) -> tuple[Job, str]:
 
 @pytest.mark.processes
 def test_a_full_probe_in_processes_brings_the_bond_up_and_ethtool_passes() -> None:
-    began = time.monotonic()
     machine = ProcessMachine(bonded_pair(f"full-{os.getpid()}")._replace(fast_probe=False))
     try:
         job, _ = run(machine, "ping", "-c", "1", "192.168.1.1")
-        assert time.monotonic() - began < LAUNCH_S_MAX
         assert job.exit_code == 0
         job, text = run(machine, "ethtool", "-G", "eth0", "rx", "1024", "tx", "256")
         assert (job.exit_code, text) == (0, "")

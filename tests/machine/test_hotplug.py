@@ -15,7 +15,7 @@ from orchestrator.pages import schema_of
 from orchestrator.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 
-GUARD_MS = 30_000
+GUARD_MS = 60_000
 SECOND = 1_000_000_000
 SLAVE = 8
 

@@ -23,7 +23,7 @@ from tests.machine.settings import bonded_pair
 
 MS = 1_000_000
 PING = ("ping", "-q", "-i", "0.002", "192.168.1.1")
-GUARD_MS = 30_000
+GUARD_MS = 60_000
 
 
 class Follower:

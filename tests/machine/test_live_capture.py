@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scapy.all import ICMP, rdpcap
+from scapy.layers.inet import ICMP
+from scapy.utils import rdpcap
 
 ROOT = Path(__file__).parents[2]
 GUARD_S = 60

@@ -12,7 +12,7 @@ from orchestrator.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 from tests.machine.writing import places_with_writer
 
-GUARD_MS = 30_000
+GUARD_MS = 60_000
 FIRST_IRQ, LINES = 24, 2  # eth0-TxRx-0 and -1 on a machine with two CPUs
 PINGS = 400
 

@@ -23,7 +23,7 @@ from orchestrator.simulated import SimulatedMachine
 from tests.machine.settings import bonded_pair
 
 MS = 1_000_000
-GUARD_MS = 20_000
+GUARD_MS = 60_000
 GATEWAY = "192.168.1.1"
 #: The kernel's own parameters, as short as they may be.
 SHORT = (("rcu_cpu_stall_timeout", "3"), ("csd_lock_timeout", "200"), ("watchdog_thresh", "1"))

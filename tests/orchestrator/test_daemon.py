@@ -21,7 +21,7 @@ from orchestrator.errors import BottomhalfError
 from orchestrator.session import Session, drive
 from orchestrator.verbs import start
 
-GUARD_S = 20
+GUARD_S = 60
 
 
 class Owned(FakeMachine):

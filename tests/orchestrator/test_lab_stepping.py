@@ -174,7 +174,7 @@ def test_when_too_much_happens_the_first_steps_are_kept() -> None:
 
 def _until(fd: int, text: str) -> str:
     """What a terminal was sent, up to a text; an assertion fails if it never comes."""
-    seen, give_up = "", time.monotonic() + 30
+    seen, give_up = "", time.monotonic() + 60
     while text not in seen:
         assert time.monotonic() < give_up, seen
         if select.select([fd], [], [], 0.1)[0]:

@@ -20,8 +20,6 @@ from orchestrator import accesses
 from orchestrator.labs import file, guestlab, output, page, performance, questions
 from orchestrator.labs.performance import Performance, perform
 from orchestrator.machine import Machine
-from orchestrator.play import Player
-from orchestrator.ready import wait_until_ready
 from orchestrator.simulated import SimulatedMachine
 from tests.nodes.nic import registerlog
 from tools import labs as tool
@@ -176,7 +174,7 @@ def test_a_reader_that_leaves_early_is_no_failed_lab() -> None:
         lab.stdout.readline()
         lab.stdout.close()
         assert lab.stderr.read() == ""
-        assert lab.wait(timeout=30) == 0
+        assert lab.wait(timeout=120) == 0
 
 
 def test_show_leaves_lines_of_output_whole_and_ends_no_line_with_blanks() -> None:
@@ -238,19 +236,6 @@ def test_a_probe_touches_groups_in_the_order_of_the_real_drivers_log() -> None:
         assert counts[group] == (int(reads), int(writes))
 
 
-@pytest.mark.slow
-def test_nobody_cares_after_linuxs_own_number_of_interrupts() -> None:
-    lab = file.load("shared-irq-nobody-cared", settings=["spurious_window=100000"])
-    machine = SimulatedMachine(lab.scenario.machine, seed=7)
-    assert wait_until_ready(machine)
-    player = Player(machine, lab.scenario, seed=7)  # nobody watches: a third is saved
-    player.want_irqs = True
-    played = player.play()
-    assert played.passed
-    figures = played.facts.reports()["shared_irq"] if played.facts else {}
-    assert int(figures["storm"]) == 100_000
-
-
 def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
     """The run as JSON; it must pass its own checks."""
     done = subprocess.run(
@@ -258,7 +243,7 @@ def on_processes(name: str, run_dir: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,  # a guard: where the host is busy its 2 s of CPU time take minutes
         cwd=ROOT,
         env=os.environ | {"BOTTOMHALF_RUN_DIR": str(run_dir)},
         stdin=subprocess.DEVNULL,

@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scapy.all import ARP, ICMP, IP, UDP, Dot1Q, Ether, Raw, wrpcap
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Raw
+from scapy.utils import wrpcap
 
 from orchestrator import bpf, pcapfilter
 from orchestrator.bpf import Ancillary, Insn

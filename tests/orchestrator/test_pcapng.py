@@ -10,8 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scapy.all import ICMP, IP, UDP, Dot1Q, Ether, Raw, RawPcapNgReader, rdpcap
 from scapy.contrib.lacp import LACP, SlowProtocol
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Raw
+from scapy.utils import RawPcapNgReader, rdpcap
 
 from bus.ram import TapPacket
 from orchestrator import pcapfilter, verbs

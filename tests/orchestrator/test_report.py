@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scapy.all import ICMP, IP, Ether, rdpcap
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
+from scapy.utils import rdpcap
 
 from orchestrator import config
 from orchestrator.ready import wait_until_ready

@@ -10,7 +10,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scapy.all import ARP, ICMP, IP, UDP, Ether, Raw, rdpcap
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
+from scapy.utils import rdpcap
 
 from bus.ram import TAP_SLOTS, TapPacket
 from orchestrator.capture import SETTLE_NS, TapReader

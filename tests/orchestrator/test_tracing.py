@@ -23,7 +23,7 @@ from orchestrator.simulated import SimulatedMachine
 from tests.nodes.harness import machine as small_machine
 
 ROOT = Path(__file__).parents[2]
-GUARD_S = 20
+GUARD_S = 60
 #: What a script would use that knows ftrace and not us.
 ENTRY = {
     count: re.compile(

@@ -34,7 +34,7 @@ MIIMON_MS = 300
 #: to an echo server, which counts them; the client counts what came back. It lets a bounded number
 #: be under way, so that a busy host makes it slow and overflows no socket.
 UDP_CLIENT = """
-import select, socket, struct, sys, time
+import select, socket, struct, sys
 count, window = int(sys.argv[1]), int(sys.argv[2])
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.connect(("192.168.1.10", 7))
@@ -43,7 +43,7 @@ while len(came) < count:
     if sent < count and sent - len(came) < window:
         sock.send(struct.pack("!Q", sent) + bytes(992))
         sent += 1
-    elif select.select([sock], [], [], 20)[0]:
+    elif select.select([sock], [], [], 60)[0]:
         came.append(struct.unpack_from("!Q", sock.recv(2000))[0])
     else:
         break
@@ -121,12 +121,12 @@ def test_each_side_detects_the_others_address_as_a_duplicate(machine: ProcessMac
 
 def test_a_thousand_datagrams_each_way_come_back_in_order(machine: ProcessMachine) -> None:
     server = machine.spawn("cpu1", ("udp_echo", "7"))
-    assert machine.wait(lambda: bool(server.output), 10_000)
+    assert machine.wait(lambda: bool(server.output), 60_000)
     assert run_there(machine, sys.executable, "-c", UDP_CLIENT, "1000", "32") == (
         0, "lost 0 disordered 0\n",
     )  # fmt: skip
     machine.signal(server, signal.SIGINT)
-    assert machine.wait(lambda: server.done, 10_000)
+    assert machine.wait(lambda: server.done, 60_000)
     assert server.take()[-1][1] == "1000 datagrams sent back\n"
     with Program(machine, sys.executable, "-c", UDP_SERVER, "1000") as there:
         there.until("ready")
@@ -178,7 +178,7 @@ def emulated_echoes(machine: ProcessMachine) -> list[Echo]:
 
 def look_until(machine: ProcessMachine, true: Callable[[], bool]) -> None:
     """Look at memory, which wakes nobody, every millisecond."""
-    deadline = machine.now_ns() + 10_000 * MS
+    deadline = machine.now_ns() + 60_000 * MS
     while not true():
         assert machine.now_ns() < deadline
         machine.pump(machine.now_ns() + MS)
@@ -210,7 +210,7 @@ def test_in_a_failover_both_sides_lose_the_same_packets(
             end_ns = time.time_ns() - 100 * MS  # nobody waits for the replies of the last ones
             real.rest(signal.SIGINT)
         machine.signal(job, signal.SIGINT)
-        assert machine.wait(lambda: job.done, 5000)
+        assert machine.wait(lambda: job.done, 60_000)
         assert "\n0 packets dropped by kernel" in capture.rest(signal.SIGINT)
     read = ("tcpdump", "-n", "-e", "-tt", "--nano", "-r", file)
     captured = subprocess.run(read, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,5 @@
-"""Ten thousand random interleavings of interrupts, softirqs and tasks keep the rules."""
+"""Ten thousand random interleavings of interrupts, softirqs and tasks keep the rules; ``make soak``
+makes a million."""
 
 from __future__ import annotations
 

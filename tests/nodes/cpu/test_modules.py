@@ -14,7 +14,7 @@ from nodes.cpu.kernel.printk import printk
 from nodes.cpu.kernel.timer import msleep
 from nodes.cpu.modules import MODULES, module, report
 from nodes.nic.page import NIC_SCHEMA
-from tests.nodes.cpu.harness import ERAS, Box
+from tests.nodes.cpu.harness import ERAS, MS, Box
 
 
 @pytest.fixture
@@ -261,6 +261,17 @@ def test_a_calm_softirq_runs_on_the_way_out_of_interrupts(era: str) -> None:
     calm = last_report(box, "softirq_storm")
     assert (calm["irq_exit"], calm["ksoftirqd"], calm["dropped"]) == ("100", "0", "0")
     assert 70 <= int(calm["user"]) <= 76
+
+
+@pytest.mark.parametrize(("wanted", "windows"), [(0, 1), (1000, 5)])
+def test_a_storm_waits_for_packets_five_windows_at_most(wanted: int, windows: int) -> None:
+    """Where a window saw too few runs of NET_RX it lasts longer; here none come at all."""
+    box = Box("6.1")
+    began = box.machine.now_ns()
+    words = ("loads=25", "window_ms=40", f"net_rx={wanted}")
+    assert box.run("insmod", "softirq_storm", *words, cpu="cpu1").code == 0
+    lasted = box.machine.now_ns() - began
+    assert windows * 40 * MS <= lasted < (windows * 40 + 20) * MS
 
 
 #: restart rule and gate -> least and most share of ksoftirqd and of the user task, in percent

@@ -12,7 +12,7 @@ from tests.nodes.cpu.workqueue.bench import CMWQ
 @pytest.mark.parametrize("cpus", [1, 2, 3, 4])
 @pytest.mark.parametrize("era", ERAS)
 def test_random_works(era: str, cpus: int) -> None:
-    assert wq_interleavings.run(era, cpus, first=cpus * 1000, count=200) == 200
+    assert wq_interleavings.run(era, cpus, first=cpus * 1000, count=100) == 100
 
 
 @pytest.mark.parametrize("cpus", [2, 4])
