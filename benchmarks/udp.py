@@ -34,7 +34,7 @@ SETTLED_S = 0.3
 _POLL_S = 0.0002
 _MAC = bytes.fromhex("0200000000fe")
 _HELLO, _FRAME, _LIGHT_ON = b"\0", b"\1", b"\3\1"
-_IN_DATAGRAMS = SNMP.index("Udp InDatagrams")
+_IN_DATAGRAMS, _IN_ERRORS = SNMP.index("Udp InDatagrams"), SNMP.index("Udp InErrors")
 
 
 def udp_frame(
@@ -120,18 +120,21 @@ def frames_in_per_s(
 def _feed(
     machine: ProcessMachine, wire: socket.socket, data: bytes, frames: int, job: Job
 ) -> float:
-    """Send, a window at a time, until the program has read them all; seconds."""
+    """Send, a window at a time, until the program has read ``frames`` of them; seconds. What comes
+    while the socket is full, because softirqs leave its reader no time, is sent once more."""
     pages = [machine.ram.page(name, CPU_SCHEMA) for name in machine.settings.cpu_names]
 
-    def arrived() -> int:
-        return sum(page.run("snmp")[_IN_DATAGRAMS] for page in pages)
+    def counted(word: int) -> int:
+        return sum(page.run("snmp")[word] for page in pages)
 
-    first = arrived()
+    first, first_dropped = counted(_IN_DATAGRAMS), counted(_IN_ERRORS)
     sent = 0
 
     def fed() -> bool:
         nonlocal sent
-        room = min(frames, arrived() - first + WINDOW) - sent
+        dropped = counted(_IN_ERRORS) - first_dropped
+        arrived = counted(_IN_DATAGRAMS) - first + dropped
+        room = min(frames + dropped, arrived + WINDOW) - sent
         try:
             for _ in range(room):
                 wire.send(data)
