@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nodes.cpu.kernel.net.bonding.options import (
     ARP_TARGETS_MAX,
@@ -20,6 +20,7 @@ from nodes.cpu.kernel.net.bonding.options import (
 )
 from orchestrator import eras
 from orchestrator.lanconfig import Lan
+from orchestrator.tables import Table, allowed
 
 CPUS_MAX = 64
 NICS_MAX = 8
@@ -28,39 +29,31 @@ NICS_MAX = 8
 BOND_NOT_BUILT = ("max_bonds", "ns_ip6_target", "tx_queues")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-def _allowed(text: str) -> dict[str, Any]:
-    return {"allowed": text}
-
-
 def _option(name: str) -> Any:
     """A field as the kernel's table has it."""
     row = OPTIONS[name]
     default = MIIMON_DEFAULT if name == "miimon" else row.default
     if row.words and name not in BOOLEANS:
         named = ", ".join(f"{word} ({number})" for number, word in enumerate(row.words))
-        return Field(default, description=row.about, json_schema_extra=_allowed(named))
+        return Field(default, description=row.about, json_schema_extra=allowed(named))
     if row.words or isinstance(default, int):
         high = len(row.words) - 1 if row.words else row.high
         return Field(default, ge=row.low, le=high, description=row.about)
     return Field(default, description=row.about)
 
 
-class Bond0(_Table):
+class Bond0(Table):
     """[bond0]"""
 
     slaves: list[str] = Field(
         min_length=1,
         description="NICs of the bond, in the order in which they are enslaved",
-        json_schema_extra=_allowed("a list of NICs, at least one"),
+        json_schema_extra=allowed("a list of NICs, at least one"),
     )
     mode: str | int = Field(
         "active-backup",
         description="bonding mode, by name or number",
-        json_schema_extra=_allowed(", ".join(f"{m} ({n})" for n, m in enumerate(MODE_NAMES))),
+        json_schema_extra=allowed(", ".join(f"{m} ({n})" for n, m in enumerate(MODE_NAMES))),
     )
     miimon: int = _option("miimon")
     updelay: int = _option("updelay")
@@ -79,7 +72,7 @@ class Bond0(_Table):
         [],
         max_length=ARP_TARGETS_MAX,
         description=OPTIONS["arp_ip_target"].about,
-        json_schema_extra=_allowed("a list of IPv4 addresses"),
+        json_schema_extra=allowed("a list of IPv4 addresses"),
     )
     arp_validate: str | int = _option("arp_validate")
     arp_all_targets: str | int = _option("arp_all_targets")
@@ -98,17 +91,17 @@ class Bond0(_Table):
     address: str = Field(
         "192.168.1.10/24",
         description="address and prefix of bond0",
-        json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
+        json_schema_extra=allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
     )
 
 
-class Machine(_Table):
+class Machine(Table):
     """The top of a machine's file."""
 
     era: str = Field(
         "6.1",
         description="kernel release whose behaviours are used",
-        json_schema_extra=_allowed(" or ".join(f'"{name}"' for name in eras.names())),
+        json_schema_extra=allowed(" or ".join(f'"{name}"' for name in eras.names())),
     )
     cpus: int = Field(2, ge=1, le=CPUS_MAX, description="CPUs, a process each")
     nics: list[str] = Field(
@@ -116,13 +109,13 @@ class Machine(_Table):
         min_length=1,
         max_length=NICS_MAX,
         description="82599s, a process each, in slot order",
-        json_schema_extra=_allowed(f"1 to {NICS_MAX} different names eth0, eth1, ..."),
+        json_schema_extra=allowed(f"1 to {NICS_MAX} different names eth0, eth1, ..."),
     )
     hostname: str = Field(
         "m1",
         pattern=r"^[a-z][a-z0-9-]{0,31}$",
         description="name of the machine",
-        json_schema_extra=_allowed("small letters, digits and -, at most 32"),
+        json_schema_extra=allowed("small letters, digits and -, at most 32"),
     )
     completion_timeout_ms: int = Field(
         1000, ge=1, le=60_000, description="how long a register read waits for a hung device"
@@ -130,13 +123,13 @@ class Machine(_Table):
     address: str = Field(
         "192.168.1.10/24",
         description="address of the first NIC of a machine without a bond",
-        json_schema_extra=_allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
+        json_schema_extra=allowed("an IPv4 address with its prefix, 192.168.1.10/24"),
     )
     hotplug: bool | list[str] = Field(
         False,
         description="slots that tell the kernel when a card goes or comes (pciehp): it removes and "
         "adds the NIC by itself",
-        json_schema_extra=_allowed("true, false, or a list of NICs"),
+        json_schema_extra=allowed("true, false, or a list of NICs"),
     )
     fast_probe: bool = Field(
         True,
@@ -153,7 +146,7 @@ class Machine(_Table):
         "bound",
         description="bound: each process keeps to one processor of the host, those that speak most "
         "with one another to the same; free: the host's scheduler puts them anywhere",
-        json_schema_extra=_allowed('"bound" or "free"'),
+        json_schema_extra=allowed('"bound" or "free"'),
     )
     bond0: Bond0 | None = Field(None, description="the bond; without it the NICs stay single")
     lan: Lan = Field(Lan.model_construct(), description="the switch and what stands behind it")
@@ -162,4 +155,4 @@ class Machine(_Table):
     )
 
 
-TABLES: dict[str, type[BaseModel]] = {"": Machine, "bond0": Bond0, "lan": Lan}
+TABLES: dict[str, type[Table]] = {"": Machine, "bond0": Bond0, "lan": Lan}

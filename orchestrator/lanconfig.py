@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import zlib
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import nodes.lan.lacp  # noqa: F401  (it makes partners)
 from bus.faults import LACP_WRONG
@@ -26,6 +26,7 @@ from nodes.machine import (
 )
 from orchestrator import tomlfile
 from orchestrator.errors import BottomhalfError, did_you_mean, words
+from orchestrator.tables import Table, allowed
 from orchestrator.tomlfile import TomlFile
 
 VLAN_MAX = 4094
@@ -34,14 +35,8 @@ _CHANNEL_EXAMPLE = 'channels = { po1 = ["eth0", "eth1"] }'
 _TRUNK = re.compile(r"trunk (\d{1,4}(?:,\d{1,4})*)(?: native (\d{1,4}))?")
 
 
-def _allowed(text: str) -> dict[str, Any]:
-    return {"allowed": text}
-
-
-class Lacp(BaseModel):
+class Lacp(Table):
     """LACP of a port-channel, as the switch speaks it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     activity: Literal["active", "passive"] = "active"
     rate: Literal["slow", "fast"] = "slow"
@@ -51,28 +46,26 @@ class Lacp(BaseModel):
     wrong: dict[str, str] = {}
 
 
-class Lan(BaseModel):
+class Lan(Table):
     """[lan]"""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     gateway: list[str] = Field(
         list(GATEWAY_ADDRESSES),
         min_length=1,
         max_length=64,
         description="addresses of the host that answers ARP, echo and UDP ports 7 and 9",
-        json_schema_extra=_allowed("a list of IPv4 addresses"),
+        json_schema_extra=allowed("a list of IPv4 addresses"),
     )
     gateway_mac: str = Field(
         "02:00:00:00:00:01",
         pattern=r"^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$",
         description="its hardware address",
-        json_schema_extra=_allowed("six bytes in hex, 02:00:00:00:00:01"),
+        json_schema_extra=allowed("six bytes in hex, 02:00:00:00:00:01"),
     )
     gateway_vlans: dict[str, list[str]] = Field(
         {},
         description="addresses that it has in tagged VLANs",
-        json_schema_extra=_allowed('a table of VLANs, { 10 = ["192.168.10.1"] }'),
+        json_schema_extra=allowed('a table of VLANs, { 10 = ["192.168.10.1"] }'),
     )
     ageing: int = Field(
         300, ge=1, le=1_000_000, description="seconds after which the switch forgets an address"
@@ -81,7 +74,7 @@ class Lan(BaseModel):
         {},
         description="VLANs of the switch's ports; ports that are not named are `access 1`; "
         "with an empty table the switch knows no VLANs and lets tags pass",
-        json_schema_extra=_allowed(
+        json_schema_extra=allowed(
             'a table of NICs (and gateway), "access N" or "trunk N,N native N"'
         ),
     )
@@ -93,14 +86,14 @@ class Lan(BaseModel):
     join: str = Field(
         "",
         description="name of a running machine: the last port leads to its switch",
-        json_schema_extra=_allowed("a machine's name"),
+        json_schema_extra=allowed("a machine's name"),
     )
     channels: dict[str, list[str]] = Field(
         {},
         max_length=CHANNELS_MAX,
         description="port-channels: the members, static; a mode before them "
         "(lacp) says who decides",
-        json_schema_extra=_allowed(
+        json_schema_extra=allowed(
             f'at most {CHANNELS_MAX} lists of at least one NIC, {{ po1 = ["eth0", "eth1"] }}'
         ),
     )
@@ -108,7 +101,7 @@ class Lan(BaseModel):
         {},
         description="how the switch speaks LACP on a port-channel: activity (active, passive), "
         "rate (slow, fast), priority, key, keys of single ports, wrong at single ports",
-        json_schema_extra=_allowed('a table of channels, { po1 = { rate = "fast" } }'),
+        json_schema_extra=allowed('a table of channels, { po1 = { rate = "fast" } }'),
     )
 
 

@@ -21,9 +21,9 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
 from nodes.machine import MachineSettings
@@ -31,6 +31,7 @@ from orchestrator import config, expect, stepwords, tomlfile, verbs
 from orchestrator.errors import BottomhalfError, did_you_mean, listed, words
 from orchestrator.expect import EXAMPLES, Expectation
 from orchestrator.stepwords import is_program
+from orchestrator.tables import Table, allowed
 from orchestrator.tomlfile import TomlFile, duration_ns
 from orchestrator.verbs.targets import check as check_target
 
@@ -87,41 +88,33 @@ class _World(NamedTuple):
     steps: int
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+_TIME = allowed("a time with its unit: 2s, 250ms")
 
 
-def _allowed(text: str) -> dict[str, Any]:
-    return {"allowed": text}
-
-
-_TIME = _allowed("a time with its unit: 2s, 250ms")
-
-
-class EraTable(_Strict):
+class EraTable(Table):
     """[step.by_era."2.6.18"]"""
 
     expect: str | list[str] = Field(
-        [], description="expected besides, in this era", json_schema_extra=_allowed(EXAMPLES)
+        [], description="expected besides, in this era", json_schema_extra=allowed(EXAMPLES)
     )
 
 
-class RealKernelTable(_Strict):
+class RealKernelTable(Table):
     """[step.real_kernel]"""
 
     expect: str | list[str] = Field(
         description="of a real kernel in a guest: each in the place of those in `expect` about the "
         "same quantity",
-        json_schema_extra=_allowed(EXAMPLES),
+        json_schema_extra=allowed(EXAMPLES),
     )
     why: str = Field(
         min_length=1,
         description="the reason why a real kernel needs another bound than the emulated machine",
-        json_schema_extra=_allowed("a sentence"),
+        json_schema_extra=allowed("a sentence"),
     )
 
 
-class StepTable(_Strict):
+class StepTable(Table):
     """[[step]]"""
 
     at: str = Field(
@@ -131,28 +124,28 @@ class StepTable(_Strict):
     )
     do: str = Field(
         description="a command line; `taskset -c 1` before it, `&` behind it",
-        json_schema_extra=_allowed("a command line"),
+        json_schema_extra=allowed("a command line"),
     )
     expect: str | list[str] = Field(
         [],
         description="about the phase that begins here (orchestrator/expect.py lists all)",
-        json_schema_extra=_allowed(EXAMPLES),
+        json_schema_extra=allowed(EXAMPLES),
     )
     by_era: dict[str, EraTable] = Field(
         {},
         description="expectations of single eras",
-        json_schema_extra=_allowed('by_era."2.6.18".expect = "..."'),
+        json_schema_extra=allowed('by_era."2.6.18".expect = "..."'),
     )
     real_kernel: RealKernelTable | None = Field(
         None,
         description="what else is expected of a real kernel (bottomhalf guest run), and why",
-        json_schema_extra=_allowed('real_kernel = { expect = "gap <= 4s", why = "..." }'),
+        json_schema_extra=allowed('real_kernel = { expect = "gap <= 4s", why = "..." }'),
     )
     caption: str = Field("", description="what the screen says meanwhile")
     quiet: bool = Field(False, description="preparation: a lab does not show its events")
 
 
-class ScenarioFile(_Strict):
+class ScenarioFile(Table):
     """The top of a scenario's file."""
 
     title: str = Field("", description="the question that it answers")

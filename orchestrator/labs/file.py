@@ -47,6 +47,7 @@ from orchestrator.eras import STAND_INS
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.labs.eventtable import check_show
 from orchestrator.scenario import Scenario, ScenarioFile
+from orchestrator.tables import Table
 from orchestrator.tomlfile import TomlFile
 
 PATHS = ("learner", "operator", "driver author")
@@ -60,7 +61,7 @@ _DRAWN = re.compile(r"{([a-z]\w*)}")
 ASKED = re.compile(r"{([^{}:]+)(?::([^{}]*))?}")
 
 
-class QuestionTable(scenario._Strict):
+class QuestionTable(Table):
     """[[question]]"""
 
     ask: str = Field(description="what the reader is asked")
@@ -72,8 +73,8 @@ class QuestionTable(scenario._Strict):
     )
 
 
-class LabFile(ScenarioFile):
-    """The top of a lab's file, beside a scenario's keys."""
+class LabTable(Table):
+    """What the file of every lab says of it."""
 
     title: str = Field(description="the question, ending in ?")
     sentence: str = Field(description="what is going to happen, in one sentence")
@@ -81,6 +82,11 @@ class LabFile(ScenarioFile):
     minutes: int = Field(ge=1, le=120, description="to read, run and change it")
     path: Literal["learner", "operator", "driver author"] = Field(description="whose path")
     place: int = Field(ge=1, le=99, description="its place on the path")
+
+
+class LabFile(LabTable, ScenarioFile):
+    """The top of a lab's file, beside a scenario's keys."""
+
     eras: list[str] = Field(list(PRESETS), description="in which it can be run")
     ping: str = Field("", description="what runs all the time; empty: nothing")
     set: dict[str, str | int] = Field({}, description="behaviours of the kernel that the lab needs")

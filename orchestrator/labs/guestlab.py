@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher, ndiff
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
 from orchestrator import scenario, tomlfile
 from orchestrator.errors import BottomhalfError
 from orchestrator.expect import OF_PING, number
-from orchestrator.labs.file import ASKED, PAGES, Question
+from orchestrator.labs.file import ASKED, PAGES, LabTable, Question
 from orchestrator.phases import Phase
 from orchestrator.played import Verdict
 from orchestrator.scenario import Scenario
+from orchestrator.tables import Table
 
 if TYPE_CHECKING:
     from orchestrator.guest.play import GuestPlayed
@@ -39,22 +40,16 @@ OF_INTEREST = ("bond", "ixgbe", "eth")
 _ASKED = re.compile(r"^(real|emulated)\.(?:(\w+)|after\(([^()]+)\))@(\d+)$")
 
 
-class QuestionTable(scenario._Strict):
+class QuestionTable(Table):
     """[[question]]"""
 
     ask: str = Field(description="what the reader is asked")
     answer: str = Field(description="text; {real.gap@1} in it is what the run measured")
 
 
-class GuestLabFile(scenario._Strict):
+class GuestLabFile(LabTable):
     """The whole file."""
 
-    title: str = Field(description="the question, ending in ?")
-    sentence: str = Field(description="what is going to happen, in one sentence")
-    level: Literal["beginner", "intermediate", "advanced"] = Field(description="for whom")
-    minutes: int = Field(ge=1, le=120, description="to read, run and change it")
-    path: Literal["learner", "operator", "driver author"] = Field(description="whose path")
-    place: int = Field(ge=1, le=99, description="its place on the path")
     scenario: str = Field(description="what both play: a bundled name")
     seed: int = Field(7, ge=0, le=2**31, description="of the emulated run")
     next: str = Field("", description="the lab that comes after it")
