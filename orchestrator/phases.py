@@ -3,7 +3,8 @@
 A gap is measured as one would on a real box with ``ping -D``: from the last reply before the
 longest run of lost requests to the first reply after it. A request belongs to the phase in which it
 was sent; a lost one to the phase in which its reply was due (a request that was on its way when a
-step began is that step's loss).
+step began is that step's loss). How soon a reply is due, the replies of the same phase tell: what a
+later step makes slow says nothing of it.
 """
 
 from __future__ import annotations
@@ -98,25 +99,32 @@ def compute(
     origin = starts[0][1]
     borders = [start for _, start in starts]
     phases = [Phase(name, _ms(start - origin)) for name, start in starts]
-    patience = _patience_ns(times)
 
-    def phase_at(time_ns: int) -> Phase:
-        return phases[max(0, bisect_right(borders, time_ns) - 1)]
+    def index_at(time_ns: int) -> int:
+        return max(0, bisect_right(borders, time_ns) - 1)
 
-    for number, sent_ns in enumerate(times.sent, 1):
-        if number in times.received:
-            phase = phase_at(sent_ns)
-            phase.received += 1
-            trip = times.received[number] - sent_ns
-            phase.rtt_sum_ns += trip
-            phase.rtt_max_ns = max(phase.rtt_max_ns, trip)
-        else:
-            phase = phase_at(sent_ns + patience)
+    trips: list[list[int]] = [[] for _ in phases]
+    for number, received_ns in times.received.items():
+        sent_ns = times.sent[number - 1]
+        trips[index_at(sent_ns)].append(received_ns - sent_ns)
+    patience = [_patience_ns(of_phase) for of_phase in trips]
+
+    def due_in(number: int) -> int:
+        sent_ns = times.sent[number - 1]
+        return index_at(sent_ns + patience[index_at(sent_ns)])
+
+    for phase, of_phase in zip(phases, trips, strict=True):
+        phase.sent = phase.received = len(of_phase)
+        phase.rtt_sum_ns = sum(of_phase)
+        phase.rtt_max_ns = max(of_phase, default=0)
+    for number in range(1, len(times.sent) + 1):
+        if number not in times.received:
+            phase = phases[due_in(number)]
+            phase.sent += 1
             phase.lost += 1
-        phase.sent += 1
     longest: dict[int, _Run] = {}
     for run in _runs(times):
-        index = phases.index(phase_at(times.sent[run.first - 1] + patience))
+        index = due_in(run.first)
         if index not in longest or _length(run) > _length(longest[index]):
             longest[index] = run
     for index, run in longest.items():
@@ -135,10 +143,9 @@ def _length(run: _Run) -> int:
     return run.last - run.first
 
 
-def _patience_ns(times: PingTimes) -> int:
+def _patience_ns(trips: Sequence[int]) -> int:
     """Time in which all but one in a hundred replies came."""
-    trips = sorted(at - times.sent[number - 1] for number, at in times.received.items())
-    return trips[len(trips) * 99 // 100] if trips else 0
+    return sorted(trips)[len(trips) * 99 // 100] if trips else 0
 
 
 def _runs(times: PingTimes) -> list[_Run]:

@@ -33,6 +33,8 @@ from orchestrator.verbs.targets import active_slave
 BOOT_TIMEOUT_MS = 180_000
 _COMMAND_TIMEOUT_MS = 60_000
 _PING_FILE = "/run/ping"
+#: What ping's last requests have for their replies, the guest being busy.
+_LAST_REPLIES_NS = 1_000_000_000
 _REPLY = re.compile(
     r"^\[(\d+\.\d+)\] \d+ bytes from .*icmp_seq=(\d+) .*time=([\d.]+) ms( \(DUP!\))?"
 )
@@ -161,6 +163,7 @@ class GuestPlayer:
         played = self.played
         ended = self.machine.now_ns()
         if ping is not None:
+            self._live_until(ended + _LAST_REPLIES_NS)
             self.machine.signal(ping, signal.SIGINT)
             self.machine.wait(lambda: ping.done, _COMMAND_TIMEOUT_MS)
             played.times = ping_times(self._command(f"cat {_PING_FILE}"), clocks).until(ended)

@@ -70,6 +70,21 @@ def test_request_lost_before_the_step_stays_in_its_phase():
     assert [phase.lost for phase in phases] == [1, 0]
 
 
+def test_what_a_later_step_makes_slow_does_not_take_a_loss_along():
+    # As a real kernel did it: its gap ends 870 ms before the next step, whose replies take 900 ms.
+    measured = times(400, {98, 99, 100, 101, 113})
+    for number in range(201, 401):
+        measured.received[number] += 900 * MS  # type: ignore[index]
+    phases = compute(
+        [("ping", BOOT), ("kill", BOOT + 965 * MS), ("restart", BOOT + 2000 * MS)],
+        measured,
+        [],
+        BOOT,
+    )
+    assert [phase.lost for phase in phases] == [0, 5, 0]
+    assert [phase.gap_ms for phase in phases] == [0.0, 50.0, 0.0]
+
+
 def test_a_gap_that_never_ends_has_no_length():
     (phase,) = compute([("ping", BOOT)], times(10, {8, 9, 10}), [line(90, "x")], BOOT)
     assert phase.gap_ms is None
