@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
@@ -64,11 +65,16 @@ def test_no_reply_of_a_flood_is_lost_while_its_cpu_goes_and_comes(era: str) -> N
         online(machine, 1)
         for job, sent in ((paced, PACED), (flood, PINGS)):
             assert machine.wait(lambda job=job: job.done, GUARD_MS)  # type: ignore[misc]
-            said = text(job)
-            assert f"{sent} packets transmitted, {sent} received, 0% packet loss" in said
+            found = re.search(rf"^{sent} packets transmitted, (\d+) received, 0", text(job), re.M)
+            assert found
+            # ping waits for the last reply twice the longest round trip; a busy host takes longer
+            assert int(found[1]) in (sent - 1, sent)
         book = ledger.settled(machine)
         assert book.balanced, book.text()
-        assert sum(page.run("delivered")[2] for page in pages) == 1 + PACED + PINGS
+        replies = book.packets["replies"].ends
+        late = [name for name in replies if name.endswith(" NO_SOCKET")]
+        assert [name for name in replies if name not in ("delivered", *late)] == []
+        assert sum(replies.values()) == 1 + PACED + PINGS
     finally:
         machine.close()
 
