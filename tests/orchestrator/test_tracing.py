@@ -383,7 +383,9 @@ def test_a_running_machine_is_traced_and_ctrl_c_ends_it(tmp_path: Path):
 
     assert run("up", "-d")[0] == 0
     try:
-        ping = start("ping", "-c", "100", "-i", "0.02", "gateway")
+        ping = start("ping", "-i", "0.02", "gateway")
+        assert ping.stdout is not None
+        assert ping.stdout.readline().startswith("PING")
         code, out, err = run("trace", "-e", "irq,softirq", "--for", "0.5s")
         assert (code, err) == (0, "")
         lines = out.splitlines()
