@@ -81,7 +81,8 @@ def _core_skb_bond(cpu: Cpu, skb: SkBuff) -> bool:
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")  # before any tap, before it is counted
             return False
         skb.dev = master
-        cpu.trace(_BOND, skb.key, dev.ifindex)
+        if cpu.trace_mask >> _BOND & 1:
+            cpu.trace(_BOND, skb.key, dev.ifindex)
     cpu.words[_PROCESSED] += 1
     if cpu.net.taps:
         deliver_taps(cpu, skb, (0, skb.dev.ifindex))
@@ -99,7 +100,8 @@ def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
         exact = dev.inactive and not _bond_passes(cpu, skb, dev, master)
         if not exact:
             skb.dev = master
-            cpu.trace(_BOND, skb.key, dev.ifindex)
+            if cpu.trace_mask >> _BOND & 1:
+                cpu.trace(_BOND, skb.key, dev.ifindex)
     cpu.words[_PROCESSED] += 1
     if cpu.net.taps:
         wild = dev.ifindex if exact else 0
@@ -137,7 +139,8 @@ def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
             return False
         skb.dev = dev.master  # RX_HANDLER_ANOTHER
-        cpu.trace(_BOND, skb.key, dev.ifindex)
+        if cpu.trace_mask >> _BOND & 1:
+            cpu.trace(_BOND, skb.key, dev.ifindex)
 
 
 def _bond_passes(cpu: Cpu, skb: SkBuff, slave: NetDevice, master: NetDevice) -> bool:
@@ -211,12 +214,16 @@ _CORES = {
 def _deliver(cpu: Cpu, skb: SkBuff) -> Context:
     """Hand the frame to the protocol that its type names."""
     if skb.protocol == ETH_P_IP:
-        yield from ip_rcv(cpu, skb)
-    elif skb.protocol == ETH_P_ARP:
-        yield from arp_rcv(cpu, skb)
-    else:
-        cpu.words[_RX_DROPPED + _device_slot(skb.dev)] += 1
-        kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
+        return ip_rcv(cpu, skb)
+    if skb.protocol == ETH_P_ARP:
+        return arp_rcv(cpu, skb)
+    return _unhandled(cpu, skb)
+
+
+def _unhandled(cpu: Cpu, skb: SkBuff) -> Context:
+    cpu.words[_RX_DROPPED + _device_slot(skb.dev)] += 1
+    kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
+    yield from ()
 
 
 def setup(cpu: Cpu) -> None:
