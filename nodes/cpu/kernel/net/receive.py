@@ -214,16 +214,12 @@ _CORES = {
 def _deliver(cpu: Cpu, skb: SkBuff) -> Context:
     """Hand the frame to the protocol that its type names."""
     if skb.protocol == ETH_P_IP:
-        return ip_rcv(cpu, skb)
-    if skb.protocol == ETH_P_ARP:
-        return arp_rcv(cpu, skb)
-    return _unhandled(cpu, skb)
-
-
-def _unhandled(cpu: Cpu, skb: SkBuff) -> Context:
-    cpu.words[_RX_DROPPED + _device_slot(skb.dev)] += 1
-    kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
-    yield from ()
+        yield from ip_rcv(cpu, skb)
+    elif skb.protocol == ETH_P_ARP:
+        yield from arp_rcv(cpu, skb)
+    else:
+        cpu.words[_RX_DROPPED + _device_slot(skb.dev)] += 1
+        kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
 
 
 def setup(cpu: Cpu) -> None:
