@@ -58,9 +58,11 @@ RULES: dict[str, Rules] = {
         (f"{_NET}/skbuff.py:SkBuff", CALLER),
         (f"{_NET}/snmp.py", CALLER),
         ("nodes/cpu/kernel/softirq.py:local_bh", CALLER),
-        ("nodes/cpu/core.py:CpuNode._on_", BUS_IN),
-        ("nodes/cpu/core.py:CpuNode._iret", _IRQ),
+        ("nodes/cpu/node.py:CpuNode._on_", BUS_IN),
+        ("nodes/cpu/core.py:Core._iret", _IRQ),
         ("nodes/cpu/core.py", _BOUNDARY),
+        ("nodes/cpu/node.py", _BOUNDARY),
+        ("nodes/cpu/nonposted.py", _BOUNDARY),
         ("nodes/cpu/invariants.py", _BOUNDARY),
         ("nodes/cpu/lapic.py", _IRQ),
         ("nodes/cpu/kernel/irq/", _IRQ),
@@ -156,7 +158,7 @@ _ROOT = f"{Path(__file__).parent.parent}/"
 
 
 def name_of(code: CodeType) -> str:
-    """``nodes/cpu/core.py:CpuNode._run``."""
+    """``nodes/cpu/core.py:Core.run``."""
     return f"{code.co_filename.removeprefix(_ROOT)}:{code.co_qualname}"
 
 

@@ -13,7 +13,7 @@ from bus.simulation import NodeFactory, Place
 from nodes.machine import APIC, LAN, MachineSettings, vfio_socket
 
 #: What the fork server imports while the orchestrator is still reading its configuration.
-MODULES = ("nodes.cpu.core", "nodes.nic.node", "nodes.apic.node", "nodes.lan.node")
+MODULES = ("nodes.cpu.node", "nodes.nic.node", "nodes.apic.node", "nodes.lan.node")
 
 
 def places(settings: MachineSettings) -> dict[str, Place]:
@@ -21,7 +21,7 @@ def places(settings: MachineSettings) -> dict[str, Place]:
     if settings.guest:
         return _guest_places(settings)
     from nodes.apic.node import ApicNode  # noqa: PLC0415
-    from nodes.cpu.core import CpuNode  # noqa: PLC0415
+    from nodes.cpu.node import CpuNode  # noqa: PLC0415
     from nodes.lan.node import LanNode  # noqa: PLC0415
     from nodes.nic.node import NicNode  # noqa: PLC0415
 

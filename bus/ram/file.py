@@ -81,6 +81,7 @@ class Ram:
             raise ValueError(f"{path} has not the size of this machine's RAM")
         ram = cls(layout, mmap.mmap(fd, layout.total_bytes), fd)
         if ram.words64[0] != MAGIC:
+            ram.close()
             raise ValueError(f"{path} is not the RAM of a bottomhalf machine")
         return ram
 

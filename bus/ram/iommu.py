@@ -29,11 +29,11 @@ class Iommu:
     ``generation`` (sequence word) tells the NIC when to read the table again."""
 
     def __init__(self, words: memoryview) -> None:
-        self._words = words
+        self.words = words  # the first is the sequence word
 
     @property
     def generation(self) -> int:
-        value: int = self._words[0]
+        value: int = self.words[0]
         return value
 
     def consistent(self) -> list[Window] | None:
@@ -48,8 +48,8 @@ class Iommu:
 
     def windows(self) -> list[Window]:
         """All mapped windows, for the one who changes the table."""
-        count = min(self._words[1], IOMMU_WINDOWS)
-        flat = self._words[8 : 8 + count * 4].tolist()
+        count = min(self.words[1], IOMMU_WINDOWS)
+        flat = self.words[8 : 8 + count * 4].tolist()
         return [
             Window(flat[i], flat[i + 1], bool(flat[i + 2]))
             for i in range(0, count * 4, 4)
@@ -58,7 +58,7 @@ class Iommu:
 
     def map(self, address: int, size: int, writable: bool = True) -> None:
         """Add a window. ``MemoryError`` when the table is full."""
-        words = self._words
+        words = self.words
         count: int = words[1]
         slot = next((i for i in range(count) if not words[8 + i * 4 + 1]), count)
         if slot >= IOMMU_WINDOWS:
@@ -71,7 +71,7 @@ class Iommu:
 
     def unmap(self, address: int) -> None:
         """Remove the window that begins at ``address``; KeyError if there is none."""
-        words = self._words
+        words = self.words
         for i in range(words[1]):
             at = 8 + i * 4
             if words[at + 1] and words[at] == address:

@@ -116,7 +116,7 @@ class LocalApic:
         words[_IRR + at] &= ~bit & _WORD
         words[_ISR + at] |= bit
         words[_TAKEN] += 1
-        self._update()
+        self.intr = False  # it was the highest: what is left is not above its class
         return vector
 
     def eoi(self) -> None:
@@ -125,7 +125,8 @@ class LocalApic:
             vector = self.isr.bit_length() - 1
             self.isr ^= 1 << vector
             self._words[_ISR + (vector >> 6)] &= ~(1 << (vector & 63)) & _WORD
-            self._update()
+            if self.irr:
+                self._update()
             if self.tmr >> vector & 1 and self.level_eoi is not None and not self.suppress_eoi:
                 self.level_eoi(vector)
 

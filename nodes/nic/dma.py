@@ -109,18 +109,19 @@ class RamDma(Dma):
         self._iommu = iommu
         self._generation = -1
         self._windows: list[Window] = []
-        #: (begin, end, writable) of the window last used in each 4 KiB page
-        self._near: dict[int, tuple[int, int, bool]] = {}
+        #: 4 KiB pages that were used and lie in one window, and whether that is writable: as with
+        #: an IOTLB, accesses within one of them need no walk. Descriptors do not cross a page.
+        self._pages: dict[int, bool] = {}
 
     def sync(self) -> None:
         """One that is being changed is taken over when it is done."""
-        generation = self._iommu.generation
+        generation = self._iommu.words[0]
         if generation != self._generation and not generation & 1:
             windows = self._iommu.consistent()
             if windows is None:
                 return
             self._windows = _merged(windows, self._limit)
-            self._near.clear()
+            self._pages.clear()
             self._generation = generation
 
     def windows(self) -> list[Window]:
@@ -129,14 +130,6 @@ class RamDma(Dma):
 
     def _allowed(self, address: int, size: int, write: bool) -> bool:
         """Does one window hold all of it, and allow that? Refused and counted if not."""
-        near = self._near.get(address >> 12)
-        if (
-            near is not None
-            and near[0] <= address
-            and address + size <= near[1]
-            and (near[2] or not write)
-        ):
-            return True
         for window in self._windows:
             end = window.address + window.size
             if (
@@ -144,13 +137,16 @@ class RamDma(Dma):
                 and address + size <= end
                 and (window.writable or not write)
             ):
-                self._near[address >> 12] = (window.address, end, window.writable)
+                page = address >> 12
+                if window.address <= page << 12 and page + 1 << 12 <= end:
+                    self._pages[page] = window.writable
                 return True
         self._refuse(write)
         return False
 
     def read(self, address: int, size: int) -> bytes | None:
-        if not self._allowed(address, size, False):
+        within = address + size <= (address | 0xFFF) + 1 and address >> 12 in self._pages
+        if not within and not self._allowed(address, size, False):
             return None
         page = self._page
         page[_READS] += 1
@@ -159,7 +155,8 @@ class RamDma(Dma):
 
     def write(self, address: int, data: bytes) -> bool:
         size = len(data)
-        if not self._allowed(address, size, True):
+        within = address + size <= (address | 0xFFF) + 1 and self._pages.get(address >> 12)
+        if not within and not self._allowed(address, size, True):
             return False
         page = self._page
         page[_WRITES] += 1
@@ -171,14 +168,14 @@ class RamDma(Dma):
         return self._allowed(address, size, True)
 
     def descriptor(self, address: int) -> tuple[int, int] | None:
-        if not self._allowed(address, 16, False):
+        if address >> 12 not in self._pages and not self._allowed(address, 16, False):
             return None
         words = self._words64
         at = address >> 3
         return words[at], words[at + 1]
 
     def write_back(self, address: int, first: int, second: int) -> bool:
-        if not self._allowed(address, 16, True):
+        if not self._pages.get(address >> 12) and not self._allowed(address, 16, True):
             return False
         words = self._words64
         at = address >> 3
@@ -187,7 +184,7 @@ class RamDma(Dma):
         return True
 
     def store32(self, address: int, value: int) -> bool:
-        if not self._allowed(address, 4, True):
+        if not self._pages.get(address >> 12) and not self._allowed(address, 4, True):
             return False
         self._words32[address >> 2] = value
         return True

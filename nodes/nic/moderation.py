@@ -13,7 +13,7 @@ Left out: low-latency interrupts and their credits, the interval times ten at 10
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.regfile import RegisterFile
@@ -77,8 +77,10 @@ class Moderation:
         interval = self.interval_ns[vector]
         if interval:
             self.ready_ns[vector] = self._now.ns + interval
-        if self.waiting >> vector & 1:
-            self.forget(1 << vector)
+        bit = 1 << vector
+        if self.waiting & bit:
+            self.waiting ^= bit
+            self._stale = True
 
     # -- held write-backs
 
@@ -103,22 +105,24 @@ class Moderation:
 
     # -- time
 
-    def held_due(self) -> Iterator[int]:
+    def held_due(self) -> list[int]:
         """Vectors whose write-backs have waited long enough; each is let go."""
-        now = self._now.ns
+        now, due = self._now.ns, []
         self._stale = True
         for vector in bits_of(self.held if self.running else 0):
             if self._held_until[vector] <= now:
                 self.held &= ~(1 << vector)
-                yield vector
+                due.append(vector)
+        return due
 
-    def waiting_due(self) -> Iterator[int]:
+    def waiting_due(self) -> list[int]:
         """Vectors that wait for a counter that is 0 now."""
-        now = self._now.ns
+        now, due = self._now.ns, []
         self._stale = True
         for vector in bits_of(self.waiting):
             if self.ready_ns[vector] <= now:
-                yield vector
+                due.append(vector)
+        return due
 
     def next_ns(self) -> int | None:
         """When the next wait ends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 
 class Now:
@@ -15,9 +15,13 @@ class Now:
         self.trace = 0
 
 
-def bits_of(mask: int) -> Iterator[int]:
+def bits_of(mask: int) -> Sequence[int]:
     """Numbers of the set bits, lowest first."""
+    if not mask & mask - 1:  # mostly one, or none
+        return (mask.bit_length() - 1,) if mask else ()
+    bits = []
     while mask:
         low = mask & -mask
-        yield low.bit_length() - 1
+        bits.append(low.bit_length() - 1)
         mask ^= low
+    return bits

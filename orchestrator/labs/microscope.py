@@ -25,8 +25,8 @@ from bus.messages import (
     MemWrite,
     MsiWrite,
 )
-from nodes.cpu.core import CpuNode
 from nodes.cpu.kernel.percpu import CONTEXT_IDLE, Context, Cpu
+from nodes.cpu.node import CpuNode
 from orchestrator.simulated import SimulatedMachine
 
 MOMENTS_MAX = 300_000

@@ -179,11 +179,13 @@ def test_a_second_opening_sees_the_same_and_a_foreign_file_is_refused(
     other.close()
     with pytest.raises(FileExistsError):
         Ram.create(str(tmp_path / "ram"), LAYOUT)
+    (tmp_path / "zeros").write_bytes(bytes(LAYOUT.total_bytes))
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(ValueError, match="size"):
         Ram.open(str(tmp_path / "ram"), LAYOUT._replace(cpus=1))
-    (tmp_path / "zeros").write_bytes(bytes(LAYOUT.total_bytes))
     with pytest.raises(ValueError, match="bottomhalf"):
         Ram.open(str(tmp_path / "zeros"), LAYOUT)
+    assert os.listdir("/proc/self/fd") == before
     assert (tmp_path / "ram").stat().st_mode & 0o777 == 0o600
 
 

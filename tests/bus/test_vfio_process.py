@@ -39,15 +39,12 @@ def machine() -> Iterator[ProcessMachine]:
 
 @pytest.fixture
 def client(machine: ProcessMachine) -> Iterator[Client]:
-    made = connect(machine)
-    yield made
-    made.close()
+    with connect(machine) as made:
+        yield made
 
 
 def connect(machine: ProcessMachine) -> Client:
-    client = Client(str(machine.rundir.path / "eth0.vfio"))
-    client.version()
-    return client
+    return Client.agreed(str(machine.rundir.path / "eth0.vfio"))
 
 
 def log(machine: ProcessMachine) -> list[str]:
@@ -260,20 +257,18 @@ def test_the_next_guest_finds_the_card_new(machine: ProcessMachine, client: Clie
     put(client, "FCTRL", 0x402)
     assert reg(client, "FCTRL") == 0x402
     client.socket.close()
-    following = connect(machine)
-    assert following.read(CONFIG, 4, 2) == 0
-    enable(following)
-    assert reg(following, "FCTRL") == 0
-    following.map_memory(MIB)  # the same range again
-    following.close()
+    with connect(machine) as following:
+        assert following.read(CONFIG, 4, 2) == 0
+        enable(following)
+        assert reg(following, "FCTRL") == 0
+        following.map_memory(MIB)  # the same range again
 
 
 def test_a_second_client_is_refused_while_the_first_is_there(
     machine: ProcessMachine, client: Client
 ) -> None:
-    second = Client(str(machine.rundir.path / "eth0.vfio"))
-    assert second.gone()
-    second.close()
+    with Client(str(machine.rundir.path / "eth0.vfio")) as second:
+        assert second.gone()
     assert client.read(CONFIG, 0) == 0x10FB8086
 
 
@@ -285,9 +280,8 @@ def test_a_killed_nic_refuses_and_a_restarted_one_listens_anew(
     with pytest.raises(ConnectionRefusedError):
         connect(machine)
     machine.restart("eth0")
-    following = connect(machine)
-    assert following.read(CONFIG, 0) == 0x10FB8086
-    following.close()
+    with connect(machine) as following:
+        assert following.read(CONFIG, 0) == 0x10FB8086
 
 
 @pytest.mark.parametrize(
@@ -303,24 +297,22 @@ def test_rubbish_is_disconnected_with_one_line(
     machine: ProcessMachine, rubbish: bytes, why: str
 ) -> None:
     said = len(log(machine))
-    stranger = Client(str(machine.rundir.path / "eth0.vfio"))
-    stranger.socket.sendall(rubbish)
-    assert stranger.gone()
-    stranger.close()
+    with Client(str(machine.rundir.path / "eth0.vfio")) as stranger:
+        stranger.socket.sendall(rubbish)
+        assert stranger.gone()
     lines = log(machine)[said:]
     assert len(lines) == 1
     assert why in lines[0]
-    client = connect(machine)
-    assert client.read(CONFIG, 0) == 0x10FB8086
-    client.close()
+    with connect(machine) as client:
+        assert client.read(CONFIG, 0) == 0x10FB8086
 
 
-def test_descriptors_that_nobody_asked_for_are_closed(machine: ProcessMachine) -> None:
-    client = connect(machine)
+def test_descriptors_that_nobody_asked_for_are_closed(
+    machine: ProcessMachine, client: Client
+) -> None:
     pid = machine.state("eth0").pid
     before = len(os.listdir(f"/proc/{pid}/fd"))
     for _ in range(10):
         with pytest.raises(RefusedError):
             client.ask(v.GET_INFO, b"", [0, 1, 2])
     assert len(os.listdir(f"/proc/{pid}/fd")) == before
-    client.close()

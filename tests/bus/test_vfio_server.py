@@ -30,11 +30,22 @@ class Bench:
         self.lines: list[str] = []
         self.port = GuestPort(PortPlan(path, CARD), self.epoll, self.said.append, self.lines.append)
         self.client = Client(path)
+
+    def greet(self) -> None:
+        """Agree on VERSION."""
         self.turn()
         self.client.post(v.VERSION, bytes(4), flags=0)
         self.turn()
         assert self.said.pop() == (GUEST, PeerBack(0))
         self.client.reply(1, v.VERSION)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.port.close()
+        self.epoll.close()
 
     def turn(self) -> None:
         """Look at what is ready now."""
@@ -49,11 +60,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(str(tmp_path / "s"))
-    yield made
-    made.client.close()
-    made.port.close()
-    made.epoll.close()
+    with Bench(str(tmp_path / "s")) as made:
+        made.greet()
+        yield made
 
 
 def test_what_cannot_be_mapped_is_refused_and_said(bench: Bench) -> None:
@@ -142,15 +151,12 @@ def test_nothing_is_delivered_without_a_client(bench: Bench) -> None:
     assert bench.port.send(gone) == gone
 
 
-def test_a_port_that_closes_leaves_neither_its_client_nor_its_slot(tmp_path: Path) -> None:
-    bench = Bench(str(tmp_path / "s"))
+def test_a_port_that_closes_leaves_neither_its_client_nor_its_slot(bench: Bench) -> None:
     ours, theirs = socket.socketpair()
-    bench.client.post(v.ADOPT, b"", (ours.fileno(),))
-    ours.close()
-    bench.turn()
-    bench.port.close()
-    assert theirs.recv(1) == b""
-    assert bench.client.socket.recv(1) == b""  # what it came by is the slot
-    theirs.close()
-    bench.client.close()
-    bench.epoll.close()
+    with theirs:
+        with ours:
+            bench.client.post(v.ADOPT, b"", (ours.fileno(),))
+        bench.turn()
+        bench.port.close()
+        assert theirs.recv(1) == b""
+        assert bench.client.socket.recv(1) == b""  # what it came by is the slot

@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 
 class Client:
-    """One connection; ``memory`` is mapped at bus address 0 by ``map_memory``."""
+    """One connection, which ``with`` closes; ``map_memory`` maps ``memory`` at bus address 0."""
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -36,12 +36,31 @@ class Client:
         self.eventfds: list[int] = []
         self._memfd = -1
 
+    @classmethod
+    def agreed(cls, path: str) -> Client:
+        """A connection that has agreed on VERSION."""
+        client = cls(path)
+        try:
+            client.version()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Also twice: the descriptors are gone from the lists."""
         self.socket.close()
-        for fd in self.eventfds:
-            os.close(fd)
+        while self.eventfds:
+            os.close(self.eventfds.pop())
         if self._memfd >= 0:
             os.close(self._memfd)
+            self._memfd = -1
             self.memory.close()
 
     # -- messages
@@ -96,9 +115,9 @@ class Client:
         return answer
 
     def map_memory(self, size: int, address: int = 0) -> mmap.mmap:
-        self._memfd = os.memfd_create("guest")
-        os.ftruncate(self._memfd, size)
-        self.memory = mmap.mmap(self._memfd, size)
+        memfd = os.memfd_create("guest")
+        os.ftruncate(memfd, size)
+        self.memory, self._memfd = mmap.mmap(memfd, size), memfd
         assert not self.ask(
             v.DMA_MAP, struct.pack("<IIQQQ", 32, 3, 0, address, size), [self._memfd]
         )

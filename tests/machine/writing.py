@@ -11,10 +11,10 @@ from functools import partial
 
 from bus.node import Surroundings
 from bus.simulation import Place
-from nodes.cpu.core import CpuNode
 from nodes.cpu.kernel.cpuhotplug import cpu_down, cpu_up
 from nodes.cpu.kernel.irq.affinity import write_smp_affinity
 from nodes.cpu.kernel.percpu import Context, Cpu
+from nodes.cpu.node import CpuNode
 from nodes.cpu.programs.run import Process, program
 from nodes.machine import MachineSettings
 from orchestrator import places

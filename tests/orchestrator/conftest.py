@@ -9,15 +9,25 @@ from typing import NamedTuple
 import pytest
 from fake_machine import FakeMachine
 
-from orchestrator import verbs
+from orchestrator import config, verbs
 from orchestrator.errors import BottomhalfError
+from orchestrator.ready import wait_until_ready
 from orchestrator.session import Session, drive
+from orchestrator.simulated import SimulatedMachine
 
 
 class Said(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture
+def simulated() -> SimulatedMachine:
+    """The machine of the default configuration in virtual time, up."""
+    machine = SimulatedMachine(config.load()._replace(name="m1"), seed=7)
+    assert wait_until_ready(machine)
+    return machine
 
 
 @pytest.fixture

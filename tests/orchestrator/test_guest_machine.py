@@ -53,12 +53,6 @@ def say(machine: ProcessMachine, line: str) -> str:
     return "".join(out)
 
 
-def client_of(machine: ProcessMachine) -> Client:
-    client = Client(str(machine.rundir.path / "eth0.vfio"))
-    client.version()
-    return client
-
-
 def test_a_file_may_say_so_and_is_written_back() -> None:
     file = TomlFile("g.toml", "guest = true")
     made = config.build(file, "g")
@@ -107,25 +101,24 @@ def test_the_books_balance_with_a_guest_and_it_is_seen_on_the_screens(
     machine: ProcessMachine,
 ) -> None:
     assert "No guest is connected" in say(machine, "top --once")
-    client = client_of(machine)
-    client.map_memory(1 << 20)
-    enable(client)
-    client.write(CONFIG, 0x72, 0x8000, 2)
-    (fd,) = client.arm(2)
-    put(client, "GPIE", 0xC0000036)
-    put(client, "IVAR", 0x80)
-    rings(client)
-    put(client, "EIMS_EX", 1)
-    client.memory[TX_BUFFER : TX_BUFFER + len(ARP)] = ARP
-    command = 0x2B300000 | len(ARP) | len(ARP) << 46
-    struct.pack_into("<QQ", client.memory, TX_RING, TX_BUFFER, command)
-    client.post_write(BAR0, 0x6018, 1)
-    assert fired(fd) == 1
-    assert reg(client, "TDH") == 1
-    books = ledger.settled(machine)
-    assert books.balanced, books.text()
-    assert books.interrupts.sources["MSIs"] == books.interrupts.ends["told the guest"] == 1
-    assert "A guest's kernel drives eth0" in say(machine, "top --once")
-    assert "sent 1" in say(machine, "top eth0 --once")
-    assert json.loads(say(machine, "regs eth0 TDH --json"))
-    client.close()
+    with Client.agreed(str(machine.rundir.path / "eth0.vfio")) as client:
+        client.map_memory(1 << 20)
+        enable(client)
+        client.write(CONFIG, 0x72, 0x8000, 2)
+        (fd,) = client.arm(2)
+        put(client, "GPIE", 0xC0000036)
+        put(client, "IVAR", 0x80)
+        rings(client)
+        put(client, "EIMS_EX", 1)
+        client.memory[TX_BUFFER : TX_BUFFER + len(ARP)] = ARP
+        command = 0x2B300000 | len(ARP) | len(ARP) << 46
+        struct.pack_into("<QQ", client.memory, TX_RING, TX_BUFFER, command)
+        client.post_write(BAR0, 0x6018, 1)
+        assert fired(fd) == 1
+        assert reg(client, "TDH") == 1
+        books = ledger.settled(machine)
+        assert books.balanced, books.text()
+        assert books.interrupts.sources["MSIs"] == books.interrupts.ends["told the guest"] == 1
+        assert "A guest's kernel drives eth0" in say(machine, "top --once")
+        assert "sent 1" in say(machine, "top eth0 --once")
+        assert json.loads(say(machine, "regs eth0 TDH --json"))

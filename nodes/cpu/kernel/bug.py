@@ -23,6 +23,9 @@ _OUTSIDE = (
     __name__, f"{_LOCKS}lockdep", f"{_LOCKS}lockdep_report", f"{_LOCKS}might_sleep",
 )  # fmt: skip
 
+#: Where a walk up the stack ends: what runs the kernel.
+_BELOW = ("nodes.cpu.core", "nodes.cpu.node")
+
 _WARNINGS = CPU_SCHEMA.index("warnings")
 
 
@@ -42,7 +45,7 @@ def running() -> list[str]:
     frame = frame.f_back if frame is not None else None
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module == "nodes.cpu.core":
+        if module in _BELOW:
             break
         if module not in _OUTSIDE and not module.startswith("bus."):
             names.append(frame.f_code.co_name)

@@ -31,6 +31,7 @@ _START = TRACEPOINTS["hrtimer_start"].number
 _CANCEL = TRACEPOINTS["hrtimer_cancel"].number
 _ENTRY = TRACEPOINTS["hrtimer_expire_entry"].number
 _EXIT = TRACEPOINTS["hrtimer_expire_exit"].number
+_EVENTS = 1 << _INIT | 1 << _START | 1 << _CANCEL
 
 
 class HrTimer:
@@ -65,26 +66,30 @@ class HrtimerBase:
             cpu.trace(event, a, timer.expires_ns)
 
     def start(self, timer: HrTimer, expires_ns: int) -> None:
-        if timer._token is not None:
+        traced = self._cpu.trace_mask & _EVENTS
+        if traced and timer._token is not None:
             self.trace(_CANCEL, timer)
         if not timer.number:
             self._numbers += 1
             timer.number = self._numbers
-            self.trace(_INIT, timer)
+            if traced:
+                self.trace(_INIT, timer)
         self._order += 1
         expires_ns = min(expires_ns, KTIME_MAX)
         timer.expires_ns = expires_ns
         timer._token = self._order
         heapq.heappush(self._heap, (expires_ns, self._order, timer))
-        self.trace(_START, timer)
+        if traced:
+            self.trace(_START, timer)
 
     def cancel(self, timer: HrTimer) -> bool:
         """Disarm; True if it was pending."""
-        was = timer.pending()
-        if was:
-            timer._token = None
+        if timer._token is None:
+            return False
+        timer._token = None
+        if self._cpu.trace_mask & _EVENTS:
             self.trace(_CANCEL, timer)
-        return was
+        return True
 
     def next_event(self) -> int | None:
         """Clock of the earliest expiry."""

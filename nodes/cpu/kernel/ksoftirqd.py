@@ -33,7 +33,7 @@ def run_ksoftirqd(cpu: Cpu) -> Context:
     cpu.irqs_on = False
     if cpu.softirq.pending:
         cpu.words[_RUNS] += 1
-        yield from __do_softirq(cpu)
+        yield from __do_softirq(cpu, cpu.context)
     cpu.irqs_on = True
     yield
     if cpu.need_resched:

@@ -195,7 +195,9 @@ class Cpu:
         #: What serves what, outermost first: a vector for a hard interrupt, or a LEVEL_ value.
         #: Kept apart from preempt_count, so that ``nodes.cpu.invariants`` can compare the two.
         self.levels: list[int] = []
-        self.saved_if: list[bool] = []  # for each frame of the stack: IF before it
+        #: For each frame of the stack what its iret restores: IF, and what the frame below was
+        #: to be told when it was interrupted.
+        self.saved: list[tuple[bool, Any]] = []
         self.steps = 0
         self.lost_nics: list[bool] = [False] * len(machine.nics)
         self.pci_disconnected: list[bool] = [False] * len(machine.nics)  # on the boot CPU
@@ -223,7 +225,7 @@ class Cpu:
         self.missed: dict[int, dict[tuple[str, Any], Any]] = {}
         self.module_data: dict[str, Any] = {}  # what loaded modules keep for this CPU, by name
         self.tables_changed = False  # since the last snapshot that outlives this CPU
-        self._context = CONTEXT_OFFLINE
+        self.context = CONTEXT_OFFLINE  # what it is doing: index into ``nodes.cpu.page.CONTEXTS``
         self._context_since = 0
 
     # -- time
@@ -267,21 +269,16 @@ class Cpu:
 
     # -- accounting and tracing
 
-    @property
-    def context(self) -> int:
-        """What the core is doing, as an index into ``nodes.cpu.page.CONTEXTS``."""
-        return self._context
-
     def enter_context(self, context: int) -> int:
         """Charge the time since the last change to the old context; returns the old one."""
-        old = self._context
+        old = self.context
         if old != context:
             now = self.now()
             word = _TIME_WORD.get(old)
             if word is not None:
                 self.words[word] += now - self._context_since
             self._context_since = now
-            self._context = context
+            self.context = context
         return old
 
     def trace(self, event: int, a: int = 0, b: int = 0) -> None:
@@ -290,7 +287,7 @@ class Cpu:
         if self.trace_mask >> event & 1:
             count = self.preempt_count
             context = (
-                self._context
+                self.context
                 | len(self.stack) << 8
                 | (not self.irqs_on) << 16
                 | self.need_resched << 17

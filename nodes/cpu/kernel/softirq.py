@@ -123,10 +123,11 @@ def ksoftirqd_running(cpu: Cpu) -> bool:
 # ---------------------------------------------------------------- running
 
 
-def __do_softirq(cpu: Cpu) -> Context:
-    """Run what is pending, in passes; hard interrupts are off on entry and on return."""
+def __do_softirq(cpu: Cpu, outer: int) -> Context:
+    """Run what is pending, in passes, and go on in the context ``outer``; hard interrupts are off
+    on entry and on return."""
     softirq, words = cpu.softirq, cpu.words
-    outer = cpu.enter_context(CONTEXT_SOFTIRQ)
+    cpu.enter_context(CONTEXT_SOFTIRQ)
     cpu.preempt_count += SOFTIRQ_OFFSET
     cpu.levels.append(LEVEL_SOFTIRQ)
     count = cpu.preempt_count
@@ -186,18 +187,20 @@ def do_softirq(cpu: Cpu) -> Context:
         return
     if cpu.softirq.pending and not ksoftirqd_running(cpu):
         enabled, cpu.irqs_on = cpu.irqs_on, False
-        yield from __do_softirq(cpu)
+        yield from __do_softirq(cpu, cpu.context)
         cpu.irqs_on = enabled
 
 
-def invoke_softirq(cpu: Cpu) -> Context | tuple[()]:
-    """At the end of the outermost hard interrupt, with something pending: what runs then."""
-    if ksoftirqd_running(cpu):
-        return ()
-    if cpu.softirq.force_irqthreads:
+def invoke_softirq(cpu: Cpu, outer: int) -> Context | tuple[()]:
+    """At the end of the outermost hard interrupt, with something pending: what runs before the
+    context ``outer`` goes on."""
+    waits = ksoftirqd_running(cpu)
+    if not waits and not cpu.softirq.force_irqthreads:
+        return __do_softirq(cpu, outer)
+    cpu.enter_context(outer)
+    if not waits:
         wakeup_softirqd(cpu)
-        return ()
-    return __do_softirq(cpu)
+    return ()
 
 
 # ---------------------------------------------------------------- bottom halves off

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from bus.messages import Interrupt, MemWrite
 from bus.node import NOW, Surroundings
 from bus.ram import Ram, TapPacket
-from nodes.cpu.core import CpuNode
 from nodes.cpu.kernel import procfs
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IrqDesc
 from nodes.cpu.kernel.irq.flow import irq_alloc_desc, irq_set_chip_and_handler
@@ -25,6 +24,7 @@ from nodes.cpu.kernel.irq.x86_chips import msix_chip
 from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.kernel.sched import Task, kthread_run
 from nodes.cpu.kernel.softirq import open_softirq
+from nodes.cpu.node import CpuNode
 from nodes.cpu.page import CPU_SCHEMA, DROP_REASONS
 from nodes.machine import BondSettings, GatewaySettings, LanSettings, MachineSettings, NicSettings
 from orchestrator.machine import Job

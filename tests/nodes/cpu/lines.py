@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from bus.messages import IcrWrite, Interrupt, LocalApicId
 from bus.node import NOW
-from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IRQF_SHARED, IrqDesc
+from nodes.cpu.kernel.irq.desc import IRQ_HANDLED, IRQF_SHARED, IrqChip, IrqDesc
 from nodes.cpu.kernel.irq.manage import request_irq, request_threaded_irq
 from nodes.cpu.kernel.irq.sim import SimLine, irq_sim_create, irq_sim_line
-from nodes.cpu.kernel.percpu import Context
+from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.page import CPU_SCHEMA
-from tests.nodes.cpu.harness import BareCpu
+from tests.nodes.cpu.harness import ERAS, BareCpu
+
+IRQ = 5  # the line of most tests
+eras = pytest.mark.parametrize("era", ERAS)
 
 _IRQS = CPU_SCHEMA.index("irqs")
 ICR_VECTOR = 0xFF
@@ -99,3 +104,21 @@ class Recorder:
 
 
 SHARED = IRQF_SHARED
+
+
+class CountingChip:
+    """A chip that writes its calls down and does what ``chip`` does."""
+
+    def __init__(self, chip: IrqChip, *names: str, flags: int = 0) -> None:
+        self.calls: list[str] = []
+        operations: dict[str, Any] = {}
+        for name in names:
+            operations[f"irq_{name}"] = self._wrap(name, getattr(chip, f"irq_{name}"))
+        self.chip = IrqChip("counting", flags=flags, **operations)
+
+    def _wrap(self, name: str, operation: Any) -> Any:
+        def call(cpu: Cpu, desc: IrqDesc) -> Any:
+            self.calls.append(name)
+            return operation(cpu, desc) if operation is not None else None
+
+        return call

@@ -1,4 +1,4 @@
-"""Flow handlers and chips: every era's states, counting, masking and acknowledging.
+"""Flow handlers: every era's states, counting, masking and acknowledging.
 
 Kernels before the flow handlers came to x86 have them on other architectures: ``GENERIC`` runs
 2.6.18 with ``irq_flow=handlers``. An arrival "on another CPU" is played by a second vector of the
@@ -7,14 +7,9 @@ same line: a line's flow state lives on one CPU here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from nodes.cpu.kernel.irq.chip import irq_disable, irq_shutdown, irq_startup, mask_irq, unmask_irq
 from nodes.cpu.kernel.irq.desc import (
-    IRQ_DELAYED_DISABLE,
-    IRQ_DISABLE_UNLAZY,
     IRQ_HANDLED,
     IRQ_NONE,
     IRQCHIP_EOI_IF_HANDLED,
@@ -39,17 +34,15 @@ from nodes.cpu.kernel.irq.sim import (
 )
 from nodes.cpu.kernel.irq.x86_chips import (
     IO_APIC,
-    PCI_MSI,
     PCI_MSI_18,
     PCI_MSIX_18,
     XT_PIC,
     ack_apic_level,
 )
-from nodes.cpu.kernel.percpu import Context, Cpu
-from tests.nodes.cpu.harness import ERAS, Box, handled, posted
-from tests.nodes.cpu.lines import LineBench, Recorder
+from nodes.cpu.kernel.percpu import Context
+from tests.nodes.cpu.harness import handled
+from tests.nodes.cpu.lines import IRQ, CountingChip, LineBench, Recorder, eras
 
-IRQ = 5
 GENERIC: list[tuple[str, dict[str, str]]] = [
     ("2.6.18", {"irq_flow": "handlers"}),
     ("3.10", {}),
@@ -62,25 +55,6 @@ V2_6_39 = {
     "fasteoi_oneshot": "thread",
 }
 generic = pytest.mark.parametrize(("era", "overrides"), GENERIC, ids=[e for e, _ in GENERIC])
-eras = pytest.mark.parametrize("era", ERAS)
-
-
-class CountingChip:
-    """A chip that writes its calls down and does what ``chip`` does."""
-
-    def __init__(self, chip: IrqChip, *names: str, flags: int = 0) -> None:
-        self.calls: list[str] = []
-        operations: dict[str, Any] = {}
-        for name in names:
-            operations[f"irq_{name}"] = self._wrap(name, getattr(chip, f"irq_{name}"))
-        self.chip = IrqChip("counting", flags=flags, **operations)
-
-    def _wrap(self, name: str, operation: Any) -> Any:
-        def call(cpu: Cpu, desc: IrqDesc) -> Any:
-            self.calls.append(name)
-            return operation(cpu, desc) if operation is not None else None
-
-        return call
 
 
 def other_vector(bench: LineBench, desc: IrqDesc, vector: int) -> None:
@@ -491,293 +465,6 @@ def test_two_pulses_before_the_first_is_taken_are_one_interrupt(era: str) -> Non
     assert len(bench.ipis) == 2
     assert bench["lapic_merged"] == merged + 1
     assert handler.runs == 1
-
-
-# ---------------------------------------------------------------- chips and their fallbacks
-
-
-@pytest.mark.parametrize("era", ["3.10", "6.1"])
-@pytest.mark.conformance("K1.5-1")
-def test_disable_is_lazy_and_the_next_interrupt_masks(era: str) -> None:
-    bench = LineBench(era)
-    handler = Recorder(bench)
-    spy = CountingChip(PCI_MSI, "ack", "mask", "unmask", "retrigger")
-    desc = bench.line(IRQ, chip=spy.chip)
-    bench.request(IRQ, handler)
-    spy.calls.clear()
-    disable_irq_nosync(bench.cpu, IRQ)
-    assert not spy.calls
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.settle()
-    assert spy.calls == ["mask", "ack"]
-    assert desc.istate & IRQS_PENDING
-    assert handler.runs == 0
-
-
-LAZY = [
-    # era, setting, masked at once
-    ("2.6.18", 0, True),
-    ("2.6.18", IRQ_DELAYED_DISABLE, False),
-    ("3.10", 0, False),
-    ("3.10", IRQ_DISABLE_UNLAZY, False),
-    ("6.1", 0, False),
-    ("6.1", IRQ_DISABLE_UNLAZY, True),
-]
-
-
-@pytest.mark.parametrize(("era", "setting", "at_once"), LAZY)
-def test_who_masks_at_once_when_the_chip_cannot_disable(
-    era: str, setting: int, at_once: bool
-) -> None:
-    bench = LineBench(era, overrides={"irq_flow": "handlers"})
-    desc = bench.line(IRQ)
-    bench.request(IRQ, handled)
-    desc.settings |= setting
-    disable_irq_nosync(bench.cpu, IRQ)
-    assert bench.wire(IRQ).masked == at_once
-    assert desc.state & IRQD_IRQ_DISABLED
-
-
-FALLBACKS = [
-    (irq_startup, ("startup", "enable", "unmask"), ["startup"]),
-    (irq_startup, ("enable", "unmask"), ["enable"]),
-    (irq_startup, ("unmask",), ["unmask"]),
-    (irq_shutdown, ("shutdown", "disable", "mask"), ["shutdown"]),
-    (irq_shutdown, ("disable", "mask"), ["disable"]),
-    (irq_shutdown, ("mask",), ["mask"]),
-    (irq_disable, ("disable", "mask"), ["disable"]),
-    (irq_disable, ("mask", "unmask"), []),
-]
-
-
-@pytest.mark.parametrize(("operation", "has", "calls"), FALLBACKS)
-def test_what_is_called_when_a_chip_lacks_the_operation(
-    operation: Any, has: tuple[str, ...], calls: list[str]
-) -> None:
-    bench = LineBench()
-    spy = CountingChip(IrqChip("none"), *has)
-    desc = bench.line(IRQ, chip=spy.chip)
-    if operation is not irq_startup:
-        irq_startup(bench.cpu, desc)
-        spy.calls.clear()
-    operation(bench.cpu, desc)
-    assert spy.calls == calls
-    disabled = operation is not irq_startup
-    assert bool(desc.state & IRQD_IRQ_DISABLED) == disabled
-    if operation is irq_shutdown:
-        assert desc.state & IRQD_IRQ_MASKED
-        assert desc.depth == 1
-    if operation is irq_disable:
-        assert bool(desc.state & IRQD_IRQ_MASKED) == ("disable" in has)
-
-
-@pytest.mark.parametrize(("era", "calls"), [("3.10", 2), ("6.1", 1)])
-def test_masking_a_masked_line_calls_the_chip_until_some_era(era: str, calls: int) -> None:
-    bench = LineBench(era)
-    spy = CountingChip(IO_APIC, "mask", "unmask")
-    desc = bench.line(IRQ, chip=spy.chip)
-    unmask_irq(bench.cpu, desc)
-    spy.calls.clear()
-    mask_irq(bench.cpu, desc)
-    mask_irq(bench.cpu, desc)
-    assert spy.calls == ["mask"] * calls
-
-
-# ---------------------------------------------------------------- 2.6.18's __do_IRQ
-
-
-def test_2_6_18_an_msix_entry_is_masked_while_handled_and_keeps_one_message() -> None:
-    bench = LineBench("2.6.18")
-    handler = Recorder(bench, length=20)
-    bench.line(IRQ, chip=PCI_MSIX_18, latch=True)
-    bench.request(IRQ, handler)
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.run_until(lambda: handler.runs == 1)
-    wire = bench.wire(IRQ)
-    assert wire.masked
-    irq_sim_fire(bench.cpu, IRQ)
-    irq_sim_fire(bench.cpu, IRQ)
-    assert wire.latched
-    assert len(bench.ipis) == 1
-    bench.settle()
-    assert len(bench.ipis) == 2
-    assert handler.runs == 2
-    assert bench.counted(IRQ) == 2
-    assert wire.lost == 1
-
-
-def test_2_6_18_an_msix_entry_is_unmasked_at_the_end_even_if_it_was_disabled() -> None:
-    bench = LineBench("2.6.18")
-    desc = bench.line(IRQ, chip=PCI_MSIX_18, latch=True)
-
-    def handler(irq: int, _dev: object) -> int:
-        disable_irq_nosync(bench.cpu, irq)
-        return IRQ_HANDLED
-
-    bench.request(IRQ, handler)
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.settle()
-    assert desc.state & IRQD_IRQ_DISABLED
-    assert not bench.wire(IRQ).masked
-
-
-def test_2_6_18_an_edge_line_is_not_masked_while_handled_and_does_not_nest() -> None:
-    bench = LineBench("2.6.18")
-    handler = Recorder(bench, length=60)
-    desc = bench.line(IRQ)
-    bench.request(IRQ, handler)
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.run_until(lambda: handler.runs == 1)
-    assert not bench.wire(IRQ).masked
-    taken = bench["vectors_taken"]
-    irq_sim_fire(bench.cpu, IRQ)  # EOI was early, interrupts are on: its own vector comes in
-    bench.run_until(lambda: bench["vectors_taken"] == taken + 1 and len(bench.cpu.stack) == 1)
-    assert handler.runs == 1
-    assert not handler.ended
-    assert desc.istate & IRQS_PENDING
-    bench.settle()
-    assert handler.runs == 2
-    assert handler.began[1] >= handler.ended[0]
-    assert bench.counted(IRQ) == 2
-
-
-def test_2_6_18_a_level_line_is_ended_after_its_handlers_and_holds_its_class_back() -> None:
-    bench, order = LineBench("2.6.18"), []
-    level = Recorder(bench, length=200)
-    bench.line(IRQ, "fasteoi", vector=0x61)
-    bench.request(IRQ, level)
-    for irq, vector in ((6, 0x69), (7, 0x51), (8, 0x71)):
-        bench.line(irq, vector=vector)
-        bench.request(irq, lambda irq, dev: order.append((irq, level.runs, len(level.ended))) or 1)
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.run_until(lambda: level.runs == 1)
-    assert bench.cpu.irqs_on
-    for irq in (6, 7, 8):
-        irq_sim_fire(bench.cpu, irq)
-    bench.settle()
-    # the higher class nests; the same and the lower wait for the EOI after the handlers
-    assert order == [(8, 1, 0), (6, 1, 1), (7, 1, 1)]
-
-
-FIRST_FLAGS = [
-    # era, flags of the first and the second action, interrupts in each
-    ("2.6.18", 0, IRQF_DISABLED, [True, True]),
-    ("2.6.18", IRQF_DISABLED, 0, [False, False]),
-    ("3.10", 0, 0, [False, False]),
-    ("6.1", 0, 0, [False, False]),
-]
-
-
-@pytest.mark.parametrize(("era", "first", "second", "expected"), FIRST_FLAGS)
-def test_the_first_action_decides_whether_the_chain_runs_with_interrupts_on(
-    era: str, first: int, second: int, expected: list[bool]
-) -> None:
-    bench, seen = LineBench(era), []
-    bench.line(IRQ)
-    for dev, flags in (("a", first), ("b", second)):
-        bench.request(
-            IRQ, lambda i, d: seen.append(bench.cpu.irqs_on) or 1, flags | IRQF_SHARED, dev, dev
-        )
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.settle()
-    assert seen == expected
-
-
-def test_2_6_18_a_second_vector_nests_and_the_line_does_not() -> None:
-    bench, order = LineBench("2.6.18"), []
-    outer = Recorder(bench, length=200)
-    bench.line(IRQ, vector=0x41)
-    bench.line(6, vector=0x51)
-    bench.request(IRQ, outer)
-
-    def inner(_irq: int, _dev: object) -> int:
-        order.append((len(bench.cpu.stack), bench.cpu.preempt_count))
-        return IRQ_HANDLED
-
-    bench.request(6, inner)
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.run_until(lambda: outer.runs == 1)
-    irq_sim_fire(bench.cpu, 6)
-    bench.settle()
-    assert order == [(2, 0x20000)]
-    assert outer.runs == 1
-    assert bench.cpu.preempt_count == 0
-
-
-@pytest.mark.parametrize("era", ["3.10", "6.1"])
-def test_a_handler_that_leaves_interrupts_on_is_warned_about_once(era: str) -> None:
-    bench = LineBench(era)
-    desc = bench.line(IRQ)
-
-    def careless(_irq: int, _dev: object) -> int:
-        bench.cpu.irqs_on = True
-        return IRQ_HANDLED
-
-    bench.request(IRQ, careless)
-    for _ in range(2):
-        irq_sim_fire(bench.cpu, IRQ)
-        bench.settle()
-    said = [line for line in bench.log() if "enabled interrupts" in line]
-    assert said == ["irq 5 handler careless enabled interrupts"]
-    assert desc.state & IRQD_IRQ_INPROGRESS == 0
-
-
-def test_2_6_18_says_nothing_of_a_handler_that_enables_interrupts() -> None:
-    bench, later = LineBench("2.6.18"), []
-    bench.line(IRQ)
-
-    def careless(_irq: int, _dev: object) -> int:
-        bench.cpu.irqs_on = True
-        return IRQ_HANDLED
-
-    def next_one(_irq: int, _dev: object) -> int:
-        later.append(bench.cpu.irqs_on)
-        return IRQ_HANDLED
-
-    bench.request(IRQ, careless, IRQF_DISABLED | IRQF_SHARED, "a", "a")
-    bench.request(IRQ, next_one, IRQF_DISABLED | IRQF_SHARED, "b", "b")
-    irq_sim_fire(bench.cpu, IRQ)
-    bench.settle()
-    assert later == [True]  # nobody turned them off again before the end of the chain
-    assert not [line for line in bench.log() if "enabled interrupts" in line]
-
-
-# ---------------------------------------------------------------- the NIC's MSI-X lines
-
-
-def vector_controls(writes: list[Any]) -> list[tuple[int, int]]:
-    """(entry, mask bit) of the writes to the MSI-X table's control words."""
-    found = [w for w in writes if w.bar == 4 and w.offset < 0x400 and w.offset % 16 == 12]
-    return [(w.offset // 16, w.value) for w in found]
-
-
-@eras
-def test_a_nic_entry_is_unmasked_at_request_and_masked_at_free(era: str) -> None:
-    box = Box(era, cpus=1, nics=1, boot=False)
-    writes = posted(box, "eth0")
-    box.boot()
-    controls = vector_controls(writes)
-    for entry in (0, 1):
-        mine = [value for number, value in controls if number == entry]
-        first = [0] if era == "2.6.18" else [1, 0]  # it trusts in the mask of the reset
-        assert mine[: len(first)] == first
-        assert mine[-1] == 0
-    before = len(writes)
-    assert box.run("pci-remove", "eth0").code == 0
-    after = vector_controls(writes[before:])
-    assert after[-2:] == [(0, 1), (1, 1)]
-
-
-@pytest.mark.parametrize(("era", "masks"), [("2.6.18", True), ("3.10", False), ("6.1", False)])
-def test_only_2_6_18_masks_the_entry_for_each_interrupt(era: str, masks: bool) -> None:
-    box = Box(era, cpus=1, nics=1)
-    writes = posted(box, "eth0")
-    assert box.ping("-c", "2").code == 0
-    controls = vector_controls(writes)
-    assert bool(controls) == masks
-    if masks:
-        of_queue_0 = [value for entry, value in controls if entry == 0]
-        assert of_queue_0 == [1, 0] * (len(of_queue_0) // 2)
 
 
 def test_a_level_is_taken_again_only_after_the_eoi() -> None:

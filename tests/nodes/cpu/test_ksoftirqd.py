@@ -1,4 +1,5 @@
-"""ksoftirqd going offline and back, threadirqs, leaked counts, warnings, the quiet vectors."""
+"""ksoftirqd: its rounds, its gate, offline and back; threadirqs, leaked counts, warnings, the quiet
+vectors."""
 
 from __future__ import annotations
 
@@ -7,7 +8,14 @@ import pytest
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.ksoftirqd import ksoftirqd_park, ksoftirqd_stop, ksoftirqd_unpark
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
-from nodes.cpu.kernel.sched import TASK_DEAD, TASK_INTERRUPTIBLE, TASK_PARKED, Task, wake_up_process
+from nodes.cpu.kernel.sched import (
+    TASK_DEAD,
+    TASK_INTERRUPTIBLE,
+    TASK_PARKED,
+    TASK_RUNNING,
+    Task,
+    wake_up_process,
+)
 from nodes.cpu.kernel.softirq import (
     NET_RX_SOFTIRQ,
     NET_TX_SOFTIRQ,
@@ -19,7 +27,7 @@ from nodes.cpu.kernel.softirq import (
 )
 from tests.nodes.cpu.harness import ERAS, MS, BareCpu
 from tests.nodes.cpu.several import Several
-from tests.nodes.cpu.test_softirq import VECTOR, gate_bench, note, raise_from_interrupt
+from tests.nodes.cpu.test_softirq import VECTOR, Again, note, raise_from_interrupt
 
 
 def thread(bench: BareCpu) -> Task:
@@ -66,6 +74,91 @@ def test_a_cpu_alone_has_nobody_to_look_at() -> None:
     bench.task(busy(bench.cpu, 20))
     bench.settle()
     assert bench.page.run("softirqs")[7] == 0
+
+
+# ---------------------------------------------------------------- the thread and its gate
+
+
+@pytest.mark.parametrize(("era", "nice"), [("2.6.18", 19), ("3.10", 0), ("6.1", 0)])
+def test_ksoftirqds_nice_value(era: str, nice: int) -> None:
+    ksoftirqd = BareCpu(era).cpu.softirq.ksoftirqd
+    assert ksoftirqd is not None
+    assert (ksoftirqd.comm, ksoftirqd.nice) == ("ksoftirqd/0", nice)
+
+
+@pytest.mark.conformance("K3.5-1")
+def test_ksoftirqd_gives_way_between_two_rounds() -> None:
+    bench = BareCpu()
+    again = Again(40)
+    bench.softirq(NET_RX_SOFTIRQ, again)
+    order: list[str] = []
+
+    def rival(_cpu: Cpu) -> Context:
+        for _ in range(20):
+            order.append(f"rival after {len(again.ran_on)}")
+            yield USER
+
+    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
+    bench.run_until(lambda: len(again.ran_on) == 12)
+    assert bench.cpu.current.comm == "ksoftirqd/0"
+    bench.task(rival(bench.cpu), "rival", nice=-20)
+    bench.cpu.need_resched = True
+    bench.run_until(lambda: bool(order))
+    # Its round ends after the pass that saw need_resched; it never gave way inside it.
+    assert order[0] in ("rival after 12", "rival after 13")
+    bench.settle()
+    assert len(again.ran_on) == 40
+
+
+def gate_bench(era: str, overrides: tuple[tuple[str, str], ...] = ()) -> tuple[BareCpu, list[str]]:
+    """A CPU whose ksoftirqd is runnable but not running: a task is."""
+    bench = BareCpu(era, overrides=overrides)
+    ran: list[str] = []
+
+    def action(cpu: Cpu) -> Context:
+        ran.append(cpu.current.comm)
+        yield
+
+    for number in (NET_RX_SOFTIRQ, bench.cpu.params.softirq_names.index("TASKLET")):
+        bench.softirq(number, action)
+
+    def busy(_cpu: Cpu) -> Context:
+        for _ in range(40):
+            yield
+
+    bench.task(busy(bench.cpu), "busy")
+    bench.step(2)
+    ksoftirqd = bench.cpu.softirq.ksoftirqd
+    assert ksoftirqd is not None
+    wake_up_process(bench.cpu, ksoftirqd)
+    assert ksoftirqd.state == TASK_RUNNING
+    return bench, ran
+
+
+@pytest.mark.parametrize(
+    ("era", "who"), [("2.6.18", "busy"), ("3.10", "busy"), ("6.1", "ksoftirqd/0")]
+)
+def test_a_runnable_ksoftirqd_gets_the_softirqs_where_the_era_has_the_gate(
+    era: str, who: str
+) -> None:
+    bench, ran = gate_bench(era)
+    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
+    bench.settle()
+    assert ran == [who]
+
+
+def test_a_pending_tasklet_lifts_the_gate_for_all() -> None:
+    bench, ran = gate_bench("6.1")
+    raise_from_interrupt(bench, NET_RX_SOFTIRQ, 6)
+    bench.settle()
+    assert ran == ["busy", "busy"]
+
+
+def test_the_gate_is_a_behaviour_of_its_own() -> None:
+    bench, ran = gate_bench("6.1", (("ksoftirqd_gate", "never"),))
+    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
+    bench.settle()
+    assert ran == ["busy"]
 
 
 # ---------------------------------------------------------------- who runs them

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from bus.messages import PeerLost
 from nodes.cpu.kernel.hrtimer import nanosleep
 from nodes.cpu.kernel.irqflags import local_irq_disable, local_irq_enable
 from nodes.cpu.kernel.locks.mutex import Mutex, mutex_lock, mutex_unlock
 from nodes.cpu.kernel.locks.spinlock import Spinlock, spin_lock, spin_unlock
-from nodes.cpu.kernel.percpu import USER, Context, Cpu
+from nodes.cpu.kernel.percpu import ALL_ONES, USER, Context, Cpu, MmioRead
 from nodes.cpu.kernel.softirq import (
     NET_RX_SOFTIRQ,
     local_bh_disable,
@@ -274,6 +275,34 @@ def test_a_sleep_in_an_interrupt_puts_the_interrupted_task_to_sleep(era: str, wh
     assert f"victim/{task.pid}" in bugs(bench)[0] or era == "2.6.18"
     assert bench.cpu.preempt_count == 0
     assert bench.cpu.irqs_on
+
+
+def test_what_the_interrupted_task_was_to_be_told_sleeps_with_it() -> None:
+    """A read had just ended when the interrupt came; another task is interrupted meanwhile."""
+    bench, told = BareCpu("3.10", nics=1, boot=False), {}
+    bench.turn(("eth0", PeerLost(1)))  # a read is all ones at once
+    bench.settle()
+
+    def handler(irq: int, dev: object) -> Context:
+        if bench.cpu.current.comm == "reader":
+            yield from msleep(bench.cpu, 10)
+        return handled(irq, dev)
+
+    def reader(cpu: Cpu) -> Context:
+        cpu.lapic.accept(VECTOR)
+        told["reader"] = yield MmioRead(0, 8)
+
+    def other(cpu: Cpu) -> Context:
+        cpu.lapic.eoi()  # of the interrupt that sleeps
+        cpu.lapic.accept(VECTOR + 0x10)
+        told["other"] = yield
+
+    bench.irq(VECTOR, handler)
+    bench.irq(VECTOR + 0x10, handled)
+    bench.task(reader(bench.cpu), "reader")
+    bench.task(other(bench.cpu), "other")
+    bench.run_for(100 * MS)
+    assert told == {"reader": ALL_ONES, "other": None}
 
 
 def test_the_idle_task_cannot_sleep() -> None:

@@ -1,4 +1,4 @@
-"""Softirqs and ksoftirqd: raising, passes, limits, the gate, bottom halves off."""
+"""Softirqs: raising, passes, limits, bottom halves off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.percpu import USER, Context, Cpu
-from nodes.cpu.kernel.sched import TASK_RUNNING, wake_up_process
 from nodes.cpu.kernel.softirq import (
     HI_SOFTIRQ,
     NET_RX_SOFTIRQ,
@@ -319,91 +318,6 @@ def test_softirqs_at_the_end_of_an_interrupt_run_on_behalf_of_the_interrupted_ta
     raise_from_interrupt(bench, NET_RX_SOFTIRQ)
     bench.settle()
     assert seen == [("victim", True, False, True)]
-
-
-# ---------------------------------------------------------------- ksoftirqd
-
-
-@pytest.mark.parametrize(("era", "nice"), [("2.6.18", 19), ("3.10", 0), ("6.1", 0)])
-def test_ksoftirqds_nice_value(era: str, nice: int) -> None:
-    ksoftirqd = BareCpu(era).cpu.softirq.ksoftirqd
-    assert ksoftirqd is not None
-    assert (ksoftirqd.comm, ksoftirqd.nice) == ("ksoftirqd/0", nice)
-
-
-@pytest.mark.conformance("K3.5-1")
-def test_ksoftirqd_gives_way_between_two_rounds() -> None:
-    bench = BareCpu()
-    again = Again(40)
-    bench.softirq(NET_RX_SOFTIRQ, again)
-    order: list[str] = []
-
-    def rival(_cpu: Cpu) -> Context:
-        for _ in range(20):
-            order.append(f"rival after {len(again.ran_on)}")
-            yield USER
-
-    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
-    bench.run_until(lambda: len(again.ran_on) == 12)
-    assert bench.cpu.current.comm == "ksoftirqd/0"
-    bench.task(rival(bench.cpu), "rival", nice=-20)
-    bench.cpu.need_resched = True
-    bench.run_until(lambda: bool(order))
-    # Its round ends after the pass that saw need_resched; it never gave way inside it.
-    assert order[0] in ("rival after 12", "rival after 13")
-    bench.settle()
-    assert len(again.ran_on) == 40
-
-
-def gate_bench(era: str, overrides: tuple[tuple[str, str], ...] = ()) -> tuple[BareCpu, list[str]]:
-    """A CPU whose ksoftirqd is runnable but not running: a task is."""
-    bench = BareCpu(era, overrides=overrides)
-    ran: list[str] = []
-
-    def action(cpu: Cpu) -> Context:
-        ran.append(cpu.current.comm)
-        yield
-
-    for number in (NET_RX_SOFTIRQ, bench.cpu.params.softirq_names.index("TASKLET")):
-        bench.softirq(number, action)
-
-    def busy(_cpu: Cpu) -> Context:
-        for _ in range(40):
-            yield
-
-    bench.task(busy(bench.cpu), "busy")
-    bench.step(2)
-    ksoftirqd = bench.cpu.softirq.ksoftirqd
-    assert ksoftirqd is not None
-    wake_up_process(bench.cpu, ksoftirqd)
-    assert ksoftirqd.state == TASK_RUNNING
-    return bench, ran
-
-
-@pytest.mark.parametrize(
-    ("era", "who"), [("2.6.18", "busy"), ("3.10", "busy"), ("6.1", "ksoftirqd/0")]
-)
-def test_a_runnable_ksoftirqd_gets_the_softirqs_where_the_era_has_the_gate(
-    era: str, who: str
-) -> None:
-    bench, ran = gate_bench(era)
-    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
-    bench.settle()
-    assert ran == [who]
-
-
-def test_a_pending_tasklet_lifts_the_gate_for_all() -> None:
-    bench, ran = gate_bench("6.1")
-    raise_from_interrupt(bench, NET_RX_SOFTIRQ, 6)
-    bench.settle()
-    assert ran == ["busy", "busy"]
-
-
-def test_the_gate_is_a_behaviour_of_its_own() -> None:
-    bench, ran = gate_bench("6.1", (("ksoftirqd_gate", "never"),))
-    raise_from_interrupt(bench, NET_RX_SOFTIRQ)
-    bench.settle()
-    assert ran == ["busy"]
 
 
 # ---------------------------------------------------------------- bottom halves off

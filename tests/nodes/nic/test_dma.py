@@ -60,6 +60,21 @@ def test_read_only_window_in_a_page_that_was_read_before(memory: Memory) -> None
     assert memory.ram.bytes[memory.base] == 0
 
 
+def test_an_access_that_leaves_a_page_that_was_used_is_looked_at_again(memory: Memory) -> None:
+    memory.iommu.map(memory.base, 4096, writable=False)
+    memory.dma.sync()
+    assert memory.dma.descriptor(memory.base) == (0, 0)
+    assert memory.dma.read(memory.base + 4088, 8) is not None
+    assert memory.dma.read(memory.base + 4088, 9) is None
+    assert memory.dma.descriptor(memory.base + 4096) is None
+    assert not memory.dma.write_back(memory.base, 1, 1)
+    assert not memory.dma.store32(memory.base + 12, 1)
+    assert memory.page["dma_refused"] == 4
+    memory.iommu.map(memory.base + 4096, 4096, writable=False)
+    memory.dma.sync()
+    assert memory.dma.read(memory.base + 4088, 9) is not None
+
+
 def test_two_windows_in_one_page_are_told_apart(memory: Memory) -> None:
     memory.iommu.map(memory.base, 1024)
     memory.iommu.map(memory.base + 2048, 1024)
@@ -81,7 +96,7 @@ def test_table_in_the_middle_of_a_change_is_taken_over_afterwards(memory: Memory
     """The kernel's CPU may even have died there: the NIC goes on with what it knows."""
     memory.iommu.map(memory.base, 4096)
     memory.dma.sync()
-    words = memory.iommu._words
+    words = memory.iommu.words
     words[0] += 1
     memory.dma.sync()
     assert memory.dma.write(memory.base, b"x")

@@ -168,9 +168,9 @@ def irq_exit(cpu: Cpu, outer: int) -> Context:
     cpu.levels.pop()
     cpu.preempt_count -= HARDIRQ_OFFSET
     if cpu.softirq.pending and not cpu.in_interrupt():
+        yield from invoke_softirq(cpu, outer)
+    else:
         cpu.enter_context(outer)
-        yield from invoke_softirq(cpu)
-    cpu.enter_context(outer)
 
 
 def common_interrupt(cpu: Cpu, vector: int, arrived_ns: int) -> Context:

@@ -9,7 +9,7 @@ and goes on, not for long).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nodes.cpu.kernel.bug import KernelBugError
 from nodes.cpu.kernel.locks.might_sleep import schedule_bug
@@ -27,7 +27,7 @@ class SetAside(NamedTuple):
     preempt_count: int
     levels: tuple[int, ...]
     stack: tuple[Context, ...]
-    saved_if: tuple[bool, ...]
+    saved: tuple[tuple[bool, Any], ...]
     context: int
 
 
@@ -39,14 +39,14 @@ def schedule_debug(cpu: Cpu, prev: Task) -> bool:
         if prev is cpu.idle:
             printk(cpu, "bad: scheduling from the idle thread!", KERN_ERR)
         cpu.stack.append(_die())
-        cpu.saved_if.append(False)
+        cpu.saved.append((False, None))
         return True
     if cpu.preempt_count:
         prev.aside = SetAside(
-            cpu.preempt_count, tuple(cpu.levels), tuple(cpu.stack), tuple(cpu.saved_if), cpu.context
+            cpu.preempt_count, tuple(cpu.levels), tuple(cpu.stack), tuple(cpu.saved), cpu.context
         )
         cpu.preempt_count = 0
-        for used in (cpu.levels, cpu.stack, cpu.saved_if):
+        for used in (cpu.levels, cpu.stack, cpu.saved):
             used.clear()
         cpu.enter_context(CONTEXT_TASK)
     cpu.irqs_on = True
@@ -59,7 +59,7 @@ def put_back(cpu: Cpu, task: Task, aside: SetAside) -> None:
     cpu.preempt_count = aside.preempt_count
     cpu.levels[:] = aside.levels
     cpu.stack[:] = aside.stack
-    cpu.saved_if[:] = aside.saved_if
+    cpu.saved[:] = aside.saved
     cpu.enter_context(aside.context)
 
 

@@ -64,17 +64,14 @@ def napi_schedule(cpu: Cpu, napi: Napi) -> None:
     (MISSED); before, such an interrupt was lost on purpose."""
     if not napi.enabled:
         return
-    atomics, remembers = cpu.ram.atomics, cpu.params.napi_missed == "remembered"
-    while True:
-        state = atomics.load(napi.word)
-        if state & NAPI_STATE_SCHED and (not remembers or state & NAPI_STATE_MISSED):
+    cmpxchg, remembers = cpu.ram.atomics.cmpxchg, cpu.params.napi_missed == "remembered"
+    while state := cmpxchg(napi.word, 0, NAPI_STATE_SCHED):
+        if not remembers or state & NAPI_STATE_MISSED:
             return
-        wanted = NAPI_STATE_SCHED | (NAPI_STATE_MISSED if state & NAPI_STATE_SCHED else 0)
-        if atomics.cmpxchg(napi.word, state, wanted) == state:
-            break
-    if not state & NAPI_STATE_SCHED:
-        cpu.net.poll_list.append(napi)
-        __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
+        if cmpxchg(napi.word, state, state | NAPI_STATE_MISSED) == state:
+            return
+    cpu.net.poll_list.append(napi)
+    __raise_softirq_irqoff(cpu, NET_RX_SOFTIRQ)
 
 
 def napi_complete_done(cpu: Cpu, napi: Napi) -> bool:

@@ -154,7 +154,7 @@ def _enqueue(cpu: Cpu, neigh: Neighbour, skb: SkBuff) -> None:
 def _send(cpu: Cpu, skb: SkBuff, mac: bytes) -> Context:
     dev = skb.dev
     skb.frame = mac + dev.dev_addr + b"\x08\x00" + skb.frame[14:]
-    yield from dev_queue_xmit(cpu, skb, dev)
+    return dev_queue_xmit(cpu, skb, dev)
 
 
 def neigh_confirm(cpu: Cpu, nexthop: bytes) -> None:

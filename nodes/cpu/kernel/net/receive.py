@@ -81,7 +81,8 @@ def _core_skb_bond(cpu: Cpu, skb: SkBuff) -> bool:
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")  # before any tap, before it is counted
             return False
         skb.dev = master
-        cpu.trace(_BOND, skb.key, dev.ifindex)
+        if cpu.trace_mask >> _BOND & 1:
+            cpu.trace(_BOND, skb.key, dev.ifindex)
     cpu.words[_PROCESSED] += 1
     if cpu.net.taps:
         deliver_taps(cpu, skb, (0, skb.dev.ifindex))
@@ -99,7 +100,8 @@ def _core_orig_dev(cpu: Cpu, skb: SkBuff) -> bool:
         exact = dev.inactive and not _bond_passes(cpu, skb, dev, master)
         if not exact:
             skb.dev = master
-            cpu.trace(_BOND, skb.key, dev.ifindex)
+            if cpu.trace_mask >> _BOND & 1:
+                cpu.trace(_BOND, skb.key, dev.ifindex)
     cpu.words[_PROCESSED] += 1
     if cpu.net.taps:
         wild = dev.ifindex if exact else 0
@@ -137,7 +139,8 @@ def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
             return False
         skb.dev = dev.master  # RX_HANDLER_ANOTHER
-        cpu.trace(_BOND, skb.key, dev.ifindex)
+        if cpu.trace_mask >> _BOND & 1:
+            cpu.trace(_BOND, skb.key, dev.ifindex)
 
 
 def _bond_passes(cpu: Cpu, skb: SkBuff, slave: NetDevice, master: NetDevice) -> bool:

@@ -34,6 +34,7 @@ NET_XMIT_SUCCESS, NET_XMIT_DROP, NET_XMIT_CN = 0, 1, 2
 
 _QUEUE = TRACEPOINTS["net_dev_queue"].number
 _ENQUEUE = TRACEPOINTS["qdisc_enqueue"].number
+_BOND = TRACEPOINTS["bond_xmit"].number
 
 
 def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
@@ -53,7 +54,8 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
         if slave is None:
             kfree_skb_reason(cpu, skb, "BOND_NO_SLAVE")
         else:
-            dev.bonding.trace_xmit(cpu, skb, slave)
+            if cpu.trace_mask >> _BOND & 1:
+                cpu.trace(_BOND, skb.key, slave.ifindex)
             if cpu.params.slave_priority == "one":
                 skb.priority = 1
             yield
@@ -93,7 +95,7 @@ def _bond_copies(cpu: Cpu, skb: SkBuff, port: BondPort) -> Context:
         copy.protocol = skb.protocol
         copy.priority = 1 if cpu.params.slave_priority == "one" else skb.priority
         cpu.words[_COPIES + skb.cls] += 1
-        port.trace_xmit(cpu, skb, slave)
+        cpu.trace(_BOND, skb.key, slave.ifindex)
         yield
         yield from dev_queue_xmit(cpu, copy, slave)
 

@@ -82,6 +82,7 @@ class Ring:
         self.rx_desc = at + RING_BYTES
         self.tx_buffers = at + 2 * RING_BYTES
         self.rx_buffers = self.tx_buffers + RING_ENTRIES_MAX * BUFFER_BYTES
+        self.tail = regs.tx_queue(queue) + 0x18  # TDT
         state = base + cpu.machine.queues * QUEUE_DMA_BYTES + queue * STATE_BYTES
         self.state = state // 8
         self.lock_word = words.TX_LOCK + nic * QUEUES_MAX + queue
@@ -262,7 +263,7 @@ class Adapter:
             words[state + NUM_QUEUED], words[state + LAST_OBJ] = queued, length
             if words[state + ADJ_LIMIT] < queued:
                 self._stack_xoff(cpu, state, queued)
-        self.write_reg(regs.tx_queue(ring.queue) + 0x18, entry)
+        self.write_reg(ring.tail, entry)
         if cpu.trace_mask >> _DOORBELL & 1:
             cpu.trace(_DOORBELL, self.nic, ring.queue | entry << 16)
         return True

@@ -16,7 +16,6 @@ from nodes.cpu.kernel.net.skbuff import SkBuff
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.tables import publish, replica
 from nodes.cpu.page import CPU_SCHEMA
-from nodes.cpu.trace import TRACEPOINTS
 from nodes.machine import BondSettings
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ BOND_LINK_UP, BOND_LINK_FAIL, BOND_LINK_DOWN, BOND_LINK_BACK = range(4)
 PROBE_PASS, PROBE_CONSUMED, PROBE_COPY = range(3)
 
 _LAST_RX = CPU_SCHEMA.index("slave_last_rx")
-_XMIT = TRACEPOINTS["bond_xmit"].number
 
 
 class BondPort:
@@ -96,9 +94,6 @@ class BondPort:
             if slave in usable and self.can_send(slave):
                 return slave
         return None
-
-    def trace_xmit(self, cpu: Cpu, skb: SkBuff, slave: NetDevice) -> None:
-        cpu.trace(_XMIT, skb.key, slave.ifindex)
 
 
 #: Mode name -> its port; ``mode.bonding_mode`` fills it.
