@@ -211,11 +211,13 @@ class Reply(NamedTuple):
 class Spawn(NamedTuple):
     """Run a program of the emulated machine as a task of this CPU; its id is ``request``.
 
-    ``cpus_allowed``, a bit for each CPU, is where it may be when this CPU goes offline."""
+    ``cpus_allowed``, a bit for each CPU, is where it may be when this CPU goes offline. ``hosts``
+    are lines of /etc/hosts (``192.168.1.12 m2``) beside those that the machine has itself."""
 
     request: U32
     argv: Words
     cpus_allowed: U64 = CPU_MASK_ALL
+    hosts: Words = ()
 
 
 class Signal(NamedTuple):
