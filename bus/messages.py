@@ -25,6 +25,8 @@ TEXT_CHARS_MAX = 8192
 CPU_MASK_ALL = 0xFFFF_FFFF_FFFF_FFFF
 #: To a device of a machine that is a guest, its CPUs and interrupt controller are one peer.
 GUEST = "@guest"
+#: Name of the orchestrator on the bus.
+CONTROL = "ctl"
 #: What the last port of a machine's switch is plugged into, where that is outside of the machine.
 UPLINK = "@uplink"
 

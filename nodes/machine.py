@@ -11,12 +11,11 @@ from contextlib import suppress
 from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
-from bus.messages import GUEST as GUEST  # noqa: PLC0414  (names as those below are)
+from bus.messages import CONTROL as CONTROL  # noqa: PLC0414  (names as those below are)
+from bus.messages import GUEST as GUEST  # noqa: PLC0414
 from bus.messages import UPLINK as UPLINK  # noqa: PLC0414
 from bus.ram import Layout
 
-#: Name of the orchestrator on the bus.
-CONTROL = "ctl"
 APIC = "apic"
 LAN = "lan"
 #: Name of the gateway's port of the switch; no node, but faults may befall its cable.
