@@ -25,6 +25,8 @@ TEXT_CHARS_MAX = 8192
 CPU_MASK_ALL = 0xFFFF_FFFF_FFFF_FFFF
 #: To a device of a machine that is a guest, its CPUs and interrupt controller are one peer.
 GUEST = "@guest"
+#: Name of the orchestrator on the bus.
+CONTROL = "ctl"
 #: What the last port of a machine's switch is plugged into, where that is outside of the machine.
 UPLINK = "@uplink"
 
@@ -211,11 +213,13 @@ class Reply(NamedTuple):
 class Spawn(NamedTuple):
     """Run a program of the emulated machine as a task of this CPU; its id is ``request``.
 
-    ``cpus_allowed``, a bit for each CPU, is where it may be when this CPU goes offline."""
+    ``cpus_allowed``, a bit for each CPU, is where it may be when this CPU goes offline. ``hosts``
+    are lines of /etc/hosts (``192.168.1.12 m2``) beside those that the machine has itself."""
 
     request: U32
     argv: Words
     cpus_allowed: U64 = CPU_MASK_ALL
+    hosts: Words = ()
 
 
 class Signal(NamedTuple):

@@ -45,14 +45,13 @@ from bus.links import (
     Link,
     header,
 )
-from bus.messages import Heartbeat, HeartbeatAck, PeerBack, PeerLost, Shutdown
+from bus.messages import CONTROL, Heartbeat, HeartbeatAck, PeerBack, PeerLost, Shutdown
 from bus.node import BUDGET, NOW, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Ram
 from bus.simulation import Place
 from bus.vfio_server import GUEST, GuestPort, PortPlan
 from bus.wires import WirePlan, Wires
 
-CONTROL = "ctl"
 EXIT_FAULT = 3
 #: Batches taken in one drain; the rest comes after the turn, so that a flood cannot stop a node.
 DRAIN_BATCHES = 256

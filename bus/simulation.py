@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from bus.messages import PeerBack, PeerLost
+from bus.messages import CONTROL, PeerBack, PeerLost
 from bus.node import BUDGET, Node, Surroundings
 from bus.ram import COMMON_SCHEMA, Layout, Page, Ram
 from bus.vfio_user import Card
@@ -203,7 +203,7 @@ class Simulation:
         """A message from another machine, at an absolute time."""
         self._push(time_ns, receiver, sender, message)
 
-    def send(self, receiver: str, message: Any, sender: str = "ctl") -> None:
+    def send(self, receiver: str, message: Any, sender: str = CONTROL) -> None:
         """A message from outside (the orchestrator), delivered at once."""
         self._push(self.now_ns, receiver, sender, message)
 

@@ -6,14 +6,16 @@ where or how a node runs.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
-from bus.messages import GUEST as GUEST  # noqa: PLC0414  (names as those below are)
+from bus.messages import CONTROL as CONTROL  # noqa: PLC0414  (names as those below are)
+from bus.messages import GUEST as GUEST  # noqa: PLC0414
 from bus.messages import UPLINK as UPLINK  # noqa: PLC0414
 from bus.ram import Layout
 
-#: Name of the orchestrator on the bus.
-CONTROL = "ctl"
 APIC = "apic"
 LAN = "lan"
 #: Name of the gateway's port of the switch; no node, but faults may befall its cable.
@@ -246,11 +248,6 @@ class MachineSettings(NamedTuple):
         return found
 
     @property
-    def host_names(self) -> dict[str, str]:
-        """The names of addresses: what is first in the file wins."""
-        return {address: name for name, address in reversed(self.hosts.items())}
-
-    @property
     def queues(self) -> int:
         """Queue pairs that the driver uses of each NIC."""
         return min(self.cpus, QUEUES_MAX)
@@ -277,3 +274,14 @@ class MachineSettings(NamedTuple):
         """How much of the RAM is used with rings as drivers start with them."""
         unused = 0 if self.guest else len(self.nics) * self.queues * _QUEUE_UNUSED_BYTES
         return self.layout().total_bytes - unused
+
+
+def with_lines(hosts: dict[str, str], lines: Iterable[str]) -> dict[str, str]:
+    """/etc/hosts, as addresses by name, with more lines behind its own; the first of a name counts,
+    and a line that has no address is none."""
+    found = dict(hosts)
+    for line in lines:
+        address, _, name = line.partition(" ")
+        with suppress(AddressValueError):
+            found.setdefault(name, str(IPv4Address(address)))
+    return found

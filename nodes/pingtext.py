@@ -3,19 +3,30 @@ does. The machine's ping speaks so, and the one of the host behind the switch.""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
-INT_MAX = 2**31 - 1
+from nodes.iputils import INT_MAX
 
 
 def dotted(address: bytes) -> str:
     return ".".join(str(octet) for octet in address)
 
 
-def names(hosts: Mapping[str, str]) -> dict[bytes, str]:
-    """``name (address)`` by address, from the names of addresses: what pr_addr looks up."""
-    return {IPv4Address(a).packed: f"{name} ({a})" for a, name in hosts.items()}
+def names(hosts: dict[str, str]) -> dict[bytes, str]:
+    """``name (address)`` by address, from addresses by name: what pr_addr looks up. What is first
+    in the file wins."""
+    return {IPv4Address(a).packed: f"{name} ({a})" for name, a in reversed(hosts.items())}
+
+
+def header(host: str, address: bytes, size: int, via: str = "") -> str:
+    """What stands above the replies; ``via``: where it leaves, if that was asked for."""
+    return f"PING {host} ({dotted(address)}){via} {size}({size + 28}) bytes of data.\n"
+
+
+def error_line(source: str, sequence: int, text: str) -> str:
+    """An ICMP error about a request, from ``source``."""
+    return f"From {source} icmp_seq={sequence & 0xFFFF} {text}\n"
 
 
 def round_trip(us: int) -> str:

@@ -56,11 +56,13 @@ class Desk:
         self._requests[request.number] = request
         return request, Fault(request.number, kind, value, for_ns, int(on), port)
 
-    def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int) -> tuple[Job, Spawn]:
-        """A program for ``cpu``."""
+    def spawn(
+        self, cpu: str, argv: tuple[str, ...], cpus_allowed: int, hosts: tuple[str, ...]
+    ) -> tuple[Job, Spawn]:
+        """A program for ``cpu``; its arguments are those of ``Spawn``."""
         job = Job(cpu, self._next(), argv)
         self._jobs[job.number] = job
-        return job, Spawn(job.number, argv, cpus_allowed)
+        return job, Spawn(job.number, argv, cpus_allowed, hosts)
 
     def signal(self, job: Job, signo: int) -> Signal:
         """A signal for a job."""

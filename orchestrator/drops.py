@@ -20,7 +20,7 @@ from orchestrator.capture import SETTLE_NS
 from orchestrator.counts import Counts
 from orchestrator.errors import BottomhalfError
 from orchestrator.session import Session, Steps
-from orchestrator.verbs.kernel import resolve_hosts, spoken
+from orchestrator.verbs.kernel import spoken
 
 _REST_NS = 50_000_000
 _NOWHERE = "nowhere: the packet is freed without a word"
@@ -75,7 +75,7 @@ def drops(session: Session, argv: Sequence[str]) -> Steps:
     machine = session.machine
     before = Counts.of(machine)
     hearing = replace(session, out=lambda text: None) if session.json else session
-    job = yield from hearing.program(resolve_hosts(session, spoken(argv)))
+    job = yield from hearing.program(spoken(argv))
     yield from session.sleep(_REST_NS + SETTLE_NS)
     after = Counts.of(machine)
     moved = list(compared(machine.settings, before, after))

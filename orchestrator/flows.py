@@ -19,7 +19,7 @@ from orchestrator.capture import SETTLE_NS, TapReader, close_tap, open_tap
 from orchestrator.errors import BottomhalfError
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tcpdumptext import leaves
-from orchestrator.verbs.kernel import resolve_hosts, spoken
+from orchestrator.verbs.kernel import spoken
 
 _REST_NS = 20_000_000
 _IPV4, _ICMP, _UDP = b"\x08\x00", 1, 17
@@ -81,7 +81,7 @@ def apart(argv: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _run(session: Session, command: tuple[str, ...]) -> Generator[Wait, None, int]:
     hearing = replace(session, out=lambda text: None)
-    job = yield from hearing.program(resolve_hosts(session, command))
+    job = yield from hearing.program(command)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1)
     assert job.exit_code is not None

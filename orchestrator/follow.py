@@ -20,7 +20,7 @@ from orchestrator.errors import BottomhalfError
 from orchestrator.followtable import ROWS, World
 from orchestrator.recording import Event, Recording
 from orchestrator.session import Session, Steps, Wait
-from orchestrator.verbs.kernel import resolve_hosts, spoken
+from orchestrator.verbs.kernel import spoken
 
 _LOOK_NS = 100_000_000
 #: Records that come after the command's end: the last interrupt's return, write-backs.
@@ -56,14 +56,13 @@ def follow(session: Session, argv: Sequence[str]) -> Steps:
     if not argv or argv[0] != "ping":
         what = f"follow knows ping alone, not `{argv[0]}`" if argv else "follow what?"
         raise BottomhalfError(what, "bottomhalf follow ping -c 1 gateway")
-    command = ("ping", *resolve_hosts(session, argv[1:]))
     # a tap on any device, without promiscuous mode, so that it is seen where taps look
     tap = yield from open_tap(session, "any", promiscuous=False)
     settings = session.machine.settings
     masks = {name: followtable.mask(kind_of(settings, name)) for name in settings.node_names}
     recording = Recording(session.machine.ram, masks)
     try:
-        code, said, events = yield from _run(session, command, recording)
+        code, said, events = yield from _run(session, argv, recording)
     finally:
         recording.stop()
     yield from close_tap(session, tap)

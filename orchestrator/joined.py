@@ -29,6 +29,7 @@ class Together:
         self.host = host
         self.machines = [host]
         host.run = partial(self._run, host)
+        host.others = self._addresses
 
     def join(self, guest: SimulatedMachine) -> None:
         """Put a cable between the guest's uplink and the host's switch."""
@@ -39,11 +40,15 @@ class Together:
         guest.simulation.run_until(self.host.now_ns())
         self.machines.append(guest)
         guest.run = partial(self._run, guest)
+        guest.others = self._addresses
         name = OUTSIDE + guest.settings.name
         _wire(guest.simulation, UPLINK, self.host.simulation, name)
         _wire(self.host.simulation, name, guest.simulation, UPLINK)
         for one, peer in ((self.host.simulation, name), (guest.simulation, UPLINK)):
             one.arrive(one.now_ns + LINK_EVENT_NS, LAN, peer, PeerBack(1))
+
+    def _addresses(self) -> dict[str, str]:
+        return {m.settings.name: m.settings.hosts[m.settings.name] for m in self.machines}
 
     def _run(self, machine: SimulatedMachine, until_ns: int, stop: Callable[[], bool]) -> None:
         simulations = [m.simulation for m in self.machines]

@@ -6,13 +6,14 @@ A kind adds how a message reaches a node (``_deliver``) and how its nodes live a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from bus.messages import CPU_MASK_ALL, Signal
 from bus.ram import COMMON_SCHEMA, Page
 from bus.simulation import Place
 from nodes.machine import MachineSettings
+from orchestrator import hosts
 from orchestrator.desk import Desk
 from orchestrator.machine import Job, Machine, Request
 from orchestrator.pages import schema_of
@@ -28,6 +29,7 @@ class LocalMachine(Machine):
         self._toys = places is not None
         self._desk = Desk()
         self._archive: dict[tuple[str, int], bytes] = {}
+        self.others: Callable[[], Mapping[str, str]] = dict  # addresses of machines, by name
         self._pulled: list[str] = []  # NICs whose card was pulled and not put in again
 
     @abstractmethod
@@ -49,7 +51,8 @@ class LocalMachine(Machine):
         return self._hand_over(node, message, request)
 
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:
-        job, message = self._desk.spawn(cpu, argv, cpus_allowed)
+        lines = hosts.lines(self.settings, argv, self.others)
+        job, message = self._desk.spawn(cpu, argv, cpus_allowed, lines)
         return self._hand_over(cpu, message, job)
 
     def signal(self, job: Job, signo: int) -> None:

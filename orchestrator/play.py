@@ -26,7 +26,6 @@ from orchestrator.played import INTERRUPTED, Played
 from orchestrator.scenario import REST_NS, Scenario, Step
 from orchestrator.session import ENDLESS, Session, Steps, Wait, drive, slice_end
 from orchestrator.story import Silence, Story
-from orchestrator.verbs.kernel import resolve_hosts
 from orchestrator.verbs.targets import active_slave
 
 SLICE_NS = {"processes": 16_000_000, "simulation": 250_000_000}
@@ -106,9 +105,7 @@ class Player:
         scenario, machine = self.scenario, self.machine
         self._origin = self.played.origin_ns = machine.now_ns()
         if scenario.ping:
-            session = Session(machine, cpu=scenario.cpu)
-            argv = ("ping", "-q", *resolve_hosts(session, scenario.ping))
-            self._ping = machine.spawn(scenario.cpu, argv)
+            self._ping = machine.spawn(scenario.cpu, ("ping", "-q", *scenario.ping))
         self._begin_phase(f"ping {' '.join(scenario.ping)}" if scenario.ping else "start")
         for number, step in enumerate(scenario.steps, 1):
             if step.at_ns is None:
@@ -147,8 +144,7 @@ class Player:
         session.width = self.width
         try:
             if step.background:
-                argv = resolve_hosts(session, step.argv)
-                self._jobs.append(self.machine.spawn(cpu, argv))
+                self._jobs.append(self.machine.spawn(cpu, step.argv))
             else:
                 self._begun[-1].code = drive(session, at_work(session, step))
                 self._begun[-1].figures = session.figures
@@ -292,7 +288,7 @@ def at_work(session: Session, step: Step) -> Steps:
 
 
 def _program(session: Session, argv: tuple[str, ...]) -> Steps:
-    job = yield from session.program(resolve_hosts(session, argv))
+    job = yield from session.program(argv)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1)
     assert job.exit_code is not None

@@ -61,6 +61,12 @@ class MachineLostError(Exception):
     """The fork server died, and by that all nodes: only ``close`` makes sense now."""
 
 
+def _running_addresses() -> Mapping[str, str]:
+    from orchestrator import running  # noqa: PLC0415
+
+    return running.addresses()
+
+
 class ProcessMachine(LocalMachine):
     """One process for each node, started when the object is made.
 
@@ -86,6 +92,7 @@ class ProcessMachine(LocalMachine):
         seed: str = "",
     ) -> None:
         super().__init__(settings, places)
+        self.others = _running_addresses
         self._cpu = processors(settings) if cpu is None else cpu
         self._seed = seed or os.urandom(8).hex()
         self._cleanup = ExitStack()

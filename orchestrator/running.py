@@ -98,8 +98,7 @@ def addresses() -> dict[str, str]:
             settings = unpack_settings((machine.directory / SETTINGS_FILE).read_bytes())
         except (OSError, ValueError, TypeError):
             continue  # it is starting or ending, or belongs to a `run`
-        address = settings.address if settings.bond is None else settings.bond.address
-        found[machine.name] = address.partition("/")[0]
+        found[machine.name] = settings.hosts[settings.name]
     return found
 
 

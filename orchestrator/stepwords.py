@@ -3,23 +3,32 @@
 ping, arping and chcpu have their own parsers of the command line, and these are asked, so that a
 step that can only end with a usage is refused with its file and line. Behind ``follow``, ``taps``,
 ``drops``, ``flows`` and ``ladder`` stand such commands too. What depends on the running machine is
-left to it: devices, and names of other machines; so are lines for ``sh``, which may mean to fail.
+left to it: devices, and names of other machines; so is what stands in a line for ``sh``, which may
+mean to fail, but not its grammar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from nodes.cpu.programs import arpingargs, chcpu, pingargs
+from nodes.cpu.programs import arpingargs, chcpu, pingargs, udpecho
+from nodes.iputils import UsageError
 from nodes.machine import MachineSettings
+from orchestrator import shellline
 from orchestrator.errors import BottomhalfError, did_you_mean, listed
+from orchestrator.hosts import HOST
 from orchestrator.verbs import TABLE, usage
-from orchestrator.verbs.kernel import HOST, spoken
+from orchestrator.verbs.kernel import spoken
 from orchestrator.verbs.programs import module_names
 
-_PARSERS = {"ping": pingargs.parse, "arping": arpingargs.parse}
+_PARSERS: dict[str, Callable[[Any, tuple[str, ...], Mapping[str, str]], object]] = {
+    "ping": pingargs.parse,
+    "arping": lambda _cpu, argv, known: arpingargs.parse(argv, known),
+    "udp_echo": lambda _cpu, argv, known: udpecho.parse_echo(argv, known),
+    "udp_send": lambda _cpu, argv, known: udpecho.parse_send(argv, known),
+}
 #: Verbs that run a command, and those that run several between words ``+``.
 _ONE, _SEVERAL = ("follow", "taps", "drops"), ("flows", "ladder")
 _ANY_ADDRESS = "0.0.0.1"
@@ -29,18 +38,18 @@ def complaint(settings: MachineSettings, argv: Sequence[str]) -> str:
     """The first line of what the program would end with; "" if it would run, or is unknown."""
     if argv[0] == "chcpu":
         return _of_chcpu(argv[1:])
+    if argv[0] == "sh":
+        return _of_sh(argv[1:])
     parse = _PARSERS.get(argv[0])
     if parse is None:
         return ""
-    typed = tuple(argv)
+    known = settings._replace(name=settings.hostname).hosts
     if settings.lan.join:  # hosts are known when their machines run
-        known = (argv[0], "gateway")
-        typed = tuple(_ANY_ADDRESS if HOST.fullmatch(w) and w not in known else w for w in typed)
+        known = {word: _ANY_ADDRESS for word in argv[1:] if HOST.fullmatch(word)} | known
     net = SimpleNamespace(device=lambda name: name, addresses=_Anything())
-    nobody: Any = SimpleNamespace(machine=settings._replace(name=settings.hostname), net=net)
     try:
-        parse(nobody, typed)
-    except pingargs.UsageError as error:
+        parse(SimpleNamespace(net=net), tuple(argv), known)
+    except UsageError as error:
         if error.out:  # its version
             return ""
         first = str(error).strip().partition("\n")[0]
@@ -55,6 +64,18 @@ def _of_chcpu(argv: Sequence[str]) -> str:
             chcpu.cpulist_parse(text)
     except chcpu.ChcpuError as error:
         return str(error).partition("\n")[0]
+    return ""
+
+
+def _of_sh(argv: Sequence[str]) -> str:
+    """The grammar alone: what its commands make of their words may be the point."""
+    if len(argv) != 2 or argv[0] != "-c":
+        return "bash: -c and one LINE, please"
+    try:
+        for command in shellline.split(argv[1]):
+            shellline.words(command.text, 0)
+    except BottomhalfError as error:
+        return f"bash: {error.what}"
     return ""
 
 

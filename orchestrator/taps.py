@@ -21,7 +21,7 @@ from orchestrator.packettext import describe
 from orchestrator.session import Session, Steps
 from orchestrator.tapreasons import ACTIVE, ALONE, ANY, BOND, ELSEWHERE, HERE, INACTIVE, OUT
 from orchestrator.tcpdumptext import device_name, leaves, side_by_side
-from orchestrator.verbs.kernel import resolve_hosts, spoken
+from orchestrator.verbs.kernel import spoken
 from orchestrator.verbs.targets import active_slave
 
 #: Modes in which no slave is ever inactive.
@@ -118,7 +118,7 @@ def taps(session: Session, argv: Sequence[str]) -> Steps:
             opened.append(tap)
         # no promiscuous mode: with it a flooded frame for others would be shown as well
         hearing = replace(session, out=lambda text: None)
-        job = yield from hearing.program(resolve_hosts(session, spoken(argv)))
+        job = yield from hearing.program(spoken(argv))
         yield from session.sleep(_REST_NS + SETTLE_NS)
         packets = reader.rest()
         sightings = [

@@ -1,13 +1,16 @@
-"""tcpdump's command line: its own options, bundled (``-nne``) or not; ``-i`` may come again.
+"""tcpdump's command line as getopt_long reads it; ``-i`` may come again.
 
-An option that is not modelled is refused by name; nothing is swallowed in silence.
+Options may stand together (``-nne``) and behind the expression. One that tcpdump 4.99 knows and
+this does not is refused by name; one that is none gets tcpdump's own words and usage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from getopt import GetoptError, gnu_getopt
 
+from nodes.getopt import glibc_text
 from orchestrator.errors import BottomhalfError
 from orchestrator.packettext import Detail
 
@@ -15,11 +18,34 @@ USAGE = (
     "-i IF [-i IF]... [-c N] [-w FILE|-] [-r FILE|-] [-s SNAPLEN] [-Q in|out|inout] "
     "[-ADelnpqtUvxX#] [--nano] [EXPRESSION]"
 )
+#: What tcpdump itself prints of its usage.
+TOOLS_USAGE = """\
+tcpdump version 4.99.3
+libpcap version 1.10.3 (with TPACKET_V3)
+Usage: tcpdump [-AbdDefhHIJKlLnNOpqStuUvxX#] [ -B size ] [ -c count ] [--count]
+\t\t[ -C file_size ] [ -E algo:secret ] [ -F file ] [ -G seconds ]
+\t\t[ -i interface ] [ --immediate-mode ] [ -j tstamptype ]
+\t\t[ -M secret ] [ --number ] [ --print ] [ -Q in|out|inout ]
+\t\t[ -r file ] [ -s snaplen ] [ -T type ] [ --version ]
+\t\t[ -V file ] [ -w file ] [ -W filecount ] [ -y datalinktype ]
+\t\t[ --time-stamp-precision precision ] [ --micro ] [ --nano ]
+\t\t[ -z postrotate-command ] [ -Z user ] [ expression ]"""
 #: Those that change nothing here: names are never looked up, output is never held back.
 _NOTHING = "nNlUSK"
-_FLAGS = _NOTHING + "eptqvxXAD#"
 _VALUES = "icwrsBQ"
-_LONG = {"--nano": "nano", "--list-interfaces": "D", "--number": "#"}
+_MODELLED = _NOTHING + _VALUES + "eptqvxXAD#"
+#: All that tcpdump knows.
+_SHORT = "aAbB:c:C:dDeE:fF:G:hHi:Ij:JKlLm:M:nNOpqQ:r:s:StT:uUvV:w:W:xXy:Yz:Z:#"
+_LONG = {
+    "interface=": "i", "list-interfaces": "D", "direction=": "Q", "snapshot-length=": "s",
+    "buffer-size=": "B", "no-promiscuous-mode": "p", "packet-buffered": "U", "number": "#",
+    "absolute-tcp-sequence-numbers": "S", "dont-verify-checksums": "K", "nano": "nano",
+}  # fmt: skip
+_LONG_BESIDES = (
+    "count", "help", "immediate-mode", "lengths", "linktype=", "list-data-link-types",
+    "list-time-stamp-types", "micro", "monitor-mode", "no-optimize", "print",
+    "relinquish-privileges=", "time-stamp-precision=", "time-stamp-type=", "version",
+)  # fmt: skip
 DIRECTIONS = ("in", "out", "inout")
 SNAPLEN_MAX = 262144
 
@@ -60,31 +86,18 @@ def refuse(what: str, hint: str = USAGE) -> BottomhalfError:
 def parse(argv: Sequence[str]) -> Wish:
     """Options and the expression."""
     wish = Wish()
-    rest = list(argv)
-    words: list[str] = []
-    while rest:
-        word = rest.pop(0)
-        if words or not word.startswith("-") or word == "-":
-            words.append(word)  # an expression may hold words like -1
-            continue
-        if word in _LONG:
-            _flag(wish, _LONG[word])
-            continue
-        if word.startswith("--"):
-            raise refuse(f"unrecognized option '{word}'", f"modelled: {USAGE}")
-        letters = word[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            if letter in _VALUES:
-                value = letters or (rest.pop(0) if rest else "")
-                if not value:
-                    raise refuse(f"option requires an argument -- '{letter}'")
-                _value(wish, letter, value)
-                break
-            if letter not in _FLAGS:
-                raise refuse(
-                    f"invalid option -- '{letter}'", f"modelled: {USAGE} (docs/limitations.md)"
-                )
+    try:
+        options, words = gnu_getopt(list(argv), _SHORT, [*_LONG, *_LONG_BESIDES])
+    except GetoptError as error:
+        raise refuse(f"{glibc_text(error)}\n{TOOLS_USAGE}", f"modelled: {USAGE}") from None
+    for option, value in options:
+        name = option.lstrip("-")
+        letter = _LONG.get(name) or _LONG.get(name + "=") or name
+        if letter != "nano" and (len(letter) > 1 or letter not in _MODELLED):
+            raise refuse(f"{option}: not modelled (docs/limitations.md)", f"modelled: {USAGE}")
+        if letter in _VALUES:
+            _value(wish, letter, value)
+        else:
             _flag(wish, letter)
     wish.expression = " ".join(words)
     if wish.read and wish.devices:

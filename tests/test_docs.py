@@ -12,9 +12,9 @@ COLUMNS_MAX = 140
 PAGES = sorted(
     [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
-        *(page for page in (ROOT / "docs").glob("*.md") if page.name != "benchmarks.md"),
+        *(ROOT / "docs").glob("*.md"),
         *(ROOT / "docs" / "decisions").glob("*.md"),
-        *(ROOT / "docs" / "labs" / name for name in ("README.md", "real-driver.md")),
+        *(ROOT / "docs" / "labs").glob("*.md"),
     ]
 )
 

@@ -25,7 +25,6 @@ class Schema:
     """Names of the words in a page. The common part is the same in every node's page."""
 
     COMMON = (
-        Field("seq", "sequence word of multi-word state: odd while it changes"),
         Field("incarnation", "which life of this node wrote the page"),
         Field("state", "0 never started, 1 starting, 2 running, 3 ended by itself"),
         Field("started_ns", "clock at the start of this incarnation"),

@@ -215,7 +215,7 @@ class CpuNode(Node):
             self._last_words.store(data)
 
     def _on_spawn(self, _sender: str, message: Spawn) -> None:
-        boot.spawn(self.cpu, message.request, message.argv, message.cpus_allowed)
+        boot.spawn(self.cpu, *message)
 
     def _on_signal(self, _sender: str, message: Signal) -> None:
         boot.signal(self.cpu, message.request, message.signo)

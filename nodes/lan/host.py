@@ -8,13 +8,14 @@ from typing import Any
 from bus.messages import Signal, Spawn, TaskExit, TaskOutput
 from bus.recorder import Recorder
 from nodes.faults import NEVER_NS
+from nodes.iputils import UsageError
 from nodes.lan import trace
 from nodes.lan.fragments import Fragments, split
 from nodes.lan.gateway import ARP_ANSWER, ARP_TAKEN, UDP_DISCARD, UDP_ECHO, Gateway
-from nodes.lan.hostping import HostPing, Options, UsageError
+from nodes.lan.hostping import HostPing, Options
 from nodes.lan.page import GW_DROPS, LAN_SCHEMA
 from nodes.ledger import classify, packet_key
-from nodes.machine import MachineSettings
+from nodes.machine import MachineSettings, with_lines
 
 PINGS_MAX = 16
 _STDOUT, _STDERR = 1, 2
@@ -54,7 +55,7 @@ class Host:
         self._recorder = recorder
         self._emit = emit
         self._post = post
-        self._hosts, self._names = machine.hosts, machine.host_names
+        self._hosts = machine.hosts
         self.trace = 0  # the recorder's mask, as of this turn
         self.pings: dict[int, HostPing] = {}
         self._callers: dict[int, str] = {}
@@ -117,8 +118,9 @@ class Host:
         if message.argv[:1] != ("ping",):
             self.refuse(sender, message, f"{' '.join(message.argv[:1])}: command not found", 127)
             return
+        hosts = with_lines(self._hosts, message.hosts)
         try:
-            options = Options(message.argv[1:], self._hosts)
+            options = Options(message.argv[1:], hosts)
         except UsageError as error:
             self.refuse(sender, message, str(error), error.code)
             return
@@ -130,9 +132,7 @@ class Host:
         def say(text: str) -> None:
             self._post(sender, TaskOutput(request, _STDOUT, text))
 
-        ping = HostPing(
-            options, request & 0xFFFF, self.gateway, self._names, now_ns, self._send, say
-        )
+        ping = HostPing(options, request & 0xFFFF, self.gateway, hosts, now_ns, self._send, say)
         self.pings[request] = ping
         self._callers[request] = sender
         self._tidy()

@@ -8,12 +8,29 @@ process: from the frame's departure at the gateway to the reply's arrival there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from ipaddress import AddressValueError, IPv4Address
+from collections.abc import Callable, Mapping, Sequence
 
 from nodes.getopt import OPERAND, GetoptError, getopt
+from nodes.iputils import (
+    INT_MAX,
+    LONG_MAX,
+    UsageError,
+    getaddrinfo,
+    ping_destination,
+    ping_strtod,
+    ping_ttl,
+    strtol_or_err,
+)
 from nodes.lan.gateway import Gateway, icmp_message
-from nodes.pingtext import Statistics, dotted, icmp_text, names, round_trip
+from nodes.pingtext import (
+    Statistics,
+    dotted,
+    error_line,
+    header,
+    icmp_text,
+    names,
+    round_trip,
+)
 
 ARP_TRIES, ARP_NS = 3, 1_000_000_000
 LINGER_NS = 10_000_000_000
@@ -23,67 +40,44 @@ _SECOND = 1_000_000_000
 USAGE = "ping: usage: ping [-qn] [-c N] [-i S] [-s BYTES] [-t TTL] [-W S] [-w S] HOST"
 
 
-class UsageError(ValueError):
-    """What ping says about its words, and its exit code."""
-
-    def __init__(self, text: str, code: int = 2) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 class Options:
     """The words of a command line; ``UsageError`` has ping's text."""
 
-    def __init__(self, argv: Sequence[str], hosts: dict[str, str]) -> None:
-        given: dict[str, str] = {}
-        found: list[str] = []
+    def __init__(self, argv: Sequence[str], hosts: Mapping[str, str]) -> None:
+        self.quiet = self.numeric = False
+        self.count = self.deadline_ns = self.linger_ns = 0
+        self.size, self.ttl, self.interval_ns = 56, 64, _SECOND
+        operands: list[str] = []
         try:
             for letter, text in getopt(argv, "qnc:i:s:W:w:t:"):
                 if letter == OPERAND:
-                    found.append(text)
+                    operands.append(text)
                 else:
-                    given[letter] = text
+                    self._option(letter, text)
         except GetoptError as error:
             raise UsageError(f"ping: {error}\n{USAGE}") from None
-        if not found:
-            raise UsageError("ping: usage error: Destination address required", 1)
-        if len(found) > 1:
-            raise UsageError("ping: record route: not modelled (docs/limitations.md)")
-        self.host = found[0]
-        try:
-            self.target = IPv4Address(hosts.get(self.host, self.host)).packed
-        except AddressValueError:
-            raise UsageError(f"ping: {self.host}: Name or service not known") from None
-        self.quiet = "q" in given
-        self.numeric = "n" in given or self.host not in hosts
-        self.count = _number(given, "c", 0, 1, 1 << 31)
-        self.size = _number(given, "s", 56, 0, SIZE_MAX)
-        self.ttl = _number(given, "t", 64, 1, 255)
-        self.interval_ns = max(_seconds(given, "i", 1.0), INTERVAL_NS_MIN)
-        self.linger_ns = _seconds(given, "W", 0.0)
-        self.deadline_ns = _seconds(given, "w", 0.0)
+        self.host = ping_destination(operands)
+        self.target = getaddrinfo("ping", self.host, hosts)
+        self.numeric = self.numeric or self.host not in hosts
 
-
-def _number(given: dict[str, str], letter: str, default: int, low: int, high: int) -> int:
-    text = given.get(letter)
-    if text is None:
-        return default
-    if not text.isdecimal():
-        raise UsageError(f"ping: invalid argument: '{text}'", 1)
-    if not low <= int(text) <= high:
-        text = f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}"
-        raise UsageError(text, 1)
-    return int(text)
-
-
-def _seconds(given: dict[str, str], letter: str, default: float) -> int:
-    try:
-        value = float(given.get(letter, default))
-    except ValueError:
-        raise UsageError(f"ping: bad timing interval: {given[letter]}") from None
-    if not 0 <= value < 1e6:
-        raise UsageError(f"ping: bad timing interval: {given[letter]}")
-    return int(value * _SECOND)
+    def _option(self, letter: str, text: str) -> None:
+        if letter == "q":
+            self.quiet = True
+        elif letter == "n":
+            self.numeric = True
+        elif letter == "c":
+            self.count = strtol_or_err("ping", text, 1, LONG_MAX)
+        elif letter == "i":
+            interval_ns = int(ping_strtod(text, "timing interval") * _SECOND)
+            self.interval_ns = max(interval_ns, INTERVAL_NS_MIN)
+        elif letter == "s":
+            self.size = strtol_or_err("ping", text, 0, SIZE_MAX)
+        elif letter == "t":
+            self.ttl = ping_ttl(text)
+        elif letter == "W":
+            self.linger_ns = int(ping_strtod(text, "linger time") * _SECOND)
+        else:
+            self.deadline_ns = strtol_or_err("ping", text, 0, INT_MAX) * _SECOND
 
 
 class HostPing:
@@ -94,7 +88,7 @@ class HostPing:
         options: Options,
         ident: int,
         gateway: Gateway,
-        host_names: dict[str, str],
+        hosts: dict[str, str],
         now_ns: int,
         emit: Callable[[bytes], None],
         say: Callable[[str], None],
@@ -102,7 +96,7 @@ class HostPing:
         self.options = options
         self._ident = ident.to_bytes(2, "big")
         self._gateway = gateway
-        self._names = {} if options.numeric else names(host_names)
+        self._names = {} if options.numeric else names(hosts)
         self._emit = emit
         self._say = say
         self.exit_code: int | None = None
@@ -113,8 +107,7 @@ class HostPing:
         self._unresolved: list[int] = []  # sequences that wait for ARP
         self._arp_tries = 0
         self._arp_ns = 0
-        host, size = options.host, options.size
-        say(f"PING {host} ({IPv4Address(options.target)}) {size}({size + 28}) bytes of data.\n")
+        say(header(options.host, options.target, options.size))
 
     # -- time
 
@@ -232,7 +225,7 @@ class HostPing:
         self.stats.errors += 1
         self._settled(number)
         if not self.options.quiet:
-            self._say(f"From {self._pr_addr(source)} icmp_seq={number} {text}\n")
+            self._say(error_line(self._pr_addr(source), number, text))
         self._enough()
 
     # -- the end

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from bus.identity import die_with_parent
 from bus.messages import CPU_MASK_ALL
-from nodes.machine import MachineSettings
+from nodes.machine import MachineSettings, with_lines
+from orchestrator import hosts
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import network, qemu
 from orchestrator.guest.channel import Channel
@@ -130,6 +131,9 @@ class GuestMachine(ProcessMachine):
     def spawn(self, cpu: str, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> Job:
         if cpu != GUEST_PLACE:
             return super().spawn(cpu, argv, cpus_allowed)
+        # its /etc/hosts is its own, so the names of other machines become addresses
+        found = with_lines({}, hosts.lines(self.settings, argv, self.others))
+        argv = tuple(found.get(word, word) for word in argv)
         return self._channel.spawn(GUEST_PLACE, argv)
 
     def signal(self, job: Job, signo: int) -> None:

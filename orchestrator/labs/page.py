@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Headings behind the title; the title and the box are part one.
 PARTS = ("Predict first", "Run it", "Why", "Change one thing", "On a real box")
+#: Of a page's prose.
+PROSE_COLUMNS = 140
 _BLOCK = re.compile(r"(<!-- (box|questions|run:[^>]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _CONSOLE = re.compile(r"^```console\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SECTION = re.compile(r"\n\n+")
@@ -114,7 +117,10 @@ def box(lab: Lab) -> str:
 
 def question_list(lab: Lab) -> str:
     """The questions as a list."""
-    return "".join(f"{n}. {question.ask}\n" for n, question in enumerate(lab.questions, 1))
+    return "".join(
+        f"{textwrap.fill(f'{n}. {question.ask}', PROSE_COLUMNS, subsequent_indent='   ')}\n"
+        for n, question in enumerate(lab.questions, 1)
+    )
 
 
 def commands(text: str) -> list[Command]:

@@ -16,16 +16,13 @@ from orchestrator import kernellog
 from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.session import Session, Steps
 
-#: A word that may be a machine's name.
-HOST = re.compile(r"[a-z][a-z0-9-]*")
 #: Between two looks of ``dmesg -w`` at the rings: they are memory and wake nobody.
 _WATCH_NS = 50_000_000
 
 
 def ping(session: Session, argv: Sequence[str]) -> Steps:
     """Run ping as a task on a CPU of the machine, or on the gateway."""
-    command = ("ping", *resolve_hosts(session, argv))
-    job = yield from session.program(command, show=not session.json)
+    job = yield from session.program(("ping", *argv), show=not session.json)
     if job.failed:
         raise BottomhalfError(job.failed, "bottomhalf ps", code=1, program="ping")
     assert job.exit_code is not None
@@ -75,18 +72,6 @@ def spoken(argv: Sequence[str]) -> tuple[str, ...]:
         return tuple(shlex.split(argv[0]))
     except ValueError as error:
         raise BottomhalfError(f"{argv[0]}: {error}", "ping -c 1 gateway") from None
-
-
-def resolve_hosts(session: Session, argv: Sequence[str]) -> tuple[str, ...]:
-    """Names of other machines that run become addresses; what stands in the machine's own
-    /etc/hosts its programs look up themselves."""
-    hosts = {name: name for name in session.machine.settings.hosts}
-    strange = any(word not in hosts and HOST.fullmatch(word) for word in argv)
-    if strange and session.machine.runtime == "processes":
-        from orchestrator import running  # noqa: PLC0415
-
-        hosts = running.addresses() | hosts
-    return tuple(hosts.get(word, word) for word in argv)
 
 
 def dmesg(session: Session, argv: Sequence[str]) -> Steps:

@@ -97,6 +97,29 @@ def test_the_hosts_screen_names_the_guest_and_a_dead_switch_is_dark() -> None:
     assert "5 received" in ping(first, "192.168.1.12")
 
 
+def test_the_name_of_the_other_machine_stays_in_what_ping_prints() -> None:
+    """As with a line in /etc/hosts; a ping that moves to another CPU takes the name along."""
+    first, second = two()
+    job = first.spawn("cpu1", ("ping", "-c", "4", "-i", "0.1", "m2"))
+    first.pump(first.now_ns() + 150 * MS)
+    did(first, "chcpu -d 1")
+    assert first.wait(lambda: job.done, 60_000)
+    assert job.cpu == "cpu0"
+    lines = "".join(text for _, text in job.take()).splitlines()
+    assert lines[0] == "PING m2 (192.168.1.12) 56(84) bytes of data."
+    for number, line in enumerate(lines[1:5], 1):
+        assert line.startswith(f"64 bytes from m2 (192.168.1.12): icmp_seq={number} ttl=64 ")
+    assert lines[6] == "--- m2 ping statistics ---"
+    text = did(first, "follow ping -n -c 1 m2")
+    assert "64 bytes from 192.168.1.12: icmp_seq=1" in text
+    assert "64 bytes from m2 (192.168.1.12): icmp_seq=1" in did(first, "follow ping -c 1 m2")
+    assert did(first, "arping -c 1 m2").startswith("ARPING 192.168.1.12 from 192.168.1.10 bond0\n")
+    assert did(second, "udp_send -w 0.1 m1 9") == (
+        "udp_send: recv: Connection refused\n1 sent, 0 received, 1 lost\n"
+    )
+    assert did(first, "ping m3") == "ping: m3: Name or service not known\n"
+
+
 def test_the_same_seeds_give_the_same_run() -> None:
     def run() -> list[str]:
         first, second = two(seed=9)
@@ -132,6 +155,10 @@ def test_a_second_machine_of_processes_joins_and_finds_a_restarted_switch(tmp_pa
         assert pings("--on", "m2", "m1")
         assert pings("--on", "m2", "gateway")
         assert pings("--on", "m1/gateway", "m2")
+        for on in ("m1", "m1/gateway"):
+            lines = run("--on", on, "ping", "-c", "1", "m2").stdout.splitlines()
+            assert lines[0] == "PING m2 (192.168.1.12) 56(84) bytes of data."
+            assert lines[1].startswith("64 bytes from m2 (192.168.1.12): icmp_seq=1 ttl=64 ")
         assert run("--on", "m1", "kill", "lan").returncode == 0
         assert run("--on", "m1", "restart", "lan").returncode == 0
         assert pings("--on", "m2", "m1")

@@ -164,18 +164,35 @@ do = "{}"
     ("do", "said"),
     [
         ("ping -Z gateway", "ping: invalid option -- 'Z'"),
-        ("taskset -c 1 ping -i x gateway &", "ping: invalid argument: 'x'"),
+        ("taskset -c 1 ping -i x gateway &", "ping: bad timing interval: x"),
         ("ping gatway", "ping: gatway: Name or service not known"),
         ("arping -c many gateway", "arping: invalid argument: 'many'"),
         ("arping", "arping: options and one host, please"),
         ("follow ping -c 1 -Z gateway", "ping: invalid option -- 'Z'"),
         ("drops 'ping -Z gateway'", "ping: invalid option -- 'Z'"),
         ("flows ping -c 1 gateway + arping -Z gateway", "arping: invalid option -- 'Z'"),
+        ("udp_send -Z gateway 7", "udp_send: invalid option -- 'Z'"),
+        ("udp_send gatway 7", "udp_send: gatway: Name or service not known"),
+        (
+            "udp_send gateway",
+            "udp_send: usage: udp_send [-c N] [-i S] [-s BYTES] [-w S] [-q] HOST PORT",
+        ),
+        ("flows udp_send -s 7 gateway 7 + ping gateway", "udp_send: `7` is not 8 to 65507"),
+        ("taps udp_echo -s nobody 7", "udp_echo: nobody: Name or service not known"),
+        ("drops udp_echo 70000", "udp_echo: `70000` is not 1 to 65535"),
+        ("sh -c 'echo 1 >'", "bash: syntax error near unexpected token `newline'"),
+        (
+            "sh -c 'nproc; true &&'",
+            "bash: syntax error near unexpected token `newline'",
+        ),
+        ("sh -c 'echo $HOME'", "bash: $H... is not modelled"),
+        ("sh -c echo 1", "bash: -c and one LINE, please"),
+        ("ladder sh -c 'sleep 1 &' + sleep 1", "bash: a job in the background is not modelled"),
         ("chcpu -x 1", "chcpu: invalid option -- 'x'"),
         ("chcpu -d one", "chcpu: failed to parse CPU list: one"),
     ],
 )
-def test_what_ping_and_arping_would_refuse_is_refused_before_anything_runs(
+def test_what_a_program_would_refuse_is_refused_before_anything_runs(
     tmp_path: Path, do: str, said: str
 ):
     path = tmp_path / "my.toml"
@@ -183,7 +200,7 @@ def test_what_ping_and_arping_would_refuse_is_refused_before_anything_runs(
     with pytest.raises(BottomhalfError) as refused:
         scenario.load(str(path))
     assert refused.value.what == f"{path}:5: step 2, `{do}`: {said}"
-    program = said.partition(":")[0]
+    program = said.partition(":")[0].replace("bash", "sh")
     assert refused.value.hint.startswith(f"bottomhalf {program} ")
     assert refused.value.code == 2
 

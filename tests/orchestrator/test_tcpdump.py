@@ -245,12 +245,11 @@ def test_device_that_does_not_exist_is_the_tools_message(say, machine):
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("-Z nobody", "invalid option -- 'Z'"),
-        ("-c", "option requires an argument -- 'c'"),
+        ("-Z nobody", "-Z: not modelled (docs/limitations.md)"),
         ("-c x", "invalid packet count x"),
         ("-Q sideways", "unknown capture direction `sideways'"),
         ("-i eth0 -i eth0", "-i eth0 twice"),
-        ("--version", "unrecognized option '--version'"),
+        ("--version", "--version: not modelled (docs/limitations.md)"),
     ],
 )
 def test_what_is_not_modelled_says_so(line: str, what: str):
@@ -258,6 +257,40 @@ def test_what_is_not_modelled_says_so(line: str, what: str):
         parse(line.split())
     assert caught.value.what == what
     assert caught.value.program == "tcpdump"
+
+
+@pytest.mark.parametrize(
+    ("line", "first"),
+    [
+        ("-k", "invalid option -- 'k'"),
+        ("-nnk", "invalid option -- 'k'"),
+        ("icmp -c", "option requires an argument -- 'c'"),
+        ("--foo", "unrecognized option '--foo'"),
+        ("--interface", "option '--interface' requires an argument"),
+    ],
+)
+def test_a_word_that_is_no_option_gets_tcpdumps_words_and_usage(line: str, first: str):
+    with pytest.raises(BottomhalfError) as caught:
+        parse(line.split())
+    assert caught.value.code == 1
+    ours = caught.value.text(terminal=False).splitlines()
+    assert ours[0] == f"tcpdump: {first}"
+    assert ours[3].startswith("Usage: tcpdump [-AbdDefhHIJKlLnNOpqStuUvxX#] [ -B size ]")
+    if shutil.which("tcpdump"):  # the real one; of libraries it names those it was built with
+        real = subprocess.run(
+            ["tcpdump", *line.split()], capture_output=True, text=True, check=False
+        )
+        said = real.stderr.splitlines()
+        assert (real.returncode, said[0]) == (1, ours[0])
+        if said[1] == ours[1]:
+            assert [word for word in said if word.startswith(("Usage", "\t"))] == ours[3:]
+
+
+def test_options_may_stand_behind_the_expression_and_be_long():
+    wish = parse(["icmp", "-c", "5", "and", "--interface=eth0", "-p", "host", "gateway"])
+    assert (wish.devices, wish.count, wish.promiscuous) == (["eth0"], 5, False)
+    assert wish.expression == "icmp and host gateway"
+    assert parse(["--", "-1"]).expression == "-1"
 
 
 def test_options_may_be_bundled():

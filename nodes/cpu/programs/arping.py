@@ -27,8 +27,8 @@ from nodes.cpu.kernel.net.sockmove import sock_moved, sock_pack, sock_unpack
 from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.programs.arpingargs import ArpingOptions, parse, source_address
 from nodes.cpu.programs.libc import strerror
-from nodes.cpu.programs.pingargs import UsageError
 from nodes.cpu.programs.run import STDERR, STDOUT, Process, program, resumable
+from nodes.iputils import UsageError
 from nodes.pingtext import dotted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def arping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """main() of arping."""
     state = RunState()
     try:
-        options = parse(cpu, argv)
+        options = parse(argv, process.hosts)
         dev = _check_device(cpu, options)
         state.gsrc = _source(cpu, options, dev)
     except UsageError as error:

@@ -1,20 +1,16 @@
 """arping's command line, its help and its words for what is wrong, as iputils 20221126 has them.
 
-Exit codes: 1 for a number out of its range, 2 for anything else. Times are whole seconds.
+Times are whole seconds.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from nodes.cpu.programs.pingargs import INT_MAX, UsageError
-from nodes.cpu.programs.pingargs import resolve as resolve_host
 from nodes.getopt import OPERAND, GetoptError, getopt
-
-if TYPE_CHECKING:
-    from nodes.cpu.kernel.percpu import Cpu
+from nodes.iputils import INT_MAX, UsageError, getaddrinfo, strtol_or_err
 
 VERSION = (
     "arping from iputils 20221126\n"
@@ -63,25 +59,22 @@ class ArpingOptions:
     quit_on_reply: bool = False
 
 
-def parse(cpu: Cpu, argv: tuple[str, ...]) -> ArpingOptions:
+def parse(argv: tuple[str, ...], hosts: Mapping[str, str]) -> ArpingOptions:
     """What the words ask for; UsageError carries arping's own message."""
-    options, hosts = ArpingOptions(), []
+    options, operands = ArpingOptions(), []
     try:
         for letter, text in getopt(argv[1:], "h?bfDUAqc:w:i:s:I:V"):
             if letter == OPERAND:
-                hosts.append(text)
+                operands.append(text)
             elif letter in "cwisI":
                 _valued(options, letter, text)
             else:
                 _flag(options, letter)
     except GetoptError as error:
         raise UsageError(f"arping: {error}\n{USAGE}") from None
-    if len(hosts) != 1:
+    if len(operands) != 1:
         raise UsageError(USAGE)
-    try:
-        options.target = resolve_host(cpu, hosts[0])
-    except UsageError:
-        raise UsageError(f"arping: {hosts[0]}: Name or service not known") from None
+    options.target = getaddrinfo("arping", operands[0], hosts)
     return options
 
 
@@ -105,21 +98,7 @@ def _valued(options: ArpingOptions, letter: str, text: str) -> None:
         options.source = text
     else:
         name, low = _NUMBERS[letter]
-        setattr(options, name, _number(text, low))
-
-
-def _number(text: str, low: int) -> int:
-    """strtol_or_err."""
-    digits = text.strip().removeprefix("-").removeprefix("+")
-    if not digits.isascii() or not digits.isdigit():
-        raise UsageError(f"arping: invalid argument: '{text}'", 1)
-    if len(digits) > 18:  # more than a long has
-        raise UsageError(f"arping: invalid argument: '{text}': Numerical result out of range", 1)
-    value = int(text)
-    if not low <= value <= INT_MAX:
-        between = f"out of range: {low} <= value <= {INT_MAX}"
-        raise UsageError(f"arping: invalid argument: '{text}': {between}", 1)
-    return value
+        setattr(options, name, strtol_or_err("arping", text, low, INT_MAX))
 
 
 def source_address(options: ArpingOptions) -> bytes:

@@ -123,7 +123,7 @@ def _hand_over(cpu: Cpu, process: Process, moving: MovingError) -> Context:
     task, target = process.task, process.task.dest_cpu
     assert target is not None
     packed = task.signals
-    data: bytes = msgpack.packb((process.name, _task_row(cpu, task), moving.state))
+    data: bytes = msgpack.packb((process.name, process.hosts, _task_row(cpu, task), moving.state))
     for at in range(0, len(data), BUFFER_BYTES):
         piece = data[at : at + BUFFER_BYTES]
         while (buffer := cpu.handover.put(piece)) is None:
@@ -177,8 +177,8 @@ def migrate_task(cpu: Cpu, source: int, record: list[int]) -> Context | None:
 
 
 def _take_over(cpu: Cpu, request: int, data: bytes) -> None:
-    name, row, state = msgpack.unpackb(data, use_list=False, strict_map_key=False)
-    process = Process(cpu, request, name)
+    name, hosts, row, state = msgpack.unpackb(data, use_list=False, strict_map_key=False)
+    process = Process(cpu, request, name, hosts)
     pid, nice, signals, allowed, lag, runtime_ns, started_ns, utime_ns, stime_ns = row
     task = process.task = Task(cpu, name, None, nice, pid)
     task.signals, task.cpus_allowed, task.request = signals, allowed, request

@@ -13,11 +13,12 @@ from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.net.socket import sock_close, sock_open
 from nodes.cpu.kernel.net.sockmove import sock_unpack
 from nodes.cpu.kernel.percpu import Context
-from nodes.cpu.programs.pingargs import PingOptions, UsageError, parse
+from nodes.cpu.programs.pingargs import PingOptions, parse
 from nodes.cpu.programs.pingdata import PingTimes
 from nodes.cpu.programs.pingrun import SHOWN, Ping
 from nodes.cpu.programs.run import STDERR, STDOUT, Process, program, resumable
-from nodes.pingtext import dotted
+from nodes.iputils import UsageError
+from nodes.pingtext import dotted, header
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -32,7 +33,7 @@ ICMP_FILTER = 0xFFFF_FFFF ^ (1 << 0 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 11 | 1 << 
 def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """main() of ping; exit code 0 with a reply, 1 without, 2 for anything else."""
     try:
-        options = parse(cpu, argv)
+        options = parse(cpu, argv, process.hosts)
     except UsageError as error:
         process.write(f"{error}\n", STDOUT if error.out else STDERR)
         return error.code
@@ -93,7 +94,6 @@ def _go_on(cpu: Cpu, process: Process, run: Ping) -> Context:
 
 def _header(process: Process, options: PingOptions, saddr: bytes) -> None:
     """What stands above the replies."""
-    address, source = dotted(options.address), dotted(saddr)
     if options.pattern and not options.quiet:
         process.write(f"PATTERN: 0x{options.pattern.hex()}\n")
     if options.verbose:
@@ -103,6 +103,6 @@ def _header(process: Process, options: PingOptions, saddr: bytes) -> None:
             STDERR,
         )
         process.write(f"ai->ai_family: AF_INET, ai->ai_canonname: '{options.host}'\n")
-    via = f" from {source} {options.device}:" if options.device or options.source else ""
-    size = options.size
-    process.write(f"PING {options.host} ({address}){via} {size}({size + 28}) bytes of data.\n")
+    asked = options.device or options.source
+    via = f" from {dotted(saddr)} {options.device}:" if asked else ""
+    process.write(header(options.host, options.address, options.size, via))

@@ -1,14 +1,14 @@
 """ping's command line, with the options of iputils 20221126 and its words for what is wrong.
 
 Options that need what is not modelled (record route, time stamps in the IP header, IPv6) are
-refused by name; those that could make no difference here (marks, buffer sizes) are taken. Exit
-codes are iputils' own: 1 for a number out of its range and for no destination, else 2.
+refused by name; those that could make no difference here (marks, buffer sizes) are taken.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,20 @@ from nodes.cpu.kernel.net.ip_output import (
 )
 from nodes.cpu.programs.pinghelp import USAGE, VERSION
 from nodes.getopt import OPERAND, GetoptError, getopt
+from nodes.iputils import (
+    INT_MAX,
+    LONG_MAX,
+    UsageError,
+    getaddrinfo,
+    ping_destination,
+    ping_strtod,
+    ping_ttl,
+    strtol_or_err,
+)
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-INT_MAX = 2**31 - 1
 PATTERN_BYTES_MAX = 16
 _PMTUDISC = {"do": IP_PMTUDISC_DO, "dont": IP_PMTUDISC_DONT, "want": IP_PMTUDISC_WANT}
 _FLAGS = {
@@ -34,15 +43,6 @@ _REFUSED = {
     "R": "record route", "T": "timestamps in the IP header", "6": "IPv6", "b": "broadcast",
 }  # fmt: skip
 _OPTIONS = "h?4bRT:6F:N:aABc:CdDe:fI:i:l:Lm:M:nOp:qQ:rs:S:t:UvVw:W:"
-
-
-class UsageError(Exception):
-    """What ping prints before it exits, and the exit code; ``out``: on standard output."""
-
-    def __init__(self, text: str, code: int = 2, *, out: bool = False) -> None:
-        super().__init__(text)
-        self.code = code
-        self.out = out
 
 
 @dataclass
@@ -77,34 +77,17 @@ class PingOptions:
 
 
 def _number(text: str, low: int, high: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise UsageError(f"ping: invalid argument: '{text}'", 1) from None
-    if not low <= value <= high:
-        raise UsageError(
-            f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}", 1
-        )
-    return value
+    return strtol_or_err("ping", text, low, high)
 
 
-def _seconds(text: str, what: str) -> int:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UsageError(f"ping: invalid argument: '{text}'") from None
-    if not 0 <= value <= INT_MAX / 1000:
-        raise UsageError(f"ping: bad {what}: {text}")
-    return int(value * 1_000) * 1_000_000 if what == "linger time" else int(value * 1_000_000_000)
-
-
-def parse(cpu: Cpu, argv: tuple[str, ...]) -> PingOptions:
-    """Options and destination; UsageError carries ping's own message."""
-    options, hosts = PingOptions(), []
+def parse(cpu: Cpu, argv: tuple[str, ...], hosts: Mapping[str, str]) -> PingOptions:
+    """Options and destination, one of ``hosts`` or an address; UsageError carries ping's own
+    message."""
+    options, operands = PingOptions(), []
     try:
         for letter, text in getopt(argv[1:], _OPTIONS):
             if letter == OPERAND:
-                hosts.append(text)
+                operands.append(text)
             elif letter in _FLAGS:
                 setattr(options, _FLAGS[letter], True)
             elif letter in _REFUSED:
@@ -117,13 +100,9 @@ def parse(cpu: Cpu, argv: tuple[str, ...]) -> PingOptions:
                 _valued(cpu, options, letter, text)
     except GetoptError as error:
         raise UsageError(f"ping: {error}\n{USAGE}") from None
-    if not hosts:
-        raise UsageError("ping: usage error: Destination address required", 1)
-    if len(hosts) > 1:
-        raise UsageError("ping: record route: not modelled (docs/limitations.md)")
-    options.host = hosts[0]
-    options.address = resolve(cpu, hosts[0])
-    options.numeric = options.numeric or hosts[0] not in cpu.machine.hosts
+    options.host = ping_destination(operands)
+    options.address = getaddrinfo("ping", options.host, hosts)
+    options.numeric = options.numeric or options.host not in hosts
     if options.address == b"\xff\xff\xff\xff":
         raise UsageError(
             "ping: Do you want to ping broadcast? Then -b. If not, check your local firewall rules"
@@ -139,21 +118,20 @@ def parse(cpu: Cpu, argv: tuple[str, ...]) -> PingOptions:
 
 def _valued(cpu: Cpu, options: PingOptions, letter: str, text: str) -> None:
     if letter == "c":
-        options.count = _number(text, 1, 2**63 - 1)
+        options.count = _number(text, 1, LONG_MAX)
     elif letter == "i":
-        options.interval_ns, options.interval_given = _seconds(text, "timing interval"), True
+        options.interval_ns = int(ping_strtod(text, "timing interval") * 1_000_000_000)
+        options.interval_given = True
     elif letter == "s":
         options.size = _number(text, 0, INT_MAX)
     elif letter == "t":
-        options.ttl = _number(text, 0, 255)
-        if not options.ttl:
-            raise UsageError("ping: cannot set unicast time-to-live: Invalid argument")
+        options.ttl = ping_ttl(text)
     elif letter == "l":
         options.preload = _number(text, 1, 65536)
     elif letter == "w":
         options.deadline_ns = _number(text, 0, INT_MAX) * 1_000_000_000 or None
     elif letter == "W":
-        options.linger_ns = _seconds(text, "linger time")
+        options.linger_ns = int(ping_strtod(text, "linger time") * 1000) * 1_000_000
     elif letter == "p":
         options.pattern = _pattern(text)
     elif letter == "M":
@@ -201,11 +179,3 @@ def _tos(text: str) -> int:
     if not 0 <= value <= 255:
         raise UsageError(f"ping: the decimal value of TOS bits must be in range 0-255: {value}")
     return value
-
-
-def resolve(cpu: Cpu, host: str) -> bytes:
-    """A name of the machine's /etc/hosts, else dotted decimal."""
-    try:
-        return ipaddress.IPv4Address(cpu.machine.hosts.get(host, host)).packed
-    except ValueError:
-        raise UsageError(f"ping: {host}: Name or service not known") from None

@@ -28,7 +28,15 @@ from nodes.cpu.programs.pingargs import PingOptions
 from nodes.cpu.programs.pingdata import MESSAGE_BYTES_MAX, PingTimes, filled
 from nodes.cpu.programs.run import STDERR, Process
 from nodes.cpu.trace import TRACEPOINTS
-from nodes.pingtext import Statistics, dotted, icmp_text, names, round_trip, wrong_data
+from nodes.pingtext import (
+    Statistics,
+    dotted,
+    error_line,
+    icmp_text,
+    names,
+    round_trip,
+    wrong_data,
+)
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -75,7 +83,7 @@ class Ping:
         self.source = b""  # the first route's
         self._mtu = 0
         self.linger_ns: int | None = None  # how long the last replies are waited for
-        self._names = {} if options.numeric else names(cpu.machine.host_names)
+        self._names = {} if options.numeric else names(process.hosts)
         self._data = filled(options)
         self._fill = self._data[TIMEVAL_BYTES:]
         words = cpu.words
@@ -326,9 +334,7 @@ class Ping:
             return
         text = icmp_text(error.icmp_type, error.icmp_code, getattr(error, "info", 0))
         source = self.pr_addr(error.offender)
-        self.process.write(
-            f"{self.stamp()}From {source} icmp_seq={error.sequence & 0xFFFF} {text}\n"
-        )
+        self.process.write(self.stamp() + error_line(source, error.sequence, text))
 
     # -- the loop
 

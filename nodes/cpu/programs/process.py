@@ -61,12 +61,14 @@ class MovingError(Exception):
 
 
 class Process:
-    """One running program: its task, its output, and what it wants to show."""
+    """One running program: its task, its output, what it wants to show, and its /etc/hosts
+    (addresses by name)."""
 
-    def __init__(self, cpu: Cpu, request: int, name: str) -> None:
+    def __init__(self, cpu: Cpu, request: int, name: str, hosts: dict[str, str]) -> None:
         self.cpu = cpu
         self.request = request
         self.name = name
+        self.hosts = hosts
         self.task: Task
         self.state: Any = None  # what a snapshot may ask for
 
@@ -89,7 +91,7 @@ class Programs:
 
     def __init__(self) -> None:
         self.running: dict[int, Process] = {}
-        self.waiting: list[tuple[int, tuple[str, ...], int]] = []
+        self.waiting: list[tuple[int, tuple[str, ...], int, tuple[str, ...]]] = []
         self.may_run = False
         self.arriving: dict[int, bytearray] = {}  # pieces of those that move here, by request
         self.active = True  # cpu_active_mask: programs may be placed here

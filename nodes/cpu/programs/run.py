@@ -17,7 +17,7 @@ from nodes.cpu.programs.process import (
     program,
     resumable,
 )
-from nodes.machine import CONTROL
+from nodes.machine import CONTROL, with_lines
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -39,8 +39,14 @@ __all__ = [
 EXIT_NOT_FOUND = 127
 
 
-def spawn(cpu: Cpu, request: int, argv: tuple[str, ...], cpus_allowed: int = CPU_MASK_ALL) -> None:
-    """Start a program, once the machine has booted."""
+def spawn(
+    cpu: Cpu,
+    request: int,
+    argv: tuple[str, ...],
+    cpus_allowed: int = CPU_MASK_ALL,
+    hosts: tuple[str, ...] = (),
+) -> None:
+    """Start a program, once the machine has booted; the arguments are those of ``Spawn``."""
     programs = cpu.programs
     if not programs.active:
         text = "taskset: failed to set pid 0's affinity: Invalid argument\n"
@@ -48,9 +54,9 @@ def spawn(cpu: Cpu, request: int, argv: tuple[str, ...], cpus_allowed: int = CPU
         cpu.post(CONTROL, TaskExit(request, 1))
         return
     if not programs.may_run:
-        programs.waiting.append((request, argv, cpus_allowed))
+        programs.waiting.append((request, argv, cpus_allowed, hosts))
         return
-    process = Process(cpu, request, argv[0] if argv else "?")
+    process = Process(cpu, request, argv[0] if argv else "?", with_lines(cpu.machine.hosts, hosts))
     process.task = kthread_create(
         cpu, process.name, run_to_end(cpu, process, _main(cpu, process, argv))
     )
@@ -64,8 +70,8 @@ def start_waiting(cpu: Cpu) -> None:
     programs = cpu.programs
     programs.may_run = True
     waiting, programs.waiting = programs.waiting, []
-    for request, argv, cpus_allowed in waiting:
-        spawn(cpu, request, argv, cpus_allowed)
+    for arguments in waiting:
+        spawn(cpu, *arguments)
 
 
 def signal(cpu: Cpu, request: int, signo: int) -> None:

@@ -14,6 +14,7 @@ from nodes.cpu.kernel.percpu import SCHEDULE, Context
 from nodes.cpu.kernel.sched import TASK_INTERRUPTIBLE
 from nodes.cpu.kernel.tables import publish
 from nodes.cpu.programs.run import STDERR, Process, program, resumable
+from nodes.getopt import getopt
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
@@ -26,19 +27,17 @@ NO_SUCH_DEVICE = 1
 def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """tcpdump -i IF [-p] [-s SNAPLEN]"""
     name, promiscuous, snaplen = "any", True, DEFAULT_SNAPLEN
-    words = iter(argv[1:])
-    for word in words:
-        if word == "-i":
-            name = next(words, "any")
-        elif word == "-p":
-            promiscuous = False
-        elif word == "-s":
-            text = next(words, "")
-            if not text.isdecimal() or len(text) > 9 or int(text) > MAXIMUM_SNAPLEN:
-                limits = f"must be >= 0 and <= {MAXIMUM_SNAPLEN}"
-                process.write(f"tcpdump: invalid snaplen {text} ({limits})\n", STDERR)
-                return 1
-            snaplen = int(text) or DEFAULT_SNAPLEN
+    try:
+        for letter, text in getopt(argv[1:], "i:ps:"):
+            if letter == "i":
+                name = text
+            elif letter == "p":
+                promiscuous = False
+            elif letter == "s":
+                snaplen = _snaplen(text)
+    except ValueError as error:
+        process.write(f"tcpdump: {error}\n", STDERR)
+        return 1
     dev = cpu.net.device(name)
     if dev is None and name != "any":
         process.write(f"tcpdump: {name}: No such device exists\n", STDERR)
@@ -55,6 +54,12 @@ def tcpdump(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     process.write(json.dumps({"session": session, "ifindex": ifindex}) + "\n")
     code: int = yield from _capture(cpu, process, (session, ifindex, promiscuous))
     return code
+
+
+def _snaplen(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) > MAXIMUM_SNAPLEN:
+        raise ValueError(f"invalid snaplen {text} (must be >= 0 and <= {MAXIMUM_SNAPLEN})")
+    return int(text) or DEFAULT_SNAPLEN
 
 
 def _capture(cpu: Cpu, process: Process, state: tuple[int, int, bool]) -> Context:

@@ -10,6 +10,7 @@ sequence number of eight bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +28,29 @@ from nodes.cpu.kernel.net.udp import (
 )
 from nodes.cpu.kernel.percpu import USER, Context
 from nodes.cpu.programs.libc import strerror
-from nodes.cpu.programs.pingargs import UsageError, resolve
 from nodes.cpu.programs.run import STDERR, Process, program, resumable
+from nodes.getopt import GetoptError, getopt
+from nodes.iputils import UsageError, getaddrinfo
 
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
 SEQUENCE_BYTES = 8
 PORT_MAX = 65535
+ECHO_USAGE = "udp_echo: usage: udp_echo [-s ADDRESS] PORT"
+SEND_USAGE = "udp_send: usage: udp_send [-c N] [-i S] [-s BYTES] [-w S] [-q] HOST PORT"
 
 
-def _number(text: str, low: int, high: int) -> int:
+def _words(argv: tuple[str, ...], letters: str, usage: str) -> Iterator[tuple[str, str]]:
+    try:
+        yield from getopt(argv[1:], letters)
+    except GetoptError as error:
+        raise UsageError(f"{argv[0]}: {error}\n{usage}") from None
+
+
+def _number(program: str, text: str, low: int, high: int) -> int:
     if not text.isdecimal() or len(text) > 10 or not low <= int(text) <= high:
-        raise UsageError(f"`{text}` is not {low} to {high}")
+        raise UsageError(f"{program}: `{text}` is not {low} to {high}")
     return int(text)
 
 
@@ -49,26 +60,33 @@ def _seconds(text: str) -> int:
     except ValueError:
         value = -1
     if not 0 <= value <= 86400:
-        raise UsageError(f"`{text}` is no number of seconds")
+        raise UsageError(f"udp_send: `{text}` is no number of seconds")
     return round(value * 1e9)
 
 
 # ---------------------------------------------------------------- udp_echo
 
 
+def parse_echo(argv: tuple[str, ...], hosts: Mapping[str, str]) -> tuple[bytes, int]:
+    """Where the server listens; UsageError says what is wrong with the words."""
+    address, operands = ANY, []
+    for letter, text in _words(argv, "s:", ECHO_USAGE):
+        if letter == "s":
+            address = getaddrinfo("udp_echo", text, hosts)
+        else:
+            operands.append(text)
+    if len(operands) != 1:
+        raise UsageError(ECHO_USAGE)
+    return address, _number("udp_echo", operands[0], 1, PORT_MAX)
+
+
 @program("udp_echo")
 def udp_echo(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """The server."""
-    words, address = list(argv[1:]), ANY
     try:
-        if words[:1] == ["-s"] and len(words) > 1:
-            address = resolve(cpu, words[1])
-            words = words[2:]
-        if len(words) != 1:
-            raise UsageError("usage: udp_echo [-s ADDRESS] PORT")
-        port = _number(words[0], 1, PORT_MAX)
+        address, port = parse_echo(argv, process.hosts)
     except UsageError as usage:
-        process.write(f"udp_echo: {usage}\n", STDERR)
+        process.write(f"{usage}\n", STDERR)
         return 2
     sock = udp_open(cpu)
     error = yield from udp_bind(cpu, sock, address, port)
@@ -113,8 +131,8 @@ def resume_echo(cpu: Cpu, process: Process, state: Any) -> Context:
 class Client:
     """The client's options, and how far it is."""
 
-    host: str
-    port: int
+    address: bytes = b""
+    port: int = 0
     count: int = 1
     interval_ns: int = 1_000_000_000
     wait_ns: int = 1_000_000_000
@@ -127,28 +145,26 @@ class Client:
     sent_at: int = 0
 
 
-def _client(argv: tuple[str, ...]) -> Client:
-    words, found = list(argv[1:]), Client("", 0)
-    rest: list[str] = []
-    while words:
-        word = words.pop(0)
-        if word == "-q":
+def parse_send(argv: tuple[str, ...], hosts: Mapping[str, str]) -> Client:
+    """What the client is to do; UsageError says what is wrong with the words."""
+    found, operands = Client(), []
+    for letter, text in _words(argv, "qc:i:s:w:", SEND_USAGE):
+        if letter == "q":
             found.quiet = True
-        elif word in ("-c", "-i", "-s", "-w") and words:
-            text = words.pop(0)
-            if word == "-c":
-                found.count = _number(text, 1, 1_000_000_000)
-            elif word == "-s":
-                found.size = _number(text, SEQUENCE_BYTES, DATAGRAM_MAX)
-            elif word == "-i":
-                found.interval_ns = _seconds(text)
-            else:
-                found.wait_ns = _seconds(text)
+        elif letter == "c":
+            found.count = _number("udp_send", text, 1, 1_000_000_000)
+        elif letter == "s":
+            found.size = _number("udp_send", text, SEQUENCE_BYTES, DATAGRAM_MAX)
+        elif letter == "i":
+            found.interval_ns = _seconds(text)
+        elif letter == "w":
+            found.wait_ns = _seconds(text)
         else:
-            rest.append(word)
-    if len(rest) != 2:
-        raise UsageError("usage: udp_send [-c N] [-i S] [-s BYTES] [-w S] [-q] HOST PORT")
-    found.host, found.port = rest[0], _number(rest[1], 1, PORT_MAX)
+            operands.append(text)
+    if len(operands) != 2:
+        raise UsageError(SEND_USAGE)
+    found.address = getaddrinfo("udp_send", operands[0], hosts)
+    found.port = _number("udp_send", operands[1], 1, PORT_MAX)
     return found
 
 
@@ -156,13 +172,12 @@ def _client(argv: tuple[str, ...]) -> Client:
 def udp_send(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
     """The client; exit code 0 if every datagram came back."""
     try:
-        client = _client(argv)
-        address = resolve(cpu, client.host)
+        client = parse_send(argv, process.hosts)
     except UsageError as usage:
-        process.write(f"{str(usage).replace('ping: ', 'udp_send: ')}\n", STDERR)
+        process.write(f"{usage}\n", STDERR)
         return 2
     sock = udp_open(cpu)
-    error = yield from udp_connect(cpu, sock, (address, client.port))
+    error = yield from udp_connect(cpu, sock, (client.address, client.port))
     if error:
         yield from udp_close(cpu, sock)
         process.write(f"udp_send: connect: {strerror(error)}\n", STDERR)

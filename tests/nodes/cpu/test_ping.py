@@ -39,7 +39,7 @@ def shared() -> Box:
             "ping: invalid argument: '-1': out of range: 0 <= value <= 2147483647",
         ),
         (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 0 <= value <= 255"),
-        (("-i", "fast", GATEWAY), "ping: invalid argument: 'fast'"),
+        (("-i", "fast", GATEWAY), "ping: bad timing interval: fast"),
         (("-i", "-1", GATEWAY), "ping: bad timing interval: -1"),
         (("nohost",), "ping: nohost: Name or service not known"),
         ((), "ping: usage error: Destination address required"),

@@ -239,3 +239,28 @@ def test_names_and_numbers_of_the_counters_go_together(era: str) -> None:
     lines = box.proc("/proc/net/snmp").splitlines()
     for names, values in zip(lines[::2], lines[1::2], strict=True):
         assert len(names.split()) == len(values.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("udp_send -Z gateway 7", "udp_send: invalid option -- 'Z'"),
+        ("udp_send gateway 7 -c", "udp_send: option requires an argument -- 'c'"),
+        ("udp_send gateway", "udp_send: usage: udp_send [-c N] "),
+        ("udp_send nohost 7", "udp_send: nohost: Name or service not known"),
+        ("udp_echo -q 7", "udp_echo: invalid option -- 'q'"),
+        ("udp_echo", "udp_echo: usage: udp_echo [-s ADDRESS] PORT"),
+        ("udp_echo -s nohost 7", "udp_echo: nohost: Name or service not known"),
+    ],
+)
+def test_what_the_programs_say_of_wrong_words(line: str, error: str) -> None:
+    box = Box()
+    ran = box.run(*line.split())
+    assert ran.err.startswith(error)
+    assert (ran.code, ran.out) == (2, "")
+
+
+def test_options_may_stand_together_and_behind_the_host() -> None:
+    assert Box().run("udp_send", PEER, "7", "-qc2", "-i0.01").lines[-1] == (
+        "2 sent, 2 received, 0 lost"
+    )
