@@ -14,7 +14,7 @@ from nodes.lan.gateway import ARP_ANSWER, ARP_TAKEN, UDP_DISCARD, UDP_ECHO, Gate
 from nodes.lan.hostping import HostPing, Options, UsageError
 from nodes.lan.page import GW_DROPS, LAN_SCHEMA
 from nodes.ledger import classify, packet_key
-from nodes.machine import MachineSettings
+from nodes.machine import LOCALHOST, MachineSettings
 
 PINGS_MAX = 16
 _STDOUT, _STDERR = 1, 2
@@ -54,7 +54,9 @@ class Host:
         self._recorder = recorder
         self._emit = emit
         self._post = post
-        self._hosts, self._names = machine.hosts, machine.host_names
+        self._names = machine.host_names
+        # it sends nothing to itself
+        self._hosts = {name: of for name, of in machine.hosts.items() if name != LOCALHOST}
         self.trace = 0  # the recorder's mask, as of this turn
         self.pings: dict[int, HostPing] = {}
         self._callers: dict[int, str] = {}

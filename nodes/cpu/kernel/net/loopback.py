@@ -9,10 +9,10 @@ keeps what it knows: its dst entry, so that IP need not look up a route for it a
 IFF_XMIT_DST_RELEASE), and its connection.
 
 lo is up, with 127.0.0.1/8, from the start: what a distribution's network scripts do first.
-Behaviours: ``loopback_mtu``; ``loopback_stats``: 2.6.18 counts what is *sent*, later ones what was *queued*;
-``netif_rx_total``: in 2.6.18 softnet's first column counts a frame here and again when it is
-received; ``backlog_drop``: whose drop it is when the backlog is full. Left out: RPS of what comes
-through lo, segmentation offload (a datagram is all there is) and checksums that are left undone.
+Behaviours: ``loopback_mtu``; ``loopback_stats``: 2.6.18 counts what is *sent*, later ones what was
+*queued*; ``netif_rx_total``: in 2.6.18 softnet's first column counts a frame here and again when it
+is received; ``backlog_drop``: whose drop it is when the backlog is full. Left out: RPS of what
+comes through lo, segmentation offload, checksums that are left undone.
 """
 
 from __future__ import annotations
