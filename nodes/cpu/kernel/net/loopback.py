@@ -51,14 +51,15 @@ def setup(cpu: Cpu) -> None:
 def loopback_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> None:
     """Send: which is to receive."""
     words, length = cpu.words, len(skb.frame)
-    if cpu.trace_mask >> _XMIT & 1:
-        cpu.trace(_XMIT, skb.key, dev.ifindex << 32 | length << 48)
+    key = skb.key
     skb.sk = -1  # skb_orphan: from here on it is nobody's
     eth_type_trans(skb, dev)
     queued = netif_rx(cpu, skb)
     if queued or cpu.params.loopback_stats == "sent":
         words[_LSTATS] += 1
         words[_LSTATS + 1] += length - ETH_HLEN
+    if cpu.trace_mask >> _XMIT & 1:
+        cpu.trace(_XMIT, key, dev.ifindex << 32 | length << 48)
 
 
 def netif_rx(cpu: Cpu, skb: SkBuff) -> bool:
