@@ -72,7 +72,7 @@ CPU_ROWS = {
     "rx_clean": Row("ixgbe_poll: descriptor {entry} of queue {queue}", opens=False),
     "tap_receive": Row("tap {device}", opens=False),
     "bond_receive": Row("{bond} takes it", "{tap_rule}", opens=False),
-    "netif_rx": Row("netif_rx: this CPU's own backlog", "lo raises NET_RX itself", opens=False),
+    "netif_rx": Row("loopback_xmit: netif_rx to its own backlog", opens=False),
     "ip_rcv": Row("ip_rcv", opens=False),
     "icmp_rcv": Row("icmp_rcv", opens=False),
     "sock_queue_rcv": Row("queued on ping's socket", opens=False),
@@ -177,7 +177,7 @@ def _device(record: Record, world: World) -> str:
 def _driver(record: Record, _world: World) -> str:
     """ndo_start_xmit of the device."""
     if record.b >> 32 & 0xFFFF == LOOPBACK_IFINDEX:
-        return "loopback_xmit"
+        return ""  # ``netif_rx`` has said it
     return f"ixgbe writes descriptor {record.b & 0xFFFF}"
 
 
