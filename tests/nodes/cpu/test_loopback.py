@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scapy.layers.inet import ICMP, IP
 
 from bus.recorder import ALL_EVENTS, Recorder
 from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX
@@ -11,7 +12,7 @@ from nodes.cpu.trace import TRACEPOINTS, unpack_context
 from orchestrator.ledger import settled
 from tests.nodes.cpu.captures import captured
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box
-from tests.nodes.cpu.wire import counters
+from tests.nodes.cpu.wire import PEER, Wire, counters
 
 ME, LOCALHOST, NOBODY = "192.168.1.10", "127.0.0.1", "192.168.1.77"
 NAMES = {event.number: name for name, event in TRACEPOINTS.items()}
@@ -201,6 +202,19 @@ def test_127_does_not_leave_the_machine_nor_come_from_outside(era: str) -> None:
     ran = box.run("ping", "-c", "1", "-I", LOCALHOST, GATEWAY)
     assert (ran.err, ran.code) == ("ping: connect: Invalid argument\n", 2)
     assert box.run("ping", "-c", "1", "-I", LOCALHOST, ME).code == 0
+    wire = Wire(box)
+    wire.arrive(IP(src=PEER, dst=LOCALHOST) / ICMP(type=8))
+    assert box.drops()[("-", "IP_NOROUTE")] == [0, 1, 0]
+    assert counters(box)["Ip InAddrErrors"] == 1
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_route_through_lo_leads_nowhere(era: str) -> None:
+    box = Box(era)
+    assert box.run("ip", "route", "add", "10.5.0.0/16", "dev", "lo").code == 0
+    ran = box.run("ping", "-c", "1", "-W", "0.1", "10.5.1.1")
+    assert (ran.err, ran.code) == ("", 1)
+    assert box.drops()[("-", "NOT_SPECIFIED")] == [0, 1, 0]  # dst_discard
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -299,3 +313,11 @@ def test_a_full_backlog_is_counted_by_era(era: str, sent: int, dropped: int) -> 
     cells = box.proc("/proc/net/dev").splitlines()[2].partition(":")[2].split()
     assert (int(cells[1]), int(cells[3])) == (sent, dropped)
     assert settled(box.machine).balanced
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_ethtool_knows_no_more_of_it_than_its_link(era: str) -> None:
+    box = Box(era)
+    assert box.run("ethtool", "lo").out == "Settings for lo:\n\tLink detected: yes\n"
+    ran = box.run("ethtool", "-i", "lo")
+    assert ran.err == "Cannot get driver information: Operation not supported\n"

@@ -168,7 +168,7 @@ class RouteCache:
             own = [
                 a for a, index in net.addresses.items() if index == dev.ifindex != LOOPBACK_IFINDEX
             ]
-            if not own and info is None:
+            if not own and (info is None or dev is net.loopback_dev):
                 own = [a for a, index in net.addresses.items() if index != LOOPBACK_IFINDEX]
             if not own:
                 return None
