@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,12 @@ def run(machine: ProcessMachine, cpu: str, *argv: str) -> tuple[Job, list[str]]:
     job = machine.spawn(cpu, argv)
     assert machine.wait(lambda: job.done, GUARD_MS)
     return job, "".join(piece for _, piece in job.take()).splitlines()
+
+
+def udp_sockets(machine: ProcessMachine) -> Any:
+    request = machine.ask("cpu0", "kernel")
+    assert machine.wait(lambda: request.done, GUARD_MS)
+    return request.value["udp_sockets"]
 
 
 @pytest.mark.processes
@@ -39,6 +46,8 @@ def test_datagrams_and_long_pings_cross_the_bond() -> None:
             assert lines[1].startswith("64 bytes from m1 (192.168.1.10): icmp_seq=1 ")
             assert "5 packets transmitted, 5 received, 0% packet loss" in "\n".join(lines)
         machine.spawn("cpu1", ("udp_echo", "7"))  # through lo, and to the CPU of its program
+        while not udp_sockets(machine):
+            pass
         job, lines = run(machine, "cpu0", "udp_send", "-c", "3", "-s", "30000", "127.0.0.1", "7")
         assert (job.exit_code, lines[-1]) == (0, "3 sent, 3 received, 0 lost")
         assert ledger.settled(machine).faults == []
