@@ -9,8 +9,8 @@ Behaviour ``route_cache``:
   ``rt_genid`` up, and the next lookup replaces an entry of an older one. What was bound to a device
   without a route through it is made for one use: DST_NOCACHE.
 
-An entry for an address of ours (``local``, RTCF_LOCAL) leads through lo. It remembers which device a
-packet shall seem to have come by; where that is another than lo, *nexthop* makes it for one use too.
+An entry for an address of ours (``local``, RTCF_LOCAL) leads through lo. It remembers which device
+a packet shall seem to have come by; where that is another than lo, *nexthop* makes it for one use.
 
 ``ip_route_output`` returns an entry that is held. Whoever is replaced or flushed may be in use
 still: it is freed after a grace period, or waits for ``dst_gc``. In 6.1 the cache holds a reference
