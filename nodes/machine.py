@@ -20,6 +20,7 @@ APIC = "apic"
 LAN = "lan"
 #: Name of the gateway's port of the switch; no node, but faults may befall its cable.
 GATEWAY = "gateway"
+LOCALHOST = "localhost"
 #: Peers of the LAN that are no nodes of the machine have names that begin so: ``UPLINK``, and
 #: machines that joined (``@m2``).
 OUTSIDE = "@"
@@ -242,7 +243,7 @@ class MachineSettings(NamedTuple):
     def hosts(self) -> dict[str, str]:
         """/etc/hosts of the machine, and of the host behind its switch: addresses by name."""
         own = (self.address if self.bond is None else self.bond.address).partition("/")[0]
-        found = {self.hostname: own, self.name: own}
+        found = {LOCALHOST: "127.0.0.1", self.hostname: own, self.name: own}
         if self.gateway.addresses:
             found[GATEWAY] = self.gateway.addresses[0]
         return found

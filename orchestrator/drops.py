@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_SLOT
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS
 from nodes.machine import CLASSES, LAN, MachineSettings
@@ -126,7 +127,8 @@ def compared(settings: MachineSettings, before: Counts, after: Counts) -> Iterat
                 yield Moved(nic, field, by, _NIC.get(field, "in the card; its registers at most"))
     devices = ["bond0" if settings.bond else "-", *settings.nic_names]
     for field in ("rx_dropped", "rx_nohandler"):
-        for number, device in enumerate(devices):
+        through_lo = [(LOOPBACK_SLOT, "lo")] if field == "rx_dropped" else []
+        for number, device in [*enumerate(devices), *through_lo]:
             by = sum(grew(cpu, field, number) for cpu in settings.cpu_names)
             if by:
                 yield Moved(device, field, by, f"/sys/class/net/{device}/statistics/{field}")

@@ -157,7 +157,7 @@ def _listing(kinds: dict[str, str], key: int, events: Sequence[Event], world: Wo
         why = followtable.render(row.why, kind, record, world)
         context = followtable.context(kind, row, record)
         before = steps[-1] if steps else None
-        if row.after and (before is None or row.after not in before.what):
+        if not what or (row.after and (before is None or row.after not in before.what)):
             continue
         joins = (
             not row.opens

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from bus.recorder import Record, Tracepoint
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX
 from nodes.cpu.kernel.params import PRESETS, Params
 from nodes.cpu.page import CONTEXTS, DROP_REASONS
 from nodes.cpu.trace import TRACEPOINTS as CPU_EVENTS
+from nodes.cpu.trace import unpack_context
 from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS
 from nodes.lan.trace import TRACEPOINTS as LAN_EVENTS
 from nodes.nic.page import RX_DROPS, TX_DROPS
@@ -61,15 +63,16 @@ CPU_ROWS = {
     "tap_transmit": Row("tap {device} sees it", opens=False),
     "bond_xmit": Row("{bond} hands it to {device}", "{device} is the active slave"),
     "qdisc_enqueue": Row("waits in {device}'s queue", "its ring is full or over its byte limit"),
-    "net_dev_xmit": Row("ixgbe writes descriptor {entry}"),
+    "net_dev_xmit": Row("{driver}"),
     "doorbell": Row("TDT = {tail}", opens=False, packet=False, after="ixgbe writes"),
     "irq_handler_entry": Row(
         "irq {irq}: {flow}, ixgbe_msix_clean_rings", "IF was set", packet=False
     ),
-    "softirq_entry": Row("NET_RX", "irq_exit: it was raised", packet=False),
+    "softirq_entry": Row("NET_RX", "{softirq_from}: it was raised", packet=False),
     "rx_clean": Row("ixgbe_poll: descriptor {entry} of queue {queue}", opens=False),
     "tap_receive": Row("tap {device}", opens=False),
     "bond_receive": Row("{bond} takes it", "{tap_rule}", opens=False),
+    "netif_rx": Row("loopback_xmit: netif_rx to its own backlog", opens=False),
     "ip_rcv": Row("ip_rcv", opens=False),
     "icmp_rcv": Row("icmp_rcv", opens=False),
     "sock_queue_rcv": Row("queued on ping's socket", opens=False),
@@ -171,6 +174,19 @@ def _device(record: Record, world: World) -> str:
     return world.devices.get(record.b & 0xFFFF, f"if{record.b & 0xFFFF}")
 
 
+def _driver(record: Record, _world: World) -> str:
+    """ndo_start_xmit of the device."""
+    if record.b >> 32 & 0xFFFF == LOOPBACK_IFINDEX:
+        return ""  # ``netif_rx`` has said it
+    return f"ixgbe writes descriptor {record.b & 0xFFFF}"
+
+
+def _softirq_from(record: Record, _world: World) -> str:
+    """Who runs softirqs; local_bh_enable keeps preemption off meanwhile."""
+    task = unpack_context(record.context).preempt_depth
+    return "local_bh_enable" if task else "irq_exit"
+
+
 def _whose_rule(world: World) -> str:
     """The era's, unless the machine was told another one."""
     preset = PRESETS.get(world.era)
@@ -180,6 +196,8 @@ def _whose_rule(world: World) -> str:
 
 _PARTS: dict[str, Callable[[Record, World], object]] = {
     "device": _device,
+    "driver": _driver,
+    "softirq_from": _softirq_from,
     "entry": lambda r, w: r.b & 0xFFFF,
     "queue": lambda r, w: r.b >> 16 & 0xFFFF,
     "tail": lambda r, w: r.b >> 16,

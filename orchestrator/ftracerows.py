@@ -147,6 +147,7 @@ CPU_ROWS: dict[str, Row] = {
     ),
     "net_dev_queue": Row("net", _SKB),
     "net_dev_xmit": Row("net", "dev={tx_device} skbaddr={skb} len={tx_length} rc=0", held=1),
+    "netif_rx": Row("net", _SKB),
     "netif_receive_skb": Row("net", _SKB),
     "kfree_skb": Row(
         "net",

@@ -9,6 +9,7 @@ import struct
 from typing import BinaryIO
 
 from bus.ram import TapPacket
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX
 
 MAGIC_US = 0xA1B2C3D4
 MAGIC_NS = 0xA1B23C4D
@@ -16,7 +17,7 @@ LINKTYPE_ETHERNET = 1
 LINKTYPE_LINUX_SLL2 = 276
 SNAPLEN = 262144
 
-_ARPHRD_ETHER = 1
+_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _PACKET_HOST, _PACKET_BROADCAST, _PACKET_MULTICAST = 0, 1, 2
 _PACKET_OTHERHOST, _PACKET_OUTGOING = 3, 4
 
@@ -70,7 +71,7 @@ def sll2_header(packet: TapPacket) -> bytes:
         frame[12:14],
         0,
         packet.ifindex,
-        _ARPHRD_ETHER,
+        _ARPHRD_LOOPBACK if packet.ifindex == LOOPBACK_IFINDEX else _ARPHRD_ETHER,
         packet_type(packet),
         6,
         frame[6:12],

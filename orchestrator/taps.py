@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bus.ram import TapPacket
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX
 from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.lan.taps import PORT_IFINDEX
 from orchestrator import tapreasons
@@ -125,7 +126,7 @@ def taps(session: Session, argv: Sequence[str]) -> Steps:
             (number, packet)
             for packet in packets
             for number, tap in enumerate(opened)
-            if tap.wants(packet)
+            if tap.wants(packet) and packet.ifindex != LOOPBACK_IFINDEX  # it is on no wire
         ]
     finally:
         for tap in opened:

@@ -30,7 +30,15 @@ from orchestrator.pcapng import Interface, PcapngWriter
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.tcpdumpargs import USAGE, Wish, packets_text, parse, refuse
 from orchestrator.tcpdumpread import read_file
-from orchestrator.tcpdumptext import SAME_NS, Columns, Stamps, device_name, line, passes_wish
+from orchestrator.tcpdumptext import (
+    SAME_NS,
+    Columns,
+    Stamps,
+    device_name,
+    line,
+    passes_wish,
+    sent_to_itself,
+)
 
 #: Between two looks at the rings.
 _LOOK_NS = 20_000_000
@@ -176,8 +184,9 @@ def _capture(
         for packet in packets:
             for number, tap in enumerate(taps):
                 if tap.wants(packet) and passes_wish(wish, packet, cooked, passes):
-                    wanted.append((number, tap.cut(packet)))
                     received.by_tap[number] += 1
+                    if not sent_to_itself(packet):
+                        wanted.append((number, tap.cut(packet)))
         if wish.count and received.captured + len(wanted) >= wish.count:
             wanted = wanted[: wish.count - received.captured]
             ended = True

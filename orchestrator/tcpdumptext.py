@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bus.ram import TapPacket
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX
 from nodes.lan.page import GATEWAY_PORT
 from nodes.lan.taps import PORT_IFINDEX
 from nodes.machine import LAN, MachineSettings
@@ -166,6 +167,12 @@ def line(packet: TapPacket, wish: Wish, device: str = "") -> str:
     head = f"{device:<5} {DIRECTIONS[packet_type(packet)]:<3} "
     cooked = sll2_header(packet) + packet.data[14:]
     return head + describe_cooked(cooked, packet.length + 6, wish.detail)
+
+
+def sent_to_itself(packet: TapPacket) -> bool:
+    """What leaves through lo arrives by it too: linux_check_direction of libpcap lets the program
+    see it once, as it arrives. The kernel has counted both ("received by filter")."""
+    return packet.outgoing and packet.ifindex == LOOPBACK_IFINDEX
 
 
 def passes_wish(wish: Wish, packet: TapPacket, cooked: bool, passes: Filter) -> bool:

@@ -90,6 +90,7 @@ TRACEPOINTS = table(
     Tracepoint(62, "dst_free", "a dst entry (CPU << 24 | number), b who holds it: 0 destroyed"),
     Tracepoint(63, "sched_migrate_task", "a pid | prio << 32, b from | to << 32"),
     Tracepoint(65, "qdisc_enqueue", "packet; b ifindex | packets that wait << 32"),
+    Tracepoint(66, "netif_rx", "packet; b ifindex | length << 32"),
     Tracepoint(64, "cpuhp_enter", "a CPU that goes or comes | way << 8 | index << 16, b its name"),
 )
 

@@ -15,7 +15,7 @@ from nodes.lan.gateway import ARP_ANSWER, ARP_TAKEN, UDP_DISCARD, UDP_ECHO, Gate
 from nodes.lan.hostping import HostPing, Options
 from nodes.lan.page import GW_DROPS, LAN_SCHEMA
 from nodes.ledger import classify, packet_key
-from nodes.machine import MachineSettings, with_lines
+from nodes.machine import LOCALHOST, MachineSettings, with_lines
 
 PINGS_MAX = 16
 _STDOUT, _STDERR = 1, 2
@@ -55,7 +55,8 @@ class Host:
         self._recorder = recorder
         self._emit = emit
         self._post = post
-        self._hosts = machine.hosts
+        # it sends nothing to itself
+        self._hosts = {name: of for name, of in machine.hosts.items() if name != LOCALHOST}
         self.trace = 0  # the recorder's mask, as of this turn
         self.pings: dict[int, HostPing] = {}
         self._callers: dict[int, str] = {}

@@ -129,8 +129,8 @@ def netstat_main(session: Session, argv: Sequence[str]) -> Steps:
     kernel = boot[session.machine.settings.cpu_names[0]]
     if "i" in letters:
         rows = sar.parse((yield from procfiles.read(session, "/proc/net/dev")))
-        mtus = {name: dev["mtu"] for name, dev in kernel["netdevs"].items()} | {"lo": 65536}
-        flags = {name: _running(dev) for name, dev in kernel["netdevs"].items()} | {"lo": 0x49}
+        mtus = {name: dev["mtu"] for name, dev in kernel["netdevs"].items()}
+        flags = {name: _running(dev) for name, dev in kernel["netdevs"].items()}
         session.out(tables.interfaces(rows, mtus, flags))
         return OK
     programs, listening = "p" in letters, "l" in letters

@@ -178,3 +178,24 @@ def test_wrong_words_end_with_the_tools_own_codes_and_what_is_not_modelled_with_
 
 def test_netstat_looks_at_options_alone(shared: Box) -> None:
     assert say(shared, "netstat foo --udp -n") == say(shared, "netstat -un")
+
+
+def test_lo_is_first_in_sar_and_netstat_and_tcpdump_prints_its_packets_once() -> None:
+    box = Box()
+    box.start("ping", "-i", "0.1", "192.168.1.10")
+    box.live(1005 - (box.now_s * 1000) % 10)
+    row = next(line for line in say(box, "sar -n DEV 1 1") if " lo " in line)
+    assert row.split()[2:6] == ["20.00", "20.00", "1.64", "1.64"]
+    rows = say(box, "netstat -i")
+    (row,) = [line for line in rows if line.startswith("lo ")]
+    assert row.split()[1] == "65536"
+    assert row.split()[-1] == "LRU"
+    for device, before in (("lo", ""), ("any", "lo    In  ")):
+        lines = say(box, f"tcpdump -n -i {device} -c 4 icmp")
+        packets = [line for line in lines if " ICMP " in line]
+        assert [line.split(", ")[0].split(" ", 1)[1] for line in packets] == [
+            f"{before}IP 192.168.1.10 > 192.168.1.10: ICMP echo {kind}"
+            for kind in ("request", "reply")
+        ] * 2
+        assert "4 packets captured" in lines
+        assert "8 packets received by filter" in lines

@@ -72,9 +72,9 @@ def sh(booted: SimulatedMachine) -> Say:
         ("uname -a", 0, "Linux m1 6.1.0 #1 SMP x86_64 GNU/Linux\n"),
         ("pwd; cd /sys/class/net/; pwd; cat eth0/mtu; cd ..; pwd; cd; pwd", 0,
          "/root\n/sys/class/net\n1500\n/sys/class\n/root\n"),
-        ("ls /; ls; cd /sys/class; ls; ls net", 0, "proc\nroot\nsys\nnet\nbond0\neth0\neth1\n"),
+        ("ls /; ls; cd /sys/class; ls; ls net", 0, "proc\nroot\nsys\nnet\nbond0\neth0\neth1\nlo\n"),
         ("ls -1 /sys/class/net /proc/version", 0,
-         "/proc/version\n\n/sys/class/net:\nbond0\neth0\neth1\n"),
+         "/proc/version\n\n/sys/class/net:\nbond0\neth0\neth1\nlo\n"),
         ("cat /sys/class/net/eth*/mtu /sys/class/net/[a-d]*/mtu", 0, "1500\n1500\n1500\n"),
         ("cd /sys/class/net; echo eth* no*", 0, "eth0 eth1 no*\n"),
         (f"cat {BOND}/miimon > /dev/null", 0, ""),
@@ -220,9 +220,9 @@ def test_a_dead_boot_cpu_is_said() -> None:
 
 def test_ls_for_programs_and_in_columns(sh: Say) -> None:
     assert json.loads(sh("ls /sys/class/net", json=True)[1]) == {
-        "/sys/class/net": ["bond0", "eth0", "eth1"]
+        "/sys/class/net": ["bond0", "eth0", "eth1", "lo"]
     }
-    assert sh("ls /sys/class/net", width=80)[1] == "bond0  eth0  eth1\n"
+    assert sh("ls /sys/class/net", width=80)[1] == "bond0  eth0  eth1  lo\n"
     assert columns(["aaaa", "b", "cc", "d"], 9) == "aaaa  cc\nb     d\n"
     assert columns([], 80) == ""
 
@@ -287,7 +287,7 @@ def test_completion_is_relative_to_the_directory() -> None:
 def test_completion_knows_the_machine_as_it_is(booted: SimulatedMachine) -> None:
     world = Input(Session(booted))._look()
     assert complete("cat ", f"{BOND}/mii", world) == [f"{BOND}/mii_status ", f"{BOND}/miimon "]
-    assert sorted(world.devices) == ["bond0", "eth0", "eth1"]
+    assert sorted(world.devices) == ["bond0", "eth0", "eth1", "lo"]
     assert "softirq_order" in world.modules
     assert set(world.commands) == set(commands())
 

@@ -35,6 +35,7 @@ from nodes.cpu.kernel.locks.lockdep import Lockdep
 from nodes.cpu.kernel.net import (  # noqa: F401  (its files register themselves)
     device,
     dqlsysfs,
+    loopback,
     napi,
     receive,
     route,
@@ -102,6 +103,7 @@ def prepare(cpu: Cpu) -> None:
     sysctl.setup(cpu)
     cpu.net = Net(cpu)
     route.setup(cpu)
+    loopback.setup(cpu)
     cpu.net.neighbours = NeighbourTable(cpu, arp_solicit, unreachable)
     cpu.net.linkwatch = device.Linkwatch(cpu)
     cpu.net.rtnl = device.Rtnl()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from nodes.cpu.kernel.net.af_packet import PacketSock, packet_socket, packet_socket_send
 from nodes.cpu.kernel.net.arp import ARPOP_REPLY, ARPOP_REQUEST, arp_frame
-from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, IFF_LOOPBACK, IFF_UP, NetDevice
+from nodes.cpu.kernel.net.eth import BROADCAST_MAC
+from nodes.cpu.kernel.net.netdevice import IFF_LOOPBACK, IFF_UP, NetDevice
 from nodes.cpu.kernel.net.protocols import ARP_ETHERNET_IPV4, ETH_P_ARP
 from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
 from nodes.cpu.kernel.net.skbuff import (
@@ -106,7 +107,7 @@ def _check_device(cpu: Cpu, options: ArpingOptions) -> NetDevice:
             options.device = rt.dev.name
             ip_rt_put(cpu, rt)
     name = options.device
-    dev = net.dev_get_by_name(name)
+    dev = net.device(name)
     if dev is None:
         raise UsageError(f"arping: Device {name} not available.")
     if not dev.flags & IFF_UP:

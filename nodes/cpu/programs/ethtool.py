@@ -132,6 +132,8 @@ def _settings(call: _Call) -> Context:
 
 
 def _drvinfo(call: _Call) -> Context:
+    if call.dev is call.cpu.net.loopback_dev:  # nobody says
+        raise _Error(f"Cannot get driver information: {strerror(EOPNOTSUPP)}\n", 71)
     call.say(ethtooltext.drvinfo(call.cpu, call.dev))
     yield
 

@@ -20,6 +20,8 @@ def settings(cpu: Cpu, dev: NetDevice) -> str:
     """``ethtool DEV``."""
     text = f"Settings for {dev.name}:\n"
     lines = _bond(cpu, dev) if dev.adapter is None else _port(cpu, dev)
+    if dev is cpu.net.loopback_dev:
+        lines = ["Link detected: yes"]  # always_on; it has no other settings
     return text + "".join(
         f"\t{line}\n" if not line.startswith(" ") else f"{line}\n" for line in lines
     )

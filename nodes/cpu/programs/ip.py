@@ -251,9 +251,9 @@ def _get(cpu: Cpu, words: list[str]) -> str:
         raise answers(ENETUNREACH)
     via = f"via {ipaddress.IPv4Address(rt.rt_gateway)} " if rt.rt_gateway else ""
     source = ipaddress.IPv4Address(rt.source)
-    text = (
-        f"{ipaddress.IPv4Address(daddr)} {via}dev {rt.dev.name} src {source} uid 0 \n    cache \n"
-    )
+    kind, cache = ("local ", "cache <local> ") if rt.local else ("", "cache ")
+    text = f"{kind}{ipaddress.IPv4Address(daddr)} {via}dev {rt.dev.name} src {source} uid 0 \n"
+    text += f"    {cache}\n"
     ip_rt_put(cpu, rt)
     return text
 

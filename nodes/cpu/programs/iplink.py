@@ -1,4 +1,4 @@
-"""``ip link set DEV up|down|mtu N|master BOND|nomaster``, for ports and a bond.
+"""``ip link set DEV up|down|mtu N|master BOND|nomaster``, for ports, a bond and lo.
 
 The kernel's part is do_setlink: the MTU first, then the flags, then the master.
 """
@@ -20,7 +20,7 @@ from nodes.cpu.programs.iperror import IpError, answers
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-MIN_MTU = 68
+MIN_MTU, LOOPBACK_MTU_MAX = 68, 65536
 _ORDER = {"mtu": 0, "up": 1, "down": 1, "master": 2, "nomaster": 2}
 
 
@@ -35,7 +35,7 @@ def do_iplink(cpu: Cpu, words: list[str]) -> Context:
     if not rest:
         raise IpError('Not enough information: "dev" argument is required.', 255)
     name = rest.pop(0)
-    dev = cpu.net.dev_get_by_name(name)
+    dev = cpu.net.device(name)
     if dev is None:
         raise IpError(f'Cannot find device "{name}"')
     changes: list[tuple[str, int]] = []
@@ -64,8 +64,6 @@ def do_iplink(cpu: Cpu, words: list[str]) -> Context:
 def _change(cpu: Cpu, dev: NetDevice, word: str, value: int) -> Context:
     yield from cpu.net.rtnl.lock(cpu)
     try:
-        if dev is cpu.net.loopback_dev and word in ("mtu", "down"):
-            raise answers(EOPNOTSUPP)
         if word == "mtu":
             yield from _set_mtu(cpu, dev, value)
         elif word.endswith("master"):
@@ -76,6 +74,12 @@ def _change(cpu: Cpu, dev: NetDevice, word: str, value: int) -> Context:
         cpu.net.rtnl.unlock(cpu)
 
 
+def _nothing() -> Context:
+    """ndo_open and ndo_stop of lo: there is none."""
+    yield
+    return 0
+
+
 def _set_flags(cpu: Cpu, dev: NetDevice, *, up: bool) -> Context:
     """IFF_UP: dev_open or dev_close."""
     adapter, bond = dev.adapter, cpu.net.bonds.get(dev.name)
@@ -83,6 +87,12 @@ def _set_flags(cpu: Cpu, dev: NetDevice, *, up: bool) -> Context:
         yield from (bonding.bond_up if up else bonding.bond_down)(cpu, bond)
         return
     if up and dev.flags & IFF_UP:
+        return
+    if dev is cpu.net.loopback_dev:
+        if up:
+            yield from device.dev_open(cpu, dev, _nothing)
+        else:
+            yield from device.dev_close(cpu, dev, _nothing)
         return
     if adapter is None:
         raise answers(EOPNOTSUPP)
@@ -116,7 +126,7 @@ def _set_mtu(cpu: Cpu, dev: NetDevice, mtu: int) -> Context:
     """dev_set_mtu; a bond passes it on to its slaves (bond_change_mtu)."""
     bond = cpu.net.bonds.get(dev.name)
     for bound, word in ((mtu < MIN_MTU, "less than device minimum"),
-                        (mtu > MAX_MTU, "greater than device maximum")):  # fmt: skip
+                        (mtu > _max_mtu(cpu, dev), "greater than device maximum")):  # fmt: skip
         if bound and cpu.params.mtu_check == "extack":
             raise IpError(f"Error: mtu {word}.", 2)
         if bound:
@@ -124,6 +134,11 @@ def _set_mtu(cpu: Cpu, dev: NetDevice, mtu: int) -> Context:
     for member in [slave.dev for slave in bond.slaves] if bond is not None else []:
         yield from _change_one(cpu, member, mtu)
     yield from _change_one(cpu, dev, mtu)
+
+
+def _max_mtu(cpu: Cpu, dev: NetDevice) -> int:
+    """lo has no largest MTU; no packet is longer than this."""
+    return LOOPBACK_MTU_MAX if dev is cpu.net.loopback_dev else MAX_MTU
 
 
 def _change_one(cpu: Cpu, dev: NetDevice, mtu: int) -> Context:

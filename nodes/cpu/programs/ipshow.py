@@ -8,6 +8,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net import neighbour
+from nodes.cpu.kernel.net.fib import INADDR_LOOPBACK
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.net.rtnetlink import RTM_DELLINK, LinkMessage, link_message
 from nodes.cpu.kernel.net.stats import COLUMNS, device_stats
@@ -22,7 +23,7 @@ _FLAGS = (
     (0x200, "ALLMULTI"), (0x100, "PROMISC"), (0x400, "MASTER"), (0x800, "SLAVE"), (0x1, "UP"),
 )  # fmt: skip
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
-_LO_MTU, _QLEN = 65536, 1000
+_QLEN = 1000
 _STATES = {
     neighbour.NUD_INCOMPLETE: "INCOMPLETE", neighbour.NUD_REACHABLE: "REACHABLE",
     neighbour.NUD_STALE: "STALE", neighbour.NUD_DELAY: "DELAY", neighbour.NUD_PROBE: "PROBE",
@@ -38,15 +39,15 @@ _TX = (("bytes", "tx_bytes"), ("packets", "tx_packets"), ("errors", "tx_errs"),
 
 
 def devices(cpu: Cpu) -> list[NetDevice]:
-    """lo and all others, by index."""
-    return [cpu.net.loopback_dev, *(dev for _, dev in sorted(cpu.net.devices.items()))]
+    """All, by index."""
+    return [dev for _, dev in sorted(cpu.net.devices.items())]
 
 
 def qdisc_name(cpu: Cpu, dev: NetDevice) -> str:
     """The root queueing discipline: noop where none is active, mq above several rings."""
-    if dev.adapter is None:
+    if dev.adapter is None and (dev.qdisc_active or dev is not cpu.net.loopback_dev):
         return "noqueue"
-    if not dev.qdisc_active:
+    if dev.adapter is None or not dev.qdisc_active:
         return "noop"
     several = cpu.params.bql != "none" and len(dev.adapter.rings) > 1
     return "mq" if several else "pfifo_fast"
@@ -60,11 +61,11 @@ def first_line(cpu: Cpu, link: LinkMessage, dev: NetDevice, *, mode: bool) -> st
     names += [name for flag, name in _FLAGS if link.flags & flag]
     if up and (loopback or link.carrier):
         names.append("LOWER_UP")
-    state = "UNKNOWN" if loopback else "UP" if up and link.qdisc_active and link.carrier else "DOWN"
-    mtu = _LO_MTU if loopback else link.mtu
-    text = (
-        f"{link.ifindex}: {link.name}: <{','.join(names)}> mtu {mtu} qdisc {qdisc_name(cpu, dev)}"
-    )
+    state = "UP" if up and link.qdisc_active and link.carrier else "DOWN"
+    if loopback:
+        state = "UNKNOWN" if up else "DOWN"
+    text = f"{link.ifindex}: {link.name}: <{','.join(names)}> mtu {link.mtu}"
+    text += f" qdisc {qdisc_name(cpu, dev)}"
     if link.master:
         text += f" master {link.master}"
     text += f" state {state}" + (" mode DEFAULT" if mode else "") + " group default"
@@ -74,14 +75,19 @@ def first_line(cpu: Cpu, link: LinkMessage, dev: NetDevice, *, mode: bool) -> st
 
 
 def second_line(cpu: Cpu, dev: NetDevice) -> str:
-    kind = "loopback" if dev.flags & _IFF_LOOPBACK else "ether"
-    broadcast = bytes(6) if kind == "loopback" else b"\xff" * 6
-    text = f"    link/{kind} {dev.dev_addr.hex(':')} brd {broadcast.hex(':')}"
+    text = _address_line(link_message(dev))
     perm = next(
         (s.perm_hwaddr for b in cpu.net.bonds.values() for s in b.slaves if s.dev is dev),
         dev.dev_addr,
     )
     return text + (f" permaddr {perm.hex(':')}" if perm != dev.dev_addr else "")
+
+
+def _address_line(link: LinkMessage) -> str:
+    kind, broadcast = "ether", b"\xff" * 6
+    if link.flags & _IFF_LOOPBACK:
+        kind, broadcast = "loopback", bytes(6)
+    return f"    link/{kind} {link.address.hex(':')} brd {broadcast.hex(':')}"
 
 
 def link_text(cpu: Cpu, dev: NetDevice, *, stats: bool = False) -> str:
@@ -92,9 +98,7 @@ def link_text(cpu: Cpu, dev: NetDevice, *, stats: bool = False) -> str:
 
 def _stats(cpu: Cpu, dev: NetDevice) -> str:
     """print_stats64: columns as wide as their largest number."""
-    values = {}
-    if not dev.flags & _IFF_LOOPBACK:  # nothing ever goes through lo
-        values = dict(zip(COLUMNS, device_stats(cpu, dev), strict=True))
+    values = dict(zip(COLUMNS, device_stats(cpu, dev), strict=True))
     lines = []
     for title, columns in (("RX", _RX), ("TX", _TX)):
         numbers = [values.get(name, 0) for _, name in columns]
@@ -114,17 +118,17 @@ def addr_text(cpu: Cpu, dev: NetDevice) -> str:
     """A device of ``ip addr``."""
     lines = [first_line(cpu, link_message(dev), dev, mode=False), second_line(cpu, dev)]
     found = [(a, i) for a, i in cpu.net.addresses.items() if i == dev.ifindex]
-    addresses = [(str(ipaddress.IPv4Address(a)), _prefix(cpu, a), "global") for a, _ in found]
-    if dev.flags & _IFF_LOOPBACK:
-        addresses = [("127.0.0.1", 8, "host")]
-    for address, prefix, scope in addresses:
-        lines.append(f"    inet {address}/{prefix} scope {scope} {dev.name}")
+    scope = "host" if dev.flags & _IFF_LOOPBACK else "global"
+    for address, _ in found:
+        text = f"{ipaddress.IPv4Address(address)}/{_prefix(cpu, address)}"
+        lines.append(f"    inet {text} scope {scope} {dev.name}")
         lines.append("       valid_lft forever preferred_lft forever")
     return "".join(line + "\n" for line in lines)
 
 
 def _prefix(cpu: Cpu, address: bytes) -> int:
-    route = cpu.net.fib.connected.get(address)
+    fib = cpu.net.fib
+    route = fib.loopback.route if address == INADDR_LOOPBACK else fib.connected.get(address)
     return route.mask.bit_count() if route is not None else 32
 
 
@@ -139,6 +143,5 @@ def neigh_text(neigh: Neighbour) -> str:
 def monitor_text(cpu: Cpu, message: LinkMessage, dev: NetDevice) -> str:
     """A message of ``ip monitor link``."""
     text = "Deleted " if message.kind == RTM_DELLINK else ""
-    address = f"    link/ether {message.address.hex(':')} brd ff:ff:ff:ff:ff:ff"
     line = first_line(cpu, message, dev, mode=False)
-    return f"{text}{line.split(' qlen')[0]} \n{address}\n"
+    return f"{text}{line.split(' qlen')[0]} \n{_address_line(message)}\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
+from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put, martian_source
 from nodes.cpu.kernel.net.socket import sock_close, sock_open
 from nodes.cpu.kernel.net.sockmove import sock_unpack
 from nodes.cpu.kernel.percpu import Context
@@ -46,7 +46,11 @@ def ping(cpu: Cpu, process: Process, argv: tuple[str, ...]) -> Context:
         process.write("ping: connect: Network is unreachable\n", STDERR)
         return 2
     run.source = options.source or rt.source
+    martian = martian_source(cpu, rt, run.source)
     ip_rt_put(cpu, rt)
+    if martian:
+        process.write("ping: connect: Invalid argument\n", STDERR)
+        return 2
     cpu.programs.last_ping = run.times
     run.sock = yield from sock_open(cpu, run.ident, ifindex, ICMP_FILTER)
     run.began = run.next_send = run.last_send = cpu.now()

@@ -422,7 +422,7 @@ def test_slaves_share_the_bonds_address_and_remember_their_own(era: str) -> None
     box = Box(era)
     net = box.machine.simulation.node("cpu0").cpu.net
     mac = bytes.fromhex("001b21000001")
-    assert {dev.dev_addr for dev in net.devices.values()} == {mac}
+    assert {dev.dev_addr for dev in net.devices.values() if dev.name != "lo"} == {mac}
     slaves = box.kernel()["bonds"]["bond0"]["slaves"]
     assert [s["perm_hwaddr"] for s in slaves] == [mac, bytes.fromhex("001b21000002")]
 

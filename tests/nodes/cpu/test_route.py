@@ -399,7 +399,7 @@ def cached(cpu: Cpu) -> list[Rtable]:
     cache = cpu.net.route_cache
     if isinstance(cache, HashCache):
         return list(cache.table.values())
-    return [fi.nh_rth_output for fi in cpu.net.fib.infos if fi.nh_rth_output is not None]
+    return [fi.nh_rth_output for fi in cpu.net.fib.both_tables() if fi.nh_rth_output is not None]
 
 
 @pytest.mark.parametrize("era", ERAS)

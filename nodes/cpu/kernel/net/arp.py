@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodes.cpu.kernel.net.eth import BROADCAST_MAC
 from nodes.cpu.kernel.net.handover import BACKLOG_RX, enqueue_to_backlog
 from nodes.cpu.kernel.net.neighbour import Neighbour, neigh_update
-from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC, NetDevice
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX, NetDevice
 from nodes.cpu.kernel.net.protocols import ARP_ETHERNET_IPV4
 from nodes.cpu.kernel.net.skbuff import PACKET_HOST, PACKET_OTHERHOST, SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.xmit import dev_queue_xmit
@@ -62,7 +63,7 @@ def arp_rcv(cpu: Cpu, skb: SkBuff) -> Context:
     sender_mac, sender_ip = frame[22:28], frame[28:32]
     target_ip = frame[38:42]
     dev = skb.dev
-    ours = target_ip in cpu.net.addresses
+    ours = cpu.net.addresses.get(target_ip, LOOPBACK_IFINDEX) != LOOPBACK_IFINDEX
     if operation == ARPOP_REQUEST and ours and sender_ip != target_ip:
         yield from neigh_update(cpu, sender_ip, sender_mac, reachable=False, create=dev)
         yield from arp_send(

@@ -1,11 +1,13 @@
 """The forwarding table: which routes there are, after net/ipv4/fib_{frontend,semantics,trie}.c.
 
-One table (main). The boot CPU writes it and publishes it whole; every CPU keeps a ``FibInfo`` for
+Two tables. *main*: the boot CPU writes it and publishes it whole; every CPU keeps a ``FibInfo`` for
 each route, which is where its cached dst entry hangs (nh_pcpu_rth_output). A route that is no more
 takes its entry with it. The longest prefix wins, then the lowest metric. A device that goes down
-takes its routes along; when it is up again those of its addresses come back, others do not. Left
-out: rules, other tables, multipath, local and broadcast routes (addresses are looked up by
-themselves).
+takes its routes along; when it is up again those of its addresses come back, others do not.
+
+*local*, which is asked first: a host route for each address of ours, and 127.0.0.0/8. It follows
+from the addresses. Its routes belong to the device that has the address, but what goes there goes
+through lo; they stay while that device is down. Left out: rules, multipath, broadcast routes.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 from errno import EEXIST, ENOBUFS, ESRCH
 from typing import TYPE_CHECKING, NamedTuple
 
-from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX, NetDevice
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.kernel.tables import publish, replica
 
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
     from nodes.cpu.kernel.net.route import Rtable
     from nodes.cpu.kernel.percpu import Cpu
 
+RTN_UNICAST, RTN_LOCAL = 1, 2
 RTPROT_KERNEL, RTPROT_BOOT, RTPROT_STATIC = 2, 3, 4
 #: Destinations whose lookup is remembered; at the limit all are forgotten.
 LOOKUPS_MAX = 1024
 FIB_ROUTES_MAX = 64
+
+INADDR_LOOPBACK = bytes((127, 0, 0, 1))
+_HOST = 0xFFFF_FFFF
 
 
 class FibRoute(NamedTuple):
@@ -45,23 +51,46 @@ class FibRoute(NamedTuple):
 class FibInfo:
     """struct fib_info with its one nexthop, as this CPU has it."""
 
-    __slots__ = ("nh_rth_output", "route")
+    __slots__ = ("nh_rth_output", "route", "type")
 
-    def __init__(self, route: FibRoute) -> None:
+    def __init__(self, route: FibRoute, kind: int = RTN_UNICAST) -> None:
         self.route = route
+        self.type = kind
         self.nh_rth_output: Rtable | None = None
+
+    @property
+    def out_ifindex(self) -> int:
+        """The device that packets leave by."""
+        return LOOPBACK_IFINDEX if self.type == RTN_LOCAL else self.route.ifindex
 
 
 class Fib:
-    """The table of one CPU, the longest prefix first."""
+    """The tables of one CPU, the longest prefix first."""
 
     def __init__(self) -> None:
         self.infos: list[FibInfo] = []
+        self.local: dict[bytes, FibInfo] = {}  # by address
+        lo = FibRoute(127 << 24, 0xFF << 24, 0, LOOPBACK_IFINDEX, RTPROT_KERNEL, 127 << 24 | 1)
+        self.loopback = FibInfo(lo, RTN_LOCAL)
         self.connected: dict[bytes, FibRoute] = {}  # by local address; on the boot CPU
         self.lookups: dict[bytes, FibInfo | None] = {}  # what has been looked up since it changed
 
     def routes(self) -> list[FibRoute]:
+        """Of the table main."""
         return [info.route for info in self.infos]
+
+    def both_tables(self) -> list[FibInfo]:
+        return [self.loopback, *self.local.values(), *self.infos]
+
+    def set_local(self, address: bytes, ifindex: int) -> FibInfo | None:
+        """An address of ours, or (ifindex 0) not any more; returns the entry that is gone."""
+        gone = self.local.pop(address, None)
+        number = int.from_bytes(address, "big")
+        if ifindex:
+            route = FibRoute(number, _HOST, 0, ifindex, RTPROT_KERNEL, number)
+            self.local[address] = FibInfo(route, RTN_LOCAL)
+        self.lookups.clear()
+        return gone
 
     def lookup(self, daddr: bytes) -> FibInfo | None:
         """fib_lookup without a device."""
@@ -75,6 +104,9 @@ class Fib:
 
     def lookup_oif(self, daddr: bytes, oif: int) -> FibInfo | None:
         """Only routes through device ``oif``, if that is not 0."""
+        local = self.loopback if daddr[0] == 127 else self.local.get(daddr)
+        if local is not None and (not oif or local.route.ifindex == oif):
+            return local
         wanted = int.from_bytes(daddr, "big")
         for info in self.infos:
             route = info.route

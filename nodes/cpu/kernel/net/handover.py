@@ -35,6 +35,8 @@ ENQUEUE_TO_BACKLOG, SOCK_QUEUE_RCV, SOCK_MOVE_SKB, SOCK_PIECE = 2, 3, 132, 160
 #: A frame for its protocol; one to be sent; what a bond's mode wants to see; a fragment; one that
 #: no tap has seen yet (RPS). 2 is the output queue of a dead CPU (``softnet_dead``).
 BACKLOG_RX, BACKLOG_TX, BACKLOG_BOND, BACKLOG_DEFRAG, BACKLOG_RPS = 0, 1, 3, 5, 6
+#: In a SOCK_PIECE, whose piece it is: a frame's.
+NO_SOCKET = 0
 #: In the device word of a SOCK_QUEUE_RCV record: it is the packet, not a further copy; its type.
 _MINE_SHIFT, TYPE_SHIFT = 16, 17
 
@@ -50,20 +52,42 @@ def enqueue_to_backlog(
 ) -> Context:
     """Give a frame to the backlog of CPU ``target``; ``kind`` is BACKLOG_RX, _TX
     or _BOND (a slave's frame for its bond's mode)."""
-    buffer = cpu.handover.put(skb.frame)
+    frame = skb.frame
+    if len(frame) > BUFFER_BYTES:
+        frame = yield from send_pieces(cpu, target, frame)
+    buffer = cpu.handover.put(frame)
     if buffer is None:
         kfree_skb_reason(cpu, skb, "HANDOVER_FULL")
         return
     skb_dst_drop(cpu, skb)
     cpu.words[_OUT + skb.cls] += 1
     where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
-    record = [ENQUEUE_TO_BACKLOG, buffer, len(skb.frame), kind, where, skb.protocol, skb.pkt_type]
+    record = [ENQUEUE_TO_BACKLOG, buffer, len(frame), kind, where, skb.protocol, skb.pkt_type]
     yield from call_function_single(cpu, target, record)
+
+
+def send_pieces(cpu: Cpu, target: int, frame: bytes) -> Context:
+    """What is longer than a buffer, as only lo has it, goes ahead in pieces; returns the rest."""
+    while len(frame) > BUFFER_BYTES:
+        while (buffer := cpu.handover.put(frame[:BUFFER_BYTES])) is None:
+            yield
+        record = [SOCK_PIECE, buffer, BUFFER_BYTES, NO_SOCKET]
+        yield from call_function_single(cpu, target, record)
+        frame = frame[BUFFER_BYTES:]
+    return frame
+
+
+def whole_frame(cpu: Cpu, source: int, record: list[int]) -> bytes:
+    """The frame of a record, with what went ahead of it."""
+    frame = cpu.ram.handover(source).take(record[1], record[2])
+    if cpu.net.pieces:
+        frame = cpu.net.pieces.pop((source, NO_SOCKET), b"") + frame
+    return frame
 
 
 @remote_function(ENQUEUE_TO_BACKLOG)
 def _enqueue(cpu: Cpu, source: int, record: list[int]) -> Context | None:
-    frame = cpu.ram.handover(source).take(record[1], record[2])
+    frame = whole_frame(cpu, source, record)
     kind, where = record[3], record[4]
     cls = classify(frame)
     cpu.words[_IN + cls] += 1

@@ -40,7 +40,7 @@ from nodes.cpu.kernel.net.protocols import (
     IPPROTO_ICMP,
     IPPROTO_UDP,
 )
-from nodes.cpu.kernel.net.route import ip_route_output
+from nodes.cpu.kernel.net.route import inet_iif, ip_route_output
 from nodes.cpu.kernel.net.skbuff import PACKET_HOST, PACKET_OUTGOING, SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import snmp_inc
 from nodes.cpu.kernel.net.socket import SocketError, sock_queue_rcv, wake_reader
@@ -124,7 +124,7 @@ def raw_local_deliver(cpu: Cpu, skb: SkBuff) -> Context:
             continue
         if own and sock_ident != ident and icmp_type == ICMP_ECHOREPLY:
             continue
-        if ifindex and ifindex != skb.dev.ifindex:
+        if ifindex and ifindex != inet_iif(cpu, skb, cpu.params.raw_iif):
             continue
         mine = sock_ident == ident and skb.cls == REPLY
         skb.tstamp_ns = cpu.now()
@@ -193,7 +193,7 @@ def icmp_send(cpu: Cpu, skb: SkBuff, kind: int, code: int, info: int = 0) -> Con
     if frame[23] == IPPROTO_ICMP and (frame[34] in _ERRORS or frame[34] >= ICMP_TYPES):
         return  # no error about an error
     saddr, daddr = frame[30:34], frame[26:30]
-    if saddr not in cpu.net.addresses:
+    if saddr not in cpu.net.addresses and saddr[0] != 127:
         saddr = b""
     limited = not (kind == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED)
     if limited and daddr not in cpu.net.addresses:
@@ -234,14 +234,9 @@ def _icmp_unreach(cpu: Cpu, skb: SkBuff, message: bytes) -> Context:
 
 
 def unreachable(cpu: Cpu, skb: SkBuff) -> Context:
-    """arp_error_report: the neighbour could not be resolved, tell the socket that sent the packet.
-
-    Linux sends itself an ICMP host-unreachable; what arrives at the socket is the same entry of
-    its error queue, with our own address as the offender."""
-    packet = skb.frame[14:]
-    offender = packet[12:16]
-    if offender in cpu.net.addresses:
-        yield from _sock_err(cpu, packet, offender, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH)
+    """arp_error_report, ipv4_link_failure: the neighbour could not be resolved. Whoever sent
+    the packet is told, that is, we ourselves: by a message through lo."""
+    yield from icmp_send(cpu, skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH)
 
 
 def _sock_err(cpu: Cpu, packet: bytes, offender: bytes, kind: int, code: int) -> Context:

@@ -1,6 +1,8 @@
 """IPv4 input and local delivery, after net/ipv4/ip_input.c.
 
-Left out: options, forwarding, broadcast and multicast; such packets are dropped by name.
+What came through lo has its dst entry still and needs no route; anything else is for us if its
+address is ours. Left out: options, forwarding, broadcast and multicast; such packets are dropped by
+name.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.checksum import checksum
+from nodes.cpu.kernel.net.dst import skb_dst_drop
 from nodes.cpu.kernel.net.handover import BACKLOG_DEFRAG, enqueue_to_backlog
 from nodes.cpu.kernel.net.icmp import (
     ICMP_PROT_UNREACH,
@@ -16,8 +19,10 @@ from nodes.cpu.kernel.net.icmp import (
     raw_local_deliver,
 )
 from nodes.cpu.kernel.net.ip_fragment import ip_defrag
+from nodes.cpu.kernel.net.netdevice import LOOPBACK_IFINDEX
 from nodes.cpu.kernel.net.netfilter import LOCAL_IN, PRE_ROUTING, nf_hook, nf_hook_slow
 from nodes.cpu.kernel.net.protocols import ICMP_DEST_UNREACH, IPPROTO_ICMP, IPPROTO_UDP
+from nodes.cpu.kernel.net.route import Rtable
 from nodes.cpu.kernel.net.skbuff import PACKET_OTHERHOST, SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import PLACE, snmp_inc
 from nodes.cpu.kernel.net.udp import udp_rcv
@@ -59,9 +64,8 @@ def ip_rcv(cpu: Cpu, skb: SkBuff) -> Context:
         passed = yield from nf_hook_slow(cpu, PRE_ROUTING, skb)
         if not passed:
             return
-    if frame[30:34] not in cpu.net.addresses:
-        snmp_inc(cpu, "Ip InAddrErrors")
-        kfree_skb_reason(cpu, skb, "IP_NOROUTE")
+    owner = cpu.net.addresses.get(frame[30:34], LOOPBACK_IFINDEX)
+    if (owner == LOOPBACK_IFINDEX or skb.dst is not None) and not _ip_route_loopback(cpu, skb):
         return
     if frame[20] & 0x3F or frame[21]:  # ip_is_fragment
         if cpu.boot:
@@ -80,10 +84,30 @@ def ip_rcv(cpu: Cpu, skb: SkBuff) -> Context:
         yield from icmp_rcv(cpu, skb, taken)
     else:
         yield from _deliver_other(cpu, skb)
+    if skb.dst is not None:
+        skb_dst_drop(cpu, skb)  # what waits in a socket's queue does not hold it
+
+
+def _ip_route_loopback(cpu: Cpu, skb: SkBuff) -> bool:
+    """What has a dst entry came through lo: is it local, or did somebody bind to lo to reach
+    another host (dst_discard)? What has none: 127.0.0.0/8 is a martian on any other device."""
+    rt = skb.dst
+    if isinstance(rt, Rtable):
+        if rt.local and not rt.discard:
+            return True
+        kfree_skb_reason(cpu, skb, "NOT_SPECIFIED")
+        return False
+    if skb.dev is cpu.net.loopback_dev and skb.frame[30] == 127:
+        return True
+    snmp_inc(cpu, "Ip InAddrErrors")
+    kfree_skb_reason(cpu, skb, "IP_NOROUTE")
+    return False
 
 
 def ip_local_deliver(cpu: Cpu, skb: SkBuff) -> Context:
     """A fragment, on the CPU that has the queues: the whole datagram goes on as any other."""
+    if skb.dst is not None:
+        skb_dst_drop(cpu, skb)
     whole = ip_defrag(cpu, skb)
     yield
     if whole is None:

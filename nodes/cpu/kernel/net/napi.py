@@ -3,7 +3,7 @@
 A driver's interrupt schedules its ``Napi`` on this CPU's poll list; NET_RX polls each with its
 weight until the budget or the time is used up. NAPI_STATE_SCHED is an atomic word in RAM, so that a
 queue is polled by one CPU at a time wherever its interrupt went. The backlog carries frames that
-other CPUs handed over, both ways.
+other CPUs handed over, both ways, and what came through lo.
 """
 
 from __future__ import annotations
@@ -103,9 +103,11 @@ def net_rx_action(cpu: Cpu) -> Context:
     repoll: list[Napi] = []
     waiting, net.poll_list = net.poll_list, []
     quota = cpu.sysctl.dev_weight
+    net.backlog_polled = True
     while net.backlog and quota > 0:
         yield from _process_backlog(cpu)
         quota -= 1
+    net.backlog_polled = False
     squeezed = False
     while waiting:
         if not after_poll and (budget <= 0 or cpu.now() > end_ns):

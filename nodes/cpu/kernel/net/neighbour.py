@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.handover import BACKLOG_TX, enqueue_to_backlog
-from nodes.cpu.kernel.net.netdevice import NetDevice
+from nodes.cpu.kernel.net.netdevice import IFF_LOOPBACK, NetDevice
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.socket import SKB_TRUESIZE
 from nodes.cpu.kernel.net.xmit import dev_queue_xmit
@@ -111,7 +111,11 @@ def apply_neigh(cpu: Cpu, address: bytes, mac: bytes | None) -> None:
 def neigh_output(cpu: Cpu, skb: SkBuff, nexthop: bytes) -> Context:
     """Put the Ethernet header before an IP packet and send it, resolving the next hop first.
 
-    ``skb.frame`` begins with 14 bytes left free for the header."""
+    ``skb.frame`` begins with 14 bytes left free for the header. lo needs no neighbour: its entries,
+    which Linux makes and does not show, are always valid and say what its own address is."""
+    if skb.dev.flags & IFF_LOOPBACK:  # NUD_NOARP
+        yield from _send(cpu, skb, skb.dev.dev_addr)
+        return
     table = cpu.net.neighbours
     if not cpu.boot:
         mac = table.valid.get(nexthop)

@@ -42,9 +42,8 @@ IFF_PROMISC, IFF_MASTER, IFF_SLAVE, IFF_MULTICAST = 0x100, 0x400, 0x800, 0x1000
 
 NETDEV_UP, NETDEV_DOWN, NETDEV_CHANGE, NETDEV_UNREGISTER = 0x1, 0x2, 0x4, 0x6
 
-BROADCAST_MAC = b"\xff" * 6
-
-
+#: lo is registered first.
+LOOPBACK_IFINDEX = 1
 #: Device references are counted by slot: 0 the bond, 1 + NIC number, the last for lo.
 LOOPBACK_SLOT = NICS_MAX + 1
 
@@ -109,8 +108,7 @@ class Net:
         self.route_cache: RouteCache
         self.dst_garbage: DstGarbage
         self.dst_numbers = 0
-        self.loopback_dev = NetDevice(1, "lo", bytes(6), None)
-        self.loopback_dev.flags = IFF_UP | IFF_LOOPBACK
+        self.loopback_dev = NetDevice(LOOPBACK_IFINDEX, "lo", bytes(6), None)
         self.loopback_dev.slot = LOOPBACK_SLOT
         #: What a dst entry holds whose device is gone.
         self.blackhole_netdev = self.loopback_dev
@@ -140,11 +138,12 @@ class Net:
         self.bond_probed: list[tuple[SkBuff, NetDevice]] = []  # for ``Mode.received``
         self.output_queue: list[NetDevice] = []
         self.backlog: deque[tuple[int, SkBuff, bytes]] = deque()
+        self.backlog_polled = False  # NET_RX is at it: NAPI_STATE_SCHED of the backlog's NAPI
         self.deliver: Callable[[Cpu, SkBuff], Context]
         self.bond_received: Callable[[Cpu, SkBuff, NetDevice], Context]
         self.receive: Callable[[Cpu, SkBuff], Context]
         self.receive_list: Callable[[Cpu, list[SkBuff]], Context]
-        self.next_ifindex = 2  # 1 is lo
+        self.next_ifindex = LOOPBACK_IFINDEX + 1
         self.rss_key = b""
         self.ixgbe_removed: Callable[[Cpu, int], Context] | None = None
         self.ip_id = cpu.rng.randrange(1, 0xFFFF)
@@ -154,12 +153,8 @@ class Net:
         self.ip_tables: dict[str, Table] = {}
 
     def device(self, name: str) -> NetDevice | None:
-        """A port or the bond."""
+        """dev_get_by_name: a port, the bond, or lo."""
         return self.by_name.get(name)
-
-    def dev_get_by_name(self, name: str) -> NetDevice | None:
-        """Any device, lo too."""
-        return self.loopback_dev if name == self.loopback_dev.name else self.by_name.get(name)
 
 
 def qdisc_reset(cpu: Cpu, dev: NetDevice) -> None:
@@ -198,6 +193,7 @@ def apply_address(cpu: Cpu, address: bytes, ifindex: int) -> None:
         cpu.net.addresses[address] = ifindex
     else:
         cpu.net.addresses.pop(address, None)
+    cpu.net.route_cache.fib_local(address, ifindex)
     cpu.net.route_cache.flush(-1)  # fib_inetaddr_event
 
 

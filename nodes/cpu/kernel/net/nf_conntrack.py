@@ -217,7 +217,10 @@ class Conntrack:
     # -- the hooks
 
     def nf_conntrack_in(self, cpu: Cpu, _hook: int, skb: SkBuff) -> Context:
-        """A packet comes or is sent: what does it do to its connection?"""
+        """A packet comes or is sent: what does it do to its connection? One that comes through lo
+        knows it: it has been here when it was sent."""
+        if getattr(skb, "nfct", None) is not None:
+            return NF_ACCEPT
         skb.nfct = None
         wanted = get_tuple(skb.frame)
         if wanted is None:
@@ -270,18 +273,20 @@ class Conntrack:
             return NF_ACCEPT
         bucket = ct.tuple.bucket
         yield from self._begin_write(bucket)
-        full = not self._insert(ct.tuple)
+        entry = self._insert(ct.tuple)
         yield from self._end_write(bucket)
-        if not full:
+        if entry is not None:
+            skb.nfct = NfConn(ct.tuple, entry)
             return NF_ACCEPT
         printk(cpu, _TABLE_FULL[cpu.params.log_format], KERN_WARNING)
         return NF_DROP
 
-    def _insert(self, new: Tuple) -> bool:
-        """Under the lock. Another CPU may have been faster; False: there is no room."""
+    def _insert(self, new: Tuple) -> int | None:
+        """Under the lock; its place. Another CPU may have been faster; None: there is no room."""
         atomics, jiffies, hz = self.cpu.ram.atomics, self.cpu.jiffies(), self.cpu.params.hz
-        if self._lookup(new) is not None:
-            return True
+        found = self._lookup(new)
+        if found is not None:
+            return found[0]
         for entry in self._entries(new.bucket):
             if atomics.load(entry) and self._left(entry) > 0:
                 continue
@@ -292,8 +297,8 @@ class Conntrack:
             atomics.store(entry + STATUS, 0)
             atomics.store(entry + EXTRA, 1 if icmp else jiffies + STREAM_AFTER_S * hz)
             atomics.store(entry, new.addresses)
-            return True
-        return False
+            return entry
+        return None
 
     # -- who looks
 

@@ -12,24 +12,17 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.af_packet import packet_notifier, packet_rcv
 from nodes.cpu.kernel.net.arp import arp_rcv
 from nodes.cpu.kernel.net.bonding.bond import PROBE_COPY, PROBE_PASS
+from nodes.cpu.kernel.net.eth import ETH_HLEN
 from nodes.cpu.kernel.net.handover import BACKLOG_BOND, enqueue_to_backlog
 from nodes.cpu.kernel.net.icmp import RateLimit
 from nodes.cpu.kernel.net.ip_fragment import Frags
 from nodes.cpu.kernel.net.ip_input import ip_local_deliver, ip_rcv
 from nodes.cpu.kernel.net.netdevice import (
-    BROADCAST_MAC,
     NetDevice,
     register_netdevice_notifier,
 )
 from nodes.cpu.kernel.net.protocols import ETH_P_ARP, ETH_P_IP
-from nodes.cpu.kernel.net.skbuff import (
-    PACKET_BROADCAST,
-    PACKET_HOST,
-    PACKET_MULTICAST,
-    PACKET_OTHERHOST,
-    SkBuff,
-    kfree_skb_reason,
-)
+from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.taps import deliver_taps, deliver_types
 from nodes.cpu.kernel.percpu import Context
 from nodes.cpu.page import CPU_SCHEMA
@@ -39,8 +32,6 @@ from nodes.ledger import OTHER
 if TYPE_CHECKING:
     from nodes.cpu.kernel.percpu import Cpu
 
-ETH_HLEN = 14
-
 _DELIVERED = CPU_SCHEMA.index("delivered")
 _PROCESSED = CPU_SCHEMA.index("softnet")
 _NOHANDLER = CPU_SCHEMA.index("rx_nohandler")
@@ -48,20 +39,6 @@ _RX_DROPPED = CPU_SCHEMA.index("rx_dropped")
 _INACTIVE = {"rx_nohandler": _NOHANDLER, "rx_dropped": _RX_DROPPED}
 _BOND = TRACEPOINTS["bond_receive"].number
 _RECEIVE = TRACEPOINTS["netif_receive_skb"].number
-
-
-def eth_type_trans(skb: SkBuff, dev: NetDevice) -> None:
-    """Protocol and packet type, decided against the receiving device's own address."""
-    frame = skb.frame
-    skb.protocol = frame[12] << 8 | frame[13]
-    if frame[0] & 1:
-        skb.pkt_type = PACKET_BROADCAST if frame[:6] == BROADCAST_MAC else PACKET_MULTICAST
-    else:
-        skb.pkt_type = PACKET_HOST if frame[:6] == dev.dev_addr else PACKET_OTHERHOST
-
-
-def _device_slot(dev: NetDevice) -> int:
-    return 0 if dev.nic is None else dev.nic + 1
 
 
 def _trace_receive(cpu: Cpu, skb: SkBuff) -> None:
@@ -133,7 +110,7 @@ def _core_rx_handler(cpu: Cpu, skb: SkBuff) -> bool:
             cpu, skb, dev, dev.master
         ):  # RX_HANDLER_EXACT: only who is bound to this very device
             counter = _INACTIVE[cpu.params.inactive_slave_counter]
-            words[counter + _device_slot(dev)] += 1
+            words[counter + dev.slot] += 1
             if cpu.net.ptypes:
                 deliver_types(cpu, skb, exact=True)
             kfree_skb_reason(cpu, skb, "BOND_INACTIVE")
@@ -218,7 +195,7 @@ def _deliver(cpu: Cpu, skb: SkBuff) -> Context:
     elif skb.protocol == ETH_P_ARP:
         yield from arp_rcv(cpu, skb)
     else:
-        cpu.words[_RX_DROPPED + _device_slot(skb.dev)] += 1
+        cpu.words[_RX_DROPPED + skb.dev.slot] += 1
         kfree_skb_reason(cpu, skb, "UNHANDLED_PROTO")
 
 

@@ -9,6 +9,9 @@ Behaviour ``route_cache``:
   ``rt_genid`` up, and the next lookup replaces an entry of an older one. What was bound to a device
   without a route through it is made for one use: DST_NOCACHE.
 
+An entry for an address of ours (``local``, RTCF_LOCAL) leads through lo. It remembers which device
+a packet shall seem to have come by; where that is another than lo, *nexthop* makes it for one use.
+
 ``ip_route_output`` returns an entry that is held. Whoever is replaced or flushed may be in use
 still: it is freed after a grace period, or waits for ``dst_gc``. In 6.1 the cache holds a reference
 itself and lets go of it. Left out: input routes (what is for us is known by its address), the
@@ -38,8 +41,9 @@ from nodes.cpu.kernel.net.dst import (
     dst_release_immediate,
 )
 from nodes.cpu.kernel.net.dst_gc import DstGarbage, dst_dev_event, dst_free
-from nodes.cpu.kernel.net.fib import Fib, FibInfo
+from nodes.cpu.kernel.net.fib import RTN_LOCAL, Fib, FibInfo
 from nodes.cpu.kernel.net.netdevice import (
+    LOOPBACK_IFINDEX,
     NETDEV_CHANGE,
     NETDEV_DOWN,
     NETDEV_UNREGISTER,
@@ -54,6 +58,7 @@ from nodes.cpu.kernel.timer import Timer
 from nodes.cpu.page import CPU_SCHEMA
 
 if TYPE_CHECKING:
+    from nodes.cpu.kernel.net.skbuff import SkBuff
     from nodes.cpu.kernel.percpu import Cpu
 
 #: Seconds: ip_rt_min_delay and ip_rt_max_delay.
@@ -68,7 +73,7 @@ _OUT_HIT, _OUT_SLOW_TOT = _RT_CACHE + 1, _RT_CACHE + 2
 class Rtable(DstEntry):
     """struct rtable: a dst entry of IPv4."""
 
-    __slots__ = ("rt_gateway", "rt_genid", "source")
+    __slots__ = ("local", "rt_gateway", "rt_genid", "rt_iif", "source")
 
     dev: NetDevice
 
@@ -78,6 +83,8 @@ class Rtable(DstEntry):
         super().__init__(ops, dev, 1, obsolete, flags)
         self.rt_gateway = gateway  # empty: the destination itself
         self.rt_genid = 0
+        self.rt_iif = 0  # which device a packet to ourselves seems to have come by; 0: lo
+        self.local = False  # RTCF_LOCAL: input is ip_local_deliver
         self.source = b""  # for packets that do not say
 
 
@@ -126,6 +133,12 @@ class RouteCache:
     def free_fib_info(self, info: FibInfo) -> None:
         """A route is gone."""
 
+    def fib_local(self, address: bytes, ifindex: int) -> None:
+        """fib_add_ifaddr and fib_del_ifaddr: the local route of an address."""
+        gone = self._fib.set_local(address, ifindex)
+        if gone is not None:
+            self.free_fib_info(gone)
+
     def forget_all(self) -> list[Rtable]:
         """Empty the cache; returns what was in it."""
         raise NotImplementedError
@@ -149,14 +162,17 @@ class RouteCache:
     def _make(self, info: FibInfo | None, oif: int, *, cached: bool) -> Rtable | None:
         """__mkroute_output: a new entry, held by the caller; None if it cannot lead anywhere."""
         net = self._cpu.net
-        dev = net.devices.get(info.route.ifindex if info is not None else oif)
+        dev = net.devices.get(info.out_ifindex if info is not None else oif)
         if dev is None:
             return None
         source = info.route.prefsrc.to_bytes(4, "big") if info and info.route.prefsrc else b""
         if source not in net.addresses:  # inet_select_addr
-            own = [a for a, index in net.addresses.items() if index == dev.ifindex]
-            if not own and info is None:
-                own = list(net.addresses)
+            # those of lo are of scope host: for nobody else
+            own = [
+                a for a, index in net.addresses.items() if index == dev.ifindex != LOOPBACK_IFINDEX
+            ]
+            if not own and (info is None or dev is net.loopback_dev):
+                own = [a for a, index in net.addresses.items() if index != LOOPBACK_IFINDEX]
             if not own:
                 return None
             source = own[0]
@@ -165,9 +181,16 @@ class RouteCache:
         rt = Rtable(self.ops, dev, self.obsolete, flags, gateway)
         rt.rt_genid = self.genid
         rt.source = source
+        if info is not None and info.type == RTN_LOCAL:
+            rt.local, rt.rt_iif = True, self._local_iif(info, oif)
         dst_alloc(self._cpu, rt)
         self._cpu.words[_OUT_SLOW_TOT] += 1
         return rt
+
+    def _local_iif(self, info: FibInfo, oif: int) -> int:
+        """Behaviour ``local_iif``: what inet_iif shall say of a packet to ourselves: the device
+        that was *asked* for, or the *route*'s (6.1)."""
+        return info.route.ifindex if self._cpu.params.local_iif == "route" else oif
 
     def _free(self, rt: Rtable) -> None:
         """rt_free: the cache has forgotten it, others may still be looking at it."""
@@ -183,20 +206,19 @@ class NexthopCache(RouteCache):
     def output(self, daddr: bytes, saddr: bytes, tos: int, oif: int) -> Rtable | None:
         info = self._fib.lookup_oif(daddr, oif) if oif else self._fib.lookup(daddr)
         if info is None:
-            if not oif:
-                return None
-            rt = self._make(None, oif, cached=False)  # wrong tables: assume it is on the link
-            if rt is not None:
-                self.ops.uncached[rt.number] = rt
-            return rt
+            # wrong tables: assume it is on the link
+            return self._uncached(None, oif) if oif else None
         rt = info.nh_rth_output
         if (
             rt is not None
             and rt.obsolete == DST_OBSOLETE_FORCE_CHK
             and rt.rt_genid == self.genid  # rt_cache_valid
+            and not (oif and rt.local)
         ):
             rt.refcnt += 1  # dst_hold
             return rt
+        if info.type == RTN_LOCAL and self._local_iif(info, oif) not in (0, LOOPBACK_IFINDEX):
+            return self._uncached(info, oif)  # the next one may have to say another device
         new = self._make(info, oif, cached=True)
         if new is not None:  # rt_cache_route
             info.nh_rth_output = new
@@ -207,12 +229,19 @@ class NexthopCache(RouteCache):
                 self._free(rt)
         return new
 
+    def _uncached(self, info: FibInfo | None, oif: int) -> Rtable | None:
+        """rt_add_uncached_list."""
+        rt = self._make(info, oif, cached=False)
+        if rt is not None:
+            self.ops.uncached[rt.number] = rt
+        return rt
+
     def flush(self, delay: int) -> None:
         self.genid += 1
 
     def forget_all(self) -> list[Rtable]:
         entries = []
-        for info in self._fib.infos:
+        for info in self._fib.both_tables():
             if info.nh_rth_output is not None:
                 entries.append(info.nh_rth_output)
                 info.nh_rth_output = None
@@ -305,6 +334,20 @@ def ip_route_output(
 ) -> Rtable | None:
     """The way to ``daddr``, held for the caller; None: network is unreachable."""
     return cpu.net.route_cache.output(daddr, saddr, tos, oif)
+
+
+def martian_source(cpu: Cpu, rt: Rtable, saddr: bytes) -> bool:
+    """__mkroute_output: 127.0.0.0/8 does not leave the machine (EINVAL)."""
+    return saddr[:1] == b"\x7f" and rt.dev is not cpu.net.loopback_dev
+
+
+def inet_iif(cpu: Cpu, skb: SkBuff, how: str) -> int:
+    """The device that a packet came by, for sockets that are bound to one. What we sent to
+    ourselves came by lo (*dev*), or as its *route* says."""
+    rt = skb.dst
+    if how == "route" and isinstance(rt, Rtable) and rt.rt_iif:
+        return rt.rt_iif
+    return skb.dev.ifindex
 
 
 def ip_rt_put(cpu: Cpu, rt: Rtable) -> None:

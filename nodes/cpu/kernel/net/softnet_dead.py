@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bus.ram import BUFFER_BYTES
 from nodes.cpu.kernel.net.dst import skb_dst_drop
-from nodes.cpu.kernel.net.handover import BACKLOG_RX
+from nodes.cpu.kernel.net.handover import BACKLOG_RX, send_pieces, whole_frame
 from nodes.cpu.kernel.net.napi import NAPI_STATE_MISSED, NAPI_STATE_SCHED
 from nodes.cpu.kernel.net.qdisc import netif_schedule
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, packet_key
@@ -56,20 +57,23 @@ def dev_cpu_dead(cpu: Cpu, adopter: int) -> Context:
 
 
 def _send(cpu: Cpu, adopter: int, kind: int, skb: SkBuff, nexthop: bytes) -> Context:
-    while (buffer := cpu.handover.put(skb.frame)) is None:
+    frame = skb.frame
+    if len(frame) > BUFFER_BYTES:
+        frame = yield from send_pieces(cpu, adopter, frame)
+    while (buffer := cpu.handover.put(frame)) is None:
         yield
     skb_dst_drop(cpu, skb)
     cpu.words[_OUT + skb.cls] += 1
     where = int.from_bytes(nexthop, "big") << 16 | skb.dev.ifindex
     what = kind | skb.priority << 8
-    record = [DEAD_SKB, buffer, len(skb.frame), what, where, skb.protocol, skb.pkt_type]
+    record = [DEAD_SKB, buffer, len(frame), what, where, skb.protocol, skb.pkt_type]
     yield from call_function_single(cpu, adopter, record)
 
 
 @remote_function(DEAD_SKB)
 def adopt_skb(cpu: Cpu, source: int, record: list[int]) -> Context | None:
     """A frame of the dead CPU: to the end of the device's queue here, or netif_rx."""
-    frame = cpu.ram.handover(source).take(record[1], record[2])
+    frame = whole_frame(cpu, source, record)
     kind, where = record[3] & 0xFF, record[4]
     cls = classify(frame)
     cpu.words[_IN + cls] += 1

@@ -1,7 +1,8 @@
 """Counters of a device as /proc/net/dev shows them, summed over rings and CPUs.
 
 A slave's packets and bytes are its rings' (in RAM, so any CPU can read them). A bond's are those of
-its slaves: up to 3.10 their plain sum, in 6.1 what they gained since they were enslaved."""
+its slaves: up to 3.10 their plain sum, in 6.1 what they gained since they were enslaved.
+lo counts a packet once, as sent and as received, without its Ethernet header."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ COLUMNS = (
     "tx_carrier", "tx_compressed",
 )  # fmt: skip
 
+_LSTATS = CPU_SCHEMA.index("lstats")
 _RX_DROPPED = CPU_SCHEMA.index("rx_dropped")
 _RING_WORDS = (
     ("rx_bytes", RX_BYTES), ("rx_packets", RX_PACKETS),
@@ -36,9 +38,13 @@ def device_stats(cpu: Cpu, dev: NetDevice) -> list[int]:
         for ring in dev.adapter.all_rings:
             for name, word in _RING_WORDS:
                 stats[name] += words[ring.state + word]
-    slot = 0 if dev.nic is None else dev.nic + 1
     for name in cpu.machine.cpu_names:
-        stats["rx_drop"] += cpu.ram.page(name, CPU_SCHEMA).words[_RX_DROPPED + slot]
+        words = cpu.ram.page(name, CPU_SCHEMA).words
+        stats["rx_drop"] += words[_RX_DROPPED + dev.slot]
+        if dev is cpu.net.loopback_dev:
+            for way in ("rx", "tx"):
+                stats[f"{way}_packets"] += words[_LSTATS]
+                stats[f"{way}_bytes"] += words[_LSTATS + 1]
     bond = cpu.net.bonds.get(dev.name)
     if bond is not None:
         of_slaves = [device_stats(cpu, slave.dev) for slave in bond.slaves]

@@ -9,7 +9,7 @@ default for UDP), the send buffer (a frame is in the ring when the call returns)
 
 from __future__ import annotations
 
-from errno import EADDRINUSE, EADDRNOTAVAIL, EDESTADDRREQ, EMSGSIZE, ENETUNREACH
+from errno import EADDRINUSE, EADDRNOTAVAIL, EDESTADDRREQ, EINVAL, EMSGSIZE, ENETUNREACH
 from typing import TYPE_CHECKING, Any
 
 from nodes.checksum import checksum
@@ -21,7 +21,7 @@ from nodes.cpu.kernel.net.ip_output import (
     ip_send,
 )
 from nodes.cpu.kernel.net.protocols import ICMP_DEST_UNREACH, IPPROTO_UDP
-from nodes.cpu.kernel.net.route import ip_route_output, ip_rt_put
+from nodes.cpu.kernel.net.route import inet_iif, ip_route_output, ip_rt_put, martian_source
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
 from nodes.cpu.kernel.net.snmp import snmp_inc
 from nodes.cpu.kernel.net.socket import (
@@ -188,6 +188,9 @@ def udp_sendmsg(cpu: Cpu, sock: UdpSock, data: bytes, to: Endpoint | None = None
         snmp_inc(cpu, "Ip OutNoRoutes")
         return -ENETUNREACH
     saddr = sock.address if any(sock.address) else rt.source
+    if saddr[0] == 127 and martian_source(cpu, rt, saddr):
+        ip_rt_put(cpu, rt)
+        return -EINVAL
     datagram = udp_datagram((saddr, sock.port), (daddr, dport), data)
     head = (IPPROTO_UDP, 0, DEFAULT_TTL, sock.pmtudisc)
     if sock.peer_port:
@@ -249,7 +252,8 @@ def udp_rcv(cpu: Cpu, skb: SkBuff) -> Context:
         kfree_skb_reason(cpu, skb, "UDP_CSUM")
         return
     local = (frame[30:34], frame[36] << 8 | frame[37])
-    entry = udp_lookup(cpu, local, (frame[26:30], frame[34] << 8 | frame[35]), skb.dev.ifindex)
+    iif = skb.dev.ifindex if skb.dst is None else inet_iif(cpu, skb, cpu.params.udp_iif)
+    entry = udp_lookup(cpu, local, (frame[26:30], frame[34] << 8 | frame[35]), iif)
     if entry is None:
         snmp_inc(cpu, "Udp NoPorts")
         yield from icmp_send(cpu, skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH)

@@ -1,8 +1,9 @@
 """dev_queue_xmit: the way out, once for each device, after net/core/dev.c and sch_generic.c.
 
 A bond has no queue of its own: its transmit function picks a slave and the frame goes through
-``dev_queue_xmit`` again. A slave's queue bypasses its qdisc while that is empty; the driver is
-called under the queue's tx lock, an atomic word, because any CPU may send on any queue.
+``dev_queue_xmit`` again. Nor has lo, whose transmit function is ``loopback_xmit``. A slave's queue
+bypasses its qdisc while that is empty; the driver is called under the queue's tx lock, an atomic
+word, because any CPU may send on any queue.
 
 Behaviour ``xmit_dst_release``: a packet lets go of its dst entry before it is *queued* (6.1),
 before the driver gets it (*hard-start*: IFF_XMIT_DST_RELEASE; a bond clears that, so at its slave),
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.cpu.kernel.net.dst import skb_dst_drop
+from nodes.cpu.kernel.net.loopback import loopback_xmit
 from nodes.cpu.kernel.net.netdevice import NetDevice
 from nodes.cpu.kernel.net.qdisc import SENT_BYTES, SENT_PACKETS, netif_schedule
 from nodes.cpu.kernel.net.skbuff import SkBuff, kfree_skb_reason
@@ -44,6 +46,11 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
     skb.dev = dev
     if cpu.trace_mask >> _QUEUE & 1:
         cpu.trace(_QUEUE, skb.key, dev.ifindex | len(skb.frame) << 32)
+    if dev is cpu.net.loopback_dev:
+        code = _xmit_loopback(cpu, skb, dev)
+        yield
+        yield from local_bh_enable(cpu)
+        return code
     if dev.bonding is not None:
         if cpu.net.taps:
             dev_queue_xmit_nit(cpu, skb, dev)
@@ -86,6 +93,17 @@ def dev_queue_xmit(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> Context:
             dev.queue_stopped = True
     yield from local_bh_enable(cpu)
     return code
+
+
+def _xmit_loopback(cpu: Cpu, skb: SkBuff, dev: NetDevice) -> int:
+    """No queue, and no lock (NETIF_F_LLTX)."""
+    if not dev.qdisc_active:
+        kfree_skb_reason(cpu, skb, "QDISC_DROP")  # noop: it is down
+        return NET_XMIT_CN
+    if cpu.net.taps:
+        dev_queue_xmit_nit(cpu, skb, dev)
+    loopback_xmit(cpu, skb, dev)
+    return NET_XMIT_SUCCESS
 
 
 def _bond_copies(cpu: Cpu, skb: SkBuff, port: BondPort) -> Context:

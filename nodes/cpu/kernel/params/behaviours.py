@@ -129,6 +129,13 @@ class Params(NamedTuple):
     route_cache: str  # one entry a (destination, source, tos, device), or one a nexthop: 3.6
     dst_gc: str  # what frees an entry that was in use: net/core/dst.c
     dst_without_device: str  # what it holds when its device is gone: 5.3
+    loopback_mtu: int  # of lo: 3.6
+    loopback_stats: str  # does lo count what its backlog had no room for?
+    netif_rx_total: str  # of softnet_stat: a second time, for what comes by netif_rx
+    backlog_drop: str  # a full backlog: is it the device's drop too? 2.6.37
+    local_iif: str  # where a packet to ourselves is said to come from: net/ipv4/route.c, 4.8
+    raw_iif: str  # does a bound raw socket ask for that? 4.14
+    udp_iif: str  # and a bound UDP socket?
     xmit_dst_release: str  # when a packet on its way out lets go of its dst
     dev_refcnt_base: int  # what dev_refcnt shows of a device that nobody uses: 5.13
     neigh_first_probe: str

@@ -136,6 +136,13 @@ TABLE: dict[str, tuple[Any, Any, Any]] = {
     # network
     "route_cache": ("hash", "nexthop", "nexthop"),
     "dst_gc": ("timer", "work", "rcu"),
+    "loopback_mtu": (16436, 65536, 65536),
+    "loopback_stats": ("sent", "queued", "queued"),
+    "netif_rx_total": ("counted", "uncounted", "uncounted"),
+    "backlog_drop": ("softnet", "softnet+device", "softnet+device"),
+    "local_iif": ("asked", "asked", "route"),
+    "raw_iif": ("dev", "dev", "route"),
+    "udp_iif": ("dev", "route", "route"),
     "dst_without_device": ("loopback", "loopback", "blackhole_netdev"),
     "xmit_dst_release": ("sent", "hard-start", "queue"),
     "dev_refcnt_base": (0, 0, 1),

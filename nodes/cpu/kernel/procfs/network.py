@@ -19,14 +19,13 @@ _RT_CACHE_HEADER = (
     "in_hlist_search out_hlist_search"
 )
 _WIDTHS = (7, 7, 4, 4, 4, 5, 10, 9, 8, 7, 4, 4, 4, 5, 7, 10)
-_LOOPBACK = [0] * 16
 
 
 def render_dev(boot: Mapping[str, Any], _pages: Mapping[str, Page]) -> str:
     """Two header lines and one row a device, lo first."""
     rows = []
     old = boot["proc_format"] == "2.6.18"
-    for name, stats in [("lo", _LOOPBACK), *boot["devices"]]:
+    for name, stats in boot["devices"]:
         cells = [f"{value:{width}d}" for value, width in zip(stats, _WIDTHS, strict=True)]
         if old:  # no blank behind the colon, so the first number is one wider
             rows.append(f"{name:>6}:{stats[0]:8d} " + " ".join(cells[1:]))

@@ -1,6 +1,6 @@
 """/sys/class/net/DEV and /sys/bus/pci, after net/core/net-sysfs.c and drivers/pci/pci-sysfs.c.
 
-Left out: lo (a row of /proc/net/dev only), queues, speed and duplex, links between directories.
+Left out: queues of lo, speed and duplex, links between directories.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 from nodes.cpu.kernel.procfs.tree import TREE, Boot, Groups, Pages, file
 
-IFF_UP = 0x1
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
+#: ARPHRD_LOOPBACK
+_TYPE_LOOPBACK = 772
 _STATISTICS = (
     "rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "rx_fifo_errors", "rx_frame_errors",
     "rx_compressed", "multicast", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped",
@@ -29,7 +31,9 @@ _PCI = "/sys/bus/pci/devices/{pci}/"
 
 
 def _operstate(dev: Any) -> str:
-    """RFC 2863; linkwatch sets it together with the queueing discipline."""
+    """RFC 2863; linkwatch sets it together with the queueing discipline; nobody does of lo."""
+    if dev["flags"] & IFF_LOOPBACK:
+        return "unknown"
     return "up" if dev["flags"] & IFF_UP and dev["qdisc_active"] else "down"
 
 
@@ -39,10 +43,16 @@ def _carrier(dev: Any) -> int:
     return int(dev["carrier"])
 
 
+def _broadcast(dev: Any) -> str:
+    return ":".join(["00" if dev["flags"] & IFF_LOOPBACK else "ff"] * 6)
+
+
 _ATTRIBUTES: dict[str, Callable[[Any], object]] = {
     "addr_len": lambda dev: 6,
     "address": lambda dev: bytes(dev["address"]).hex(":"),
-    "broadcast": lambda dev: "ff:ff:ff:ff:ff:ff",
+    "broadcast": lambda dev: (
+        "00:00:00:00:00:00" if dev["flags"] & IFF_LOOPBACK else "ff:ff:ff:ff:ff:ff"
+    ),
     "carrier": _carrier,
     "dormant": lambda dev: 0,
     "flags": lambda dev: f"{dev['flags']:#x}",
@@ -51,7 +61,7 @@ _ATTRIBUTES: dict[str, Callable[[Any], object]] = {
     "link_mode": lambda dev: 0,
     "mtu": lambda dev: dev["mtu"],
     "operstate": _operstate,
-    "type": lambda dev: 1,
+    "type": lambda dev: _TYPE_LOOPBACK if dev["flags"] & IFF_LOOPBACK else 1,
 }
 
 

@@ -26,9 +26,9 @@ from nodes.cpu.kernel.drivers.ixgbe.adapter import (
 )
 from nodes.cpu.kernel.irq.desc import IRQ_HANDLED
 from nodes.cpu.kernel.net.dql import ADJ_LIMIT, NUM_QUEUED, STACK_XOFF, TRANS_START
+from nodes.cpu.kernel.net.eth import eth_type_trans
 from nodes.cpu.kernel.net.napi import GRO_NORMAL_BATCH, Napi, napi_complete_done, napi_schedule
 from nodes.cpu.kernel.net.qdisc import netif_schedule
-from nodes.cpu.kernel.net.receive import eth_type_trans
 from nodes.cpu.kernel.net.rps import rps_steer
 from nodes.cpu.kernel.net.skbuff import SkBuff, count_drop, received_skb
 from nodes.cpu.kernel.percpu import Context

@@ -13,7 +13,7 @@ from nodes.cpu.kernel.net.arp import ARPOP_REQUEST, arp_send
 from nodes.cpu.kernel.net.bonding.arpstate import last_tx_sent
 from nodes.cpu.kernel.net.bonding.bond import Bonding, Slave, packed_address
 from nodes.cpu.kernel.net.bonding.log import LOG, bond_log
-from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC
+from nodes.cpu.kernel.net.eth import BROADCAST_MAC
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def bond_arp_send_all(cpu: Cpu, bond: Bonding, slave: Slave) -> Context:
             noisy = cpu.params.arp_no_route == "always" or bond.settings.arp_validate != "none"
             if noisy:
                 bond_log(cpu, bond, LOG.no_route, None, target=target)
-        elif info.route.ifindex != bond.dev.ifindex:
-            name = cpu.net.devices[info.route.ifindex].name
+        elif info.out_ifindex != bond.dev.ifindex:
+            name = cpu.net.devices[info.out_ifindex].name
             bond_log(cpu, bond, LOG.no_path, None, target=target, via=name)
             continue
         else:

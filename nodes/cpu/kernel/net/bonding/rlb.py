@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nodes.cpu.kernel.net.arp import ARPOP_REPLY, ARPOP_REQUEST, arp_send
 from nodes.cpu.kernel.net.bonding.bond import Slave
 from nodes.cpu.kernel.net.bonding.hash import simple_hash
-from nodes.cpu.kernel.net.netdevice import BROADCAST_MAC
+from nodes.cpu.kernel.net.eth import BROADCAST_MAC
 from nodes.cpu.kernel.percpu import Context
 
 if TYPE_CHECKING:

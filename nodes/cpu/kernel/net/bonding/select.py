@@ -23,8 +23,8 @@ from nodes.cpu.kernel.net.bonding.bond import (
 )
 from nodes.cpu.kernel.net.bonding.failovermac import do_fail_over_mac
 from nodes.cpu.kernel.net.bonding.log import LOG, bond_log
+from nodes.cpu.kernel.net.eth import BROADCAST_MAC
 from nodes.cpu.kernel.net.netdevice import (
-    BROADCAST_MAC,
     IFF_PROMISC,
     IFF_UP,
     NETDEV_CHANGE,

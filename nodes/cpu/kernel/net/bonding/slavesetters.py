@@ -70,7 +70,7 @@ def set_slaves(cpu: Cpu, bond: Bonding, option: Option, value: str | int) -> Con
             "no command found in slaves file - use +ifname or -ifname",
         )  # fmt: skip
         return -EPERM
-    dev = cpu.net.dev_get_by_name(name)
+    dev = cpu.net.device(name)
     if dev is None:
         say_by_era(cpu, bond, f"Interface {name} does not exist!")
         return -ENODEV
