@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 from benchmarks.machines import machine_settings
 from bus.identity import die_with_parent
 from nodes.cpu.kernel.params import PRESETS
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.simulated import SimulatedMachine
 
 SEEDS = 200
 MIIMON_MS = (10, 50, 100)

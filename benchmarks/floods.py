@@ -22,7 +22,7 @@ from typing import NamedTuple
 import psutil
 
 from nodes.cpu.page import CPU_SCHEMA
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 
 PINGS, OUTSTANDING = 10_000, 64
 #: One ping in so many is sent where only one at a time is under way.

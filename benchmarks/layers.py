@@ -44,8 +44,8 @@ from bus.node import Inbox, Node, Surroundings
 from bus.simulation import NodeFactory, Place
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import APIC, LAN
-from orchestrator import places as known_places
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines import places as known_places
+from orchestrator.machines.simulated import SimulatedMachine
 
 SEED = 1
 OUTSTANDING = 64

@@ -42,8 +42,8 @@ from benchmarks.machines import machine_settings
 from benchmarks.ring import MEMBERS, PLACEMENTS, run_ring
 from benchmarks.udp import frames_in_per_s, frames_out_per_s
 from nodes.cpu.kernel.params import PRESETS
-from orchestrator import kernellog
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines import kernellog
+from orchestrator.machines.processes import ProcessMachine
 
 ROUNDS = 5
 BOOTS = 5  # at most, for a round

@@ -20,9 +20,9 @@ from typing import Any
 from nodes.cpu.page import CPU_SCHEMA, SNMP
 from nodes.lan.page import LAN_SCHEMA
 from nodes.machine import LAN
-from orchestrator.launch import DOOR
-from orchestrator.machine import Job
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.launch import DOOR
+from orchestrator.machines.machine import Job
+from orchestrator.machines.processes import ProcessMachine
 
 FRAMES = 20_000
 WINDOW = 64

@@ -185,12 +185,12 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
         click.echo(_help_page(verb), nl=False)
         return OK
     if verb.name == "tcpdump":
-        from orchestrator import tcpdumpread  # noqa: PLC0415
+        from orchestrator.captures import tcpdumpread  # noqa: PLC0415
 
         wish = tcpdumpread.offline(argv)
         if wish is not None:
             return tcpdumpread.read_file(wish)
-    from orchestrator import running  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
 
     name, host = _where(options.on)
@@ -205,7 +205,7 @@ def _perform(verb: Verb, options: Options, argv: list[str]) -> int:
 
 def _cpu(settings: MachineSettings, wanted: str | None) -> str:
     """The CPU where programs run; a guest's are none of ours."""
-    from orchestrator.machine import GUEST_PLACE  # noqa: PLC0415
+    from orchestrator.machines.machine import GUEST_PLACE  # noqa: PLC0415
 
     names = settings.cpu_names
     if wanted is None:
@@ -238,7 +238,7 @@ def _of_host(host: str, verb: Verb) -> str:
 
 def _on_uplink(name: str | None, argv: Sequence[str]) -> None:
     """A program of this host in the namespace of the machine's TAP uplink: never returns."""
-    from orchestrator import running, uplink  # noqa: PLC0415
+    from orchestrator.machines import running, uplink  # noqa: PLC0415
 
     uplink.run(running.find(name, "uplink").directory, argv)
 

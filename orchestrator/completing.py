@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
-from orchestrator import tomlfile
+from orchestrator.configuration import tomlfile
 
 if TYPE_CHECKING:
     from nodes.machine import MachineSettings
@@ -35,7 +35,7 @@ def candidates(verb: str) -> list[str]:
     if verb == "completion":
         return ["bash", "zsh", "fish"]
     if verb == "era":
-        from orchestrator import eras  # noqa: PLC0415
+        from orchestrator.configuration import eras  # noqa: PLC0415
 
         return list(eras.names())
     settings = _settings()
@@ -78,7 +78,7 @@ def candidates(verb: str) -> list[str]:
     if verb in ("follow", "taps", "drops"):
         return ["ping"]
     if verb == "trace":
-        from orchestrator.ftracerows import GROUPS  # noqa: PLC0415
+        from orchestrator.tracing.ftracerows import GROUPS  # noqa: PLC0415
 
         return [*settings.node_names, "-e", "--for", *GROUPS]
     return []
@@ -87,7 +87,7 @@ def candidates(verb: str) -> list[str]:
 def _files() -> list[str]:
     """Files of the machine that runs; those that every machine has if there is none."""
     from nodes.cpu.kernel import procfs  # noqa: PLC0415
-    from orchestrator import procfiles  # noqa: PLC0415
+    from orchestrator.machines import procfiles  # noqa: PLC0415
 
     return _ask(procfiles.paths) or list(procfs.FILES)
 
@@ -101,8 +101,8 @@ def _workqueues() -> list[str]:
 
 def _ask(question: Callable[[Session], Generator[Wait, None, list[str]]]) -> list[str]:
     """What the machine that runs answers; nothing if there is none."""
-    from orchestrator import running  # noqa: PLC0415
     from orchestrator.errors import OK, BottomhalfError  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
     from orchestrator.session import Session, drive  # noqa: PLC0415
 
     found: list[str] = []
@@ -121,8 +121,9 @@ def _ask(question: Callable[[Session], Generator[Wait, None, list[str]]]) -> lis
 
 
 def _settings() -> MachineSettings:
-    from orchestrator import config, running  # noqa: PLC0415
+    from orchestrator.configuration import config  # noqa: PLC0415
     from orchestrator.errors import BottomhalfError  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
 
     try:
         machine = running.find(None)

@@ -102,7 +102,7 @@ def _memory() -> Finding:
 
 
 def _place() -> Finding:
-    from orchestrator.rundir import bases  # noqa: PLC0415
+    from orchestrator.machines.rundir import bases  # noqa: PLC0415
 
     for base in bases():
         above = base if base.exists() else base.parent
@@ -123,8 +123,8 @@ def _tools() -> list[Finding]:
 
 
 def _machines() -> list[Finding]:
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
-    from orchestrator.running import age  # noqa: PLC0415
+    from orchestrator.machines.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.machines.running import age  # noqa: PLC0415
 
     machines = running_machines()
     if not machines:

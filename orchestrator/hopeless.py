@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.cpu.page import CPU_SCHEMA
-from orchestrator.machine import Machine
+from orchestrator.machines.machine import Machine
 
 #: The CPU's last answer may still be on its way.
 GRACE_NS = 1_000_000_000

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bus.messages import CPU_MASK_ALL
 from orchestrator.errors import hint_line
-from orchestrator.machine import Job, Machine, Request
+from orchestrator.machines.machine import Job, Machine, Request
 
 #: How far ``drive`` pumps at once when a verb waits for an event without a deadline.
 PUMP_NS = 1_000_000_000

@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from orchestrator import config
+from orchestrator.configuration import config
 from orchestrator.dashboards.live import gather
 from orchestrator.dashboards.screens import svg
-from orchestrator.follow import follow
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 from orchestrator.verbs.process import view_of
+from orchestrator.views.follow import follow
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

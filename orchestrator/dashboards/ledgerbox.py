@@ -14,9 +14,9 @@ from typing import NamedTuple
 from rich.text import Text
 
 from orchestrator import ledger
-from orchestrator.counts import Counts
 from orchestrator.dashboards.draw import STYLES, Box, Line, Shelf, two
 from orchestrator.dashboards.model import SECOND_NS, MachineView
+from orchestrator.machines.counts import Counts
 
 #: The books are read this often; it takes a while with many CPUs.
 PERIOD_NS = SECOND_NS // 2

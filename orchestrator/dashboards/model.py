@@ -29,7 +29,7 @@ from orchestrator.dashboards.nodeview import (
     Sample,
 )
 from orchestrator.dashboards.pinggap import Gap, ended_gap
-from orchestrator.machine import NodeState
+from orchestrator.machines.machine import NodeState
 
 __all__ = [
     "FAST_PERIOD_NS",

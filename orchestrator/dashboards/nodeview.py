@@ -18,7 +18,7 @@ from nodes.apic.page import APIC_SCHEMA
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator.machine import NodeState
+from orchestrator.machines.machine import NodeState
 
 SECOND_NS = 1_000_000_000
 #: Samples are taken at most this often; a column of a CPU's history is 1/60 s.

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from orchestrator.machine import Job
+from orchestrator.machines.machine import Job
 
 _STREAMS = {b"out": 1, b"err": 2}
 #: Output of one command that nobody has taken, and what waits to be sent.

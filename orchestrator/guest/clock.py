@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nodes.cpu.programs.process import STDOUT
 from orchestrator.errors import EXPECTATION_FAILED, BottomhalfError
-from orchestrator.machine import GUEST_PLACE, Machine
+from orchestrator.machines.machine import GUEST_PLACE, Machine
 
 _MARK = "bottomhalf: the time is"
 _TIMES = 20

@@ -13,9 +13,9 @@ import termios
 import tty
 from pathlib import Path
 
-from orchestrator.client import connect_to
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import qemu
+from orchestrator.machines.client import connect_to
 
 LEAVE = b"\x1d"  # Ctrl-], as telnet and virsh have it
 LEFT, ENDED = "left", "ended"

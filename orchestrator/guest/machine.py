@@ -19,14 +19,14 @@ from pathlib import Path
 from bus.identity import die_with_parent
 from bus.messages import CPU_MASK_ALL
 from nodes.machine import MachineSettings, with_lines
-from orchestrator import hosts
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import network, qemu
 from orchestrator.guest.channel import Channel
 from orchestrator.guest.qemu import Descriptors, GuestPlan
 from orchestrator.guest.slots import Slot
-from orchestrator.machine import GUEST_PLACE, Job
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines import hosts
+from orchestrator.machines.machine import GUEST_PLACE, Job
+from orchestrator.machines.processes import ProcessMachine
 
 CONSOLE_LINES_SHOWN = 8
 _END_S = 5.0

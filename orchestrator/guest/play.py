@@ -17,16 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import EXPECTATION_FAILED, BottomhalfError
-from orchestrator.expect import QUANTITIES, Expectation, Reference, take_apart
 from orchestrator.guest import clock
 from orchestrator.guest.clock import Clocks
 from orchestrator.guest.machine import GuestMachine
-from orchestrator.kernellog import LogLine
-from orchestrator.machine import GUEST_PLACE, Job
-from orchestrator.phases import Phase, PingTimes, compute
-from orchestrator.play import at_work
-from orchestrator.played import Verdict
-from orchestrator.scenario import REST_NS, Scenario, Step
+from orchestrator.machines.kernellog import LogLine
+from orchestrator.machines.machine import GUEST_PLACE, Job
+from orchestrator.scenarios.expect import QUANTITIES, Expectation, Reference, take_apart
+from orchestrator.scenarios.phases import Phase, PingTimes, compute
+from orchestrator.scenarios.play import at_work
+from orchestrator.scenarios.played import Verdict
+from orchestrator.scenarios.scenario import REST_NS, Scenario, Step
 from orchestrator.session import Session, drive
 from orchestrator.verbs.targets import active_slave
 

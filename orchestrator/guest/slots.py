@@ -46,11 +46,11 @@ from bus.vfio_user import (
 )
 from bus.vfio_user.wire import HEADER, NO_REPLY, REGION_BODY, REPLY
 from nodes.machine import vfio_socket
-from orchestrator.client import connect_to
 from orchestrator.guest import qemu
+from orchestrator.machines.client import connect_to
 
 if TYPE_CHECKING:
-    from orchestrator.processes import ProcessMachine
+    from orchestrator.machines.processes import ProcessMachine
 
 _WINDOW = struct.Struct("<QQ")  # of DMA_MAP and DMA_UNMAP: address, size
 _MAP_WINDOW_AT, _UNMAP_WINDOW_AT = 16, 8

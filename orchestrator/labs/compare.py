@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from orchestrator.eras import STAND_INS
-from orchestrator.expect import Value, number
+from orchestrator.configuration.eras import STAND_INS
 from orchestrator.labs import gaps
 from orchestrator.labs.performance import Performance
+from orchestrator.scenarios.expect import Value, number
 
 
 class Column(NamedTuple):

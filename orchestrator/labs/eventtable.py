@@ -20,9 +20,9 @@ from nodes.cpu.trace import CPUHP_WAYS, unpack_context
 from nodes.cpu.trace import TRACEPOINTS as CPU_EVENTS
 from nodes.lan.trace import TRACEPOINTS as LAN_EVENTS
 from nodes.nic.trace import TRACEPOINTS as NIC_EVENTS
-from orchestrator import followtable
-from orchestrator.followtable import World
 from orchestrator.labs.contexts import PID_MASK
+from orchestrator.views import followtable
+from orchestrator.views.followtable import World
 
 EVENTS: dict[str, dict[str, Tracepoint]] = {
     "cpu": CPU_EVENTS,

@@ -42,13 +42,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
-from orchestrator import expect, scenario, tomlfile
-from orchestrator.eras import STAND_INS
+from orchestrator.configuration import tomlfile
+from orchestrator.configuration.eras import STAND_INS
+from orchestrator.configuration.tables import Table
+from orchestrator.configuration.tomlfile import TomlFile
 from orchestrator.errors import BottomhalfError, did_you_mean, words
 from orchestrator.labs.eventtable import check_show
-from orchestrator.scenario import Scenario, ScenarioFile
-from orchestrator.tables import Table
-from orchestrator.tomlfile import TomlFile
+from orchestrator.scenarios import expect, scenario
+from orchestrator.scenarios.scenario import Scenario, ScenarioFile
 
 PATHS = ("learner", "operator", "driver author")
 DEFAULT_ERA = "6.1"

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from math import ceil, log10
 from typing import NamedTuple
 
-from orchestrator.expect import number
-from orchestrator.phases import Phase
-from orchestrator.scenario import Step
+from orchestrator.scenarios.expect import number
+from orchestrator.scenarios.phases import Phase
+from orchestrator.scenarios.scenario import Step
 
 LABEL, DECADE = 31, 10  # columns
 #: The axis begins here, in ms, and has so many decades: up to a minute and a half.

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from orchestrator import scenario, tomlfile
+from orchestrator.configuration import tomlfile
+from orchestrator.configuration.tables import Table
 from orchestrator.errors import BottomhalfError
-from orchestrator.expect import OF_PING, number
 from orchestrator.labs.file import ASKED, PAGES, LabTable, Question
-from orchestrator.phases import Phase
-from orchestrator.played import Verdict
-from orchestrator.scenario import Scenario
-from orchestrator.tables import Table
+from orchestrator.scenarios import scenario
+from orchestrator.scenarios.expect import OF_PING, number
+from orchestrator.scenarios.phases import Phase
+from orchestrator.scenarios.played import Verdict
+from orchestrator.scenarios.scenario import Scenario
 
 if TYPE_CHECKING:
     from orchestrator.guest.play import GuestPlayed
@@ -159,10 +160,10 @@ def of_guest(played: GuestPlayed) -> Side:
 def emulate(loaded: Scenario, seed: int) -> Side:
     """Play it on the emulated machine, in virtual time."""
     from orchestrator import verbs  # noqa: PLC0415
-    from orchestrator.play import Player  # noqa: PLC0415
-    from orchestrator.ready import wait_until_ready  # noqa: PLC0415
+    from orchestrator.machines.ready import wait_until_ready  # noqa: PLC0415
+    from orchestrator.machines.simulated import SimulatedMachine  # noqa: PLC0415
+    from orchestrator.scenarios.play import Player  # noqa: PLC0415
     from orchestrator.session import Session, drive  # noqa: PLC0415
-    from orchestrator.simulated import SimulatedMachine  # noqa: PLC0415
 
     machine = SimulatedMachine(loaded.machine._replace(name="m1"), seed=seed)
     try:

@@ -27,7 +27,7 @@ from bus.messages import (
 )
 from nodes.cpu.kernel.percpu import CONTEXT_IDLE, Context, Cpu
 from nodes.cpu.node import CpuNode
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.simulated import SimulatedMachine
 
 MOMENTS_MAX = 300_000
 #: What our functions are called in Linux, where it is not the same.

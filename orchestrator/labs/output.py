@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from textwrap import fill
 
-from orchestrator import accesses
 from orchestrator.labs import gaps, timeline, workers
 from orchestrator.labs.file import Lab
 from orchestrator.labs.performance import Performance
 from orchestrator.labs.questions import with_answers
-from orchestrator.played import INTERRUPTED
+from orchestrator.scenarios.played import INTERRUPTED
+from orchestrator.views import accesses
 
 #: Fewer accesses in a step are no conversation: a service task passed by.
 REGISTERS_MIN = 20

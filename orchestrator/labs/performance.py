@@ -9,18 +9,18 @@ from typing import Any
 
 from nodes.cpu.page import CPU_SCHEMA
 from orchestrator.errors import BottomhalfError
-from orchestrator.kernellog import LogLine
 from orchestrator.labs import contexts, eventtable, questions
 from orchestrator.labs.contexts import Interval
 from orchestrator.labs.file import Lab
 from orchestrator.labs.watch import Event, Watch
 from orchestrator.labs.workers import Picture
 from orchestrator.ledger import Ledger, settled
-from orchestrator.machine import Machine
-from orchestrator.play import Player
-from orchestrator.played import Played
-from orchestrator.ready import wait_until_ready
-from orchestrator.scenario import Scenario
+from orchestrator.machines.kernellog import LogLine
+from orchestrator.machines.machine import Machine
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.scenarios.play import Player
+from orchestrator.scenarios.played import Played
+from orchestrator.scenarios.scenario import Scenario
 from orchestrator.session import terminal_width
 
 #: The recorders keep 4096 records; between two looks fewer are made.

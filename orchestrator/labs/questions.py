@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from textwrap import wrap
 
-from orchestrator.expect import Value, number
 from orchestrator.labs.file import ASKED, Lab
-from orchestrator.played import Played
+from orchestrator.scenarios.expect import Value, number
+from orchestrator.scenarios.played import Played
 
 _WIDTH = 78
 

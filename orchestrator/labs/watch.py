@@ -7,18 +7,18 @@ from typing import NamedTuple
 
 from bus.recorder import Record, Recorder
 from nodes.cpu.kernel.params import PRESETS, with_overrides
-from orchestrator import accesses
 from orchestrator.errors import OK
-from orchestrator.expect import ACCESSED
-from orchestrator.follow import kind_of
-from orchestrator.followtable import World
 from orchestrator.labs import eventtable, workers
 from orchestrator.labs.contexts import PID_MASK
 from orchestrator.labs.contexts import WANTED as CONTEXT_EVENTS
 from orchestrator.labs.eventtable import LabWorld
 from orchestrator.labs.file import Lab
-from orchestrator.machine import Machine
+from orchestrator.machines.machine import Machine
+from orchestrator.scenarios.expect import ACCESSED
 from orchestrator.session import Session, Wait, drive
+from orchestrator.views import accesses
+from orchestrator.views.follow import kind_of
+from orchestrator.views.followtable import World
 
 #: Events that every lab records of a CPU: the picture and the quantities are made of them.
 _ALWAYS = {

@@ -13,7 +13,7 @@ The books are then compared:
 
 ``books`` is what a book is made of, ``packets`` and ``interrupts`` are the books, ``excuses`` says
 which difference is explained and by what. The counters themselves, former lives included, are
-``orchestrator.counts``.
+``orchestrator.machines.counts``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.counts import Counts
 from orchestrator.ledger.books import Account, Edge
 from orchestrator.ledger.excuses import UNTOLD, edge_faults
 from orchestrator.ledger.interrupts import interrupt_book, interrupt_edges, interrupts_within
 from orchestrator.ledger.packets import packet_edges, packets_within, replies, requests
-from orchestrator.machine import Machine
+from orchestrator.machines.counts import Counts
+from orchestrator.machines.machine import Machine
 
 __all__ = ["UNTOLD", "Account", "Ledger", "account", "read", "settled"]
 

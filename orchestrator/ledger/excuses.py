@@ -9,9 +9,9 @@ from __future__ import annotations
 from bus.faults import KINDS, ROW_WORDS, ROWS
 from nodes.ledger import OTHER, REPLY, REQUEST
 from nodes.machine import APIC
-from orchestrator.counts import Counts
 from orchestrator.ledger.books import Account, Edge
 from orchestrator.ledger.sums import RX_RESET, over_cpus, ring_drops
+from orchestrator.machines.counts import Counts
 
 #: Why frames may lie in a ring when all has settled.
 UNTOLD = "waiting: fault lose-msi, nobody polls"

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 
 from nodes.apic.page import INTX_ENDS, IOAPIC_DROPS, IPI_DROPS, MSI_DROPS
 from nodes.machine import APIC
-from orchestrator.counts import Counts
 from orchestrator.ledger.books import Account, Edge
 from orchestrator.ledger.excuses import end_edges
 from orchestrator.ledger.sums import over_cpus
+from orchestrator.machines.counts import Counts
 
 
 def interrupt_edges(counts: Counts) -> Iterator[Edge]:

@@ -15,7 +15,6 @@ from nodes.lan.page import GATEWAY_PORT, GW_DROPS, IN_DROPS
 from nodes.ledger import OTHER, REPLY, REQUEST
 from nodes.machine import CLASSES, GATEWAY, LAN
 from nodes.nic.page import RX_DROPS, TX_DROPS
-from orchestrator.counts import Counts
 from orchestrator.ledger.books import Account, Edge
 from orchestrator.ledger.excuses import end_edges, polled
 from orchestrator.ledger.sums import (
@@ -27,6 +26,7 @@ from orchestrator.ledger.sums import (
     over_ports,
     ring_drops,
 )
+from orchestrator.machines.counts import Counts
 
 #: What enters the switch, and where it goes; frames that wait in its cables are a gauge.
 _LAN_SOURCES = ("frames_in", "fault_dup", "slow_sent")

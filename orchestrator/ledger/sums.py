@@ -8,7 +8,7 @@ from __future__ import annotations
 from nodes.cpu.page import DROP_REASONS
 from nodes.lan.page import PORTS
 from nodes.machine import LAN
-from orchestrator.counts import Counts
+from orchestrator.machines.counts import Counts
 
 #: Drops of the driver that end frames between the CPU's books and the NIC's.
 TX_RESET = DROP_REASONS.index("TX_RING_RESET")

@@ -167,7 +167,7 @@ TABLE: dict[str, Verb] = {
              "IF: a device, any, or a port of the switch: lan:1, lan:gateway, lan (all of them).\n"
              "Several -i: a column each. -w - | wireshark -k -i - shows it live. EXPRESSION is\n"
              "libpcap's (man 7 pcap-filter); gateway and the machine's name are hosts in it.",
-             "orchestrator.tcpdump:tcpdump", tool=True),
+             "orchestrator.captures.tcpdump:tcpdump", tool=True),
         Verb("cat", "kernel", "FILE...", "/proc and /sys of the emulated machine",
              f"{_FILES}:cat", tool=True, step=True),
         Verb("ls", "kernel", "[FILE...]", "what there is in /proc and /sys", f"{_FILES}:ls",
@@ -218,20 +218,20 @@ TABLE: dict[str, Verb] = {
              "orchestrator.verbs.shell:sh", tool=True, step=True),
         Verb("follow", "across", "COMMAND",
              "run a command, then print the way of each packet it caused, with reasons",
-             "orchestrator.follow:follow", tool=True, step=True),
+             "orchestrator.views.follow:follow", tool=True, step=True),
         Verb("taps", "across", "COMMAND",
              "run a command, capture everywhere: who saw each frame, and by what rule\n\n"
              "Taps on the bond, each NIC and any; the switch's ports say what was on the wires.",
-             "orchestrator.taps:taps", tool=True, step=True),
+             "orchestrator.views.taps:taps", tool=True, step=True),
         Verb("flows", "across", "COMMAND [+ COMMAND...]",
              "run commands, then say which NIC's wire each of their flows took, both ways",
-             "orchestrator.flows:flows", tool=True, step=True),
+             "orchestrator.views.flows:flows", tool=True, step=True),
         Verb("ladder", "across", "COMMAND [+ COMMAND...]",
              "run commands of ours, then draw the LACPDUs between each NIC and the switch",
-             "orchestrator.ladder:ladder", tool=True, step=True),
+             "orchestrator.views.ladder:ladder", tool=True, step=True),
         Verb("drops", "across", "COMMAND",
              "run a command, then say which counters of lost packets moved, and where",
-             "orchestrator.drops:drops", tool=True, step=True),
+             "orchestrator.views.drops:drops", tool=True, step=True),
         Verb("trace", "across", "[NODE...] [-e irq,softirq,...] [--for 2s] [--json]",
              "the flight recorders as ftrace text, until Ctrl-C or for a while\n\n"
              "-e takes tracepoints and groups: irq softirq tasklet timer sched ipi workqueue napi "
@@ -239,7 +239,7 @@ TABLE: dict[str, Verb] = {
              "mmio  register accesses as the CPU makes and the NIC takes them, fields decoded\n"
              "dma   descriptors and frames that the NIC reads and writes in memory\n"
              "msi   causes, messages of the NIC, their way through the interrupt controller",
-             "orchestrator.tracing:trace"),
+             "orchestrator.tracing.tracing:trace"),
         Verb("wq", "across", "[NAME...] [-i SECONDS] [--for 10s] [--json] | pools [--json]",
              "workqueues as the kernel's wq_monitor prints them; pools: as wq_dump\n\n"
              "total    works that workers began           infl     of these, not finished yet\n"

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator import config, configtext, tomlfile
+from orchestrator.configuration import config, configtext, tomlfile
 from orchestrator.errors import GOES_ON, OK, BottomhalfError, did_you_mean, listed, plural, words
 from orchestrator.verbs import parse, usage
 
@@ -47,7 +47,7 @@ def _machine(name: str) -> str:
 
 
 def _scenario(name: str) -> str:
-    from orchestrator import scenario  # noqa: PLC0415
+    from orchestrator.scenarios import scenario  # noqa: PLC0415
 
     played = scenario.load(name)
     length = f"{played.until_ns / 1e9:g} s" if played.until_ns else "until all is done"

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from bus.faults import KINDS, NIC, PORT, Kind, show
 from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator import faults
+from orchestrator.configuration.tomlfile import duration_ns
 from orchestrator.errors import OK, BottomhalfError, words
 from orchestrator.faults import Place
-from orchestrator.machine import Machine
+from orchestrator.machines.machine import Machine
 from orchestrator.session import Session, Steps, Wait
-from orchestrator.tomlfile import duration_ns
 from orchestrator.verbs import parse, usage
 from orchestrator.verbs.targets import GATEWAY_PORT, check, port_nic, resolve
 

@@ -10,8 +10,8 @@ import posixpath
 from collections.abc import Generator, Sequence
 
 from nodes.cpu.kernel.procfs import is_directory, listing
-from orchestrator import procfiles
 from orchestrator.errors import OK, BottomhalfError, nearest
+from orchestrator.machines import procfiles
 from orchestrator.session import ENDLESS, Session, Steps, Wait
 
 #: The file system: the root has two mounts and an empty home.

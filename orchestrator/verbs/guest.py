@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from nodes.machine import MachineSettings, vfio_socket
 from orchestrator.errors import EXPECTATION_FAILED, OK, BottomhalfError, did_you_mean, words
-from orchestrator.machine import GUEST_PLACE
+from orchestrator.machines.machine import GUEST_PLACE
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
     from orchestrator.cli import Options
-    from orchestrator.client import RemoteMachine
     from orchestrator.guest.fetch import Fetched
     from orchestrator.guest.qemu import GuestPlan
+    from orchestrator.machines.client import RemoteMachine
     from orchestrator.verbs import Options as Given
     from orchestrator.verbs import Verb
 
@@ -103,7 +103,7 @@ def number(given: Given, name: str, default: int, low: int = 1, high: int = SMP_
 
 def _settings(given: Given, name: str) -> MachineSettings:
     """The machine around the guest: NICs, LAN, and what the guest's network shall be."""
-    from orchestrator import config, tomlfile  # noqa: PLC0415
+    from orchestrator.configuration import config, tomlfile  # noqa: PLC0415
 
     file = tomlfile.read("machines", config.DEFAULT_MACHINE)
     nics = [f"eth{n}" for n in range(number(given, "--nics", 2, 1, NICS_MAX))]
@@ -120,8 +120,8 @@ def _settings(given: Given, name: str) -> MachineSettings:
 
 
 def _start(options: Options, given: Given, fetched: Fetched) -> int:
-    from orchestrator import owning, running  # noqa: PLC0415
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.machines import owning, running  # noqa: PLC0415
+    from orchestrator.machines.rundir import running_machines  # noqa: PLC0415
 
     name = given.value("--name", options.on) or DEFAULT_NAME
     settings = _settings(given, name)
@@ -209,7 +209,7 @@ def _use(options: Options, given: Given, machine: RemoteMachine, directory: Path
 
 
 def _up_text(name: str, what: str) -> str:
-    from orchestrator.running import on_option  # noqa: PLC0415
+    from orchestrator.machines.running import on_option  # noqa: PLC0415
 
     on = on_option(name, DEFAULT_NAME)
     return (
@@ -326,15 +326,15 @@ def kernel_verb(session: Session, verb: Verb, argv: Sequence[str]) -> Steps:
 
 
 def _runs(options: Options) -> bool:
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.machines.rundir import running_machines  # noqa: PLC0415
 
     name = options.on or DEFAULT_NAME
     return any(machine.name == name for machine in running_machines())
 
 
 def _connected(options: Options) -> Any:
-    from orchestrator import running  # noqa: PLC0415
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
+    from orchestrator.machines.rundir import running_machines  # noqa: PLC0415
 
     names = [machine.name for machine in running_machines()]
     name = options.on or (DEFAULT_NAME if DEFAULT_NAME in names else None)
@@ -347,7 +347,7 @@ def _connected(options: Options) -> Any:
 
 
 def _exec_in_running(options: Options, argv: Sequence[str]) -> int:
-    from orchestrator import running  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
 
     typed = list(argv[1:] if argv[:1] == ["--"] else argv)
     if not typed:
@@ -363,8 +363,8 @@ def _exec_in_running(options: Options, argv: Sequence[str]) -> int:
 
 
 def _console_of_running(options: Options) -> int:
-    from orchestrator import running  # noqa: PLC0415
     from orchestrator.guest import console  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
 
     found = _connected(options)
     with running.connect(found.name) as machine:
@@ -387,7 +387,7 @@ def _is_guest(machine: RemoteMachine) -> None:
 def _console(machine: RemoteMachine, directory: Path) -> int:
     """The console of the guest that this command started."""
     from orchestrator.guest import console  # noqa: PLC0415
-    from orchestrator.running import on_option  # noqa: PLC0415
+    from orchestrator.machines.running import on_option  # noqa: PLC0415
 
     name = machine.settings.name
     sys.stderr.write("  Ctrl-] leaves the console, `poweroff` ends the guest\n")

@@ -13,7 +13,7 @@ from orchestrator.verbs import parse, usage
 if TYPE_CHECKING:
     from orchestrator.cli import Options
     from orchestrator.guest.play import GuestPlayed
-    from orchestrator.scenario import Scenario
+    from orchestrator.scenarios.scenario import Scenario
     from orchestrator.verbs import Options as Given
 
 _FLAGS = ("--json",)
@@ -23,7 +23,7 @@ WIDTH = 80
 
 def run(options: Options, argv: Sequence[str]) -> int:
     """Play a scenario in a guest of its own and judge it."""
-    from orchestrator import scenario  # noqa: PLC0415
+    from orchestrator.scenarios import scenario  # noqa: PLC0415
 
     given = parse("guest", argv, _FLAGS, _VALUES)
     if len(given.words) > 1:
@@ -40,8 +40,8 @@ def play(loaded: Scenario, given: Given, quiet: bool = False) -> GuestPlayed:
     from orchestrator.guest import fetch  # noqa: PLC0415
     from orchestrator.guest import play as player  # noqa: PLC0415
     from orchestrator.guest.machine import GuestMachine  # noqa: PLC0415
-    from orchestrator.owning import new_machine  # noqa: PLC0415
-    from orchestrator.running import free_name  # noqa: PLC0415
+    from orchestrator.machines.owning import new_machine  # noqa: PLC0415
+    from orchestrator.machines.running import free_name  # noqa: PLC0415
     from orchestrator.verbs.guest import SMP_MAX, check_files, make_plan, number  # noqa: PLC0415
 
     check_files(given)
@@ -71,8 +71,8 @@ def play(loaded: Scenario, given: Given, quiet: bool = False) -> GuestPlayed:
 def as_text(played: GuestPlayed) -> str:
     """The sentence, the phases, the kernel log, the bond."""
     from orchestrator.labs.guestlab import interesting  # noqa: PLC0415
-    from orchestrator.phases import ping_totals  # noqa: PLC0415
-    from orchestrator.result import phases_text  # noqa: PLC0415
+    from orchestrator.scenarios.phases import ping_totals  # noqa: PLC0415
+    from orchestrator.scenarios.result import phases_text  # noqa: PLC0415
 
     totals = ping_totals(played.times)
     name = played.scenario.name
@@ -98,7 +98,7 @@ def as_text(played: GuestPlayed) -> str:
 
 
 def _as_json(played: GuestPlayed) -> dict[str, Any]:
-    from orchestrator.phases import ping_totals  # noqa: PLC0415
+    from orchestrator.scenarios.phases import ping_totals  # noqa: PLC0415
 
     return {
         "scenario": played.scenario.name,

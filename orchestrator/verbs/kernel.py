@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator import kernellog
 from orchestrator.errors import OK, BottomhalfError, words
+from orchestrator.machines import kernellog
 from orchestrator.session import Session, Steps
 
 #: Between two looks of ``dmesg -w`` at the rings: they are memory and wake nobody.

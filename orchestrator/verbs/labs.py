@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.labs.file import Lab
     from orchestrator.labs.guestlab import GuestLab
     from orchestrator.labs.performance import Performance
-    from orchestrator.machine import Machine
+    from orchestrator.machines.machine import Machine
 
 _FLAGS = ("--json", "--simulate", "--processes", "--answers")
 _VALUES = ("--era", "--seed", "--set", "--before", "--step", "--from", "--compare")
@@ -268,7 +268,7 @@ def _step(one: Lab, seed: int, given: Given) -> int:
     """The run under the microscope: keys on a terminal, else so many lines."""
     from orchestrator.labs import stepping  # noqa: PLC0415
     from orchestrator.labs.microscope import Microscope  # noqa: PLC0415
-    from orchestrator.simulated import SimulatedMachine  # noqa: PLC0415
+    from orchestrator.machines.simulated import SimulatedMachine  # noqa: PLC0415
 
     scope = Microscope()
 

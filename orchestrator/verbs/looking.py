@@ -11,12 +11,12 @@ from collections.abc import Generator, Sequence
 
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.registers import address_of
-from orchestrator import registers, rings
 from orchestrator.errors import OK, BottomhalfError, plural, words
 from orchestrator.session import Session, Steps, Wait
 from orchestrator.verbs import parse, usage
 from orchestrator.verbs.process import death
 from orchestrator.verbs.targets import resolve
+from orchestrator.views import registers, rings
 
 _AROUND = 4
 _BAR = 64

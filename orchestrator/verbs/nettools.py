@@ -16,11 +16,12 @@ from typing import Any
 
 from nodes.cpu.kernel.params import PRESETS, with_overrides
 from nodes.getopt import glibc_text
-from orchestrator import netstat as tables
-from orchestrator import procfiles, sar
-from orchestrator.capture import epoch_ns
+from orchestrator.captures.capture import epoch_ns
 from orchestrator.errors import OK, USAGE, BottomhalfError
+from orchestrator.machines import procfiles
 from orchestrator.session import Session, Steps, Wait
+from orchestrator.views import netstat as tables
+from orchestrator.views import sar
 
 SAR_WRONG, NETSTAT_WRONG, DATE_WRONG = 1, 3, 1
 _HINTS = {

@@ -16,7 +16,7 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import APIC
 from nodes.nic.page import NIC_SCHEMA
 from orchestrator.errors import OK, BottomhalfError
-from orchestrator.machine import Machine, NodeState
+from orchestrator.machines.machine import Machine, NodeState
 from orchestrator.session import Session, Steps, Wait, drive
 from orchestrator.verbs import parse, start, usage
 from orchestrator.verbs.targets import resolve
@@ -326,7 +326,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def top(session: Session, argv: Sequence[str]) -> Steps:
     """The dashboards of a running machine; the whole, or one process."""
     from orchestrator.dashboards import screens  # noqa: PLC0415  (rich is slow to import)
-    from orchestrator.story import for_terminal  # noqa: PLC0415
+    from orchestrator.scenarios.story import for_terminal  # noqa: PLC0415
 
     options = parse("top", argv, ("--once", "--json", "--pools"), ("--svg",))
     machine = session.machine

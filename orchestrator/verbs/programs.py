@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.programs.chcpu import ChcpuError, cpulist_parse, parse
-from orchestrator import procfiles, verbs
+from orchestrator import verbs
 from orchestrator.errors import BottomhalfError, words
 from orchestrator.hopeless import dead_cpus, kernel_waits, never_goes
+from orchestrator.machines import procfiles
 from orchestrator.session import Session, Steps
 
 #: A command behind these runs by itself on a CPU that can be chosen.

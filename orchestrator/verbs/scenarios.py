@@ -12,16 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import tomlfile
+from orchestrator.configuration import tomlfile
 from orchestrator.errors import EXPECTATION_FAILED, INTERRUPTED, OK, BottomhalfError
 from orchestrator.verbs import parse, usage
 
 if TYPE_CHECKING:
     from orchestrator.cli import Options
-    from orchestrator.machine import Machine
-    from orchestrator.scenario import Scenario
+    from orchestrator.machines.machine import Machine
+    from orchestrator.scenarios.scenario import Scenario
+    from orchestrator.scenarios.story import Story
     from orchestrator.session import Session, Wait
-    from orchestrator.story import Story
 
 _FLAGS = ("--json", "--simulate", "--processes", "--list")
 _VALUES = ("--seed", "--report", "--era")
@@ -71,7 +71,7 @@ def demo(options: Options, argv: Sequence[str]) -> int:
 
 
 def _list() -> int:
-    from orchestrator import scenario  # noqa: PLC0415
+    from orchestrator.scenarios import scenario  # noqa: PLC0415
 
     for name in tomlfile.bundled("scenarios"):
         loaded = scenario.load(name)
@@ -98,7 +98,7 @@ def _perform(
     opening: bool,
     processes: bool = False,
 ) -> int:
-    from orchestrator import scenario  # noqa: PLC0415
+    from orchestrator.scenarios import scenario  # noqa: PLC0415
 
     loaded = scenario.load(name, era=era)
     if seed is None and loaded.runtime == "simulation" and not processes:
@@ -117,11 +117,11 @@ def machine_for(loaded: Scenario, seed: int | None) -> Machine:
     """A machine of its own for a run: simulated if there is a seed, else of processes."""
     settings = loaded.machine
     if seed is not None:
-        from orchestrator.simulated import SimulatedMachine  # noqa: PLC0415
+        from orchestrator.machines.simulated import SimulatedMachine  # noqa: PLC0415
 
         return SimulatedMachine(settings._replace(name="m1"), seed=seed)
-    from orchestrator.owning import new_machine  # noqa: PLC0415
-    from orchestrator.running import free_name  # noqa: PLC0415
+    from orchestrator.machines.owning import new_machine  # noqa: PLC0415
+    from orchestrator.machines.running import free_name  # noqa: PLC0415
 
     free = free_name([loaded.name, *(f"{loaded.name}-{n}" for n in range(2, 1000))])
     return new_machine(settings._replace(name=free), settings.name)
@@ -135,12 +135,12 @@ def _on(
     directory: Path | None,
     opening: bool,
 ) -> int:
-    from orchestrator import result  # noqa: PLC0415
     from orchestrator.dashboards import facts  # noqa: PLC0415
     from orchestrator.ledger import settled  # noqa: PLC0415
-    from orchestrator.play import Player  # noqa: PLC0415
-    from orchestrator.ready import wait_until_ready  # noqa: PLC0415
-    from orchestrator.report import Report  # noqa: PLC0415
+    from orchestrator.machines.ready import wait_until_ready  # noqa: PLC0415
+    from orchestrator.scenarios import result  # noqa: PLC0415
+    from orchestrator.scenarios.play import Player  # noqa: PLC0415
+    from orchestrator.scenarios.report import Report  # noqa: PLC0415
     from orchestrator.verbs.process import view_of  # noqa: PLC0415
 
     quiet = as_json
@@ -188,7 +188,7 @@ def _introduce(machine: Machine, took_s: float) -> None:
 
 
 def _story(quiet: bool, seed: int | None) -> Story | None:
-    from orchestrator.story import LiveStory, PlainStory, for_terminal  # noqa: PLC0415
+    from orchestrator.scenarios.story import LiveStory, PlainStory, for_terminal  # noqa: PLC0415
 
     if quiet:
         return None
@@ -204,7 +204,7 @@ def _story(quiet: bool, seed: int | None) -> Story | None:
 
 def _tables(machine: Machine) -> dict[str, str]:
     """Interrupts and softirqs of each CPU, in the kernel's own text."""
-    from orchestrator import procfiles  # noqa: PLC0415
+    from orchestrator.machines import procfiles  # noqa: PLC0415
     from orchestrator.session import Session, drive  # noqa: PLC0415
 
     found: dict[str, str] = {}
@@ -222,8 +222,8 @@ def _tables(machine: Machine) -> dict[str, str]:
 
 def _open_with_one_ping(machine: Machine) -> None:
     """One ping, followed; a line every quarter of a second on a terminal."""
-    from orchestrator.follow import follow  # noqa: PLC0415
     from orchestrator.session import Session, drive, terminal_width  # noqa: PLC0415
+    from orchestrator.views.follow import follow  # noqa: PLC0415
 
     slowly = sys.stdout.isatty() and machine.runtime == "processes"
     session: Session = Session(machine, width=terminal_width())

@@ -2,8 +2,8 @@
 
 Commands are the kernel-layer verbs and a few builtins, in the order in which bash would do them.
 ``echo X > FILE`` is a write(2) on the emulated machine; what stands behind a ``|`` is run by the
-host's /bin/sh with the command's text on its stdin. Grammar: ``orchestrator.shellline``; history
-and completion: ``orchestrator.shellinput``.
+host's /bin/sh with the command's text on its stdin. Grammar: ``shell.shellline``; history and
+completion: ``shell.shellinput``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator import procfiles, shellline, verbs
+from orchestrator import verbs
 from orchestrator.errors import INTERRUPTED, OK, PROGRAM, USAGE, BottomhalfError, did_you_mean
 from orchestrator.hopeless import kernel_waits, never_goes
+from orchestrator.machines import procfiles
 from orchestrator.session import Session, Steps, Wait, stdout
-from orchestrator.shellline import Command, Simple
+from orchestrator.shell import shellline
+from orchestrator.shell.shellline import Command, Simple
 from orchestrator.verbs.files import HOME, absolute, names_in
 
 HOST_SHELL = "/bin/sh"
@@ -373,7 +375,7 @@ def sh(session: Session, argv: Sequence[str]) -> Steps:
             "bottomhalf sh -c LINE · bottomhalf sh < FILE · bottomhalf sh",
             program=PROGRAM,
         )
-    from orchestrator.shellinput import Input  # noqa: PLC0415  (readline changes the terminal)
+    from orchestrator.shell.shellinput import Input  # noqa: PLC0415  (readline changes the terminal)
 
     with Input(session) as lines:
         while not shell.left:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import GATEWAY, LAN, MachineSettings
 from orchestrator.errors import BottomhalfError, did_you_mean, words
-from orchestrator.machine import GUEST_PLACE, Machine
+from orchestrator.machines.machine import GUEST_PLACE, Machine
 
 ROLES = ("active", "backup")
 #: Modes of a bond in which one slave is the active one.

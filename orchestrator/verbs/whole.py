@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import eras
+from orchestrator.configuration import eras
 from orchestrator.errors import OK, BottomhalfError, did_you_mean, words
 from orchestrator.verbs import parse, usage
 from orchestrator.verbs.targets import WITH_ACTIVE
@@ -18,8 +18,8 @@ from orchestrator.verbs.targets import WITH_ACTIVE
 if TYPE_CHECKING:
     from nodes.machine import MachineSettings
     from orchestrator.cli import Options
-    from orchestrator.client import RemoteMachine
-    from orchestrator.rundir import RunningMachine
+    from orchestrator.machines.client import RemoteMachine
+    from orchestrator.machines.rundir import RunningMachine
 
 DEFAULT_NAME = "m1"
 #: Names of hosts on the LAN that are no machines.
@@ -29,8 +29,9 @@ _DOWN_TIMEOUT_S = 15.0
 
 def up(options: Options, argv: Sequence[str]) -> int:
     """Start a machine and leave it running, or show it until the dashboard is closed."""
-    from orchestrator import config, owning, running  # noqa: PLC0415
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.configuration import config  # noqa: PLC0415
+    from orchestrator.machines import owning, running  # noqa: PLC0415
+    from orchestrator.machines.rundir import running_machines  # noqa: PLC0415
 
     given = parse("up", argv, ("-d", "--detach"), ("--name", "--era", "--bond", "--set", "--lan"))
     if len(given.words) > 1:
@@ -66,7 +67,8 @@ def up(options: Options, argv: Sequence[str]) -> int:
 
 def _join(settings: MachineSettings, host: str) -> MachineSettings:
     """With its switch on the LAN of the running machine ``host``."""
-    from orchestrator import lanconfig, running  # noqa: PLC0415
+    from orchestrator.configuration import lanconfig  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
 
     if settings.lan.uplink == "tap":
         raise BottomhalfError("--lan: this machine has an uplink", "[lan] uplink or --lan")
@@ -78,7 +80,7 @@ def _join(settings: MachineSettings, host: str) -> MachineSettings:
 
 def _already_up(options: Options, machine: RunningMachine, settings: MachineSettings) -> int:
     """The name is taken: fine if it is the same machine, else refused."""
-    from orchestrator import running  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
 
     try:
         runs = running.unpack_settings((machine.directory / running.SETTINGS_FILE).read_bytes())
@@ -115,7 +117,7 @@ def _difference(old: Any, new: Any) -> tuple[str, Any, Any]:
 
 
 def _up_text(settings: MachineSettings, config_name: str, said: dict[str, Any]) -> str:
-    from orchestrator.running import on_option  # noqa: PLC0415
+    from orchestrator.machines.running import on_option  # noqa: PLC0415
 
     name = settings.name
     on = on_option(name, DEFAULT_NAME)
@@ -156,7 +158,7 @@ def _show(machine: RemoteMachine, name: str) -> int:
     machine.hold()
     if sys.stdin.isatty() and sys.stdout.isatty():
         from orchestrator.dashboards.live import DETACH  # noqa: PLC0415
-        from orchestrator.running import on_option  # noqa: PLC0415
+        from orchestrator.machines.running import on_option  # noqa: PLC0415
         from orchestrator.verbs.process import run_dashboard  # noqa: PLC0415
 
         if run_dashboard(machine, None) == DETACH:
@@ -176,8 +178,8 @@ def _show(machine: RemoteMachine, name: str) -> int:
 
 def down(options: Options, argv: Sequence[str]) -> int:
     """End a machine; fine when nothing runs."""
-    from orchestrator import running  # noqa: PLC0415
-    from orchestrator.rundir import running_machines  # noqa: PLC0415
+    from orchestrator.machines import running  # noqa: PLC0415
+    from orchestrator.machines.rundir import running_machines  # noqa: PLC0415
 
     given = parse("down", argv)
     if len(given.words) > 1:

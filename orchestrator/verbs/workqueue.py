@@ -1,7 +1,7 @@
 """The verb ``wq``: counters of workqueues as the kernel's tool wq_monitor prints them, every second
 on a terminal and once elsewhere, and with ``wq pools`` the worker pools as wq_dump does.
 
-Every CPU is asked for a plain snapshot; the tables are made here (``orchestrator.wqtable``).
+Every CPU is asked for a plain snapshot; the tables are made here (``orchestrator.views.wqtable``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from nodes.cpu.kernel.params import PRESETS, Params, with_overrides
-from orchestrator import wqtable
+from orchestrator.configuration.tomlfile import duration_ns
 from orchestrator.errors import OK, BottomhalfError, hint_line, words
 from orchestrator.session import ANSWER_TIMEOUT_MS, ENDLESS, Session, Steps, Wait, stdout
-from orchestrator.tomlfile import duration_ns
 from orchestrator.verbs import parse, usage
+from orchestrator.views import wqtable
 
 INTERVAL_NS = 1_000_000_000
 INTERVAL_MAX_S = 86_400.0

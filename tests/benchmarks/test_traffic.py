@@ -15,7 +15,7 @@ from benchmarks.run import snapshot
 from benchmarks.udp import frames_in_per_s, frames_out_per_s, udp_frame
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 
 
 @pytest.fixture

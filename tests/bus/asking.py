@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.machine import Job
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.machine import Job
+from orchestrator.machines.processes import ProcessMachine
 
 #: For what takes milliseconds; only a fault makes a test wait that long.
 GUARD_MS = 30_000

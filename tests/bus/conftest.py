@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 from tests.bus.toys import settings, toys
 
 _numbers = itertools.count()

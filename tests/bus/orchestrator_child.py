@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 from tests.bus.toys import settings, toys
 
 

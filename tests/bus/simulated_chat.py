@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from tests.bus.toys import Chatter, settings, toys
 
 

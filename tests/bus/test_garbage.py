@@ -16,9 +16,9 @@ from bus.links import header
 from bus.messages import WIRE, Between, Shutdown
 from bus.simulation import Place
 from nodes.machine import CONTROL, MachineSettings
-from orchestrator import places as known_places
-from orchestrator.processes import ProcessMachine
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines import places as known_places
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from tests.bus.asking import until
 from tests.bus.conftest import assert_nothing_is_left, unique_name
 from tests.bus.toys import settings, toys

@@ -16,7 +16,7 @@ import zmq
 from bus.codec import BATCH_BYTES_MAX, encode_batch
 from bus.links import CONTROL_NUMBER, MESSAGE_BYTES_MAX, header
 from bus.messages import MemWrite, Shutdown
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 from tests.bus.asking import GUARD_MS, ask, command, until, writes
 from tests.bus.conftest import Starter
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from nodes.machine import MachineSettings
-from orchestrator.launch import LaunchError
-from orchestrator.processes import MachineLostError, ProcessMachine
-from orchestrator.rundir import RunDirError, running_machines
+from orchestrator.machines.launch import LaunchError
+from orchestrator.machines.processes import MachineLostError, ProcessMachine
+from orchestrator.machines.rundir import RunDirError, running_machines
 from tests.bus.asking import GUARD_MS, ask, command, until, writes
 from tests.bus.conftest import Starter, assert_nothing_is_left, processes_of, unique_name
 from tests.bus.toys import Broken, settings, toys

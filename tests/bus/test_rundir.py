@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import rundir
-from orchestrator.rundir import RunDir, RunDirError, running_machines
+from orchestrator.machines import rundir
+from orchestrator.machines.rundir import RunDir, RunDirError, running_machines
 
 
 def test_the_directory_is_private_and_goes_with_its_base_when_removed(

@@ -14,8 +14,8 @@ import pytest
 from bus.messages import MemWrite, PeerBack, PeerLost
 from bus.node import IDLE, NOW, Inbox
 from bus.simulation import LINK_EVENT_NS, QUEUE_MESSAGES, STEP_NS
-from orchestrator.machine import Job, Request
-from orchestrator.simulated import LATENCY_NS, SimulatedMachine
+from orchestrator.machines.machine import Job, Request
+from orchestrator.machines.simulated import LATENCY_NS, SimulatedMachine
 from tests.bus.toys import Toy, settings, toys
 
 MS = 1_000_000

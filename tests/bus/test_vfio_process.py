@@ -12,7 +12,7 @@ import pytest
 from bus import vfio_user as v
 from nodes.machine import GatewaySettings, MachineSettings, NicSettings
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 from tests.bus.conftest import assert_nothing_is_left, unique_name
 from tests.bus.vfio_client import Client, RefusedError, fired
 from tests.nodes.nic.rig import KEYS

@@ -16,10 +16,10 @@ import pytest
 
 from nodes.lan.page import LAN_SCHEMA
 from nodes.machine import LAN
-from orchestrator import running
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import fetch
-from orchestrator.rundir import RUN_DIR_VARIABLE
+from orchestrator.machines import running
+from orchestrator.machines.rundir import RUN_DIR_VARIABLE
 
 TIMEOUT_S = 240
 

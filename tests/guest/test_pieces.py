@@ -16,14 +16,15 @@ import pytest
 
 from bus import vfio_user
 from nodes.machine import BondSettings, MachineSettings
-from orchestrator import config, scenario, tomlfile
+from orchestrator.configuration import config, tomlfile
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import aptroot, cache, fetch, network, play, qemu, slots
 from orchestrator.guest.channel import Channel
 from orchestrator.guest.clock import Clocks
 from orchestrator.guest.cpio import Archive
 from orchestrator.guest.modules import Modules
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.scenarios import scenario
 from orchestrator.verbs import guest as verb
 from orchestrator.verbs import parse
 

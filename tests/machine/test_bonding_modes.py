@@ -10,9 +10,9 @@ import pytest
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import ChannelSettings, LacpSettings, LanSettings, MachineSettings
 from orchestrator import ledger
-from orchestrator.machine import Job
-from orchestrator.processes import ProcessMachine
-from orchestrator.ready import wait_until_ready
+from orchestrator.machines.machine import Job
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.ready import wait_until_ready
 from tests.machine.settings import bonded_pair
 from tests.machine.writing import places_with_writer
 

@@ -11,8 +11,8 @@ import pytest
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
 from orchestrator import ledger
-from orchestrator.machine import Job
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.machine import Job
+from orchestrator.machines.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 from tests.machine.writing import places_with_writer
 

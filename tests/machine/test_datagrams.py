@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from orchestrator import ledger
-from orchestrator.machine import Job
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.machine import Job
+from orchestrator.machines.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 60_000

@@ -6,9 +6,9 @@ import pytest
 
 from bus.ram import LAST_BYTES, Ram
 from nodes.cpu.page import CPU_SCHEMA
-from orchestrator import procfiles
+from orchestrator.machines import procfiles
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 10_000

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from orchestrator.machine import Job
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.machine import Job
+from orchestrator.machines.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 60_000

@@ -11,8 +11,8 @@ import pytest
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import APIC
 from orchestrator import ledger
+from orchestrator.machines.processes import ProcessMachine
 from orchestrator.pages import schema_of
-from orchestrator.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 60_000

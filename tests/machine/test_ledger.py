@@ -17,8 +17,8 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.ledger import REPLY, REQUEST, classify
 from nodes.machine import LAN
 from orchestrator import ledger
-from orchestrator.processes import ProcessMachine
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from tests.machine.settings import bonded_pair
 
 MS = 1_000_000

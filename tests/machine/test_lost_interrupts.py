@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from tests.machine.settings import bonded_pair
 
 GUARD_MS = 20_000

@@ -8,7 +8,7 @@ import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
 from orchestrator import ledger
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
 from tests.machine.settings import bonded_pair
 from tests.machine.writing import places_with_writer
 

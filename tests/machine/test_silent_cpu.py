@@ -16,10 +16,10 @@ from nodes.cpu.kernel.percpu import Context, Cpu, Pause
 from nodes.cpu.kernel.sched import kthread_run
 from nodes.cpu.kernel.timer import nanosleep
 from nodes.cpu.page import CPU_SCHEMA
-from orchestrator import kernellog
-from orchestrator.local import LocalMachine
-from orchestrator.processes import ProcessMachine
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines import kernellog
+from orchestrator.machines.local import LocalMachine
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from tests.machine.settings import bonded_pair
 
 MS = 1_000_000

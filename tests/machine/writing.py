@@ -17,7 +17,7 @@ from nodes.cpu.kernel.percpu import Context, Cpu
 from nodes.cpu.node import CpuNode
 from nodes.cpu.programs.run import Process, program
 from nodes.machine import MachineSettings
-from orchestrator import places
+from orchestrator.machines import places
 
 
 @program("write_affinity")

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import pytest
 from fake_machine import FakeMachine
 
-from orchestrator import config, verbs
+from orchestrator import verbs
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.ready import wait_until_ready
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 
 
 class Said(NamedTuple):

@@ -15,8 +15,8 @@ from bus.messages import CPU_MASK_ALL
 from bus.ram import Ram
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.machine import MachineSettings
-from orchestrator import config
-from orchestrator.machine import Job, Machine, NodeState, Request
+from orchestrator.configuration import config
+from orchestrator.machines.machine import Job, Machine, NodeState, Request
 
 BOOT_NS = 1_000_000_000
 INTERVAL_NS = 10_000_000

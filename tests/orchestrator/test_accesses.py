@@ -8,7 +8,8 @@ from bus.recorder import Record
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.trace import TRACEPOINTS
 from nodes.nic.registers import TABLE, address_of
-from orchestrator import accesses, expect
+from orchestrator.scenarios import expect
+from orchestrator.views import accesses
 
 
 def record(time_ns: int, kind: str, nic: int, register: str) -> tuple[str, Record]:

@@ -8,10 +8,11 @@ import pytest
 
 from nodes.cpu.kernel.net.bonding.options import OPTIONS
 from nodes.machine import BondSettings
-from orchestrator import cli, config, configtext
-from orchestrator.configtables import Bond0
+from orchestrator import cli
+from orchestrator.configuration import config, configtext
+from orchestrator.configuration.configtables import Bond0
 from orchestrator.errors import BottomhalfError
-from orchestrator.running import pack_settings, unpack_settings
+from orchestrator.machines.running import pack_settings, unpack_settings
 
 REFUSED = "--bond: Linux refuses this bond: "
 

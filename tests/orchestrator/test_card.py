@@ -8,7 +8,7 @@ import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator import config, configtext, tomlfile
+from orchestrator.configuration import config, configtext, tomlfile
 from orchestrator.dashboards.facts import breaks
 from orchestrator.errors import BottomhalfError
 from orchestrator.verbs.process import view_of

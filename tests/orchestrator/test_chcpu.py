@@ -7,7 +7,7 @@ import signal
 
 from nodes.cpu.page import CPU_SCHEMA
 from orchestrator.completing import candidates
-from orchestrator.shellinput import World, complete
+from orchestrator.shell.shellinput import World, complete
 
 
 def program(*said, code=0):

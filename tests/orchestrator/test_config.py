@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodes.machine import BondSettings
-from orchestrator import config, configtext, tomlfile
+from orchestrator.configuration import config, configtext, tomlfile
 from orchestrator.errors import BottomhalfError
 
 BASE = """\
@@ -198,8 +198,8 @@ def test_keys_of_each_table_are_listed(table: str):
 
 def test_bundled_files_are_package_data(tmp_path: Path):
     """They are found wherever the packages are, not by the working directory."""
-    script = "from orchestrator import tomlfile; print(tomlfile.bundled('machines'))"
-    root = str(Path(config.__file__).parent.parent)
+    script = "from orchestrator.configuration import tomlfile; print(tomlfile.bundled('machines'))"
+    root = str(Path(config.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r}); {script}"],
         cwd=tmp_path,

@@ -15,9 +15,9 @@ import pytest
 from fake_machine import FakeMachine
 
 from bus.ram import Ram
-from orchestrator.client import RemoteMachine
-from orchestrator.daemon import ControlServer, serve
 from orchestrator.errors import BottomhalfError
+from orchestrator.machines.client import RemoteMachine
+from orchestrator.machines.daemon import ControlServer, serve
 from orchestrator.session import Session, drive
 from orchestrator.verbs import start
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bus.messages import CPU_MASK_ALL, Signal, TaskExit, TaskMoved, TaskOutput
-from orchestrator.desk import EARLY_MAX, Desk
-from orchestrator.machine import Job
+from orchestrator.machines.desk import EARLY_MAX, Desk
+from orchestrator.machines.machine import Job
 
 
 def started() -> tuple[Desk, Job]:

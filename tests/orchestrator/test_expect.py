@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nodes.cpu.kernel.params import PRESETS
-from orchestrator import expect
-from orchestrator.expect import Expectation, Reference
+from orchestrator.scenarios import expect
+from orchestrator.scenarios.expect import Expectation, Reference
 
 
 def parsed(text: str, *, ping: bool = True, steps: int = 3) -> Expectation:

@@ -11,10 +11,10 @@ from bus.recorder import Record
 from nodes.cpu.kernel.cpuhp_states import DOWN
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.cpu.trace import TRACEPOINTS
-from orchestrator import facts, scenario
-from orchestrator.machine import Job
-from orchestrator.play import Player
-from orchestrator.played import Played
+from orchestrator.machines.machine import Job
+from orchestrator.scenarios import facts, scenario
+from orchestrator.scenarios.play import Player
+from orchestrator.scenarios.played import Played
 
 _NET_RX = CPU_SCHEMA.index("softirqs") + 3
 _IRQ_24 = CPU_SCHEMA.index("irqs") + 24

@@ -13,12 +13,14 @@ from typed_at import Said
 
 from bus import faults
 from bus.faults import KINDS, parse, show
-from orchestrator import config, running, verbs
+from orchestrator import verbs
 from orchestrator.completing import candidates
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError, guard
-from orchestrator.scenario import command
+from orchestrator.machines import running
+from orchestrator.machines.simulated import SimulatedMachine
+from orchestrator.scenarios.scenario import command
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 from tools import faults as tool
 from tools import labs
 

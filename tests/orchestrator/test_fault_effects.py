@@ -14,12 +14,12 @@ from nodes.apic.page import APIC_SCHEMA
 from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator import config
-from orchestrator.counts import Counts
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
 from orchestrator.ledger import UNTOLD, account, read, settled
-from orchestrator.ready import wait_until_ready
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.counts import Counts
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 
 MS = 1_000_000
 SECOND = 1000 * MS

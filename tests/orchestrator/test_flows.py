@@ -9,11 +9,12 @@ import pytest
 from bus.ram import TapPacket
 from nodes.lan.taps import PORT_IFINDEX
 from nodes.slowproto import Lacpdu, PortParams, lacpdu_frame
-from orchestrator import flows, ladder, verbs
+from orchestrator import verbs
 from orchestrator.errors import BottomhalfError
-from orchestrator.flows import apart
 from orchestrator.session import Session, drive
 from orchestrator.verbs.kernel import spoken
+from orchestrator.views import flows, ladder
+from orchestrator.views.flows import apart
 from tests.nodes.cpu.harness import Box
 
 NICS = ("eth0", "eth1")

@@ -9,12 +9,13 @@ import pytest
 
 from bus.recorder import Record, Recorder
 from nodes.cpu.kernel.params import PRESETS
-from orchestrator import config, verbs
+from orchestrator import verbs
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.followtable import CPU_ROWS, NIC_ROWS, TAP_RULES, World, render
-from orchestrator.ready import wait_until_ready
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.views.followtable import CPU_ROWS, NIC_ROWS, TAP_RULES, World, render
 
 
 def booted(**options) -> SimulatedMachine:

@@ -14,10 +14,11 @@ from nodes.apic.trace import DROP
 from nodes.apic.trace import TRACEPOINTS as APIC_EVENTS
 from nodes.cpu.kernel.params import PRESETS
 from nodes.cpu.trace import TRACEPOINTS, TraceContext, unpack_context
-from orchestrator import ftrace, ftracetable, verbs
-from orchestrator.ftrace import LAYOUTS, Columns
-from orchestrator.ftraceparts import Names
-from orchestrator.ftracerows import APIC_ROWS, CPU_ROWS, GROUPS
+from orchestrator import verbs
+from orchestrator.tracing import ftrace, ftracetable
+from orchestrator.tracing.ftrace import LAYOUTS, Columns
+from orchestrator.tracing.ftraceparts import Names
+from orchestrator.tracing.ftracerows import APIC_ROWS, CPU_ROWS, GROUPS
 
 CAPTURES = Path(__file__).parents[1] / "data" / "real-linux" / "e1000e-smp2"
 #: Written down from kernel/trace's sources, not from ours.

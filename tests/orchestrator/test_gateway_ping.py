@@ -15,14 +15,16 @@ from nodes.lan.hostping import HostPing, Options
 from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY, REQUEST
 from nodes.machine import LAN, BondSettings
-from orchestrator import config, running, verbs
+from orchestrator import verbs
 from orchestrator.cli import _of_host, _where
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
 from orchestrator.ledger import settled
-from orchestrator.ready import wait_until_ready
-from orchestrator.rundir import RunningMachine
+from orchestrator.machines import running
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.rundir import RunningMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 
 SECOND = 1_000_000_000
 

@@ -10,11 +10,11 @@ import pytest
 from orchestrator.errors import BottomhalfError
 from orchestrator.guest import fetch
 from orchestrator.guest.play import GuestPlayed
-from orchestrator.kernellog import LogLine
 from orchestrator.labs import file, guestlab, page
 from orchestrator.labs.guestlab import Side, Sides
-from orchestrator.phases import Phase
-from orchestrator.played import Verdict
+from orchestrator.machines.kernellog import LogLine
+from orchestrator.scenarios.phases import Phase
+from orchestrator.scenarios.played import Verdict
 from orchestrator.verbs import guestrun
 from tools import labs as tool
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from nodes.machine import GatewaySettings, MachineSettings, NicSettings
-from orchestrator import config, configtext, ledger, verbs
+from orchestrator import ledger, verbs
+from orchestrator.configuration import config, configtext
+from orchestrator.configuration.tomlfile import TomlFile
 from orchestrator.errors import BottomhalfError
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
-from orchestrator.tomlfile import TomlFile
 from tests.bus.conftest import assert_nothing_is_left, unique_name
 from tests.bus.test_vfio_process import (
     ARP,

@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import pytest
 
-from orchestrator import cli, config, running
+from orchestrator import cli
+from orchestrator.configuration import config
+from orchestrator.configuration.tomlfile import TomlFile
 from orchestrator.errors import BottomhalfError, guard
 from orchestrator.guest import fetch
-from orchestrator.processes import ProcessMachine
-from orchestrator.rundir import RUN_DIR_VARIABLE, RunningMachine
+from orchestrator.machines import running
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.rundir import RUN_DIR_VARIABLE, RunningMachine
 from orchestrator.session import Session, drive
-from orchestrator.tomlfile import TomlFile
 from orchestrator.verbs import guest as verb
 from orchestrator.verbs import start
 from tests.bus.conftest import assert_nothing_is_left, unique_name
@@ -45,7 +47,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Machines of these names run, a minute old."""
     found = [RunningMachine(name, Path("/nowhere"), 41200, "g", time.time() - 60) for name in names]
     monkeypatch.setattr(running, "running_machines", lambda: found)
-    monkeypatch.setattr("orchestrator.rundir.running_machines", lambda: found)
+    monkeypatch.setattr("orchestrator.machines.rundir.running_machines", lambda: found)
 
 
 @pytest.mark.parametrize("line", ["exec ls", "console"])

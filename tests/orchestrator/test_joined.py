@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import config, lanconfig, verbs
-from orchestrator.joined import Together
+from orchestrator import verbs
+from orchestrator.configuration import config, lanconfig
 from orchestrator.ledger import settled
-from orchestrator.ready import wait_until_ready
+from orchestrator.machines.joined import Together
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 
 ROOT = Path(__file__).parents[2]
 MS = 1_000_000

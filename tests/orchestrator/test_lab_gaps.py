@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator import scenario
 from orchestrator.labs import compare, file, gaps
 from orchestrator.labs.gaps import Gap
 from orchestrator.labs.performance import as_json, perform
-from orchestrator.phases import Phase
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.simulated import SimulatedMachine
+from orchestrator.scenarios import scenario
+from orchestrator.scenarios.phases import Phase
 
 
 def test_a_decade_is_ten_columns_and_a_gap_that_is_there_has_one() -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from nodes.cpu.kernel.params import PRESETS
-from orchestrator import config
+from orchestrator.configuration import config
 from orchestrator.labs import eventtable, file, performance, stepping
 from orchestrator.labs.microscope import Microscope
 from orchestrator.labs.stepping import Stepper
-from orchestrator.machine import Machine
-from orchestrator.ready import wait_until_ready
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.machine import Machine
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from tools import labs as tool
 
 SEED = 7

@@ -16,11 +16,11 @@ import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.nic.registers import address_of, name_of
-from orchestrator import accesses
 from orchestrator.labs import file, guestlab, output, page, performance, questions
 from orchestrator.labs.performance import Performance, perform
-from orchestrator.machine import Machine
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.machine import Machine
+from orchestrator.machines.simulated import SimulatedMachine
+from orchestrator.views import accesses
 from tests.nodes.nic import registerlog
 from tools import labs as tool
 

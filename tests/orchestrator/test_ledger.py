@@ -13,13 +13,13 @@ from nodes.lan.page import LAN_SCHEMA
 from nodes.ledger import REPLY
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.receive import Receive
-from orchestrator import config
+from orchestrator.configuration import config
 from orchestrator.ledger import Ledger, read, settled
-from orchestrator.machine import Machine
-from orchestrator.processes import ProcessMachine
-from orchestrator.ready import wait_until_ready
+from orchestrator.machines.machine import Machine
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 from orchestrator.verbs import start
 
 MS = 1_000_000

@@ -8,12 +8,13 @@ import pytest
 
 from nodes.nic.page import NIC_SCHEMA
 from nodes.nic.registers import KEYS, TABLE
-from orchestrator import config, verbs
+from orchestrator import verbs
 from orchestrator.completing import candidates
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.ready import wait_until_ready
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 
 MS = 1_000_000
 SHORT = ("192.168.1.1",)

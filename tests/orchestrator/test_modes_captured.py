@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.packettext import Detail, describe
+from orchestrator.captures.packettext import Detail, describe
 from tests.nodes.cpu.bonding.bonded import PROC, at_10g, bond_said
 from tests.nodes.cpu.captures import ROOT, bonding_lines, captured
 from tests.nodes.cpu.harness import Box

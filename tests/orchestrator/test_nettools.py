@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import sar, verbs
+from orchestrator import verbs
 from orchestrator.errors import BottomhalfError
 from orchestrator.session import Session, drive
+from orchestrator.views import sar
 from tests.nodes.cpu.harness import ERAS, GATEWAY, Box
 
 

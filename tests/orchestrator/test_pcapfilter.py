@@ -13,9 +13,9 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
-from orchestrator import bpf, pcapfilter
-from orchestrator.bpf import Ancillary, Insn
-from orchestrator.pcapfilter import FilterError, compile_filter
+from orchestrator.captures import bpf, pcapfilter
+from orchestrator.captures.bpf import Ancillary, Insn
+from orchestrator.captures.pcapfilter import FilterError, compile_filter
 
 US, GATEWAY = "52:54:00:00:00:10", "02:00:00:00:00:01"
 ETHER = Ether(src=US, dst=GATEWAY)

@@ -17,16 +17,22 @@ from scapy.packet import Raw
 from scapy.utils import RawPcapNgReader, rdpcap
 
 from bus.ram import TapPacket
-from orchestrator import pcapfilter, verbs
+from orchestrator import verbs
+from orchestrator.captures import pcapfilter
+from orchestrator.captures.packettext import Detail, describe, describe_cooked
+from orchestrator.captures.pcap import (
+    LINKTYPE_ETHERNET,
+    LINKTYPE_LINUX_SLL2,
+    PcapWriter,
+    sll2_header,
+)
+from orchestrator.captures.pcapng import Interface, PcapngWriter
+from orchestrator.captures.pcapread import FileError, read
+from orchestrator.captures.tcpdumpargs import parse
+from orchestrator.captures.tcpdumpread import read_file
+from orchestrator.captures.tcpdumptext import cell, side_by_side
 from orchestrator.errors import BottomhalfError
-from orchestrator.packettext import Detail, describe, describe_cooked
-from orchestrator.pcap import LINKTYPE_ETHERNET, LINKTYPE_LINUX_SLL2, PcapWriter, sll2_header
-from orchestrator.pcapng import Interface, PcapngWriter
-from orchestrator.pcapread import FileError, read
 from orchestrator.session import Session, drive
-from orchestrator.tcpdumpargs import parse
-from orchestrator.tcpdumpread import read_file
-from orchestrator.tcpdumptext import cell, side_by_side
 from tests.nodes.cpu.harness import Box
 from tests.orchestrator.test_tcpdump import EPOCH_NS, ETHER, FRAMES, GATEWAY, US, packets
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.kernellog import LogLine
-from orchestrator.phases import PingTimes, compute, ping_totals
+from orchestrator.machines.kernellog import LogLine
+from orchestrator.scenarios.phases import PingTimes, compute, ping_totals
 
 MS = 1_000_000
 BOOT = 5_000 * MS

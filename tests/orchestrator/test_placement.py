@@ -7,10 +7,10 @@ import psutil
 import pytest
 
 from nodes.machine import APIC, LAN
-from orchestrator import config, configtext, tomlfile
+from orchestrator.configuration import config, configtext, tomlfile
 from orchestrator.errors import BottomhalfError
-from orchestrator.placement import processors
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.placement import processors
+from orchestrator.machines.processes import ProcessMachine
 from tests.bus.conftest import unique_name
 from tests.machine.settings import bonded_pair
 

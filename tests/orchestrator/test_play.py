@@ -7,11 +7,11 @@ from pathlib import Path
 
 from fake_machine import INTERVAL_NS, FakeMachine
 
-from orchestrator import result, scenario
-from orchestrator.kernellog import LogLine
 from orchestrator.ledger import read
-from orchestrator.play import Player
-from orchestrator.story import PlainStory, Silence
+from orchestrator.machines.kernellog import LogLine
+from orchestrator.scenarios import result, scenario
+from orchestrator.scenarios.play import Player
+from orchestrator.scenarios.story import PlainStory, Silence
 
 
 def play(machine: FakeMachine, name: str = "failover", **options):

@@ -12,10 +12,10 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 from scapy.utils import rdpcap
 
-from orchestrator import config
-from orchestrator.ready import wait_until_ready
-from orchestrator.report import Report
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.configuration import config
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
+from orchestrator.scenarios.report import Report
 
 
 def five_pings(directory: Path, era: str) -> Report:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import scenario
 from orchestrator.errors import BottomhalfError
+from orchestrator.scenarios import scenario
 
 BASE = (resources.files("configs") / "scenarios" / "failover.toml").read_text()
 

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
-from orchestrator import config, scenario, verbs
+from orchestrator import verbs
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.play import Player
+from orchestrator.machines.simulated import SimulatedMachine
+from orchestrator.scenarios import scenario
+from orchestrator.scenarios.play import Player
+from orchestrator.scenarios.story import PlainStory
 from orchestrator.session import Session, drive
-from orchestrator.shellinput import Input, World, complete
-from orchestrator.simulated import SimulatedMachine
-from orchestrator.story import PlainStory
+from orchestrator.shell.shellinput import Input, World, complete
 from orchestrator.verbs.files import columns
 from orchestrator.verbs.shell import Shell, commands, glob
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import config, verbs
+from orchestrator import verbs
+from orchestrator.configuration import config
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 
 CAPTURE = (
     Path(__file__).parents[1] / "data/real-linux/e1000e-smp2/affinity/4-writes-refused.txt"

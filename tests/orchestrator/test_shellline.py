@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import BottomhalfError
-from orchestrator.shellline import Command, Word, split, words
+from orchestrator.shell.shellline import Command, Word, split, words
 
 
 def texts(text: str, status: int = 0) -> list[str]:

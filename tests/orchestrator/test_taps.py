@@ -184,7 +184,7 @@ def lines(text: str) -> list[str]:
 def test_packet_by_packet_as_a_real_6_1(
     folder: str, name: str, options: tuple[str, ...], count: int, warm: bool
 ) -> None:
-    from orchestrator.packettext import Detail, describe  # noqa: PLC0415
+    from orchestrator.captures.packettext import Detail, describe  # noqa: PLC0415
 
     box = Box("6.1")
     if warm:

@@ -16,12 +16,12 @@ from scapy.packet import Raw
 from scapy.utils import rdpcap
 
 from bus.ram import TAP_SLOTS, TapPacket
-from orchestrator.capture import SETTLE_NS, TapReader
+from orchestrator.captures.capture import SETTLE_NS, TapReader
+from orchestrator.captures.packettext import Detail, describe
+from orchestrator.captures.pcap import LINKTYPE_LINUX_SLL2, PcapWriter
+from orchestrator.captures.tcpdumpargs import parse
+from orchestrator.captures.tcpdumptext import Stamps
 from orchestrator.errors import BottomhalfError
-from orchestrator.packettext import Detail, describe
-from orchestrator.pcap import LINKTYPE_LINUX_SLL2, PcapWriter
-from orchestrator.tcpdumpargs import parse
-from orchestrator.tcpdumptext import Stamps
 
 US = "52:54:00:00:00:10"
 GATEWAY = "02:00:00:00:00:01"

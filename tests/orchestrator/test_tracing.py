@@ -14,12 +14,13 @@ import pytest
 
 from bus.ram import RECORDS, Ram
 from bus.recorder import Recorder
-from orchestrator import config, verbs
+from orchestrator import verbs
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.ready import wait_until_ready
-from orchestrator.recording import Recording
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.tracing.recording import Recording
 from tests.nodes.harness import machine as small_machine
 
 ROOT = Path(__file__).parents[2]

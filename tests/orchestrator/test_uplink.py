@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from nodes.machine import LanSettings
-from orchestrator import config
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.processes import ProcessMachine
-from orchestrator.simulated import SimulatedMachine
-from orchestrator.uplink import PROCESS_NAME
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.simulated import SimulatedMachine
+from orchestrator.machines.uplink import PROCESS_NAME
 from tests.orchestrator.uplinks import ROOT, needs_root, uplinked
 
 pytestmark = pytest.mark.processes

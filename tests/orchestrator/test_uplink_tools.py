@@ -18,8 +18,8 @@ from nodes.cpu.page import CPU_SCHEMA
 from nodes.lan.page import GATEWAY_PORT, LAN_SCHEMA
 from nodes.ledger import REQUEST
 from orchestrator.ledger import settled
-from orchestrator.play import ping_times
-from orchestrator.processes import ProcessMachine
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.scenarios.play import ping_times
 from tests.orchestrator.uplinks import Program, needs, needs_root, run_there, uplinked
 
 pytestmark = [pytest.mark.processes, needs_root]

@@ -9,7 +9,8 @@ import pytest
 
 from nodes.cpu.page import CPU_SCHEMA
 from nodes.nic.page import NIC_SCHEMA
-from orchestrator import config, verbs
+from orchestrator import verbs
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
 from orchestrator.verbs import whole
 

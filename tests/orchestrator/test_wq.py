@@ -14,9 +14,11 @@ import pytest
 from fake_machine import FakeMachine
 
 from nodes.cpu.kernel.params import PRESETS
-from orchestrator import completing, config, verbs, wqtable
+from orchestrator import completing, verbs
+from orchestrator.configuration import config
 from orchestrator.session import ENDLESS, Session, drive, stdout
 from orchestrator.verbs.shell import commands
+from orchestrator.views import wqtable
 
 SECOND = 1_000_000_000
 GUARD_S = 60.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from orchestrator import verbs
+from orchestrator.machines.simulated import SimulatedMachine
 from orchestrator.session import Session, drive
-from orchestrator.simulated import SimulatedMachine
 
 
 class Said:

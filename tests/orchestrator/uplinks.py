@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from nodes.machine import GatewaySettings, LanSettings
-from orchestrator import config
+from orchestrator.configuration import config
 from orchestrator.errors import BottomhalfError
-from orchestrator.processes import ProcessMachine
-from orchestrator.ready import wait_until_ready
-from orchestrator.uplink import Namespace
+from orchestrator.machines.processes import ProcessMachine
+from orchestrator.machines.ready import wait_until_ready
+from orchestrator.machines.uplink import Namespace
 
 ROOT = Path(__file__).parents[2]
 _ENTER = (
-    "import sys; from pathlib import Path; from orchestrator import uplink; "
+    "import sys; from pathlib import Path; from orchestrator.machines import uplink; "
     "uplink.run(Path(sys.argv[1]), sys.argv[2:])"
 )
 

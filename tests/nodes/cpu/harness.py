@@ -27,8 +27,8 @@ from nodes.cpu.kernel.softirq import open_softirq
 from nodes.cpu.node import CpuNode
 from nodes.cpu.page import CPU_SCHEMA, DROP_REASONS
 from nodes.machine import BondSettings, GatewaySettings, LanSettings, MachineSettings, NicSettings
-from orchestrator.machine import Job
-from orchestrator.simulated import SimulatedMachine
+from orchestrator.machines.machine import Job
+from orchestrator.machines.simulated import SimulatedMachine
 
 START_NS = 1_000_000_000
 STEP_NS = 250

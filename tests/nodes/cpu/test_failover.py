@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.machine import Job
+from orchestrator.machines.machine import Job
 from tests.nodes.cpu.captures import bonding_lines, kernel_log
 from tests.nodes.cpu.harness import ERAS, GATEWAY, START_NS, Box, gaps_ms, kind
 

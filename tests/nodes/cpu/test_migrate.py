@@ -19,7 +19,7 @@ from nodes.cpu.programs import pingrun as ping_module
 from nodes.cpu.programs.migrate import migrate_tasks
 from nodes.cpu.programs.run import PROGRAMS, Process, program
 from orchestrator import ledger
-from orchestrator.machine import Job
+from orchestrator.machines.machine import Job
 from tests.nodes.cpu.harness import ERAS, GATEWAY, SIGINT, Box
 from tests.nodes.cpu.test_ping import Replies
 

@@ -12,7 +12,7 @@ from nodes.cpu.page import WQ_BUSY_WORDS, WQ_DELAYED_WORDS, WQ_NAME_WORDS, WQ_WO
 from nodes.lan.page import GATEWAY_PORT
 from nodes.machine import BondSettings, GatewaySettings, MachineSettings, NicSettings
 from orchestrator.dashboards.model import KIND_SCHEMAS, MachineView, kind_of
-from orchestrator.machine import NodeState
+from orchestrator.machines.machine import NodeState
 
 MS = 1_000_000
 SECOND = 1_000_000_000

@@ -22,7 +22,7 @@ from nodes.cpu.kernel.workqueue import (
 )
 from orchestrator.dashboards import poolfacts, screens
 from orchestrator.dashboards.model import MachineView, NodeView
-from orchestrator.machine import NodeState
+from orchestrator.machines.machine import NodeState
 from tests.nodes.cpu.harness import MS, SECOND, BareCpu
 from tests.nodes.cpu.workqueue.bench import CMWQ, Log, now, sleep
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.counts import Counts
 from orchestrator.ledger import Ledger, account
+from orchestrator.machines.counts import Counts
 from tests.nodes.cpu.harness import Box, Ran
 
 BOND = "/sys/class/net/bond0/bonding/"
