@@ -123,7 +123,7 @@ def is_program(name: str) -> bool:
 
 
 def _programs() -> Collection[str]:
-    from nodes.cpu import core  # noqa: F401, PLC0415  (importing it registers the programs)
+    from nodes.cpu import node  # noqa: F401, PLC0415  (importing it registers the programs)
     from nodes.cpu.programs.run import PROGRAMS  # noqa: PLC0415
 
     return PROGRAMS
