@@ -9,7 +9,7 @@ from orchestrator.machines.machine import Job
 
 def started() -> tuple[Desk, Job]:
     desk = Desk()
-    job, message = desk.spawn("cpu1", ("ping",), CPU_MASK_ALL)
+    job, message = desk.spawn("cpu1", ("ping",), CPU_MASK_ALL, ())
     assert message.request == job.number
     return desk, job
 
