@@ -275,7 +275,8 @@ def _ping(view: MachineView) -> Box:
 
     def draw(columns: int, height: int) -> Sequence[Line]:
         window = ping.window[-(columns - 2) :]
-        sums = f" sent {ping.sent}  lost {ping.lost}  last rtt {ping.rtt_ns / 1e6:.2f} ms"
+        rtt = f"{ping.rtt_ns / 1e6:.2f} ms" if ping.rtt_ns else "-"
+        sums = f" sent {ping.sent}  lost {ping.lost}  last rtt {rtt}"
         if ping.duplicates:
             sums += f"  dup {ping.duplicates}"
         return [Text(" ").append_text(_replies(window)), sums]

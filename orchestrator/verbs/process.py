@@ -144,8 +144,8 @@ def restart(session: Session, argv: Sequence[str]) -> Steps:
             continue
         if node in machine.settings.cpu_names:
             raise BottomhalfError(
-                f"{node}: a killed CPU cannot be restarted, CPU hot-plug is not built yet",
-                "bottomhalf down, then bottomhalf up -d     (docs/limitations.md)",
+                f"{node}: a killed CPU cannot be restarted, what its kernel knew is lost",
+                "bottomhalf down, then bottomhalf up -d     (chcpu -d, -e: one that goes and comes)",
             )
         if node in machine.settings.nic_names:
             yield from _new_card(session, node)

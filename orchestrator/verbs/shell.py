@@ -29,6 +29,11 @@ from orchestrator.verbs.files import HOME, absolute, names_in
 
 HOST_SHELL = "/bin/sh"
 NOT_FOUND = 127
+#: Programs of the host that read what is piped to them; others would tell of the host.
+_FILTERS = (
+    "awk", "column", "cut", "diff", "egrep", "fgrep", "grep", "head", "hexdump", "jq", "less", "more",
+    "nl", "od", "sed", "sort", "strings", "tac", "tail", "tee", "tr", "uniq", "wc", "xargs", "xxd",
+)  # fmt: skip
 #: The longest word of a message (``bus.codec``), and how many of them ``write`` can have.
 _PIECE_CHARS, _PIECES_MAX = 256, 60
 _NULL = "/dev/null"
@@ -195,7 +200,7 @@ def _not_found(name: str) -> BottomhalfError:
     hint = f"not modelled{did_you_mean(name, commands())}; `help` lists what is"
     if name in verbs.TABLE:
         hint = f"that is no command of this machine; elsewhere: bottomhalf {name} ..."
-    elif shutil.which(name):
+    elif name in _FILTERS and shutil.which(name):
         hint = f"the host has it, behind a pipe: cat FILE | {name} ..."
     return BottomhalfError(f"{name}: command not found", hint, NOT_FOUND, "bash")
 

@@ -104,6 +104,7 @@ def test_what_a_line_prints(sh: Say, line: str, code: int, out: str) -> None:
         (f"echo eth9 > {BOND}/active_slave", 1, "bash: echo: write error: No such device\n"),
         (f"cat /proc/version > {BOND}/miimon", 1, "cat: write error: Invalid argument\n"),
         ("cat /proc/version > /tmp/x", 1, "bash: /tmp/x: No such file or directory\n"),
+        ("uptime", 127, "bash: uptime: command not found\n"),  # the host's would be another's
         ("frob", 127, "bash: frob: command not found\n"),
         ("kill eth0", 127, "bash: kill: command not found\n"),
         ("sh", 127, "bash: sh: command not found\n"),

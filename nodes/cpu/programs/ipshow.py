@@ -44,10 +44,11 @@ def devices(cpu: Cpu) -> list[NetDevice]:
 
 
 def qdisc_name(cpu: Cpu, dev: NetDevice) -> str:
-    """The root queueing discipline: noop where none is active, mq above several rings."""
-    if dev.adapter is None and (dev.qdisc_active or dev is not cpu.net.loopback_dev):
+    """dev->qdisc, the root: noop before the first dev_open, mq above several rings. A device that
+    is down or has no carrier keeps it (its transmit queues alone have noop then)."""
+    if dev.adapter is None:
         return "noqueue"
-    if dev.adapter is None or not dev.qdisc_active:
+    if not dev.qdisc_attached:
         return "noop"
     several = cpu.params.bql != "none" and len(dev.adapter.rings) > 1
     return "mq" if several else "pfifo_fast"

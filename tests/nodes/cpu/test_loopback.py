@@ -175,7 +175,7 @@ def test_lo_can_be_down_and_comes_back_on_all_cpus(era: str) -> None:
     box = Box(era)
     assert box.run("ip", "link", "set", "lo", "down").code == 0
     assert "1: lo: <LOOPBACK> mtu" in box.run("ip", "link").out
-    assert "qdisc noop state DOWN" in box.run("ip", "link").lines[0]
+    assert "qdisc noqueue state DOWN" in box.run("ip", "link").lines[0]
     for cpu in ("cpu0", "cpu1"):
         assert box.run("ping", "-c", "1", "-W", "0.1", ME, cpu=cpu).code == 1
     assert box.drops()[("-", "QDISC_DROP")] == [0, 2, 0]

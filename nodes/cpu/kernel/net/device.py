@@ -162,6 +162,7 @@ def dev_open(cpu: Cpu, dev: NetDevice, ndo_open: Callable[[], Context]) -> Conte
     if error:
         return error
     dev.flags |= IFF_UP
+    dev.qdisc_attached = True
     _activate(cpu, dev, dev.carrier)
     yield from changed(cpu, dev)
     rtmsg_ifinfo(cpu, dev)

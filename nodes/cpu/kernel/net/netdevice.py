@@ -62,7 +62,8 @@ class NetDevice:
         self.mtu = 1500
         self.flags = IFF_BROADCAST | IFF_MULTICAST
         self.carrier = False
-        self.qdisc_active = False  # a real qdisc, not noop
+        self.qdisc_active = False  # frames are given to a real qdisc, not to noop
+        self.qdisc_attached = False  # dev->qdisc is a real one: from the first dev_open on
         self.master: NetDevice | None = None
         self.bonding: BondPort | None = None  # of a bond device
         self.adapter: Adapter | None = None
@@ -91,6 +92,7 @@ class NetDevice:
             self.flags,
             self.carrier,
             self.qdisc_active,
+            self.qdisc_attached,
             self.master.ifindex if self.master else 0,
             self.inactive,
         )
@@ -174,13 +176,14 @@ def apply_netdev(cpu: Cpu, ifindex: int, value: tuple[Any, ...] | None) -> None:
             del net.devices[ifindex]
             net.by_name.pop(dev.name, None)
         return
-    name, mac, nic, mtu, flags, carrier, qdisc_active, master, inactive = value
+    name, mac, nic, mtu, flags, carrier, qdisc_active, attached, master, inactive = value
     if dev is None:
         dev = NetDevice(ifindex, name, mac, nic)
         net.devices[ifindex] = dev
         net.by_name[name] = dev
     dev.dev_addr, dev.mtu, dev.flags = mac, mtu, flags
     dev.carrier, dev.qdisc_active, dev.inactive = carrier, qdisc_active, inactive
+    dev.qdisc_attached = attached
     if not qdisc_active:
         qdisc_reset(cpu, dev)
     dev.master = net.devices.get(master)
