@@ -145,7 +145,7 @@ def restart(session: Session, argv: Sequence[str]) -> Steps:
         if node in machine.settings.cpu_names:
             raise BottomhalfError(
                 f"{node}: a killed CPU cannot be restarted, what its kernel knew is lost",
-                "bottomhalf down, then bottomhalf up -d     (chcpu -d, -e: one that goes and comes)",
+                "bottomhalf down, then bottomhalf up -d     (chcpu takes one out and back)",
             )
         if node in machine.settings.nic_names:
             yield from _new_card(session, node)
