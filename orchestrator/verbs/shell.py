@@ -32,7 +32,8 @@ NOT_FOUND = 127
 #: Programs of the host that read what is piped to them; others would tell of the host.
 _FILTERS = (
     "awk", "column", "cut", "diff", "egrep", "fgrep", "grep", "head", "hexdump", "jq", "less",
-    "more", "nl", "od", "sed", "sort", "strings", "tac", "tail", "tee", "tr", "uniq", "wc", "xargs", "xxd",
+    "more", "nl", "od", "sed", "sort", "strings", "tac", "tail",
+    "tee", "tr", "uniq", "wc", "xargs", "xxd",
 )  # fmt: skip
 #: The longest word of a message (``bus.codec``), and how many of them ``write`` can have.
 _PIECE_CHARS, _PIECES_MAX = 256, 60
