@@ -13,6 +13,8 @@ from ipaddress import AddressValueError, IPv4Address
 
 INT_MAX, LONG_MAX = 2**31 - 1, 2**63 - 1
 _LONG = re.compile(r"\s*[-+]?\d+", re.ASCII)
+#: What float() takes and strtod() does not: 1_000, digits of other scripts.
+_NO_STRTOD = re.compile(r"_|[^\x00-\x7f]")
 
 
 class UsageError(ValueError):
@@ -41,9 +43,9 @@ def strtol_or_err(program: str, text: str, low: int, high: int) -> int:
 def ping_strtod(text: str, what: str) -> float:
     """Seconds; ``what`` (``timing interval``) is what is bad."""
     try:
-        value = float(text)
+        value = -1.0 if _NO_STRTOD.search(text) else float(text)
     except ValueError:
-        value = -1
+        value = -1.0
     if not 0 <= value <= INT_MAX / 1000:
         raise UsageError(f"ping: bad {what}: {text}")
     return value

@@ -49,6 +49,15 @@ def test_nodes_do_not_import_the_orchestrator_or_another_room(path: Path) -> Non
             assert parts[1] == inside or parts[1] not in ROOMS, module
 
 
+@pytest.mark.parametrize("room", ["captures", "ledger", "machines"])
+def test_what_verbs_work_on_knows_no_verb(room: str) -> None:
+    """A machine, its captures and its books are there for verbs, scenarios, labs and screens."""
+    above = {f"orchestrator.{name}" for name in ("dashboards", "labs", "scenarios", "verbs")}
+    for path in _files(f"orchestrator/{room}"):
+        for module in _imports(path):
+            assert ".".join(module.split(".")[:2]) not in above, _name(path)
+
+
 @pytest.mark.parametrize("path", _files("nodes"), ids=_name)
 def test_nodes_do_no_io(path: Path) -> None:
     assert [m for m in _imports(path) if m.split(".")[0] in FORBIDDEN_IN_NODES] == []

@@ -56,11 +56,10 @@ class NonPosted:
     def start(self, op: IoApicRead | MmioRead | ConfigAccess) -> int | None:
         """Begin an access: None, it stalls; or its value at once, because the link is lost."""
         cpu, words = self._cpu, self._cpu.words
-        if type(op) is IoApicRead:
+        if isinstance(op, IoApicRead):
             words[_IOAPIC_READS] += 1
             self._wait_for(APIC, -1, MemRead(self._next_tag(), 0, op.offset))
             return None
-        assert not isinstance(op, IoApicRead)
         nic = op.nic
         if nic >= PORTS:  # whose configuration space is in the interrupt controller's process
             assert isinstance(op, ConfigAccess)

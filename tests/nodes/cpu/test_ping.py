@@ -41,6 +41,7 @@ def shared() -> Box:
         (("-t", "256", GATEWAY), "ping: invalid argument: '256': out of range: 0 <= value <= 255"),
         (("-i", "fast", GATEWAY), "ping: bad timing interval: fast"),
         (("-i", "-1", GATEWAY), "ping: bad timing interval: -1"),
+        (("-i", "1_0", GATEWAY), "ping: bad timing interval: 1_0"),
         (("nohost",), "ping: nohost: Name or service not known"),
         ((), "ping: usage error: Destination address required"),
         (("-y", GATEWAY), "ping: invalid option -- 'y'"),
